@@ -1,0 +1,52 @@
+"""The datasets: one module each. The folder is the list; there is no registry."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets_spec.contract import Case, Dataset, Problem
+
+_GROUND = {"contract"}
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter module says: its name, its facts and how to list its cases."""
+
+    name: str
+    dataset: Dataset
+    cases: Callable[[Path], Iterable[Case]]
+    layout: str
+    module_file: Path
+
+
+def names() -> tuple[str, ...]:
+    """The names of all datasets, sorted: the modules of this folder."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return tuple(sorted(set(found) - _GROUND))
+
+
+def load(name: str) -> Adapter:
+    """The adapter of dataset ``name``. Raises :class:`Problem` for an unknown name."""
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        raise Problem(
+            f"expected a dataset's name, one of {', '.join(names())}, got {name!r}",
+            where="datasets_spec",
+            remedy=f"Did you mean {near[0]!r}?"
+            if near
+            else f"To add it, write datasets_spec/{name}.py.",
+        )
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Adapter(
+        name=name,
+        dataset=module.DATASET,
+        cases=module.cases,
+        layout=module.__doc__ or "",
+        module_file=Path(str(module.__file__)),
+    )

@@ -1,0 +1,242 @@
+"""What a dataset is: the frozen values that an adapter hands to the pipeline.
+
+An adapter module defines ``DATASET`` (a :class:`Dataset`) and ``cases(raw)``
+(which yields :class:`Case` values). Everything is checked when it is built, so
+a mistake in an adapter is an error at import, not a wrong picture later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "valid", "test")
+PLANES = ("axial", "coronal", "sagittal")
+
+Picture = Path | tuple[Path, ...]
+"""A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
+
+
+class Problem(Exception):
+    """Something a user can mend, told in one line.
+
+    The line says what was expected, what came, where, and what to do.
+    Programs catch it at the door, print it and exit with status 2.
+    """
+
+    def __init__(self, what: str, *, where: object = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, str(where), remedy
+        super().__init__(what, str(where), remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _problem, (self.what, self.where, self.remedy)
+
+    def __str__(self) -> str:
+        line = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{line}. {self.remedy}" if self.remedy else line
+
+
+def _problem(what: str, where: str, remedy: str) -> Problem:
+    return Problem(what, where=where, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: its id, its name, its colour and what it means in the anatomy.
+
+    ``values`` are the raw values that stand for this class in the dataset's own
+    label files; by default the id itself.
+    """
+
+    id: int
+    name: str
+    colour: tuple[int, int, int]
+    meaning: str
+    values: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            object.__setattr__(self, "values", (self.id,))
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"a label's name is lower case words joined by _, not {self.name!r}")
+        if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
+            raise ValueError(f"label {self.name}: a colour is three of 0..255, not {self.colour}")
+        if not self.meaning.strip():
+            raise ValueError(f"label {self.name}: say what it means")
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes of a dataset, background first, ids 0..C-1 in order."""
+
+    labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        ids = [label.id for label in self.labels]
+        if ids != list(range(len(ids))) or not 2 <= len(ids) <= 256:
+            raise ValueError(f"label ids are 0, 1, 2, ... with 2 to 256 classes, not {ids}")
+        if self.labels[0].name != "background":
+            raise ValueError(f"the first label is 'background', not {self.labels[0].name!r}")
+        for what, values in (
+            ("name", [label.name for label in self.labels]),
+            ("colour", [label.colour for label in self.labels]),
+            ("raw value", [value for label in self.labels for value in label.values]),
+        ):
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"two labels share the {what} {', '.join(twice)}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Label]:
+        return iter(self.labels)
+
+    @property
+    def foreground(self) -> tuple[Label, ...]:
+        """All labels but the background."""
+        return self.labels[1:]
+
+    @property
+    def class_of(self) -> Mapping[int, int]:
+        """Raw value -> class id."""
+        return {value: label.id for label in self.labels for value in label.values}
+
+
+@dataclass(frozen=True)
+class Window:
+    """A CT window: ``level`` (centre) and ``width``, both in Hounsfield units."""
+
+    level: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ValueError(f"a window's width is above 0 HU, not {self.width}")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(lowest, highest) HU that the window shows."""
+        return self.level - self.width / 2, self.level + self.width / 2
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The terms of a source. ``redistribute``: may derived pictures be passed on?"""
+
+    name: str
+    redistribute: bool
+    commercial: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that can be downloaded without a login. ``digest``: "sha256:..." or "md5:..."."""
+
+    url: str
+    digest: str
+    unpack: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", self.digest):
+            raise ValueError(f"{self.url}: a digest is sha256:<64 hex> or md5:<32 hex>")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a dataset comes from: exactly one of ``files``, ``instructions`` and ``recipe``.
+
+    ``recipe`` names a virtual cohort of :mod:`pipeline.virtual`, which is made
+    on the spot; ``instructions`` tell a person how to get a gated download.
+    """
+
+    homepage: str
+    licence: Licence
+    citation: str
+    files: tuple[RemoteFile, ...] = ()
+    instructions: str = ""
+    recipe: str = ""
+
+    def __post_init__(self) -> None:
+        ways = [bool(self.files), bool(self.instructions), bool(self.recipe)]
+        if sum(ways) != 1:
+            raise ValueError("a source has exactly one of files, instructions and recipe")
+        if not self.homepage.startswith("https://") or not self.citation.strip():
+            raise ValueError("a source states its homepage (https://...) and its citation")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The facts of one published dataset. CT has a window in HU; MR has none."""
+
+    title: str
+    modality: str
+    label_map: LabelMap
+    source: Source
+    window: Window | None = None
+    plane: str = "axial"
+
+    def __post_init__(self) -> None:
+        if self.modality not in ("CT", "MR"):
+            raise ValueError(f"modality is CT or MR, not {self.modality!r}")
+        if (self.modality == "CT") != (self.window is not None):
+            raise ValueError("a CT dataset states its window in HU, an MR dataset has none")
+        if self.plane not in PLANES:
+            raise ValueError(f"plane is one of {', '.join(PLANES)}, not {self.plane!r}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of one patient: its image and, per rater, its label (one rater: "")."""
+
+    id: str
+    patient: str
+    image: Picture
+    labels: Mapping[str, Picture]
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, value in (("id", self.id), ("patient", self.patient)):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*", value):
+                raise ValueError(
+                    f"a case's {what} is letters, digits, '.', '+', '-' and single '_',"
+                    f" not {value!r}"
+                )
+        if not self.labels:
+            raise ValueError(f"case {self.id} has no label")
+        if self.split not in (None, *SPLITS):
+            raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
+        object.__setattr__(self, "labels", dict(self.labels))
+
+
+def names_in(*folders: Path, suffix: str) -> list[str]:
+    """File names that end in ``suffix``, sorted: the union over ``folders``.
+
+    The union keeps a file whose partner is missing: it becomes a case, and
+    reading that case names both paths. Hidden files (``._x`` of macOS) are not
+    listed. Raises :class:`Problem` where a folder is missing or nothing is found.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise Problem(
+                "expected a folder, found none",
+                where=folder,
+                remedy="Is the download unpacked completely, and in the layout that the"
+                " adapter's docstring shows?",
+            )
+    names = {
+        path.name
+        for folder in folders
+        for path in folder.iterdir()
+        if path.name.endswith(suffix) and not path.name.startswith(".")
+    }
+    if not names:
+        raise Problem(
+            f"expected files *{suffix}, found none",
+            where=" and ".join(str(folder) for folder in folders),
+            remedy="Is the download unpacked completely?",
+        )
+    return sorted(names)

@@ -1,0 +1,114 @@
+"""Run one task over many jobs, in this process or in several; same order, same results.
+
+A job that raises does not stop the others, and a worker process that dies (out
+of memory, say) costs only the job that killed it, which is named.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from datasets_spec.contract import Problem
+
+J = TypeVar("J")
+R = TypeVar("R")
+_AHEAD = 3  # jobs under way per worker: enough to keep it busy, few enough to bound memory
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[J, R]):
+    """What became of one job: its result, or the exception that it raised."""
+
+    job: J
+    result: R | None
+    error: Exception | None
+
+
+def run(
+    task: Callable[[J], R], jobs: Sequence[J], workers: int, title: str, unit: str = "case"
+) -> Iterator[Outcome[J, R]]:
+    """Yield one outcome per job, in the order of ``jobs``.
+
+    ``task`` and the jobs must be picklable when ``workers`` is above 1. A
+    progress bar with rate and time left is shown on a terminal.
+    """
+    many = min(workers, len(jobs)) > 1
+    outcomes = _in_processes(task, jobs, min(workers, len(jobs))) if many else _here(task, jobs)
+    yield from tqdm(outcomes, title, total=len(jobs), unit=unit, disable=None, leave=False)
+
+
+def default_workers() -> int:
+    """One worker per processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _here(task: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Outcome[J, R]]:
+    for job in jobs:
+        try:
+            yield Outcome(job, task(job), None)
+        except Exception as error:
+            yield Outcome(job, None, error)
+
+
+def _in_processes(
+    task: Callable[[J], R], jobs: Sequence[J], workers: int
+) -> Iterator[Outcome[J, R]]:
+    left = list(jobs)
+    while left:
+        pool = _pool(workers)
+        under_way: list[tuple[J, Future[R]]] = []
+        try:
+            while left or under_way:
+                while left and len(under_way) < _AHEAD * workers:
+                    under_way.append((left[0], pool.submit(task, left[0])))
+                    del left[0]
+                job, future = under_way[0]
+                outcome = _finished(job, future)
+                del under_way[0]
+                yield outcome
+        except BrokenProcessPool:
+            suspects = [job for job, _ in under_way]
+        else:
+            return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for job in suspects:
+            yield _alone(task, job)
+
+
+def _alone(task: Callable[[J], R], job: J) -> Outcome[J, R]:
+    """Run one job in a process of its own: if that dies too, this job is the killer."""
+    with _pool(1) as pool:
+        try:
+            return _finished(job, pool.submit(task, job))
+        except BrokenProcessPool:
+            return Outcome(
+                job,
+                None,
+                Problem(
+                    "the worker process died while it made this",
+                    remedy="Was it killed for lack of memory? Try --workers 1.",
+                ),
+            )
+
+
+def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
+    try:
+        return Outcome(job, future.result(), None)
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        return Outcome(job, None, error)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))

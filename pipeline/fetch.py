@@ -1,0 +1,98 @@
+"""fetch: fill ``data/raw/<dataset>``, or say where to get it and where to put it; then verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pooch
+import requests
+
+import datasets_spec
+from datasets_spec import Adapter
+from datasets_spec.contract import Case, Problem, RemoteFile
+from pipeline import executor, paths, raw, virtual, volume
+
+
+def fetch(dataset: str, workers: int) -> None:
+    """Bring the raw data of ``dataset`` and read every file of it once.
+
+    Raises :class:`Problem` if a download fails, a gated dataset is not there yet, or
+    a file is missing or damaged.
+    """
+    adapter = datasets_spec.load(dataset)
+    _tell_terms(adapter)
+    folder, source = paths.raw(dataset), adapter.dataset.source
+    if source.recipe:
+        virtual.make(source.recipe, folder, workers)
+    elif not _filled(folder):
+        if source.instructions:
+            raise Problem(
+                f"expected the unpacked download, found no files. {source.instructions}",
+                where=folder,
+                remedy=f"Unpack it so that the folder looks like this:\n{adapter.layout}",
+            )
+        for file in source.files:
+            _download(file, folder)
+    _verify(adapter, workers)
+
+
+def _tell_terms(adapter: Adapter) -> None:
+    source, licence = adapter.dataset.source, adapter.dataset.source.licence
+    may = "may" if licence.redistribute else "may not"
+    use = "commercial use allowed" if licence.commercial else "no commercial use"
+    print(f"{adapter.dataset.title}: {source.homepage}")
+    print(f"  Licence: {licence.name}; derived pictures {may} be passed on; {use}.")
+    if licence.note:
+        print(f"  Note: {licence.note}.")
+    print(f"  Cite: {source.citation}")
+
+
+def _filled(folder: Path) -> bool:
+    return folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
+
+
+def _download(file: RemoteFile, folder: Path) -> None:
+    processor = None
+    if file.unpack:
+        unpack = pooch.Unzip if file.url.endswith(".zip") else pooch.Untar
+        processor = unpack(extract_dir=str(folder.resolve()))
+    name = file.url.rsplit("/", 1)[-1]
+    try:
+        pooch.retrieve(
+            file.url,
+            known_hash=file.digest,
+            fname=name,
+            path=(paths.DATA / "downloads" if file.unpack else folder).resolve(),
+            processor=processor,
+            progressbar=sys.stderr.isatty(),
+        )
+    except (requests.RequestException, ValueError, OSError) as error:
+        raise Problem(
+            f"expected a download with {file.digest}, got {' '.join(str(error).split())}",
+            where=file.url,
+            remedy=f"Try again, or download it by hand and unpack it in {folder}.",
+        ) from None
+
+
+def _verify(adapter: Adapter, workers: int) -> None:
+    cases = raw.cases(adapter)
+    faults = []
+    for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
+        if outcome.error is not None:
+            faults.append(outcome.job.id)
+            print(f"verify {adapter.name}: {outcome.job.id}: {outcome.error}", file=sys.stderr)
+    patients = len({case.patient for case in cases})
+    if faults:
+        raise Problem(
+            f"expected {len(cases)} complete cases, got {len(faults)} with missing or damaged"
+            f" files ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
+            where=paths.raw(adapter.name),
+            remedy="Download or unpack the named files again.",
+        )
+    print(f"  Verified: {len(cases)} cases of {patients} patients in {paths.raw(adapter.name)}.")
+
+
+def _read_all(case: Case) -> None:
+    for file in raw.files(case):
+        volume.read(file)

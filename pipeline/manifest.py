@@ -1,0 +1,120 @@
+"""The manifest: the table of pairs that travels from stage to stage, one row per pair.
+
+It is a Parquet file beside ``images/`` and ``masks/``, sorted by pair id, and
+holds no clock and no host name: the same pairs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_spec.contract import Problem
+from pipeline import paths
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image/mask pair.
+
+    ``id`` is the file name without ``.png``, equal for image and mask; ``image``
+    and ``mask`` are relative to the manifest's folder. ``source`` and
+    ``source_label`` are relative to ``data/raw/<dataset>``; ``source_shape`` and
+    ``affine`` (4 x 4, row by row, voxel to mm, RAS+) are the source's own grid,
+    and ``canvas`` is the chain of :class:`pipeline.canvas.Canvas`, so that every
+    pixel has its voxel. ``window``: the intensities shown as 0 and 255.
+    ``class_pixels``: pixels per class id. ``parent`` and ``warp`` (JSON) are set
+    on augmented pairs only. ``fingerprint`` stands for everything that the pair
+    was made from; a pair whose fingerprint is unchanged is not made again.
+    """
+
+    id: str
+    dataset: str
+    patient: str
+    case: str
+    slice_index: int
+    rater: str
+    image: str
+    mask: str
+    source: str
+    source_label: str
+    source_digest: str
+    source_shape: tuple[int, ...]
+    affine: tuple[float, ...]
+    plane: str
+    canvas: tuple[float, ...]
+    window: tuple[float, float]
+    class_pixels: tuple[int, ...]
+    image_digest: str
+    mask_digest: str
+    licence: str
+    fingerprint: str
+    official_split: str = ""
+    parent: str = ""
+    warp: str = ""
+    split: str = ""
+    sop_instance_uid: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """No foreground at all."""
+        return not any(self.class_pixels[1:])
+
+
+_TYPES = {
+    "str": pa.string(),
+    "int": pa.int32(),
+    "tuple[int, ...]": pa.list_(pa.int64()),
+    "tuple[float, ...]": pa.list_(pa.float64()),
+    "tuple[float, float]": pa.list_(pa.float64()),
+}
+SCHEMA = pa.schema(
+    [
+        pa.field(field.name, _TYPES[str(field.type)], nullable=False)
+        for field in dataclasses.fields(Pair)
+    ]
+)
+
+
+def write(folder: Path, pairs: Iterable[Pair]) -> None:
+    """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
+    rows = [vars(pair) for pair in sorted(pairs, key=lambda pair: pair.id)]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / paths.MANIFEST
+    unfinished = target.with_suffix(".tmp")
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    pq.write_table(table, unfinished, compression="zstd")
+    os.replace(unfinished, target)
+
+
+def read(folder: Path) -> list[Pair]:
+    """The rows of ``folder/manifest.parquet``. Raises :class:`Problem` if it is not there."""
+    file = folder / paths.MANIFEST
+    if not file.is_file():
+        raise Problem(
+            "expected a manifest, found none",
+            where=file,
+            remedy="Run the stage that writes it (dvc repro runs all stages in order).",
+        )
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, OSError) as error:
+        raise Problem(
+            f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
+        ) from None
+    if table.schema.names != SCHEMA.names:
+        raise Problem(
+            "expected the columns of this version, got another version's",
+            where=file,
+            remedy="Delete the folder and run again.",
+        )
+    rows = table.to_pylist()
+    return [
+        Pair(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows
+    ]

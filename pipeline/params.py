@@ -1,0 +1,377 @@
+"""params.yaml as frozen dataclasses. This module is the only reader of that file.
+
+The sections ``convert``, ``augment``, ``split``, ``train`` and ``evaluate`` hold
+for every dataset. ``datasets`` lists the enabled ones; an entry may override
+leaves of any section but ``evaluate`` for its dataset::
+
+    datasets:
+      virtual_mni152:                      # as the sections say
+      msd_hippocampus:
+        train: {epochs: 30}                # everything else as the sections say
+
+``presets`` holds entries for datasets that are not enabled, to be referred to by
+YAML anchors. An unknown key, a missing key and a wrong type are errors that name
+the place; a value is never taken as a Python expression.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import datasets_spec
+from datasets_spec.contract import Problem
+from pipeline import paths
+
+_REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Volumes to square pictures. ``image_px``: width and height of every picture."""
+
+    image_px: int
+    mr_percentiles: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        _expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
+        low, high = self.mr_percentiles
+        _expect(0 <= low < high <= 100, "mr_percentiles", "0 <= low < high <= 100", [low, high])
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Offline variants: name -> list of {transform: {argument: value}}, applied in order.
+
+    ``empty_slices``: also make variants of slices without any foreground.
+    """
+
+    seed: int
+    empty_slices: bool
+    variants: dict[str, list[dict[str, Any]]]
+
+    def __post_init__(self) -> None:
+        for name, steps in self.variants.items():
+            _expect(
+                name.replace(".", "").replace("-", "").isalnum() and "__" not in name,
+                f"variants.{name}",
+                "a name of letters, digits, '.' and '-' (it becomes a file's prefix)",
+                name,
+            )
+            for step in steps:
+                arguments = next(iter(step.values()), None)
+                _expect(
+                    len(step) == 1 and (arguments is None or isinstance(arguments, dict)),
+                    f"variants.{name}",
+                    "steps of the form {Transform: {argument: value}}",
+                    step,
+                )
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of patients; they add up to 1."""
+
+    train: float
+    valid: float
+    test: float
+
+    def __post_init__(self) -> None:
+        shares = [self.train, self.valid, self.test]
+        _expect(
+            all(share > 0 for share in shares) and abs(sum(shares) - 1) < 1e-6,
+            "shares",
+            "three positive shares that add up to 1",
+            shares,
+        )
+
+
+@dataclass(frozen=True)
+class EmptySlices:
+    """Share of the slices without foreground that a split keeps. Test keeps all."""
+
+    train: float
+    valid: float
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid"):
+            _expect(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Patients to train, valid and test; ``mini_test``: how many pictures it holds."""
+
+    seed: int
+    shares: Shares
+    empty_slices: EmptySlices
+    mini_test: int
+
+    def __post_init__(self) -> None:
+        _expect(1 <= self.mini_test <= 1000, "mini_test", "1 to 1000", self.mini_test)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The knobs of FlexUNet (model/flexunet.py). ``dropout_rate`` grows by level."""
+
+    image_px: int
+    channels: int
+    base_filters: int
+    base_kernels: int
+    num_layers: int
+    dilation: int
+    dropout_rate: float
+    activation: str
+    normalization: str
+
+    def __post_init__(self) -> None:
+        _expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
+        _expect(2 <= self.num_layers <= 12, "num_layers", "2 to 12", self.num_layers)
+        _expect(self.base_filters >= 1, "base_filters", "1 or more", self.base_filters)
+        _expect(
+            self.base_kernels >= 3 and self.base_kernels % 2 == 1,
+            "base_kernels",
+            "an odd number of at least 3",
+            self.base_kernels,
+        )
+        _expect(self.dilation >= 1, "dilation", "1 or more", self.dilation)
+        _expect(0 <= self.dropout_rate < 1, "dropout_rate", "0 to below 1", self.dropout_rate)
+        _one_of("normalization", self.normalization, ("none", "batch"))
+        step = 2 ** (self.num_layers - 1)
+        if self.image_px < step or self.image_px % step:
+            near = max(step, self.image_px // step * step)
+            _expect(
+                False,
+                "image_px",
+                f"a multiple of 2^(num_layers - 1) = {step}, such as {near} or {near + step}",
+                self.image_px,
+            )
+
+
+@dataclass(frozen=True)
+class Train:
+    """The trainer. ``patience`` values count epochs; ``clipvalue`` 0 does not clip.
+
+    ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides
+    the best checkpoint, early stopping and the learning-rate reducer.
+    """
+
+    seed: int
+    network: Network
+    loss: str
+    learning_rate: float
+    clipvalue: float
+    batch_pairs: int
+    epochs: int
+    steps_per_epoch: int
+    monitor: str
+    early_stopping_patience: int
+    reducer_factor: float
+    reducer_patience: int
+    epoch_change_pictures: int
+
+    def __post_init__(self) -> None:
+        _one_of("loss", self.loss, ("categorical_crossentropy", "dice_ce"))
+        _one_of("monitor", self.monitor, ("val_loss", "val_foreground_dice"))
+        _expect(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        _expect(self.clipvalue >= 0, "clipvalue", "0 or more", self.clipvalue)
+        _expect(self.batch_pairs >= 1, "batch_pairs", "1 or more", self.batch_pairs)
+        _expect(self.epochs >= 1, "epochs", "1 or more", self.epochs)
+        _expect(self.steps_per_epoch >= 0, "steps_per_epoch", "0 or more", self.steps_per_epoch)
+        _expect(0 < self.reducer_factor < 1, "reducer_factor", "0 to 1", self.reducer_factor)
+        for name in ("early_stopping_patience", "reducer_patience"):
+            _expect(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        _expect(
+            self.epoch_change_pictures >= 0,
+            "epoch_change_pictures",
+            "0 or more",
+            self.epoch_change_pictures,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The scores. ``batch_slices``: slices predicted at once."""
+
+    batch_slices: int
+
+    def __post_init__(self) -> None:
+        _expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything in params.yaml that holds for one dataset."""
+
+    convert: Convert
+    augment: Augment
+    split: Split
+    train: Train
+    evaluate: Evaluate
+
+
+_OVERRIDABLE = ("convert", "augment", "split", "train")
+_LEAVES = {"variants"}  # replaced whole by an override, not merged
+_TOP = {"datasets", "presets", *(field.name for field in dataclasses.fields(Params))}
+
+
+def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
+    """The names under ``datasets``, in the file's order; each has an adapter."""
+    entries = _section(_read(file), "datasets", file)
+    if not entries:
+        raise Problem("expected at least one dataset, found none", where=f"{file}: datasets")
+    for name in entries:
+        datasets_spec.load(str(name))
+    return tuple(str(name) for name in entries)
+
+
+def load(dataset: str, file: Path = paths.PARAMS) -> Params:
+    """The parameters of ``dataset``: the sections with its entry's overrides.
+
+    Raises :class:`Problem` for a dataset that is not enabled and for any key or
+    value that does not fit.
+    """
+    if dataset not in enabled(file):
+        datasets_spec.load(dataset)
+        raise Problem(
+            f"expected one of the enabled datasets ({', '.join(enabled(file))}), got {dataset!r}",
+            where=f"{file}: datasets",
+            remedy=f"Add a line '  {dataset}:' below 'datasets:'.",
+        )
+    content = _read(file)
+    return _with(content, content["datasets"][dataset], f"{file}: datasets.{dataset}", file)
+
+
+def presets(file: Path = paths.PARAMS) -> dict[str, Params]:
+    """Every entry of ``presets``, as the parameters that it leads to."""
+    content = _read(file)
+    return {
+        str(name): _with(content, entry, f"{file}: presets.{name}", file)
+        for name, entry in _section(content, "presets", file).items()
+    }
+
+
+def _with(content: dict[str, Any], entry: Any, where: str, file: Path) -> Params:
+    entry = {} if entry is None else entry
+    _mapping(entry, where)
+    _no_unknown(entry, _OVERRIDABLE, where)
+    sections = {}
+    for field in dataclasses.fields(Params):
+        section = _section(content, field.name, file)
+        sections[field.name] = _merged(section, entry.get(field.name) or {}, where)
+    built: Params = _build(Params, sections, str(file))
+    return built
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise Problem(
+            "expected the parameter file, found none",
+            where=file.resolve(),
+            remedy="Run from the project's root, or name the file with --params.",
+        ) from None
+    except yaml.YAMLError as error:
+        raise Problem(
+            f"expected YAML, got {' '.join(str(error).split())}", where=file, remedy=_REMEDY
+        ) from None
+    _mapping(content, str(file))
+    _no_unknown(content, _TOP, str(file))
+    return dict(content)
+
+
+def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    section = content.get(name)
+    section = {} if section is None else section
+    _mapping(section, f"{file}: {name}")
+    return dict(section)
+
+
+def _merged(base: Any, override: Any, where: str) -> Any:
+    """``base`` with the leaves of ``override``; mappings are merged, all else is replaced."""
+    if not isinstance(base, dict) or not isinstance(override, dict):
+        return override
+    merged = dict(base)
+    for key, value in override.items():
+        merged[key] = (
+            _merged(base[key], value, where) if key in base and key not in _LEAVES else value
+        )
+    return merged
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    """``value`` from YAML as ``kind``, a dataclass or a simple type; errors name ``where``."""
+    if dataclasses.is_dataclass(kind):
+        _mapping(value, where)
+        hints = typing.get_type_hints(kind)
+        _no_unknown(value, hints, where)
+        missing = [name for name in hints if name not in value]
+        if missing:
+            raise Problem(f"expected the key {missing[0]!r}, found none", where=where)
+        built = {name: _build(hints[name], value[name], f"{where}: {name}") for name in hints}
+        try:
+            return kind(**built)  # type: ignore[operator]
+        except _OutOfRange as error:
+            raise Problem(str(error), where=where, remedy=_REMEDY) from None
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
+        return tuple(
+            _build(part, item, where) for part, item in zip(arguments, value, strict=True)
+        )
+    if origin is list and isinstance(value, list):
+        return [_build(arguments[0], item, where) for item in value]
+    if origin is dict and isinstance(value, dict) and all(isinstance(k, str) for k in value):
+        return {key: _build(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
+        return value
+    wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
+    hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if isinstance(value, str) else ""
+    raise Problem(
+        f"expected {wanted}, got {value!r} of type {type(value).__name__}{hint}",
+        where=where,
+        remedy=_REMEDY,
+    )
+
+
+class _OutOfRange(Exception):
+    pass
+
+
+def _expect(fits: bool, key: str, expected: str, got: object) -> None:
+    if not fits:
+        raise _OutOfRange(f"{key}: expected {expected}, got {got!r}")
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    _expect(value in choices, key, f"one of {', '.join(choices)}", value)
+
+
+def _mapping(value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise Problem(f"expected a mapping of keys to values, got {value!r}", where=where)
+
+
+def _no_unknown(value: Mapping[str, Any], known: typing.Iterable[str], where: str) -> None:
+    known = sorted(known)
+    for key in value:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise Problem(
+                f"expected keys among {', '.join(known)}, got {key!r}",
+                where=where,
+                remedy=f"Did you mean {near[0]!r}?" if near else _REMEDY,
+            )

@@ -1,0 +1,67 @@
+"""What lies in ``data/raw/<dataset>``: its cases, and whether their files are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from datasets_spec import Adapter
+from datasets_spec.contract import Case, Picture, Problem
+from pipeline import paths
+
+
+def cases(adapter: Adapter) -> list[Case]:
+    """All cases of the raw data, in order. Raises :class:`Problem` if there are none."""
+    raw = paths.raw(adapter.name)
+    if not raw.is_dir():
+        raise Problem(
+            "expected the raw data, found no such folder",
+            where=raw,
+            remedy=f"Run: python -m pipeline fetch {adapter.name}",
+        )
+    found = list(adapter.cases(raw))
+    twice = [name for name, times in Counter(case.id for case in found).items() if times > 1]
+    if twice or not found:
+        raise Problem(
+            f"expected cases with ids of their own, got {twice[0]!r} twice"
+            if twice
+            else "expected cases, found none",
+            where=raw,
+            remedy=f"Compare the folder with the layout in datasets_spec/{adapter.name}.py.",
+        )
+    return sorted(found, key=lambda case: case.id)
+
+
+def files(case: Case) -> list[Path]:
+    """Every file of a case, image first.
+
+    Raises :class:`Problem` that names a missing file and the partner that is there.
+    """
+    image = parts(case.image)
+    labels = [(rater, file) for rater, label in case.labels.items() for file in parts(label)]
+    for rater, file in labels:
+        if not file.exists():
+            by = f" of rater {rater}" if rater else ""
+            raise Problem(
+                f"expected the label{by} of {image[0]}, found none",
+                where=file,
+                remedy="Add the missing label file, or remove its image.",
+            )
+    for file in image:
+        if not file.exists():
+            raise Problem(
+                f"expected the image of {labels[0][1]}, found none",
+                where=file,
+                remedy="Add the missing image file, or remove its label.",
+            )
+    return [*image, *(file for _, file in labels)]
+
+
+def parts(picture: Picture) -> tuple[Path, ...]:
+    """The paths that a picture consists of."""
+    return (picture,) if isinstance(picture, Path) else picture
+
+
+def relative(picture: Picture, dataset: str) -> str:
+    """The path of a picture (of slices: the first) below ``data/raw/<dataset>``."""
+    return parts(picture)[0].relative_to(paths.raw(dataset)).as_posix()

@@ -1,0 +1,166 @@
+"""A folder of pairs that a stage fills: only what is missing or out of date is made.
+
+Every pair carries the fingerprint of all that it was made from. A run keeps the
+pairs whose fingerprint still holds and whose files are whole, makes the rest,
+and removes everything else. A job that fails keeps the others; it is named, and
+the run ends with a :class:`Problem`. The manifest is also written on the way, so
+that a run that was killed goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap, Problem
+from pipeline import colors, executor, manifest, paths
+from pipeline.manifest import Pair
+
+T = TypeVar("T")
+_CHECKPOINT_S = 10.0
+_LIBRARIES = ("albumentations", "nibabel", "numpy", "opencv-python-headless", "pillow", "scipy")
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """One thing to make: its name for messages, its fingerprint, and what the task needs."""
+
+    name: str
+    fingerprint: str
+    content: T
+
+
+def fingerprint(*parts: object) -> str:
+    """32 hexadecimal digits that stand for ``parts`` (JSON or their repr)."""
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def code(*more: Path) -> str:
+    """The fingerprint of this package's code, of ``more`` files and of the libraries' versions."""
+    files = [*sorted(Path(__file__).parent.glob("*.py")), *more]
+    return fingerprint(
+        [digest(file) for file in files], [(name, version(name)) for name in _LIBRARIES]
+    )
+
+
+def digest(*files: Path) -> str:
+    """The sha256 of the files' bytes, one after the other."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def put(
+    folder: Path,
+    pair: Pair,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    label_map: LabelMap,
+) -> Pair:
+    """Write the pictures of ``pair``; returns it with file names, counts and digests."""
+    image_name, mask_name = f"{paths.IMAGES}/{pair.id}.png", f"{paths.MASKS}/{pair.id}.png"
+    return replace(
+        pair,
+        image=image_name,
+        mask=mask_name,
+        class_pixels=tuple(np.bincount(mask.ravel(), minlength=len(label_map)).tolist()),
+        image_digest=colors.write_image(folder / image_name, image),
+        mask_digest=colors.write_mask(folder / mask_name, mask, label_map),
+    )
+
+
+def fill(
+    folder: Path,
+    jobs: Sequence[Job[T]],
+    task: Callable[[Job[T]], list[Pair]],
+    workers: int,
+    title: str,
+    failed: dict[str, Exception],
+) -> list[Pair]:
+    """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
+
+    ``failed`` names what could not even become a job; failures of the task are
+    added. Raises :class:`Problem` at the end if anything failed, with all other
+    pairs and a manifest of them in place.
+    """
+    wanted = {job.fingerprint for job in jobs}
+    made: dict[str, list[Pair]] = {}
+    for pair in _earlier(folder):
+        if pair.fingerprint in wanted:
+            made.setdefault(pair.fingerprint, []).append(pair)
+    made = {key: pairs for key, pairs in made.items() if all(_whole(folder, p) for p in pairs)}
+    missing = [job for job in jobs if job.fingerprint not in made]
+    checkpoint = time.monotonic()
+    for outcome in executor.run(task, missing, workers, title):
+        if outcome.error is not None:
+            failed[outcome.job.name] = outcome.error
+            continue
+        made[outcome.job.fingerprint] = outcome.result or []
+        if time.monotonic() - checkpoint > _CHECKPOINT_S:
+            manifest.write(folder, _all(made))
+            checkpoint = time.monotonic()
+    pairs = _all(made)
+    if pairs:
+        manifest.write(folder, pairs)
+        _remove_others(folder, pairs)
+    elif folder.exists():
+        shutil.rmtree(folder)
+    print(f"{title}: {len(jobs) - len(missing)} kept, {len(missing)} to make, {len(pairs)} pairs")
+    if failed:
+        for name, error in sorted(failed.items()):
+            print(f"{title}: {name}: {_told(error)}", file=sys.stderr)
+        total = len({job.name for job in jobs} | set(failed))
+        raise Problem(
+            f"{len(failed)} of {total} could not be made ({', '.join(sorted(failed)[:3])}"
+            f"{', ...' if len(failed) > 3 else ''}); each is named above with the reason",
+            where=title,
+            remedy=f"The {len(pairs)} pairs of the others are kept in {folder};"
+            " mend what is named and run again: only what is missing is made.",
+        )
+    return pairs
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+
+
+def _earlier(folder: Path) -> list[Pair]:
+    try:
+        return manifest.read(folder)
+    except Problem:
+        return []
+
+
+def _whole(folder: Path, pair: Pair) -> bool:
+    for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
+        file = folder / name
+        if not file.is_file() or digest(file) != wanted:
+            return False
+    return True
+
+
+def _all(made: dict[str, list[Pair]]) -> list[Pair]:
+    return [pair for pairs in made.values() for pair in pairs]
+
+
+def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
+    kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
+    for part in (paths.IMAGES, paths.MASKS):
+        for file in (folder / part).iterdir():
+            if file not in kept:
+                file.unlink()
