@@ -8,7 +8,8 @@ a mistake in an adapter is an error at import, not a wrong picture later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,14 +80,9 @@ class LabelMap:
             raise ValueError(f"label ids are 0, 1, 2, ... with 2 to 256 classes, not {ids}")
         if self.labels[0].name != "background":
             raise ValueError(f"the first label is 'background', not {self.labels[0].name!r}")
-        for what, values in (
-            ("name", [label.name for label in self.labels]),
-            ("colour", [label.colour for label in self.labels]),
-            ("raw value", [value for label in self.labels for value in label.values]),
-        ):
-            twice = sorted({str(value) for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"two labels share the {what} {', '.join(twice)}")
+        _distinct("name", [label.name for label in self.labels])
+        _distinct("colour", [label.colour for label in self.labels])
+        _distinct("raw value", [value for label in self.labels for value in label.values])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -210,6 +206,12 @@ class Case:
         if self.split not in (None, *SPLITS):
             raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
         object.__setattr__(self, "labels", dict(self.labels))
+
+
+def _distinct(what: str, values: Sequence[Hashable]) -> None:
+    twice = [value for value, times in Counter(values).items() if times > 1]
+    if twice:
+        raise ValueError(f"two labels share the {what} {twice[0]}")
 
 
 def names_in(*folders: Path, suffix: str) -> list[str]:

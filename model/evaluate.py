@@ -15,7 +15,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 import datasets_spec
@@ -59,9 +58,10 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     test = [pair for pair in pairs if pair.split == "test"]
     shutil.rmtree(run / PREDICTIONS, ignore_errors=True)
     cases = [list(group) for _, group in groupby(test, key=lambda pair: (pair.case, pair.rater))]
-    scored = []
-    for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False):
-        scored.append(_score(slices, model, facts, settings, run / PREDICTIONS))
+    scored = [
+        _score(slices, model, facts, settings, run / PREDICTIONS)
+        for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False)
+    ]
     _predict_mini_test(dataset, model, facts, settings.train.network, run / PREDICTIONS)
     _write_per_case(run / PER_CASE, scored, facts)
     summary = summarise(scored, facts)
@@ -77,9 +77,7 @@ def summarise(scored: Sequence[_Scored], facts: Dataset) -> dict[str, object]:
     for row in ("model", "all_background"):
         classes = {}
         for label in facts.label_map.foreground:
-            counts = [
-                (one.model if row == "model" else one.background)[label.id] for one in scored
-            ]
+            counts = [(one.model if row == "model" else one.background)[label.id] for one in scored]
             classes[label.name] = {
                 **_spread("dice", [count.dice for count in counts]),
                 **_spread("iou", [count.iou for count in counts]),

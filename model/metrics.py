@@ -38,9 +38,7 @@ class Overlap:
         return self.both / union if union else math.nan
 
 
-def overlaps(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
-) -> list[Overlap]:
+def overlaps(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> list[Overlap]:
     """One :class:`Overlap` per class id, background included, of two label maps of one shape."""
     pairs = truth.ravel().astype(np.intp) * classes + predicted.ravel()
     table = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import keras
@@ -27,5 +28,7 @@ def class_ids(probability: NDArray[np.float32], px: int) -> NDArray[np.uint8]:
     The probabilities, not the ids, are enlarged (linearly), which keeps outlines smooth.
     """
     if len(probability) != px:
-        probability = cv2.resize(probability, (px, px), interpolation=cv2.INTER_LINEAR)
-    return probability.argmax(axis=-1).astype(np.uint8)
+        enlarged: Any = cv2.resize(probability, (px, px), interpolation=cv2.INTER_LINEAR)
+        probability = enlarged
+    ids: NDArray[np.uint8] = probability.argmax(axis=-1).astype(np.uint8)
+    return ids

@@ -67,7 +67,9 @@ def train(dataset: str, settings: params.Params) -> None:
         # XLA made a step a third slower than TensorFlow's own graph on processors
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
-    print(f"train {dataset}: {model.count_params():,} parameters, backend {keras.backend.backend()}")
+    print(
+        f"train {dataset}: {model.count_params():,} parameters, backend {keras.backend.backend()}"
+    )
     mode = "min" if wanted.monitor == "val_loss" else "max"
     model.fit(
         learn,

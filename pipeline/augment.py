@@ -27,7 +27,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     for name, steps in settings.augment.variants.items():
         transforms.chain(steps, f"augment.variants.{name}")
     label_map = datasets_spec.load(dataset).dataset.label_map
-    recipe = store.fingerprint(asdict(settings.augment), repr(label_map), store.code())
+    recipe = store.fingerprint(asdict(settings.augment), repr(label_map), store.code(__name__))
     parents = [
         pair
         for pair in manifest.read(paths.converted(dataset))

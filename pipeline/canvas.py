@@ -89,7 +89,7 @@ class Canvas:
         """Class ids (height, width) -> (px, px): the native pixel under each centre, or 0."""
         rows, rows_in = _under(self.px, self.row_scale, self.row_offset, self.height)
         cols, cols_in = _under(self.px, self.col_scale, self.col_offset, self.width)
-        picture = native[np.ix_(rows, cols)]
+        picture: NDArray[np.uint8] = native[np.ix_(rows, cols)]
         picture[~rows_in] = 0
         picture[:, ~cols_in] = 0
         return picture
@@ -107,8 +107,8 @@ def _under(px: int, scale: float, offset: int, native: int) -> tuple[NDArray[Any
 
 
 def _centres(native: int, scale: float, offset: int, px: int) -> NDArray[np.intp]:
-    index = np.floor((np.arange(native) + 0.5) * scale + offset).astype(np.intp)
-    return np.clip(index, 0, px - 1)
+    index: NDArray[np.intp] = np.floor((np.arange(native) + 0.5) * scale + offset).astype(np.intp)
+    return np.minimum(index, px - 1)
 
 
 def _resample(array: NDArray[np.float32], scale: float, offset: int, px: int) -> NDArray[Any]:

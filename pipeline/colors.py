@@ -51,7 +51,9 @@ def write_mask(file: Path, ids: NDArray[np.uint8], label_map: LabelMap) -> str:
             f" {int((ids >= len(label_map)).sum())} pixels",
             where=file,
         )
-    picture = Image.frombytes("P", (ids.shape[1], ids.shape[0]), np.ascontiguousarray(ids).tobytes())
+    picture = Image.frombytes(
+        "P", (ids.shape[1], ids.shape[0]), np.ascontiguousarray(ids).tobytes()
+    )
     picture.putpalette([channel for label in label_map for channel in label.colour])
     bits = next(bits for bits in (1, 2, 4, 8) if len(label_map) <= 2**bits)
     buffer = io.BytesIO()
@@ -89,9 +91,7 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
     return ids_of_colours(np.asarray(picture.convert("RGB"), np.uint8), label_map, file)
 
 
-def ids_of_colours(
-    rgb: NDArray[np.uint8], label_map: LabelMap, where: object
-) -> NDArray[np.uint8]:
+def ids_of_colours(rgb: NDArray[np.uint8], label_map: LabelMap, where: object) -> NDArray[np.uint8]:
     """Colours (H, W, 3) uint8 -> class ids (H, W) uint8, exactly.
 
     Raises :class:`Problem` for a colour of no class, with the count and an example.
@@ -121,7 +121,10 @@ def colourise(ids: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.uint8]:
 
 def _pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
     channels = rgb.astype(np.uint32)
-    return channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    packed: NDArray[np.uint32] = (
+        channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    ).astype(np.uint32)
+    return packed
 
 
 def _put(file: Path, content: bytes) -> str:

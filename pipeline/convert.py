@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = store.fingerprint(
         asdict(settings.convert),
         repr(adapter.dataset),
-        store.code(adapter.module_file, Path(datasets_spec.contract.__file__)),
+        store.code(__name__, adapter.module_file),
     )
     failed: dict[str, Exception] = {}
     jobs = []
@@ -108,7 +109,6 @@ def _label(path: Picture, image: volume.Volume, dataset: Dataset) -> NDArray[np.
     return volume.class_ids(label, dataset.label_map, path).array
 
 
-def _mr_window(array: NDArray[np.generic], settings: params.Convert) -> tuple[float, float]:
+def _mr_window(array: NDArray[Any], settings: params.Convert) -> tuple[float, float]:
     low, high = np.percentile(array, settings.mr_percentiles)
     return float(low), float(high)
-

@@ -111,4 +111,6 @@ def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,))
+    return ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)
+    )

@@ -7,7 +7,7 @@ its manifest, a foreign one by its files.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def judge(pairs: Iterable[Pair], blank: frozenset[str] = frozenset()) -> list[Fi
     """
     pairs = list(pairs)
     found = []
-    keys = {
+    keys: dict[str, Callable[[Pair], str]] = {
         "no patient is in two splits": lambda pair: pair.patient,
         "no parent of an augmented pair is in two splits": lambda pair: pair.parent or pair.id,
         "no picture is in two splits": lambda pair: pair.image_digest,

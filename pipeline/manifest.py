@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -114,7 +115,11 @@ def read(folder: Path) -> list[Pair]:
             where=file,
             remedy="Delete the folder and run again.",
         )
-    rows = table.to_pylist()
-    return [
-        Pair(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows
-    ]
+    return [_pair(row) for row in table.to_pylist()]
+
+
+def _pair(row: dict[str, Any]) -> Pair:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
+    }
+    return Pair(**values)

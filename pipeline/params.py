@@ -325,9 +325,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             raise Problem(str(error), where=where, remedy=_REMEDY) from None
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
-        return tuple(
-            _build(part, item, where) for part, item in zip(arguments, value, strict=True)
-        )
+        return tuple(_build(part, item, where) for part, item in zip(arguments, value, strict=True))
     if origin is list and isinstance(value, list):
         return [_build(arguments[0], item, where) for item in value]
     if origin is dict and isinstance(value, dict) and all(isinstance(k, str) for k in value):

@@ -57,9 +57,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
         for pair in mini:
             _link(paths.converted(dataset), unfinished, MINI_TEST, pair)
         pairs = placed + grown
-        gate.require(
-            gate.judge(pairs, gate.blank_digests(unfinished, pairs)), f"split {dataset}"
-        )
+        gate.require(gate.judge(pairs, gate.blank_digests(unfinished, pairs)), f"split {dataset}")
         manifest.write(unfinished, pairs)
         _write_card(unfinished, dataset, facts, pairs, mini)
         shutil.rmtree(target, ignore_errors=True)

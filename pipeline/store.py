@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
-from pipeline import colors, executor, manifest, paths
+from pipeline import colors, executor, imports, manifest, paths
 from pipeline.manifest import Pair
 
 T = TypeVar("T")
@@ -47,9 +47,9 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def code(*more: Path) -> str:
-    """The fingerprint of this package's code, of ``more`` files and of the libraries' versions."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), *more]
+def code(module: str, *more: Path) -> str:
+    """The fingerprint of a module with all it imports, ``more`` files and the libraries."""
+    files = [*(imports.ROOT / file for file in sorted(imports.closure(module))), *more]
     return fingerprint(
         [digest(file) for file in files], [(name, version(name)) for name in _LIBRARIES]
     )

@@ -83,7 +83,7 @@ def read(source: Picture) -> Volume:
     if not source.is_file():
         raise Problem("expected a file, found none", where=source)
     try:
-        file = nib.load(source)
+        file: Any = nib.load(source)
         array = np.asanyarray(file.dataobj)
         affine = np.asarray(file.affine, np.float64)
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
@@ -195,7 +195,7 @@ def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
 
 def save_like(file: Path, ids: NDArray[np.uint8], source: Path) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry."""
-    like = nib.load(source)
+    like: Any = nib.load(source)
     header = like.header.copy() if isinstance(like, nib.Nifti1Image) else None
     if header is not None:
         header.set_data_dtype(np.uint8)

@@ -1,0 +1,34 @@
+# make repro: environment, then every dataset of params.yaml from raw scans to the report.
+# make test:  environment, then lint, types and all tests.
+# make lock:  requirements.txt anew from pyproject.toml (needs uv).
+
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: repro test lock
+
+repro: .venv/ready
+	python -m pipeline fetch
+	dvc repro
+	@cat report/summary.txt
+
+test: .venv/ready
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m pytest
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt
+
+.venv/ready: requirements.txt
+	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 to 3.13 on the PATH, found none." \
+		"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	touch $@
