@@ -1,0 +1,51 @@
+"""What every test file shares: a workplace of its own, and small label maps and volumes."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datasets_spec.contract import Label, LabelMap, Problem
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PROJECT = Path(__file__).parent.parent
+Refused = Callable[[Callable[[], Any]], Problem]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; every path of the pipeline is relative to it."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def label_map() -> LabelMap:
+    """Background and two classes."""
+    return LabelMap(
+        (
+            Label(0, "background", (0, 0, 0), "everything else"),
+            Label(1, "core", (230, 159, 0), "the inner part"),
+            Label(2, "rim", (86, 180, 233), "the outer part"),
+        )
+    )
+
+
+@pytest.fixture
+def refused() -> Refused:
+    """Calls something that must be refused; returns the :class:`Problem`, told in one line."""
+
+    def call(action: Callable[[], Any]) -> Problem:
+        with pytest.raises(Problem) as caught:
+            action()
+        assert "\n" not in str(caught.value)
+        return caught.value
+
+    return call
