@@ -22,15 +22,9 @@ from datasets_spec.contract import Dataset, Problem
 from model.batches import labels_at
 from model.metrics import EMPTY_POLICY, Overlap, dice_coef_multiclass, overlaps
 from model.predict import class_ids, probabilities
-from model.train import MODEL
 from pipeline import colors, manifest, params, paths, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
-
-METRICS = "metrics.json"
-PER_CASE = "per_case.csv"
-PREDICTIONS = "predictions"
-MINI_TEST = "mini_test"
 
 
 @dataclass(frozen=True)
@@ -53,21 +47,21 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     """
     facts = datasets_spec.load(dataset).dataset
     run = paths.run(dataset)
-    model = _model(run / MODEL, settings.train.network, len(facts.label_map))
+    model = _model(run / paths.MODEL, settings.train.network, len(facts.label_map))
     pairs = manifest.read(paths.dataset(dataset))
     test = [pair for pair in pairs if pair.split == "test"]
-    shutil.rmtree(run / PREDICTIONS, ignore_errors=True)
+    shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     cases = [list(group) for _, group in groupby(test, key=lambda pair: (pair.case, pair.rater))]
     scored = [
-        _score(slices, model, facts, settings, run / PREDICTIONS)
+        _score(slices, model, facts, settings, run / paths.PREDICTIONS)
         for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False)
     ]
-    _predict_mini_test(dataset, model, facts, settings.train.network, run / PREDICTIONS)
-    _write_per_case(run / PER_CASE, scored, facts)
+    _predict_mini_test(dataset, model, facts, settings.train.network, run / paths.PREDICTIONS)
+    _write_per_case(run / paths.PER_CASE, scored, facts)
     summary = summarise(scored, facts)
-    unfinished = run / f".unfinished-{METRICS}"
+    unfinished = run / f".unfinished-{paths.METRICS}"
     unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", "utf-8")
-    os.replace(unfinished, run / METRICS)
+    os.replace(unfinished, run / paths.METRICS)
     _tell(dataset, summary)
 
 
@@ -146,10 +140,10 @@ def _score(
 def _predict_mini_test(
     dataset: str, model: keras.Model, facts: Dataset, network: params.Network, target: Path
 ) -> None:
-    for file in sorted((paths.dataset(dataset) / MINI_TEST / paths.IMAGES).glob("*.png")):
+    for file in sorted((paths.dataset(dataset) / paths.MINI_TEST / paths.IMAGES).glob("*.png")):
         picture = colors.read_image(file)
         ids = class_ids(probabilities(model, [picture], network)[0], len(picture))
-        colors.write_mask(target / MINI_TEST / file.name, ids, facts.label_map)
+        colors.write_mask(target / paths.MINI_TEST / file.name, ids, facts.label_map)
 
 
 def _model(file: Path, network: params.Network, classes: int) -> keras.Model:

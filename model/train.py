@@ -23,11 +23,6 @@ from pipeline import colors, manifest, params, paths
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-MODEL = "model.keras"
-HISTORY = "history.csv"
-CURVES = "curves.png"
-EPOCH_CHANGE = "epoch_change_infer"
-
 
 def train(dataset: str, settings: params.Params) -> None:
     """Train on ``data/dataset/<dataset>`` and fill ``runs/<dataset>``.
@@ -39,7 +34,7 @@ def train(dataset: str, settings: params.Params) -> None:
     label_map = datasets_spec.load(dataset).dataset.label_map
     folder, run = paths.dataset(dataset), paths.run(dataset)
     run.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL, HISTORY, CURVES):
+    for name in (paths.MODEL, paths.HISTORY, paths.CURVES):
         (run / name).unlink(missing_ok=True)
     keras.utils.set_random_seed(wanted.seed)
 
@@ -78,9 +73,9 @@ def train(dataset: str, settings: params.Params) -> None:
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             keras.callbacks.ModelCheckpoint(
-                run / MODEL, monitor=wanted.monitor, mode=mode, save_best_only=True
+                run / paths.MODEL, monitor=wanted.monitor, mode=mode, save_best_only=True
             ),
-            keras.callbacks.CSVLogger(run / HISTORY),
+            keras.callbacks.CSVLogger(run / paths.HISTORY),
             keras.callbacks.ReduceLROnPlateau(
                 monitor=wanted.monitor,
                 mode=mode,
@@ -90,7 +85,7 @@ def train(dataset: str, settings: params.Params) -> None:
             keras.callbacks.EarlyStopping(
                 monitor=wanted.monitor, mode=mode, patience=wanted.early_stopping_patience
             ),
-            EpochChange(folder, run / EPOCH_CHANGE, label_map, wanted),
+            EpochChange(folder, run / paths.EPOCH_CHANGE, label_map, wanted),
         ],
     )
     draw_curves(run)
@@ -104,7 +99,7 @@ class EpochChange(keras.callbacks.Callback):  # type: ignore[misc]  # untyped li
 
     def __init__(self, folder: Path, target: Path, label_map: LabelMap, wanted: params.Train):
         super().__init__()
-        files = sorted((folder / "mini_test" / paths.IMAGES).glob("*.png"))
+        files = sorted((folder / paths.MINI_TEST / paths.IMAGES).glob("*.png"))
         self._files = files[: wanted.epoch_change_pictures]
         self._target, self._label_map, self._network = target, label_map, wanted.network
         shutil.rmtree(target, ignore_errors=True)
@@ -124,7 +119,7 @@ class EpochChange(keras.callbacks.Callback):  # type: ignore[misc]  # untyped li
 
 def draw_curves(run: Path) -> None:
     """``history.csv`` -> ``curves.png``: the loss and the foreground Dice over the epochs."""
-    with (run / HISTORY).open(newline="") as stream:
+    with (run / paths.HISTORY).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     epochs = np.arange(1, len(rows) + 1)
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -136,7 +131,7 @@ def draw_curves(run: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend()
     axes[1].set_ylim(0, 1)
-    figure.savefig(run / CURVES, dpi=110, metadata={"Software": None})
+    figure.savefig(run / paths.CURVES, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
 

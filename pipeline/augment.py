@@ -38,12 +38,8 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
         pairs = tuple(group)
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
         jobs.append(Job(case, store.fingerprint(recipe, digests), pairs))
-    folder = paths.augmented(dataset)
-    if not jobs or not settings.augment.variants:
-        manifest.write(folder, [])
-        return
     task = partial(_augment_case, dataset, settings.augment, label_map)
-    store.fill(folder, jobs, task, workers, f"augment {dataset}", {})
+    store.fill(paths.augmented(dataset), jobs, task, workers, f"augment {dataset}", {})
 
 
 def _augment_case(

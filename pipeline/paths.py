@@ -10,7 +10,16 @@ REPORT = Path("report")
 IMAGES = "images"
 MASKS = "masks"
 MANIFEST = "manifest.parquet"
-SPLIT_FOLDERS = ("train", "valid", "test", "mini_test")
+MINI_TEST = "mini_test"
+CARD = "dataset.json"
+
+MODEL = "model.keras"
+HISTORY = "history.csv"
+CURVES = "curves.png"
+EPOCH_CHANGE = "epoch_change_infer"
+METRICS = "metrics.json"
+PER_CASE = "per_case.csv"
+PREDICTIONS = "predictions"
 
 
 def raw(dataset: str) -> Path:

@@ -68,7 +68,7 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     folder, run = paths.dataset(adapter.name), paths.run(adapter.name)
     label_map = adapter.dataset.label_map
     pairs = manifest.read(folder)
-    card = json.loads((folder / "dataset.json").read_text("utf-8"))
+    card = json.loads((folder / paths.CARD).read_text("utf-8"))
     settings = asdict(params.load(adapter.name, params_file))
     return {
         "name": adapter.name,
@@ -78,9 +78,9 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "splits": card["splits"],
         "mini_test": list(_mini_test(folder, run, card["mini_test"], label_map)),
         "augmented": list(_augmented(folder, pairs, label_map)),
-        "metrics": _json(run / "metrics.json"),
-        "worst": _worst(run / "per_case.csv"),
-        "curves": _data_url(run / "curves.png"),
+        "metrics": _json(run / paths.METRICS),
+        "worst": _worst(run / paths.PER_CASE),
+        "curves": _data_url(run / paths.CURVES),
         "film": list(_film(folder, run, card["mini_test"], label_map)),
         "params": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=88),
     }
@@ -91,15 +91,15 @@ def _mini_test(
 ) -> Iterator[list[Tile]]:
     """Per picture of mini_test: image, mask in colour, outlines of truth and of prediction."""
     for pair_id in ids:
-        image = colors.read_image(folder / "mini_test" / paths.IMAGES / f"{pair_id}.png")
-        mask = folder / "mini_test" / paths.MASKS / f"{pair_id}.png"
+        image = colors.read_image(folder / paths.MINI_TEST / paths.IMAGES / f"{pair_id}.png")
+        mask = folder / paths.MINI_TEST / paths.MASKS / f"{pair_id}.png"
         truth = colors.read_mask(mask, label_map)
         tiles = [
             Tile(pair_id, _tile(image)),
             Tile("mask", _tile(colors.colourise(truth, label_map))),
             Tile("truth", _tile(_outlined(image, truth, label_map))),
         ]
-        predicted = run / "predictions" / "mini_test" / f"{pair_id}.png"
+        predicted = run / paths.PREDICTIONS / paths.MINI_TEST / f"{pair_id}.png"
         if predicted.is_file():
             ids_here = colors.read_mask(predicted, label_map)
             tiles.append(Tile("prediction", _tile(_outlined(image, ids_here, label_map))))
@@ -131,12 +131,12 @@ def _augmented(folder: Path, pairs: Sequence[Pair], label_map: LabelMap) -> Iter
 
 def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[list[Tile]]:
     """Per picture of mini_test: the prediction after some epochs, first and last among them."""
-    epochs = sorted((run / "epoch_change_infer").glob("epoch_*"))
+    epochs = sorted((run / paths.EPOCH_CHANGE).glob("epoch_*"))
     if not epochs:
         return
     chosen = np.unique(np.linspace(0, len(epochs) - 1, _FILM_FRAMES).round().astype(int))
     for pair_id in ids:
-        image = colors.read_image(folder / "mini_test" / paths.IMAGES / f"{pair_id}.png")
+        image = colors.read_image(folder / paths.MINI_TEST / paths.IMAGES / f"{pair_id}.png")
         tiles = []
         for epoch in (epochs[index] for index in chosen):
             file = epoch / f"{pair_id}.png"

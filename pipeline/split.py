@@ -19,9 +19,6 @@ from datasets_spec.contract import SPLITS, Dataset, Problem
 from pipeline import gate, manifest, params, paths, warps
 from pipeline.manifest import Pair
 
-MINI_TEST = "mini_test"
-CARD = "dataset.json"
-
 
 def split(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/dataset/<dataset>``, whole or not at all.
@@ -55,7 +52,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
             for pair in pairs:
                 _link(source, unfinished, pair.split, pair)
         for pair in mini:
-            _link(paths.converted(dataset), unfinished, MINI_TEST, pair)
+            _link(paths.converted(dataset), unfinished, paths.MINI_TEST, pair)
         pairs = placed + grown
         gate.require(gate.judge(pairs, gate.blank_digests(unfinished, pairs)), f"split {dataset}")
         manifest.write(unfinished, pairs)
@@ -66,7 +63,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
     counts = Counter(pair.split for pair in pairs)
     told = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
-    print(f"split {dataset}: {len(where)} patients; pairs: {told}, {len(mini)} {MINI_TEST}")
+    print(f"split {dataset}: {len(where)} patients; pairs: {told}, {len(mini)} {paths.MINI_TEST}")
 
 
 def assign(dataset: str, pairs: Sequence[Pair], settings: params.Split) -> dict[str, str]:
@@ -183,6 +180,6 @@ def _write_card(
             for split_name in SPLITS
             for members in [[pair for pair in pairs if pair.split == split_name]]
         },
-        MINI_TEST: [pair.id for pair in mini],
+        paths.MINI_TEST: [pair.id for pair in mini],
     }
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", "utf-8")
+    (folder / paths.CARD).write_text(json.dumps(card, indent=2) + "\n", "utf-8")

@@ -115,11 +115,11 @@ def fill(
             manifest.write(folder, _all(made))
             checkpoint = time.monotonic()
     pairs = _all(made)
-    if pairs:
+    if failed and not pairs:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         manifest.write(folder, pairs)
         _remove_others(folder, pairs)
-    elif folder.exists():
-        shutil.rmtree(folder)
     print(f"{title}: {len(jobs) - len(missing)} kept, {len(missing)} to make, {len(pairs)} pairs")
     if failed:
         for name, error in sorted(failed.items()):
@@ -161,6 +161,6 @@ def _all(made: dict[str, list[Pair]]) -> list[Pair]:
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
     kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
     for part in (paths.IMAGES, paths.MASKS):
-        for file in (folder / part).iterdir():
+        for file in (folder / part).glob("*"):
             if file not in kept:
                 file.unlink()

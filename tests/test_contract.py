@@ -1,0 +1,233 @@
+"""A dataset is checked when it is built: a mistake in an adapter is an error at import."""
+
+import dataclasses
+import pickle
+
+import pytest
+
+from datasets_spec.contract import (
+    Case,
+    Dataset,
+    Label,
+    LabelMap,
+    Licence,
+    Problem,
+    RemoteFile,
+    Source,
+    Window,
+    names_in,
+)
+
+BLACK = (0, 0, 0)
+TERMS = Licence("CC BY 4.0", redistribute=True, commercial=True)
+
+
+def label(id=1, name="core", colour=(255, 0, 0), meaning="the inner part", values=()):  # noqa: A002
+    return Label(id, name, colour, meaning, values)
+
+
+BACKGROUND = label(0, "background", BLACK, "everything else")
+
+
+def source(**changes):
+    facts = {"homepage": "https://example.org", "licence": TERMS, "citation": "Someone, 2026"}
+    return Source(**{**facts, "instructions": "Ask them.", **changes})
+
+
+def dataset(**changes):
+    facts = {"title": "Some scans", "modality": "MR", "label_map": LabelMap((BACKGROUND, label()))}
+    return Dataset(**{**facts, "source": source(), **changes})
+
+
+def case(tmp_path, **changes):
+    facts = {"id": "case1", "patient": "p1", "image": tmp_path / "i.nii"}
+    return Case(**{**facts, "labels": {"": tmp_path / "l.nii"}, **changes})
+
+
+@pytest.mark.parametrize(
+    ("told", "where", "remedy"),
+    [
+        ("what", "", ""),
+        ("where: what", "where", ""),
+        ("what. Do this.", "", "Do this."),
+        ("where: what. Do this.", "where", "Do this."),
+    ],
+)
+def test_problem_says_where_what_and_what_to_do(told, where, remedy):
+    assert str(Problem("what", where=where, remedy=remedy)) == told
+
+
+def test_problem_survives_the_way_between_processes():
+    sent = Problem("what", where="where", remedy="Do this.")
+    came = pickle.loads(pickle.dumps(sent))  # noqa: S301  # made on the line itself
+    assert type(came) is Problem
+    assert (came.what, came.where, came.remedy) == ("what", "where", "Do this.")
+
+
+def test_label_stands_for_its_own_id_unless_it_lists_raw_values():
+    assert label(3).values == (3,)
+    assert label(3, values=(7, 8)).values == (7, 8)
+
+
+@pytest.mark.parametrize("name", ["", "Core", "grey matter", "2nd", "_core", "grey-matter", "a\n"])
+def test_refuses_a_label_name_that_is_not_lower_case_words(name):
+    with pytest.raises(ValueError, match="lower case"):
+        label(name=name)
+
+
+@pytest.mark.parametrize("colour", [(0, 0), (0, 0, 0, 0), (0, 0, 256), (-1, 0, 0)])
+def test_refuses_a_colour_that_is_not_three_bytes(colour):
+    with pytest.raises(ValueError, match="three of 0..255"):
+        label(colour=colour)
+
+
+@pytest.mark.parametrize("meaning", ["", "  "])
+def test_refuses_a_label_without_a_meaning(meaning):
+    with pytest.raises(ValueError, match="say what it means"):
+        label(meaning=meaning)
+
+
+def test_label_map_counts_lists_and_finds_its_classes():
+    lesion = label(1, values=(1, 2, 5))
+    classes = LabelMap((BACKGROUND, lesion))
+    assert len(classes) == 2
+    assert list(classes) == [BACKGROUND, lesion]
+    assert classes.foreground == (lesion,)
+    assert classes.class_of == {0: 0, 1: 1, 2: 1, 5: 1}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        pytest.param((BACKGROUND,), "2 to 256 classes", id="background only"),
+        pytest.param((BACKGROUND, label(2)), "label ids are 0, 1, 2", id="a gap"),
+        pytest.param((label(1), BACKGROUND), "label ids are 0, 1, 2", id="wrong order"),
+        pytest.param((label(0), label(1, "rim")), "'background'", id="no background"),
+        pytest.param((BACKGROUND, label(1), label(2, colour=(1, 2, 3))), "name", id="same name"),
+        pytest.param((BACKGROUND, label(1, colour=BLACK)), "colour", id="same colour"),
+        pytest.param((BACKGROUND, label(1, values=(1, 0))), "raw value 0", id="same raw value"),
+        pytest.param(
+            (BACKGROUND, *(label(n, f"c{n}", (n % 256, n // 256, 1)) for n in range(1, 257))),
+            "2 to 256 classes",
+            id="257 classes",
+        ),
+    ],
+)
+def test_refuses_a_label_map_that_is_ambiguous(labels, message):
+    with pytest.raises(ValueError, match=message):
+        LabelMap(labels)
+
+
+def test_window_is_centred_on_its_level():
+    assert Window(level=40, width=80).bounds == (0, 80)
+
+
+@pytest.mark.parametrize("width", [0, -80, float("nan")])
+def test_refuses_a_window_without_width(width):
+    with pytest.raises(ValueError, match="above 0 HU"):
+        Window(40, width)
+
+
+@pytest.mark.parametrize("digest", ["sha256:" + "0" * 64, "md5:" + "f" * 32])
+def test_accepts_sha256_and_md5(digest):
+    assert RemoteFile("https://example.org/a.zip", digest).digest == digest
+
+
+@pytest.mark.parametrize(
+    "digest", ["", "0" * 64, "sha256:" + "0" * 63, "md5:" + "F" * 32, "sha1:" + "0" * 40]
+)
+def test_refuses_a_remote_file_without_a_proper_digest(digest):
+    with pytest.raises(ValueError, match="a digest is"):
+        RemoteFile("https://example.org/a.zip", digest)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"instructions": ""}, "exactly one"),
+        ({"recipe": "mni152_t1w"}, "exactly one"),
+        ({"homepage": "http://example.org"}, "homepage"),
+        ({"citation": " "}, "citation"),
+    ],
+)
+def test_refuses_a_source_that_leaves_out_or_doubles_a_fact(changes, message):
+    with pytest.raises(ValueError, match=message):
+        source(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modality": "PET"}, "CT or MR"),
+        ({"modality": "CT"}, "window"),
+        ({"window": Window(40, 80)}, "window"),
+        ({"plane": "oblique"}, "axial, coronal, sagittal"),
+    ],
+)
+def test_refuses_a_dataset_whose_facts_do_not_fit_together(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(**changes)
+
+
+def test_dataset_is_sliced_axially_by_default():
+    assert dataset().plane == "axial"
+
+
+@pytest.mark.parametrize("name", ["a", "0073410", "sub-01", "ID_1_ID_2", "a.b+c"])
+def test_accepts_plain_case_and_patient_names(tmp_path, name):
+    made = case(tmp_path, id=name, patient=name)
+    assert (made.id, made.patient) == (name, name)
+
+
+@pytest.mark.parametrize("what", ["id", "patient"])
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "_a", "a_", "a__b", ".a", "ä", "a\n"])
+def test_refuses_names_that_are_no_safe_file_names(tmp_path, what, name):
+    with pytest.raises(ValueError, match=f"a case's {what}"):
+        case(tmp_path, **{what: name})
+
+
+def test_refuses_a_case_without_labels(tmp_path):
+    with pytest.raises(ValueError, match="no label"):
+        case(tmp_path, labels={})
+
+
+def test_refuses_an_unknown_split(tmp_path):
+    with pytest.raises(ValueError, match="split"):
+        case(tmp_path, split="validation")
+
+
+def test_case_keeps_its_own_labels(tmp_path):
+    given = {"": tmp_path / "l.nii"}
+    made = case(tmp_path, labels=given)
+    given.clear()
+    assert made.labels == {"": tmp_path / "l.nii"}
+
+
+@pytest.mark.parametrize("value", [BACKGROUND, Window(40, 80), TERMS, source(), dataset()])
+def test_values_are_frozen(value):
+    name = dataclasses.fields(value)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(value, name, None)
+
+
+def test_names_in_lists_the_union_sorted_and_leaves_hidden_files_out(tmp_path):
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for file in ("b.nii.gz", "a.nii.gz", "._a.nii.gz", "notes.txt"):
+        (images / file).touch()
+    for file in ("b.nii.gz", "c.nii.gz"):
+        (labels / file).touch()
+    assert names_in(images, labels, suffix=".nii.gz") == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+
+
+def test_names_in_refuses_a_missing_folder_by_name(tmp_path, refused):
+    missing = tmp_path / "missing"
+    assert str(missing) in str(refused(lambda: names_in(tmp_path, missing, suffix=".nii")))
+
+
+def test_names_in_refuses_folders_without_such_files(tmp_path, refused):
+    (tmp_path / "notes.txt").touch()
+    problem = refused(lambda: names_in(tmp_path, suffix=".nii"))
+    assert str(tmp_path) in str(problem)
+    assert "*.nii" in str(problem)

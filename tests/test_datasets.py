@@ -1,0 +1,220 @@
+"""What is a dataset adapter?
+
+An adapter is a module of ``datasets_spec`` that a stranger can trust with a real
+download. It makes these promises, and each is tested for every module of the folder:
+
+1.  Its facts are complete: homepage, citation, and a licence that says whether derived
+    pictures may be passed on and whether commercial use is allowed.
+2.  Its label map begins with the background, and ids and colours turn into each other
+    exactly.
+3.  Its docstring shows the raw tree as it arrives.
+4.  It has a fixture in the true layout, of at most 50 KB.
+5.  It finds the fixture's cases, at least one, with their patients, raters and official
+    splits, and no others; ids are unique and sorted.
+6.  Every file that it names is there, and lies below the raw folder.
+7.  Image and label of a case share one grid, and every label value is declared.
+8.  The fixture converts to one pair per slice and rater, and the way back finds exactly
+    the voxels of each class that were drawn.
+9.  A missing partner is named, and the other cases are kept.
+10. An empty folder is an error that names the folder.
+11. It writes nothing into the raw folder.
+12. It asks no network, and imports the contract and the standard library alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import datasets_spec
+from datasets_spec.contract import Case
+from pipeline import colors, manifest, params, paths, raw, store, volume
+from pipeline.canvas import Canvas
+from pipeline.convert import convert
+from tests.conftest import FIXTURES, PROJECT, Refused
+
+NAMES = datasets_spec.names()
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def expected(name: str) -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads((FIXTURES / name / "expected.json").read_text())[
+        "cases"
+    ]
+    return cases
+
+
+@pytest.fixture
+def raw_folder(name: str, workplace: Path) -> Path:
+    """The fixture's raw tree, where the pipeline looks for it."""
+    target = workplace / paths.raw(name)
+    shutil.copytree(FIXTURES / name / "raw", target)
+    return target
+
+
+@pytest.fixture
+def cases(name: str, raw_folder: Path) -> list[Case]:
+    return list(datasets_spec.load(name).cases(paths.raw(name)))
+
+
+@pytest.fixture
+def settings() -> params.Params:
+    return params.load("virtual_mni152", PROJECT / "params.yaml")
+
+
+def test_the_folder_is_the_list() -> None:
+    modules = {file.stem for file in (PROJECT / "datasets_spec").glob("*.py")}
+    assert set(NAMES) == modules - {"__init__", "contract"}
+    assert len(NAMES) >= 2
+
+
+def test_facts_are_complete(name: str) -> None:
+    source = datasets_spec.load(name).dataset.source
+    assert source.homepage.startswith("https://")
+    assert source.citation
+    assert source.licence.name
+    assert isinstance(source.licence.redistribute, bool)
+    assert isinstance(source.licence.commercial, bool)
+
+
+def test_ids_and_colours_turn_into_each_other(name: str) -> None:
+    label_map = datasets_spec.load(name).dataset.label_map
+    assert label_map.labels[0].name == "background"
+    ids = np.arange(len(label_map), dtype=np.uint8).reshape(1, -1)
+    assert np.array_equal(
+        colors.ids_of_colours(colors.colourise(ids, label_map), label_map, name), ids
+    )
+
+
+def test_docstring_shows_the_raw_tree(name: str) -> None:
+    assert datasets_spec.load(name).layout.count("\n") >= 4
+    assert "/" in datasets_spec.load(name).layout
+
+
+def test_fixture_is_small(name: str) -> None:
+    files = [file for file in (FIXTURES / name).rglob("*") if file.is_file()]
+    assert 0 < sum(file.stat().st_size for file in files) <= 50_000
+
+
+def test_finds_the_expected_cases(cases: list[Case], expected: list[dict[str, Any]]) -> None:
+    found = [
+        {"id": case.id, "patient": case.patient, "raters": sorted(case.labels), "split": case.split}
+        for case in cases
+    ]
+    keys = ("id", "patient", "raters")
+    wanted = [{**{key: case[key] for key in keys}, "split": case.get("split")} for case in expected]
+    assert wanted
+    assert found == sorted(wanted, key=lambda case: str(case["id"]))
+
+
+def test_names_existing_files_below_the_raw_folder(name: str, cases: list[Case]) -> None:
+    for case in cases:
+        for file in raw.files(case):
+            assert file.exists()
+            assert file.is_relative_to(paths.raw(name))
+
+
+def test_image_and_label_share_a_grid_and_every_value_is_declared(
+    name: str, cases: list[Case]
+) -> None:
+    label_map = datasets_spec.load(name).dataset.label_map
+    for case in cases:
+        image = volume.read(case.image)
+        for path in case.labels.values():
+            label = volume.read(path)
+            volume.require_same_grid(image.grid, label.grid, path)
+            assert volume.class_ids(label, label_map, path).array.any()
+
+
+def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
+    name: str, raw_folder: Path, expected: list[dict[str, Any]], settings: params.Params
+) -> None:
+    convert(name, settings, workers=1)
+    label_map = datasets_spec.load(name).dataset.label_map
+    pairs = manifest.read(paths.converted(name))
+    for case in expected:
+        for rater in case["raters"]:
+            mine = [pair for pair in pairs if (pair.case, pair.rater) == (case["id"], rater)]
+            assert [pair.slice_index for pair in mine] == list(range(len(mine)))
+            native = [
+                Canvas.of(pair.canvas).native(
+                    colors.read_mask(paths.converted(name) / pair.mask, label_map)
+                )
+                for pair in mine
+            ]
+            counts = np.bincount(np.stack(native).ravel(), minlength=len(label_map))
+            assert counts.tolist() == case["voxels"]
+    assert {pair.case for pair in pairs} == {case["id"] for case in expected}
+
+
+def test_names_a_missing_partner_and_keeps_the_others(
+    name: str,
+    raw_folder: Path,
+    cases: list[Case],
+    settings: params.Params,
+    refused: Refused,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = raw.parts(next(iter(cases[0].labels.values())))[0]
+    lost.unlink()
+    refused(lambda: convert(name, settings, workers=1))
+    told = capsys.readouterr().err
+    assert str(lost) in told
+    assert str(raw.parts(cases[0].image)[0]) in told
+    kept = {pair.case for pair in manifest.read(paths.converted(name))}
+    assert kept == {case.id for case in cases[1:]}
+
+
+def test_names_an_empty_folder(name: str, workplace: Path, refused: Refused) -> None:
+    paths.raw(name).mkdir(parents=True)
+    problem = refused(lambda: raw.cases(datasets_spec.load(name)))
+    assert str(paths.raw(name)) in problem.where
+
+
+def test_writes_nothing_into_the_raw_folder(
+    name: str, raw_folder: Path, settings: params.Params
+) -> None:
+    def state() -> dict[str, str]:
+        return {str(f): store.digest(f) for f in sorted(raw_folder.rglob("*")) if f.is_file()}
+
+    before = state()
+    convert(name, settings, workers=1)
+    assert state() == before
+
+
+def test_asks_no_network(
+    name: str, raw_folder: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    convert(name, settings, workers=1)
+
+
+def test_imports_the_contract_and_the_standard_library_alone(name: str) -> None:
+    tree = ast.parse((PROJECT / "datasets_spec" / f"{name}.py").read_text("utf-8"))
+    imported = {
+        node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    foreign = {
+        module
+        for module in imported - {"datasets_spec.contract"}
+        if str(module).split(".")[0] not in sys.stdlib_module_names
+    }
+    assert not foreign

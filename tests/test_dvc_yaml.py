@@ -1,0 +1,106 @@
+"""DVC does not follow imports: the deps of every stage must be what its code imports."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import params
+from pipeline.imports import FLOORS, closure
+from tests.conftest import PROJECT
+
+STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"))["stages"]
+FLOOR_OF = {"train": "model", "evaluate": "model"}
+
+
+def body(stage: str) -> dict[str, Any]:
+    content: dict[str, Any] = STAGES[stage]
+    return dict(content.get("do", content))
+
+
+def code_deps(stage: str) -> set[str]:
+    return {dep for dep in body(stage)["deps"] if dep.endswith(".py")}
+
+
+def test_the_stages_stand_in_order() -> None:
+    assert list(STAGES) == ["convert", "augment", "split", "train", "evaluate", "report"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_are_the_import_closure(stage: str) -> None:
+    needed = {file.as_posix() for file in closure(f"{FLOOR_OF.get(stage, 'pipeline')}.{stage}")}
+    if stage == "report":
+        needed = {file for file in needed if not file.startswith("datasets_spec/")}
+        assert "datasets_spec" in body(stage)["deps"]
+    else:
+        needed.add("datasets_spec/${key}.py")
+    assert code_deps(stage) == needed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_dep_of_code_exists(stage: str) -> None:
+    for dep in code_deps(stage):
+        assert (PROJECT / dep.replace("${key}", "virtual_mni152")).is_file()
+        assert dep.split("/")[0] in FLOORS
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "report"])
+def test_a_stage_is_four_words_for_each_dataset(stage: str) -> None:
+    floor = FLOOR_OF.get(stage, "pipeline")
+    assert STAGES[stage]["foreach"] == "${datasets}"
+    assert body(stage)["cmd"] == f"python -m {floor} {stage} ${{key}}"
+    assert body(stage)["desc"]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "report"])
+def test_a_stage_tracks_its_own_section(stage: str) -> None:
+    assert stage in body(stage)["params"]
+    others = set(STAGES) - {stage}
+    assert not others & set(body(stage)["params"])
+
+
+@pytest.mark.parametrize("stage", ["convert", "augment"])
+def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
+    [out] = body(stage)["outs"]
+    assert list(out.values()) == [{"persist": True}]
+
+
+def test_nothing_changes_the_working_folder() -> None:
+    assert not [stage for stage in STAGES if "wdir" in body(stage)]
+
+
+def names(kind: Any) -> Iterator[str]:
+    for field in dataclasses.fields(kind):
+        yield field.name
+        hint = typing.get_type_hints(kind)[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from names(hint)
+
+
+def test_no_parameter_has_a_name_that_dvc_overlooks() -> None:
+    found = set(names(params.Params))
+    assert "image_px" in found
+    assert not found & {"size", "nfiles"}
+
+
+def test_analytics_are_off() -> None:
+    assert "analytics = false" in (PROJECT / ".dvc" / "config").read_text("utf-8")
+
+
+def test_paths_of_outputs_are_those_of_the_pipeline() -> None:
+    from pipeline import paths
+
+    for stage, path in (
+        ("convert", paths.converted("X")),
+        ("augment", paths.augmented("X")),
+        ("split", paths.dataset("X")),
+    ):
+        [out] = body(stage)["outs"]
+        text = out if isinstance(out, str) else next(iter(out))
+        assert Path(text.replace("${key}", "X")) == path

@@ -1,0 +1,209 @@
+"""The command line as a user meets it: wrong input is one line and exit status 2."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from pipeline import manifest, paths
+from pipeline.__main__ import main
+from tests.conftest import FIXTURES, PROJECT
+
+NAME = "virtual_mni152"
+
+
+@pytest.fixture
+def project(workplace: Path) -> Path:
+    """params.yaml and the fixture's raw data, as a user has them."""
+    content = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
+    content["convert"]["image_px"] = 64
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    shutil.copytree(FIXTURES / NAME / "raw", paths.raw(NAME))
+    return workplace
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of the error."""
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def set_param(section: str, key: str, value: object) -> None:
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content[section][key] = value
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+
+
+def damage(name: str) -> Path:
+    return paths.raw(NAME) / "sub-02" / f"sub-02_{name}.nii"
+
+
+def change(file: Path, array: np.ndarray | None = None, affine: np.ndarray | None = None) -> None:
+    """Write a NIfTI file again with another array or affine."""
+    old = nib.load(file)
+    array = np.asarray(old.dataobj) if array is None else array
+    file.unlink()
+    nib.save(nib.Nifti1Image(array, old.affine if affine is None else affine), file)
+
+
+def missing_label() -> str:
+    damage("dseg").unlink()
+    return "sub-02_dseg.nii"
+
+
+def other_shape() -> str:
+    change(damage("dseg"), array=np.zeros((9, 9, 9), np.uint8))
+    return "label of shape (9, 9, 9)"
+
+
+def shifted_affine() -> str:
+    affine = nib.load(damage("dseg")).affine.copy()
+    affine[:3, 3] += 5
+    change(damage("dseg"), affine=affine)
+    return "mm away"
+
+
+def undeclared_value() -> str:
+    label = np.asarray(nib.load(damage("dseg")).dataobj).copy()
+    label[0, 0, :2] = 9
+    change(damage("dseg"), array=label)
+    return "got 9 in 2 voxels"
+
+
+def truncated() -> str:
+    content = damage("T1w").read_bytes()
+    damage("T1w").write_bytes(content[: len(content) // 2])
+    return "cannot be read"
+
+
+@pytest.mark.parametrize(
+    "harm", [missing_label, other_shape, shifted_affine, undeclared_value, truncated]
+)
+def test_a_bad_case_is_named_and_the_others_are_kept(
+    harm: object, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = harm()  # type: ignore[operator]
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert any("sub-02" in line and reason in line for line in lines)
+    assert lines[-1].startswith("error: ")
+    assert "1 of 3" in lines[-1]
+    assert {pair.case for pair in manifest.read(paths.converted(NAME))} == {"sub-01", "sub-03"}
+    files = sorted(file.name for file in paths.converted(NAME).rglob("*") if file.is_file())
+    assert not [name for name in files if "sub-02" in name or "unfinished" in name]
+
+
+def test_a_mended_case_is_all_that_is_made(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = damage("dseg").rename(project / "elsewhere.nii")
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    hidden.rename(damage("dseg"))
+    capsys.readouterr()
+    assert main(["convert", NAME, "--workers", "1"]) == 0
+    assert "2 kept, 1 to make" in capsys.readouterr().out
+
+
+def test_no_raw_data_says_what_to_do(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(paths.raw(NAME))
+    assert main(["convert", NAME]) == 2
+    assert "python -m pipeline fetch virtual_mni152" in told(capsys)
+
+
+def test_an_unknown_dataset_lists_the_known(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "msd_hipocampus"]) == 2
+    line = told(capsys)
+    assert "Did you mean 'msd_hippocampus'?" in line
+    assert "virtual_mni152" in line
+
+
+def test_a_dataset_that_is_not_enabled_says_how_to(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "msd_hippocampus"]) == 2
+    assert "Add a line '  msd_hippocampus:'" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "reason"),
+    [
+        ("convert", "image_pixels", 512, "Did you mean 'image_px'?"),
+        ("convert", "image_px", "large", "expected int, got 'large' of type str"),
+        ("augment", "empty_slices", 1, "expected bool, got 1 of type int"),
+        ("split", "mini_test", -1, "expected 1 to 1000, got -1"),
+    ],
+)
+def test_a_wrong_parameter_names_its_place(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    key: str,
+    value: object,
+    reason: str,
+) -> None:
+    set_param(section, key, value)
+    assert main(["convert", NAME]) == 2
+    line = told(capsys)
+    assert f"params.yaml: {section}" in line
+    assert reason in line
+
+
+def test_too_few_patients_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(paths.raw(NAME) / "sub-01")
+    assert main(["convert", NAME, "--workers", "1"]) == 0
+    assert main(["augment", NAME, "--workers", "1"]) == 0
+    assert main(["split", NAME]) == 2
+    assert "2 patients" in told(capsys)
+
+
+def test_stages_out_of_order_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["split", NAME]) == 2
+    assert "expected a manifest" in told(capsys)
+
+
+def test_a_missing_parameter_file_is_told(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", NAME]) == 2
+    assert "--params" in told(capsys)
+
+
+def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "nothing", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("convert", "augment", "split"):
+        assert main([verb, NAME, "--workers", "1"]) == 0
+    assert main(["check", str(paths.dataset(NAME))]) == 0
+    assert "no leak found" in capsys.readouterr().out
+    folder = paths.dataset(NAME)
+    name = next(p.id for p in manifest.read(folder) if p.split == "train" and not p.empty)
+    for part in ("images", "masks"):
+        shutil.copy(folder / "train" / part / f"{name}.png", folder / "valid" / part / "copy.png")
+    assert main(["check", str(paths.dataset(NAME))]) == 2
+    assert "no picture is in two splits" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    "command", [["pipeline"], ["pipeline", "convert"], ["model"], ["model", "train"]]
+)
+def test_help_has_an_example(command: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command, "--help"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Example: python -m" in done.stdout

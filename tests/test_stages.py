@@ -1,0 +1,297 @@
+"""convert, augment and split together: leak-free, repeatable, and kind to what is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import datasets_spec
+from pipeline import colors, gate, manifest, params, paths, store
+from pipeline.augment import augment
+from pipeline.convert import convert
+from pipeline.manifest import Pair
+from pipeline.split import assign, mini_test, split
+from tests.conftest import FIXTURES, PROJECT, Refused
+
+NAME = "virtual_mni152"
+LABELS = datasets_spec.load(NAME).dataset.label_map
+
+
+@pytest.fixture
+def settings() -> params.Params:
+    small = params.load(NAME, PROJECT / "params.yaml")
+    return replace(small, convert=replace(small.convert, image_px=64))
+
+
+@pytest.fixture
+def raw(workplace: Path) -> Path:
+    """The fixture's three patients."""
+    folder = workplace / paths.raw(NAME)
+    shutil.copytree(FIXTURES / NAME / "raw", folder)
+    return folder
+
+
+def original(folder: Path) -> Pair:
+    """A pair of the train split that shows something and is not augmented."""
+    pairs = manifest.read(folder)
+    return next(p for p in pairs if p.split == "train" and not p.parent and not p.empty)
+
+
+def run(settings: params.Params, workers: int = 1) -> None:
+    convert(NAME, settings, workers)
+    augment(NAME, settings, workers)
+    split(NAME, settings, workers)
+
+
+def digests(folder: Path = paths.DATA) -> dict[str, str]:
+    """Every file that the stages made, and its sha256."""
+    made = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {str(file): store.digest(file) for file in made if "raw" not in file.parts}
+
+
+def test_gives_the_same_bytes_with_one_and_two_workers(raw: Path, settings: params.Params) -> None:
+    run(settings, workers=1)
+    one = digests()
+    for part in ("converted", "augmented", "dataset"):
+        shutil.rmtree(paths.DATA / part)
+    run(settings, workers=2)
+    assert len(one) > 40
+    assert digests() == one
+
+
+def test_gives_the_same_bytes_after_a_resumed_run(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    whole = digests()
+    folder = paths.converted(NAME)
+    kept = [pair for pair in manifest.read(folder) if pair.case != "sub-02"]
+    manifest.write(folder, kept)
+    (folder / kept[0].mask).unlink()
+    run(settings)
+    assert digests() == whole
+
+
+def test_makes_only_the_case_that_changed(
+    raw: Path, settings: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    with (raw / "sub-01" / "sub-01_dseg.nii").open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\1")
+    capsys.readouterr()
+    run(settings)
+    told = capsys.readouterr().out
+    assert f"convert {NAME}: 2 kept, 1 to make" in told
+    assert f"augment {NAME}: 2 kept, 1 to make" in told
+
+
+def test_converts_nothing_again_when_only_the_warps_change(
+    raw: Path, settings: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    variants = {"deformed": [{"Elastic": {"sd_px": 1.0, "sigma_px": 8.0}}]}
+    capsys.readouterr()
+    run(replace(settings, augment=replace(settings.augment, variants=variants)))
+    told = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in told
+    assert f"augment {NAME}: 0 kept, 3 to make" in told
+    assert {pair.id.split("_")[0] for pair in manifest.read(paths.augmented(NAME))} == {"deformed"}
+
+
+def test_an_augmented_pair_names_its_parent_and_is_trained_on_alone(
+    raw: Path, settings: params.Params
+) -> None:
+    run(settings)
+    placed = manifest.read(paths.dataset(NAME))
+    parents = {pair.id: pair for pair in placed if not pair.parent}
+    grown = [pair for pair in placed if pair.parent]
+    assert grown
+    for pair in grown:
+        assert pair.split == "train"
+        assert pair.patient == parents[pair.parent].patient
+        assert pair.id.endswith(pair.parent)
+
+
+def test_the_test_split_keeps_every_slice(raw: Path, settings: params.Params) -> None:
+    lean = replace(
+        settings,
+        split=replace(settings.split, empty_slices=params.EmptySlices(train=0.0, valid=0.0)),
+    )
+    run(lean)
+    placed = manifest.read(paths.dataset(NAME))
+    converted = manifest.read(paths.converted(NAME))
+    tested = {pair.patient for pair in placed if pair.split == "test"}
+    assert tested
+    everything = {pair.id for pair in converted if pair.patient in tested}
+    assert {pair.id for pair in placed if pair.split == "test"} == everything
+    assert any(pair.empty for pair in placed if pair.split == "test")
+    assert not any(pair.empty for pair in placed if pair.split in ("train", "valid"))
+
+
+def test_split_links_and_does_not_copy(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    for pair in manifest.read(paths.dataset(NAME)):
+        source = paths.augmented(NAME) if pair.parent else paths.converted(NAME)
+        link = paths.dataset(NAME) / pair.split / pair.image
+        assert link.samefile(source / pair.image)
+
+
+def test_mini_test_is_a_part_of_test(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    folder = paths.dataset(NAME)
+    mini = {file.name for file in (folder / "mini_test" / "images").iterdir()}
+    assert mini
+    assert mini <= {file.name for file in (folder / "test" / "images").iterdir()}
+    assert mini == {file.name for file in (folder / "mini_test" / "masks").iterdir()}
+
+
+def test_masks_hold_only_classes_of_the_map_after_a_warp(
+    raw: Path, settings: params.Params
+) -> None:
+    run(settings)
+    converted = {pair.id: pair for pair in manifest.read(paths.converted(NAME))}
+    grown = manifest.read(paths.augmented(NAME))
+    for pair in grown:
+        ids = colors.read_mask(paths.augmented(NAME) / pair.mask, LABELS)
+        counts = np.bincount(ids.ravel(), minlength=len(LABELS))
+        assert counts.tolist() == list(pair.class_pixels)
+        had = np.flatnonzero(converted[pair.parent].class_pixels)
+        assert set(np.flatnonzero(counts)) <= set(had)
+
+
+def test_too_few_patients_are_refused_and_the_old_split_stays(
+    raw: Path, settings: params.Params, refused: Refused
+) -> None:
+    run(settings)
+    before = digests(paths.dataset(NAME))
+    shutil.rmtree(raw / "sub-03")
+    convert(NAME, settings, 1)
+    augment(NAME, settings, 1)
+    problem = refused(lambda: split(NAME, settings, 1))
+    assert "2 patients" in str(problem)
+    assert digests(paths.dataset(NAME)) == before
+
+
+def test_a_picture_of_two_patients_is_a_leak(
+    raw: Path, settings: params.Params, refused: Refused
+) -> None:
+    for number in range(4, 9):
+        twin = f"sub-{number:02d}"
+        shutil.copytree(raw / "sub-03", raw / twin)
+        for part in ("T1w", "dseg"):
+            (raw / twin / f"sub-03_{part}.nii").rename(raw / twin / f"{twin}_{part}.nii")
+    convert(NAME, settings, 1)
+    augment(NAME, settings, 1)
+    problem = refused(lambda: split(NAME, settings, 1))
+    assert "no picture is in two splits" in str(problem)
+    assert not paths.dataset(NAME).exists()
+
+
+def test_a_folder_of_ours_passes_the_gate(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    assert gate.check(paths.dataset(NAME)) == []
+
+
+@pytest.mark.parametrize(
+    ("harm", "promise"),
+    [
+        ("copy", "no picture is in two splits"),
+        ("unpair", "every image has its mask"),
+        ("repaint", "every picture is the manifest's"),
+    ],
+)
+def test_the_gate_finds_harm_done_to_a_folder(
+    raw: Path, settings: params.Params, harm: str, promise: str
+) -> None:
+    run(settings)
+    folder = paths.dataset(NAME)
+    image = folder / "train" / original(folder).image
+    if harm == "copy":
+        for part in ("images", "masks"):
+            shutil.copy(folder / "train" / part / image.name, folder / "test" / part / "copy.png")
+    elif harm == "unpair":
+        (folder / "train" / "masks" / image.name).unlink()
+    else:
+        picture = colors.read_image(image)
+        picture[0, 0] ^= 255
+        colors.write_image(image, picture)
+    assert any(finding.promise.startswith(promise) for finding in gate.check(folder))
+
+
+def test_the_gate_judges_a_foreign_folder_by_its_files(
+    raw: Path, settings: params.Params, refused: Refused
+) -> None:
+    run(settings)
+    (paths.dataset(NAME) / paths.MANIFEST).unlink()
+    assert gate.check(paths.dataset(NAME)) == []
+    refused(lambda: gate.check(paths.raw(NAME)))
+
+
+def cohort(patients: int, official: dict[str, str] | None = None) -> list[Pair]:
+    """Rows of a manifest for ``patients`` of two slices each."""
+    official = official or {}
+    template = gate._foreign("", "x", Path("x.png"), "")
+    return [
+        replace(
+            template,
+            id=f"p{number:03d}_{index}",
+            patient=f"p{number:03d}",
+            official_split=official.get(f"p{number:03d}", ""),
+            class_pixels=(90, 10 * index),
+        )
+        for number in range(patients)
+        for index in range(2)
+    ]
+
+
+@pytest.mark.parametrize("patients", [3, 4, 10, 57])
+def test_every_patient_has_one_place_and_every_split_a_patient(
+    settings: params.Params, patients: int
+) -> None:
+    place = assign("any", cohort(patients), settings.split)
+    assert len(place) == patients
+    assert set(place.values()) == {"train", "valid", "test"}
+
+
+def test_shares_are_kept(settings: params.Params) -> None:
+    place = list(assign("any", cohort(200), settings.split).values())
+    assert place.count("valid") == 30
+    assert place.count("test") == 30
+
+
+def test_a_new_patient_moves_few_of_the_old(settings: params.Params) -> None:
+    before = assign("any", cohort(100), settings.split)
+    after = assign("any", cohort(101), settings.split)
+    assert sum(before[patient] != after[patient] for patient in before) <= 3
+
+
+def test_official_splits_are_kept(settings: params.Params) -> None:
+    official = {f"p{number:03d}": "test" if number < 5 else "train" for number in range(30)}
+    place = assign("any", cohort(30, official), settings.split)
+    assert {patient for patient, name in place.items() if name == "test"} == {
+        f"p{number:03d}" for number in range(5)
+    }
+    assert "valid" in place.values()
+
+
+def test_mini_test_shows_every_class_a_normal_slice_and_several_patients() -> None:
+    pairs = [replace(pair, class_pixels=(*pair.class_pixels, 0)) for pair in cohort(5)]
+    pairs[3] = replace(pairs[3], class_pixels=(80, 0, 20))
+    chosen = mini_test(pairs, 4)
+    assert len(chosen) == 4
+    assert any(pair.class_pixels[1] for pair in chosen)
+    assert any(pair.class_pixels[2] for pair in chosen)
+    assert any(pair.empty for pair in chosen)
+    assert len({pair.patient for pair in chosen}) >= 3
+
+
+def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    run(replace(settings, augment=replace(settings.augment, variants={})))
+    assert manifest.read(paths.augmented(NAME)) == []
+    assert list(paths.augmented(NAME).rglob("*.png")) == []
+    assert not any(pair.parent for pair in manifest.read(paths.dataset(NAME)))
