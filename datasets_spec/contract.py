@@ -15,6 +15,8 @@ from pathlib import Path
 
 SPLITS = ("train", "valid", "test")
 PLANES = ("axial", "coronal", "sagittal")
+CODINGS = ("values", "binary", "colours")
+PROBES = ("t1_tissues", "ct_stroke")
 
 Picture = Path | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
@@ -102,6 +104,23 @@ class LabelMap:
 
 
 @dataclass(frozen=True)
+class LabelTable:
+    """One published way to number the classes, where sources contradict each other.
+
+    ``class_of``: raw value (for drawn colours: red * 65536 + green * 256 + blue) -> class id.
+    """
+
+    name: str
+    class_of: Mapping[int, int]
+    evidence: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_of", dict(self.class_of))
+        if self.class_of.get(0, 0) != 0:
+            raise ValueError(f"table {self.name}: the raw value 0 is the background")
+
+
+@dataclass(frozen=True)
 class Window:
     """A CT window: ``level`` (centre) and ``width``, both in Hounsfield units."""
 
@@ -166,7 +185,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The facts of one published dataset. CT has a window in HU; MR has none."""
+    """The facts of one published dataset. CT has a window in HU; MR has none.
+
+    ``coding`` says how labels are stored: ``values`` (the labels' raw values), ``binary``
+    (any one value above 0 is the only class) or ``colours`` (drawn in the label map's
+    colours). ``snap_distance`` above 0 is the opt-in for drawings whose colours are not
+    exact: a stray colour becomes the nearest class within that distance in RGB, and the
+    number of such pixels is recorded.
+
+    ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
+    them for each case by the image's intensities. ``warnings`` are told to every user.
+    """
 
     title: str
     modality: str
@@ -174,6 +203,11 @@ class Dataset:
     source: Source
     window: Window | None = None
     plane: str = "axial"
+    coding: str = "values"
+    snap_distance: float = 0.0
+    tables: tuple[LabelTable, ...] = ()
+    probe: str = ""
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.modality not in ("CT", "MR"):
@@ -182,6 +216,20 @@ class Dataset:
             raise ValueError("a CT dataset states its window in HU, an MR dataset has none")
         if self.plane not in PLANES:
             raise ValueError(f"plane is one of {', '.join(PLANES)}, not {self.plane!r}")
+        if self.coding not in CODINGS:
+            raise ValueError(f"coding is one of {', '.join(CODINGS)}, not {self.coding!r}")
+        if self.coding == "binary" and len(self.label_map) != 2:
+            raise ValueError("binary labels have one class beside the background")
+        if self.snap_distance and self.coding != "colours":
+            raise ValueError("snap_distance is for labels drawn in colours")
+        if bool(self.tables) != bool(self.probe) or len(self.tables) == 1:
+            raise ValueError("contradicting tables are two or more, with a probe to choose")
+        if self.probe and self.probe not in PROBES:
+            raise ValueError(f"probe is one of {', '.join(PROBES)}, not {self.probe!r}")
+        for table in self.tables:
+            strange = sorted(set(table.class_of.values()) - set(range(len(self.label_map))))
+            if strange:
+                raise ValueError(f"table {table.name} has class ids that the map lacks: {strange}")
 
 
 @dataclass(frozen=True)
@@ -214,13 +262,41 @@ def _distinct(what: str, values: Sequence[Hashable]) -> None:
         raise ValueError(f"two labels share the {what} {twice[0]}")
 
 
-def names_in(*folders: Path, suffix: str) -> list[str]:
+def folders_in(*parents: Path) -> list[str]:
+    """Names of the folders below ``parents``, sorted: the union, hidden ones left out.
+
+    Raises :class:`Problem` where a parent is missing or nothing is found.
+    """
+    _require_folders(parents)
+    names = {
+        path.name
+        for parent in parents
+        for path in parent.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    }
+    return _found(names, "folders", parents)
+
+
+def names_in(*folders: Path, suffix: str, optional: bool = False) -> list[str]:
     """File names that end in ``suffix``, sorted: the union over ``folders``.
 
     The union keeps a file whose partner is missing: it becomes a case, and
     reading that case names both paths. Hidden files (``._x`` of macOS) are not
-    listed. Raises :class:`Problem` where a folder is missing or nothing is found.
+    listed. Raises :class:`Problem` where a folder is missing or nothing is found, unless
+    that is ``optional``: so one patient's missing folder does not hide the others.
     """
+    if not optional:
+        _require_folders(folders)
+    names = {
+        path.name
+        for folder in folders
+        for path in folder.glob("*")
+        if path.name.endswith(suffix) and not path.name.startswith(".")
+    }
+    return sorted(names) if optional else _found(names, f"files *{suffix}", folders)
+
+
+def _require_folders(folders: Sequence[Path]) -> None:
     for folder in folders:
         if not folder.is_dir():
             raise Problem(
@@ -229,15 +305,12 @@ def names_in(*folders: Path, suffix: str) -> list[str]:
                 remedy="Is the download unpacked completely, and in the layout that the"
                 " adapter's docstring shows?",
             )
-    names = {
-        path.name
-        for folder in folders
-        for path in folder.iterdir()
-        if path.name.endswith(suffix) and not path.name.startswith(".")
-    }
+
+
+def _found(names: set[str], what: str, folders: Sequence[Path]) -> list[str]:
     if not names:
         raise Problem(
-            f"expected files *{suffix}, found none",
+            f"expected {what}, found none",
             where=" and ".join(str(folder) for folder in folders),
             remedy="Is the download unpacked completely?",
         )

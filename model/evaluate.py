@@ -15,16 +15,18 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import datasets_spec
-from datasets_spec.contract import Dataset, Problem
+from datasets_spec.contract import Case, Dataset, Problem
 from model.batches import labels_at
 from model.metrics import EMPTY_POLICY, Overlap, dice_coef_multiclass, overlaps
 from model.predict import class_ids, probabilities
-from pipeline import colors, manifest, params, paths, volume
+from pipeline import colors, labels, manifest, params, paths, raw, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
+from pipeline.volume import Grid
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,17 @@ def evaluate(dataset: str, settings: params.Params) -> None:
 
     Raises :class:`Problem` if the model is missing or does not fit the parameters.
     """
-    facts = datasets_spec.load(dataset).dataset
+    adapter = datasets_spec.load(dataset)
+    facts = adapter.dataset
     run = paths.run(dataset)
     model = _model(run / paths.MODEL, settings.train.network, len(facts.label_map))
     pairs = manifest.read(paths.dataset(dataset))
     test = [pair for pair in pairs if pair.split == "test"]
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     cases = [list(group) for _, group in groupby(test, key=lambda pair: (pair.case, pair.rater))]
+    sources = {case.id: case for case in raw.cases(adapter)}
     scored = [
-        _score(slices, model, facts, settings, run / paths.PREDICTIONS)
+        _score(slices, sources[slices[0].case], model, facts, settings, run / paths.PREDICTIONS)
         for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False)
     ]
     _predict_mini_test(dataset, model, facts, settings.train.network, run / paths.PREDICTIONS)
@@ -99,6 +103,7 @@ def summarise(scored: Sequence[_Scored], facts: Dataset) -> dict[str, object]:
 
 def _score(
     slices: Sequence[Pair],
+    case: Case,
     model: keras.Model,
     facts: Dataset,
     settings: params.Params,
@@ -121,20 +126,33 @@ def _score(
         ancestors_background += dice_coef_multiclass(truth, nothing).tolist()
         native += [canvas.native(class_ids(one, canvas.px)) for one in predicted]
     in_ras = volume.unslice(np.stack(native), first.plane)
-    source = paths.raw(first.dataset) / first.source_label
-    label = volume.class_ids(volume.read(source), facts.label_map, source)
+    truth_ids = _truth(first, facts, case, settings.convert)
     name = "_".join([first.case, *([f"r{first.rater}"] if first.rater else [])])
-    image = paths.raw(first.dataset) / first.source
-    volume.save_like(target / "native" / f"{name}.nii.gz", label.grid.from_ras(in_ras), image)
+    if isinstance(case.image, Path):
+        grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
+        file = target / "native" / f"{name}.nii.gz"
+        volume.save_like(file, grid.from_ras(in_ras), case.image)
+    else:
+        for slice_file, ids in zip(case.image, native, strict=True):
+            file = target / "native" / name / f"{slice_file.stem}.png"
+            colors.write_mask(file, ids, facts.label_map)
     return _Scored(
         first.case,
         first.patient,
         first.rater,
-        overlaps(label.array, in_ras, classes),
-        overlaps(label.array, np.zeros_like(in_ras), classes),
+        overlaps(truth_ids, in_ras, classes),
+        overlaps(truth_ids, np.zeros_like(in_ras), classes),
         ancestors,
         ancestors_background,
     )
+
+
+def _truth(pair: Pair, facts: Dataset, case: Case, settings: params.Convert) -> NDArray[np.uint8]:
+    """The class ids (X, Y, Z) in RAS+ that convert made the pair's mask of, from the raw files."""
+    truth = labels.truth(
+        facts, labels.read_image(case.image), case.labels, settings.raters, pair.label_table
+    )
+    return truth.ids[pair.rater]
 
 
 def _predict_mini_test(

@@ -96,8 +96,8 @@ def ids_of_colours(rgb: NDArray[np.uint8], label_map: LabelMap, where: object) -
 
     Raises :class:`Problem` for a colour of no class, with the count and an example.
     """
-    packed = _pack(rgb)
-    wanted = {int(_pack(np.array(label.colour))): label.id for label in label_map}
+    packed = pack(rgb)
+    wanted = {int(pack(np.array(label.colour))): label.id for label in label_map}
     colours, inverse = np.unique(packed, return_inverse=True)
     known = np.isin(colours, list(wanted))
     stray = ~known[inverse].reshape(packed.shape)
@@ -119,7 +119,8 @@ def colourise(ids: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.uint8]:
     return palette[ids]
 
 
-def _pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
+def pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
+    """Colours (..., 3) uint8 -> red * 65536 + green * 256 + blue."""
     channels = rgb.astype(np.uint32)
     packed: NDArray[np.uint32] = (
         channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]

@@ -1,7 +1,9 @@
-"""convert: raw volumes -> square 8-bit images and indexed masks, every slice of every case."""
+"""convert: raw scans -> square 8-bit images and indexed masks, every slice of every case."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import datasets_spec
-from datasets_spec.contract import Case, Dataset, Picture, Problem
-from pipeline import params, paths, raw, store, volume
+from datasets_spec.contract import Case, Dataset, Problem
+from pipeline import executor, labels, params, paths, probes, raw, store, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.store import Job
@@ -24,6 +26,14 @@ class _Work:
     source_digest: str
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """The label table that holds for all cases ("auto": each case decides), and why."""
+
+    table: str
+    evidence: str
+
+
 def convert(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/converted/<dataset>``.
 
@@ -31,14 +41,17 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     any case fails; the other cases' pairs are kept.
     """
     adapter = datasets_spec.load(dataset)
+    cases = raw.cases(adapter)
+    decision = _decided(adapter.dataset, cases, settings.convert, workers)
     recipe = store.fingerprint(
         asdict(settings.convert),
         repr(adapter.dataset),
+        asdict(decision),
         store.code(__name__, adapter.module_file),
     )
     failed: dict[str, Exception] = {}
     jobs = []
-    for case in raw.cases(adapter):
+    for case in cases:
         try:
             source_digest = store.digest(*raw.files(case))
         except (Problem, OSError) as error:
@@ -47,21 +60,62 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         work = _Work(case, source_digest)
         jobs.append(Job(case.id, store.fingerprint(recipe, case.id, source_digest), work))
     folder = paths.converted(dataset)
-    task = partial(_convert_case, dataset, adapter.dataset, settings.convert, folder)
+    task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
     store.fill(folder, jobs, task, workers, f"convert {dataset}", failed)
 
 
+def _decided(
+    dataset: Dataset, cases: Sequence[Case], settings: params.Convert, workers: int
+) -> _Decision:
+    """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""
+    if not dataset.tables:
+        return _Decision("", "")
+    if settings.label_table != labels.AUTO:
+        return _Decision(settings.label_table, "stated in convert.label_table")
+    if dataset.probe not in probes.DECIDED_BY_ALL_CASES:
+        return _Decision(labels.AUTO, "")
+    task = partial(_vote, dataset)
+    outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
+    votes = Counter(outcome.result for outcome in outcomes if outcome.result)
+    ranking = votes.most_common(2)
+    told = ", ".join(f"{name} {count}" for name, count in votes.most_common())
+    if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
+        raise Problem(
+            f"expected most cases to fit one label table, got the votes: {told or 'none'}",
+            where=f"convert {dataset.title}",
+            remedy="Look at the pictures and state convert.label_table for this dataset.",
+        )
+    return _Decision(ranking[0][0], f"votes of the cases by intensity: {told}")
+
+
+def _vote(dataset: Dataset, case: Case) -> str:
+    """The table that fits a case, or "" where it has no label or does not tell."""
+    image = labels.read_image(case.image)
+    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())))
+    if not label.array.any() or label.array.shape != image.array.shape:
+        return ""
+    verdict = probes.probe(dataset, image.array, label.array)
+    return verdict.table if verdict.sure else ""
+
+
 def _convert_case(
-    name: str, dataset: Dataset, settings: params.Convert, folder: Path, job: Job[_Work]
+    name: str,
+    dataset: Dataset,
+    settings: params.Convert,
+    decision: _Decision,
+    folder: Path,
+    job: Job[_Work],
 ) -> list[Pair]:
-    """All pairs of one case: every slice, once per rater."""
+    """All pairs of one case: every slice, once per rater that is kept."""
     case = job.content.case
-    image = volume.read(case.image)
-    window = dataset.window.bounds if dataset.window else _mr_window(image.array, settings)
-    height, width = volume.slices(image.array, dataset.plane).shape[1:]
+    image = labels.read_image(case.image)
+    window = _window(case, image.array, dataset, settings)
+    truth = labels.truth(
+        dataset, image, case.labels, settings.raters, decision.table, decision.evidence
+    )
+    stack = volume.slices(image.array, dataset.plane)
     spacing = volume.slice_spacing(image.grid, dataset.plane)
-    canvas = Canvas.fit((height, width), spacing, settings.image_px)
-    labels = {rater: _label(path, image, dataset) for rater, path in case.labels.items()}
+    canvas = Canvas.fit((stack.shape[1], stack.shape[2]), spacing, settings.image_px)
     template = Pair(
         id="",
         dataset=name,
@@ -71,8 +125,7 @@ def _convert_case(
         rater="",
         image="",
         mask="",
-        source=raw.relative(case.image, name),
-        source_label="",
+        source="",
         source_digest=job.content.source_digest,
         source_shape=image.grid.shape,
         affine=tuple(image.grid.affine.ravel().tolist()),
@@ -85,11 +138,16 @@ def _convert_case(
         licence=dataset.source.licence.name,
         fingerprint=job.fingerprint,
         official_split=case.split or "",
+        raters=truth.raters,
+        agreement=truth.agreement,
+        label_table=truth.table,
+        label_evidence=truth.evidence,
+        snapped_pixels=truth.snapped,
     )
     pairs = []
-    for index, native in enumerate(volume.slices(image.array, dataset.plane)):
+    for index, native in enumerate(stack):
         picture = np.rint(canvas.image(volume.to_8_bit(native, window))).astype(np.uint8)
-        for rater, ids in labels.items():
+        for rater, ids in truth.ids.items():
             mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
             pair_id = "_".join([case.id, *([f"r{rater}"] if rater else []), f"{index:04d}"])
             here = replace(
@@ -97,18 +155,19 @@ def _convert_case(
                 id=pair_id,
                 slice_index=index,
                 rater=rater,
-                source_label=raw.relative(case.labels[rater], name),
+                source=raw.relative(case.image, name, index),
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
     return pairs
 
 
-def _label(path: Picture, image: volume.Volume, dataset: Dataset) -> NDArray[np.uint8]:
-    label = volume.read(path)
-    volume.require_same_grid(image.grid, label.grid, path)
-    return volume.class_ids(label, dataset.label_map, path).array
-
-
-def _mr_window(array: NDArray[Any], settings: params.Convert) -> tuple[float, float]:
+def _window(
+    case: Case, array: NDArray[Any], dataset: Dataset, settings: params.Convert
+) -> tuple[float, float]:
+    """The intensities that become 0 and 255."""
+    if labels.has_own_grey(case.image) and array.min() >= 0 and array.max() <= 255:
+        return 0.0, 255.0
+    if dataset.window and not labels.has_own_grey(case.image):
+        return dataset.window.bounds
     low, high = np.percentile(array, settings.mr_percentiles)
     return float(low), float(high)

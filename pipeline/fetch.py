@@ -11,7 +11,7 @@ import requests
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Problem, RemoteFile
-from pipeline import executor, paths, raw, virtual, volume
+from pipeline import executor, labels, paths, raw, virtual
 
 
 def fetch(dataset: str, workers: int) -> None:
@@ -27,10 +27,12 @@ def fetch(dataset: str, workers: int) -> None:
         virtual.make(source.recipe, folder, workers)
     elif not _filled(folder):
         if source.instructions:
+            print(f"  To get it: {source.instructions}")
+            print(f"  Unpack it in {folder} so that it looks like this:\n\n{adapter.layout}")
             raise Problem(
-                f"expected the unpacked download, found no files. {source.instructions}",
+                "expected the unpacked download, found no files",
                 where=folder,
-                remedy=f"Unpack it so that the folder looks like this:\n{adapter.layout}",
+                remedy="How to get it is told above.",
             )
         for file in source.files:
             _download(file, folder)
@@ -46,6 +48,8 @@ def _tell_terms(adapter: Adapter) -> None:
     if licence.note:
         print(f"  Note: {licence.note}.")
     print(f"  Cite: {source.citation}")
+    for warning in adapter.dataset.warnings:
+        print(f"  Warning: {warning}.")
 
 
 def _filled(folder: Path) -> bool:
@@ -94,5 +98,6 @@ def _verify(adapter: Adapter, workers: int) -> None:
 
 
 def _read_all(case: Case) -> None:
-    for file in raw.files(case):
-        volume.read(file)
+    raw.files(case)
+    for picture in (case.image, *case.labels.values()):
+        labels.read_image(picture)

@@ -25,14 +25,17 @@ class Pair:
     """One image/mask pair.
 
     ``id`` is the file name without ``.png``, equal for image and mask; ``image``
-    and ``mask`` are relative to the manifest's folder. ``source`` and
-    ``source_label`` are relative to ``data/raw/<dataset>``; ``source_shape`` and
+    and ``mask`` are relative to the manifest's folder. ``source`` is relative to
+    ``data/raw/<dataset>`` (of a stack: the slice's own file); ``source_shape`` and
     ``affine`` (4 x 4, row by row, voxel to mm, RAS+) are the source's own grid,
     and ``canvas`` is the chain of :class:`pipeline.canvas.Canvas`, so that every
     pixel has its voxel. ``window``: the intensities shown as 0 and 255.
-    ``class_pixels``: pixels per class id. ``parent`` and ``warp`` (JSON) are set
-    on augmented pairs only. ``fingerprint`` stands for everything that the pair
-    was made from; a pair whose fingerprint is unchanged is not made again.
+    ``class_pixels``: pixels per class id. ``raters`` counts the raters, and ``agreement`` is
+    their mean pairwise Dice per class id (NaN where none). ``label_table`` and
+    ``label_evidence`` tell which of several published label tables was taken and why,
+    ``snapped_pixels`` how many stray colours were moved in the case. ``parent`` and ``warp``
+    (JSON) are set on augmented pairs only. ``fingerprint`` stands for everything that the
+    pair was made from; a pair whose fingerprint is unchanged is not made again.
     """
 
     id: str
@@ -44,9 +47,8 @@ class Pair:
     image: str
     mask: str
     source: str
-    source_label: str
     source_digest: str
-    source_shape: tuple[int, ...]
+    source_shape: tuple[int, int, int]
     affine: tuple[float, ...]
     plane: str
     canvas: tuple[float, ...]
@@ -61,6 +63,11 @@ class Pair:
     warp: str = ""
     split: str = ""
     sop_instance_uid: str = ""
+    raters: int = 1
+    agreement: tuple[float, ...] = ()
+    label_table: str = ""
+    label_evidence: str = ""
+    snapped_pixels: int = 0
 
     @property
     def empty(self) -> bool:
@@ -71,6 +78,7 @@ class Pair:
 _TYPES = {
     "str": pa.string(),
     "int": pa.int32(),
+    "tuple[int, int, int]": pa.list_(pa.int64()),
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[float, ...]": pa.list_(pa.float64()),
     "tuple[float, float]": pa.list_(pa.float64()),

@@ -36,10 +36,16 @@ _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the
 
 @dataclass(frozen=True)
 class Convert:
-    """Volumes to square pictures. ``image_px``: width and height of every picture."""
+    """Scans to square pictures. ``image_px``: width and height of every picture.
+
+    ``raters``: majority, staple, each, or one rater's name. ``label_table``: auto, or one of
+    the tables of a dataset whose sources contradict each other.
+    """
 
     image_px: int
     mr_percentiles: tuple[float, float]
+    raters: str
+    label_table: str
 
     def __post_init__(self) -> None:
         _expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)

@@ -38,23 +38,30 @@ def files(case: Case) -> list[Path]:
     Raises :class:`Problem` that names a missing file and the partner that is there.
     """
     image = parts(case.image)
-    labels = [(rater, file) for rater, label in case.labels.items() for file in parts(label)]
-    for rater, file in labels:
-        if not file.exists():
-            by = f" of rater {rater}" if rater else ""
-            raise Problem(
-                f"expected the label{by} of {image[0]}, found none",
-                where=file,
-                remedy="Add the missing label file, or remove its image.",
-            )
-    for file in image:
-        if not file.exists():
-            raise Problem(
-                f"expected the image of {labels[0][1]}, found none",
-                where=file,
-                remedy="Add the missing image file, or remove its label.",
-            )
-    return [*image, *(file for _, file in labels)]
+    if not image:
+        raise Problem(
+            "expected slices, found none",
+            where=f"case {case.id}",
+            remedy="Unpack the case again, or remove its empty folder.",
+        )
+    found = list(image)
+    for rater, label in case.labels.items():
+        for picture, file in zip(image, parts(label), strict=True):
+            if not picture.exists():
+                raise Problem(
+                    f"expected the image of {file}, found none",
+                    where=picture,
+                    remedy="Add the missing image file, or remove its label.",
+                )
+            if not file.exists():
+                by = f" of rater {rater}" if rater else ""
+                raise Problem(
+                    f"expected the label{by} of {picture}, found none",
+                    where=file,
+                    remedy="Add the missing label file, or remove its image.",
+                )
+        found += parts(label)
+    return found
 
 
 def parts(picture: Picture) -> tuple[Path, ...]:
@@ -62,6 +69,8 @@ def parts(picture: Picture) -> tuple[Path, ...]:
     return (picture,) if isinstance(picture, Path) else picture
 
 
-def relative(picture: Picture, dataset: str) -> str:
-    """The path of a picture (of slices: the first) below ``data/raw/<dataset>``."""
-    return parts(picture)[0].relative_to(paths.raw(dataset)).as_posix()
+def relative(picture: Picture, dataset: str, index: int) -> str:
+    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``."""
+    files = parts(picture)
+    file = files[index] if len(files) > 1 else files[0]
+    return file.relative_to(paths.raw(dataset)).as_posix()

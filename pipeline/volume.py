@@ -7,6 +7,7 @@ gives them. Turning to RAS+ only permutes and flips axes: no voxel is resampled.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from datasets_spec.contract import LabelMap, Picture, Problem
+from datasets_spec.contract import Picture, Problem
 
 # plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -116,8 +117,8 @@ def read(source: Picture) -> Volume:
     return Volume(grid.to_ras(array), grid)
 
 
-def class_ids(label: Volume, label_map: LabelMap, where: object) -> Volume:
-    """Raw label values -> class ids uint8, by the label map's ``values``.
+def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volume:
+    """Raw label values -> class ids uint8; ``declared``: raw value -> class id.
 
     Raises :class:`Problem` for a value that is no integer or not declared, with
     the count.
@@ -125,7 +126,6 @@ def class_ids(label: Volume, label_map: LabelMap, where: object) -> Volume:
     values, inverse = np.unique(label.array, return_inverse=True)
     whole = np.rint(values.astype(np.float64))
     counts = np.bincount(inverse.ravel(), minlength=len(values))
-    declared = label_map.class_of
     for value, integer, count in zip(values.tolist(), whole.tolist(), counts.tolist(), strict=True):
         if abs(value - integer) > INTEGER:
             raise Problem(

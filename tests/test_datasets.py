@@ -13,7 +13,7 @@ download. It makes these promises, and each is tested for every module of the fo
     splits, and no others; ids are unique and sorted.
 6.  Every file that it names is there, and lies below the raw folder.
 7.  Image and label of a case share one grid, and every label value is declared.
-8.  The fixture converts to one pair per slice and rater, and the way back finds exactly
+8.  The fixture converts to one pair per slice, several raters fused, and the way back finds exactly
     the voxels of each class that were drawn.
 9.  A missing partner is named, and the other cases are kept.
 10. An empty folder is an error that names the folder.
@@ -36,7 +36,7 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Case
-from pipeline import colors, manifest, params, paths, raw, store, volume
+from pipeline import colors, labels, manifest, params, paths, raw, store
 from pipeline.canvas import Canvas
 from pipeline.convert import convert
 from tests.conftest import FIXTURES, PROJECT, Refused
@@ -130,13 +130,14 @@ def test_names_existing_files_below_the_raw_folder(name: str, cases: list[Case])
 def test_image_and_label_share_a_grid_and_every_value_is_declared(
     name: str, cases: list[Case]
 ) -> None:
-    label_map = datasets_spec.load(name).dataset.label_map
+    dataset = datasets_spec.load(name).dataset
     for case in cases:
-        image = volume.read(case.image)
-        for path in case.labels.values():
-            label = volume.read(path)
-            volume.require_same_grid(image.grid, label.grid, path)
-            assert volume.class_ids(label, label_map, path).array.any()
+        image = labels.read_image(case.image)
+        truth = labels.truth(dataset, image, case.labels, raters="each")
+        assert set(truth.ids) == set(case.labels)
+        for ids in truth.ids.values():
+            assert ids.shape == image.array.shape
+            assert ids.any()
 
 
 def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
@@ -146,17 +147,16 @@ def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
     label_map = datasets_spec.load(name).dataset.label_map
     pairs = manifest.read(paths.converted(name))
     for case in expected:
-        for rater in case["raters"]:
-            mine = [pair for pair in pairs if (pair.case, pair.rater) == (case["id"], rater)]
-            assert [pair.slice_index for pair in mine] == list(range(len(mine)))
-            native = [
-                Canvas.of(pair.canvas).native(
-                    colors.read_mask(paths.converted(name) / pair.mask, label_map)
-                )
-                for pair in mine
-            ]
-            counts = np.bincount(np.stack(native).ravel(), minlength=len(label_map))
-            assert counts.tolist() == case["voxels"]
+        mine = [pair for pair in pairs if pair.case == case["id"]]
+        assert [pair.slice_index for pair in mine] == list(range(len(mine)))
+        native = [
+            Canvas.of(pair.canvas).native(
+                colors.read_mask(paths.converted(name) / pair.mask, label_map)
+            )
+            for pair in mine
+        ]
+        counts = np.bincount(np.stack(native).ravel(), minlength=len(label_map))
+        assert counts.tolist() == case["voxels"]
     assert {pair.case for pair in pairs} == {case["id"] for case in expected}
 
 

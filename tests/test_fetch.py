@@ -106,16 +106,20 @@ def test_a_download_with_another_digest_is_refused(
     assert not paths.raw(NAME).exists()
 
 
-def test_a_gated_download_is_explained(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gated_download_is_explained(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Refused,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     source = replace(
         datasets_spec.load(NAME).dataset.source,
         files=(),
         instructions="Ask at the homepage for the archive.",
     )
     with_source(monkeypatch, source)
-    with pytest.raises(fetch.Problem) as caught:
-        fetch.fetch(NAME, workers=1)
-    told = str(caught.value)
+    refused(lambda: fetch.fetch(NAME, workers=1))
+    told = capsys.readouterr().out
     assert "Ask at the homepage" in told
     assert str(paths.raw(NAME)) in told
     assert "imagesTr/hippocampus_NNN.nii.gz" in told

@@ -1,0 +1,156 @@
+"""The truth of a case: raw labels of one or several raters -> class ids, one way or another.
+
+``convert.raters`` decides what several raters become: ``majority`` (the class that most
+raters chose, background where no class has more than the others), ``staple`` (Warfield et
+al., IEEE TMI 23, 2004, in SimpleITK's multi-label form), ``each`` (a pair per rater), or
+the name of one rater.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from datasets_spec.contract import Dataset, Picture, Problem
+from pipeline import probes, stack, volume
+from pipeline.volume import Volume
+
+AUTO = "auto"
+Ids = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Class ids (X, Y, Z) in RAS+ by rater ("": one rater, or several fused), and their story.
+
+    ``agreement``: mean Dice over all pairs of raters, per class id, NaN where
+    neither has the class; nothing for a single rater. ``snapped``: pixels whose colour was
+    moved to a class.
+    """
+
+    ids: Mapping[str, Ids]
+    raters: int
+    agreement: tuple[float, ...]
+    table: str
+    evidence: str
+    snapped: int
+
+
+def read_image(picture: Picture) -> Volume:
+    """An image of any kind as a volume of its values."""
+    return volume.read(picture) if isinstance(picture, Path) else stack.images(picture)
+
+
+def has_own_grey(picture: Picture) -> bool:
+    """Whether the pictures were windowed by their publisher: slices keep their values."""
+    return not isinstance(picture, Path)
+
+
+def truth(
+    dataset: Dataset,
+    image: Volume,
+    labels: Mapping[str, Picture],
+    raters: str,
+    table: str = AUTO,
+    evidence: str = "",
+) -> Truth:
+    """Read, decode and fuse the labels of one case.
+
+    ``table`` names the label table where the dataset declares several; ``auto`` lets the
+    probe decide by ``image``. Raises :class:`Problem` for a label that cannot be read, lies
+    on another grid or holds undeclared values, and for a rater that is not there.
+    """
+    snapped = 0
+    ids: dict[str, Ids] = {}
+    for rater, picture in labels.items():
+        where = picture if isinstance(picture, Path) else picture[0].parent
+        raw, moved = read_raw(dataset, picture)
+        volume.require_same_grid(image.grid, raw.grid, where)
+        class_of = dict(dataset.label_map.class_of)
+        if dataset.coding == "colours":
+            class_of = _colours(dataset)
+        if dataset.tables:
+            if table == AUTO:
+                verdict = probes.require_sure(probes.probe(dataset, image.array, raw.array), where)
+                table, evidence = verdict.table, verdict.evidence
+            class_of = dict(_table(dataset, table))
+        ids[rater] = volume.class_ids(raw, class_of, where).array
+        snapped += moved
+    classes = len(dataset.label_map)
+    return Truth(
+        _fused(ids, raters, classes), len(ids), _agreement(ids, classes), table, evidence, snapped
+    )
+
+
+def read_raw(dataset: Dataset, picture: Picture) -> tuple[Volume, int]:
+    """Raw label values of one rater, and the number of pixels whose colour was snapped."""
+    if isinstance(picture, Path):
+        return volume.read(picture), 0
+    if dataset.coding == "binary":
+        return stack.binary(picture), 0
+    if dataset.coding == "values":
+        return stack.values(picture), 0
+    known = _colours(dataset) if not dataset.tables else {}
+    for table in dataset.tables:
+        known |= table.class_of
+    snapped = stack.colours(picture, known, dataset.snap_distance)
+    return snapped.volume, snapped.pixels
+
+
+def _colours(dataset: Dataset) -> dict[int, int]:
+    return stack.packed_colours({label.id: label.colour for label in dataset.label_map})
+
+
+def _table(dataset: Dataset, name: str) -> Mapping[int, int]:
+    for table in dataset.tables:
+        if table.name == name:
+            return table.class_of
+    names = ", ".join(table.name for table in dataset.tables)
+    raise Problem(
+        f"expected auto or one of the tables {names}, got {name!r}", where="convert.label_table"
+    )
+
+
+def _fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
+    if raters == "each":
+        return dict(ids)
+    if raters in ids and raters not in ("majority", "staple"):
+        return {raters: ids[raters]}
+    if raters not in ("majority", "staple"):
+        raise Problem(
+            f"expected majority, staple, each or one of the raters {', '.join(ids)},"
+            f" got {raters!r}",
+            where="convert.raters",
+        )
+    if len(ids) == 1:
+        return {"": next(iter(ids.values()))}
+    stacked = [sitk.GetImageFromArray(array) for array in ids.values()]
+    if raters == "majority":
+        fused = sitk.LabelVoting(stacked, 0)
+    else:
+        fused = sitk.MultiLabelSTAPLE(stacked, classes)
+    array = sitk.GetArrayFromImage(fused).astype(np.uint8)
+    array[array >= classes] = 0  # STAPLE's mark for a tie
+    return {"": array}
+
+
+def _agreement(ids: Mapping[str, Ids], classes: int) -> tuple[float, ...]:
+    if len(ids) < 2:
+        return ()
+    means = []
+    for class_id in range(classes):
+        scores = []
+        for one, other in combinations(ids.values(), 2):
+            first, second = one == class_id, other == class_id
+            total = int(first.sum()) + int(second.sum())
+            if total:
+                scores.append(2 * int((first & second).sum()) / total)
+        means.append(sum(scores) / len(scores) if scores else math.nan)
+    return tuple(means)
