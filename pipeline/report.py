@@ -76,6 +76,10 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "virtual": bool(adapter.dataset.source.recipe),
         "labels": label_map,
         "splits": card["splits"],
+        "agreement": card["rater_agreement"],
+        "tables": card["label_tables"],
+        "evidence": _evidence(pairs),
+        "snapped": card["snapped_pixels"],
         "mini_test": list(_mini_test(folder, run, card["mini_test"], label_map)),
         "augmented": list(_augmented(folder, pairs, label_map)),
         "metrics": _json(run / paths.METRICS),
@@ -84,6 +88,12 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "film": list(_film(folder, run, card["mini_test"], label_map)),
         "params": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=88),
     }
+
+
+def _evidence(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Case and the reason for its label table, for cases that had to decide."""
+    reasons = {pair.case: pair.label_evidence for pair in pairs if pair.label_table}
+    return sorted(reasons.items())
 
 
 def _mini_test(

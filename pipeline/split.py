@@ -7,6 +7,7 @@ the others, so that new patients move few of the old ones. Official splits are k
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -154,6 +155,26 @@ def _link(source: Path, target: Path, name: str, pair: Pair) -> None:
             shutil.copyfile(source / file, link)
 
 
+def _by_case(pairs: Sequence[Pair]) -> dict[str, Pair]:
+    """One pair of each case: what is told of a case stands in every row of it."""
+    return {pair.case: pair for pair in sorted(pairs, key=lambda pair: pair.id)}
+
+
+def _agreement(facts: Dataset, pairs: Sequence[Pair]) -> dict[str, object] | None:
+    """Mean Dice between raters per class over the cases that have several: the human ceiling."""
+    several = [pair for pair in _by_case(pairs).values() if pair.agreement]
+    if not several:
+        return None
+    classes = {}
+    for label in facts.label_map.foreground:
+        known = [p.agreement[label.id] for p in several if not math.isnan(p.agreement[label.id])]
+        classes[label.name] = {
+            "dice_mean": sum(known) / len(known) if known else None,
+            "cases": len(known),
+        }
+    return {"cases": len(several), "classes": classes}
+
+
 def _write_card(
     folder: Path, name: str, facts: Dataset, pairs: Sequence[Pair], mini: Sequence[Pair]
 ) -> None:
@@ -180,6 +201,12 @@ def _write_card(
             for split_name in SPLITS
             for members in [[pair for pair in pairs if pair.split == split_name]]
         },
+        "warnings": list(facts.warnings),
+        "rater_agreement": _agreement(facts, pairs),
+        "label_tables": dict(
+            Counter(pair.label_table for pair in _by_case(pairs).values() if pair.label_table)
+        ),
+        "snapped_pixels": sum(pair.snapped_pixels for pair in _by_case(pairs).values()),
         paths.MINI_TEST: [pair.id for pair in mini],
     }
     (folder / paths.CARD).write_text(json.dumps(card, indent=2) + "\n", "utf-8")
