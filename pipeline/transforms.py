@@ -130,12 +130,12 @@ def apply(
 def _theirs() -> dict[str, Any]:
     """albumentations' transforms by name, without the base classes, which have no apply."""
     base: Any = albumentations.BasicTransform
-    found: dict[str, Any] = vars(albumentations)
-    return {
+    found: dict[str, Any] = {
         name: kind
-        for name, kind in found.items()
-        if isinstance(kind, type) and issubclass(kind, base) and kind.apply is not base.apply
+        for name, kind in vars(albumentations).items()
+        if isinstance(kind, type) and issubclass(kind, base)
     }
+    return {name: kind for name, kind in found.items() if kind.apply is not base.apply}
 
 
 def _transform(step: Mapping[str, Any], where: str) -> Any:
