@@ -30,8 +30,8 @@ class Problem(Exception):
     """
 
     def __init__(self, what: str, *, where: object = "", remedy: str = "") -> None:
-        self.what, self.where, self.remedy = what, str(where), remedy
-        super().__init__(what, str(where), remedy)
+        self.what, self.where, self.remedy = " ".join(what.split()), str(where), remedy
+        super().__init__(self.what, self.where, self.remedy)
 
     def __reduce__(self) -> tuple[object, ...]:
         return _problem, (self.what, self.where, self.remedy)

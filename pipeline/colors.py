@@ -78,7 +78,7 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
     try:
         with Image.open(file) as opened:
             picture = opened.copy()
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise Problem(
             f"expected a readable mask, got {error}", where=file, remedy=_READ_AGAIN
         ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -69,7 +70,7 @@ def _in_processes(
         try:
             while left or under_way:
                 while left and len(under_way) < _AHEAD * workers:
-                    under_way.append((left[0], pool.submit(task, left[0])))
+                    under_way.append((left[0], pool.submit(_portable, task, left[0])))
                     del left[0]
                 job, future = under_way[0]
                 outcome = _finished(job, future)
@@ -85,11 +86,23 @@ def _in_processes(
             yield _alone(task, job)
 
 
+def _portable(task: Callable[[J], R], job: J) -> R:
+    """``task(job)`` in a worker; an exception that cannot travel is told in words instead."""
+    try:
+        return task(job)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+        except Exception:
+            raise Problem(f"{type(error).__name__}: {error}") from None
+        raise
+
+
 def _alone(task: Callable[[J], R], job: J) -> Outcome[J, R]:
     """Run one job in a process of its own: if that dies too, this job is the killer."""
     with _pool(1) as pool:
         try:
-            return _finished(job, pool.submit(task, job))
+            return _finished(job, pool.submit(_portable, task, job))
         except BrokenProcessPool:
             return Outcome(
                 job,

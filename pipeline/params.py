@@ -273,9 +273,14 @@ def _with(content: dict[str, Any], entry: Any, where: str, file: Path) -> Params
     sections = {}
     for field in dataclasses.fields(Params):
         section = _section(content, field.name, file)
-        sections[field.name] = _merged(section, entry.get(field.name) or {}, where)
-    built: Params = _build(Params, sections, str(file))
-    return built
+        kind = typing.get_type_hints(Params)[field.name]
+        sections[field.name] = _build(kind, section, f"{file}: {field.name}")
+        override = entry.get(field.name)
+        if override is not None:
+            place = f"{where}: {field.name}"
+            _mapping(override, place)
+            sections[field.name] = _build(kind, _merged(section, override), place)
+    return Params(**sections)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -287,10 +292,8 @@ def _read(file: Path) -> dict[str, Any]:
             where=file.resolve(),
             remedy="Run from the project's root, or name the file with --params.",
         ) from None
-    except yaml.YAMLError as error:
-        raise Problem(
-            f"expected YAML, got {' '.join(str(error).split())}", where=file, remedy=_REMEDY
-        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise Problem(f"expected YAML, got {error}", where=file, remedy=_REMEDY) from None
     _mapping(content, str(file))
     _no_unknown(content, _TOP, str(file))
     return dict(content)
@@ -303,15 +306,13 @@ def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any
     return dict(section)
 
 
-def _merged(base: Any, override: Any, where: str) -> Any:
+def _merged(base: Any, override: Any) -> Any:
     """``base`` with the leaves of ``override``; mappings are merged, all else is replaced."""
     if not isinstance(base, dict) or not isinstance(override, dict):
         return override
     merged = dict(base)
     for key, value in override.items():
-        merged[key] = (
-            _merged(base[key], value, where) if key in base and key not in _LEAVES else value
-        )
+        merged[key] = _merged(base[key], value) if key in base and key not in _LEAVES else value
     return merged
 
 

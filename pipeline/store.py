@@ -162,5 +162,9 @@ def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
     kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
     for part in (paths.IMAGES, paths.MASKS):
         for file in (folder / part).glob("*"):
-            if file not in kept:
+            if file in kept:
+                continue
+            if file.is_dir():
+                shutil.rmtree(file)
+            else:
                 file.unlink()

@@ -110,6 +110,13 @@ def apply(
             where=f"variant {seed_parts[-1]}",
             remedy="Leave out transforms that crop or resize.",
         )
+    if bent["image"].dtype != np.uint8 or bent["mask"].dtype != np.uint8:
+        raise Problem(
+            f"expected transforms that keep 8-bit pictures, got {bent['image'].dtype} images"
+            f" and {bent['mask'].dtype} masks",
+            where=f"variant {seed_parts[-1]}",
+            remedy="Leave out transforms that normalise or change the type.",
+        )
     new = set(np.unique(bent["mask"]).tolist()) - {0} - set(np.unique(mask).tolist())
     if new:
         raise Problem(
@@ -117,14 +124,26 @@ def apply(
             where=f"variant {seed_parts[-1]}",
             remedy="Leave the transform's mask interpolation at nearest.",
         )
-    return np.asarray(bent["image"], np.uint8), np.asarray(bent["mask"], np.uint8)
+    return bent["image"], bent["mask"]
+
+
+def _theirs() -> dict[str, Any]:
+    """albumentations' transforms by name, without the base classes, which have no apply."""
+    base: Any = albumentations.BasicTransform
+    found: dict[str, Any] = {
+        name: kind
+        for name, kind in vars(albumentations).items()
+        if isinstance(kind, type) and issubclass(kind, base)
+    }
+    return {name: kind for name, kind in found.items() if kind.apply is not base.apply}
 
 
 def _transform(step: Mapping[str, Any], where: str) -> Any:
     name, arguments = next(iter(step.items()))
-    kind = _OURS.get(name) or getattr(albumentations, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
-        near = difflib.get_close_matches(name, [*_OURS, *dir(albumentations)], n=1)
+    known = {**_theirs(), **_OURS}
+    kind = known.get(name)
+    if kind is None:
+        near = difflib.get_close_matches(name, known, n=1)
         raise Problem(
             f"expected Elastic, Barrel or the name of an albumentations transform, got {name!r}",
             where=where,

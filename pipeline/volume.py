@@ -14,7 +14,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+from nibabel.orientations import (
+    OrientationError,
+    apply_orientation,
+    io_orientation,
+    ornt_transform,
+)
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Picture, Problem
@@ -22,6 +27,16 @@ from datasets_spec.contract import Picture, Problem
 # plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 _RAS = np.array([[0, 1], [1, 1], [2, 1]], float)
+_UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    EOFError,
+    MemoryError,  # a damaged header can ask for any number of voxels
+    OSError,
+    OverflowError,
+    ValueError,
+    zlib.error,
+)
 SAME_GRID = 0.1
 """Two grids are the same if their corners lie within this share of the smallest voxel side."""
 INTEGER = 1e-6
@@ -85,9 +100,11 @@ def read(source: Picture) -> Volume:
         raise Problem("expected a file, found none", where=source)
     try:
         file: Any = nib.load(source)
+        if not isinstance(file, nib.spatialimages.SpatialImage):
+            raise ValueError(f"it is a {type(file).__name__}, not a volume")
         array = np.asanyarray(file.dataobj)
         affine = np.asarray(file.affine, np.float64)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise Problem(
             f"expected a complete NIfTI file, got one that cannot be read ({error})",
             where=source,
@@ -107,7 +124,7 @@ def read(source: Picture) -> Volume:
                 where=source,
                 remedy="Replace them (for example by 0) in a corrected copy.",
             )
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not _three_directions(affine):
         raise Problem(
             f"expected an affine with three directions, got {affine[:3].tolist()}",
             where=source,
@@ -115,6 +132,15 @@ def read(source: Picture) -> Volume:
         )
     grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
     return Volume(grid.to_ras(array), grid)
+
+
+def _three_directions(affine: NDArray[np.float64]) -> bool:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return False
+    try:
+        return bool(np.isfinite(io_orientation(affine)).all())
+    except OrientationError:
+        return False
 
 
 def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volume:
@@ -194,12 +220,19 @@ def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
 
 
 def save_like(file: Path, ids: NDArray[np.uint8], source: Path) -> None:
-    """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry."""
+    """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
+
+    The header's free text and extensions stay behind: they can hold names.
+    """
     like: Any = nib.load(source)
     header = like.header.copy() if isinstance(like, nib.Nifti1Image) else None
     if header is not None:
         header.set_data_dtype(np.uint8)
         header.set_slope_inter(1, 0)
         header["cal_min"], header["cal_max"] = 0, 0
+        for text in ("descrip", "aux_file", "db_name", "intent_name"):
+            if text in header:
+                header[text] = b""
+        header.extensions.clear()
     file.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(ids, like.affine, header), file)

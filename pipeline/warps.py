@@ -39,15 +39,17 @@ def elastic(
 
     ``sd_px`` is the standard deviation of the displacement along each axis, and
     ``sigma_px`` the Gaussian's, both in pixels. The noise is drawn and smoothed on a
-    grid coarser by a power of two (at most half of ``sigma_px``) and enlarged linearly.
+    grid coarser by a power of two (at most half of ``sigma_px``), with a margin that is cut
+    off so that the border moves like the middle, and enlarged linearly.
     """
     cell = 1
     while cell * 4 <= sigma_px and cell < 16:
         cell *= 2
     sigma = sigma_px / cell
     height, width = (-(-side // cell) + 1 for side in shape)
-    noise = rng.uniform(-1, 1, (2, height, width))
-    smooth = gaussian_filter(noise, (0, sigma, sigma), mode="reflect")
+    margin = int(np.ceil(4 * sigma))  # where SciPy's Gaussian ends
+    noise = rng.uniform(-1, 1, (2, height + 2 * margin, width + 2 * margin))
+    smooth = gaussian_filter(noise, (0, sigma, sigma))[:, margin:-margin, margin:-margin]
     # uniform(-1, 1) has sd 1/sqrt(3); a 2-D Gaussian of sigma s leaves 1 / (2 s sqrt(pi)) of it
     coarse = _quantised(smooth * (sd_px * np.sqrt(3) * 2 * sigma * np.sqrt(np.pi)))
     fine = [

@@ -77,7 +77,7 @@ def test_refuses_a_label_name_that_is_not_lower_case_words(name):
 
 @pytest.mark.parametrize("colour", [(0, 0), (0, 0, 0, 0), (0, 0, 256), (-1, 0, 0)])
 def test_refuses_a_colour_that_is_not_three_bytes(colour):
-    with pytest.raises(ValueError, match="three of 0..255"):
+    with pytest.raises(ValueError, match=r"three of 0\.\.255"):
         label(colour=colour)
 
 

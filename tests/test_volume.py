@@ -218,6 +218,7 @@ def with_affine(file, *rows):
     """A NIfTI file that states these rows, whatever they are, as its affine (sform)."""
     image = nib.Nifti1Image(noise(HEAD), np.eye(4))
     image.header["sform_code"], image.header["qform_code"] = 1, 0
+    image.header["vox_offset"] = 352
     image.header["srow_x"], image.header["srow_y"], image.header["srow_z"] = rows
     holding(file, image.header.binaryblock + bytes(4) + noise(HEAD).tobytes(order="F"))
     return file
@@ -285,34 +286,36 @@ def labelled(values, dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64])
 def test_labels_of_any_number_type_become_class_ids(label_map, dtype):
-    found = volume.class_ids(labelled([0, 2, 1, 2], dtype), label_map, "a.nii")
+    found = volume.class_ids(labelled([0, 2, 1, 2], dtype), label_map.class_of, "a.nii")
     assert found.array.dtype == np.uint8
     assert found.array.ravel().tolist() == [0, 2, 1, 2]
 
 
 def test_floats_that_are_integers_but_for_rounding_are_accepted(label_map):
-    found = volume.class_ids(labelled([1e-7, 1 - 1e-7, 2 + 1e-7], float), label_map, "a.nii")
+    found = volume.class_ids(
+        labelled([1e-7, 1 - 1e-7, 2 + 1e-7], float), label_map.class_of, "a.nii"
+    )
     assert found.array.ravel().tolist() == [0, 1, 2]
 
 
 def test_raw_values_become_the_class_that_declares_them():
     lesion = Label(1, "lesion", (255, 255, 255), "infarct", values=(1, 2, -5, 252))
     label_map = LabelMap((Label(0, "background", (0, 0, 0), "all else", values=(0, 4)), lesion))
-    found = volume.class_ids(labelled([0, 4, 1, 2, -5, 252], np.int16), label_map, "a.nii")
+    found = volume.class_ids(labelled([0, 4, 1, 2, -5, 252], np.int16), label_map.class_of, "a.nii")
     assert found.array.ravel().tolist() == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_refuses_an_undeclared_value_with_its_count(label_map, refused, dtype):
     label = labelled([0, 7, 1, 7, 7], dtype)
-    problem = refused(lambda: volume.class_ids(label, label_map, "case7.nii"))
+    problem = refused(lambda: volume.class_ids(label, label_map.class_of, "case7.nii"))
     assert "case7.nii" in str(problem)
     assert "got 7 in 3 voxels" in str(problem)
 
 
 def test_refuses_a_label_between_two_classes_with_its_count(label_map, refused):
     label = labelled([0, 0.5, 1, 0.5], np.float32)
-    problem = refused(lambda: volume.class_ids(label, label_map, "case7.nii"))
+    problem = refused(lambda: volume.class_ids(label, label_map.class_of, "case7.nii"))
     assert "case7.nii" in str(problem)
     assert "0.5 in 2 voxels" in str(problem)
 

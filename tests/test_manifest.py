@@ -1,0 +1,163 @@
+"""The manifest comes back as it was written, and the same pairs give the same bytes."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline import manifest, paths
+from pipeline.manifest import Pair
+
+QUICK = settings(max_examples=25, deadline=None)
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+real = st.floats(allow_nan=False)
+reals = st.lists(real, max_size=16).map(tuple)
+whole = st.lists(st.integers(0, 2**40), max_size=6).map(tuple)
+pairs = st.lists(
+    st.builds(
+        Pair,
+        id=text,
+        dataset=text,
+        patient=text,
+        case=text,
+        slice_index=st.integers(0, 2**31 - 1),
+        rater=text,
+        image=text,
+        mask=text,
+        source=text,
+        source_digest=text,
+        source_shape=whole,
+        affine=reals,
+        plane=text,
+        canvas=reals,
+        window=st.tuples(real, real),
+        class_pixels=whole,
+        image_digest=text,
+        mask_digest=text,
+        licence=text,
+        fingerprint=text,
+        official_split=text,
+        parent=text,
+        warp=text,
+        split=text,
+        sop_instance_uid=text,
+    ),
+    max_size=4,
+    unique_by=lambda pair: pair.id,
+)
+
+
+def pair(id="a_0001", **changes):  # noqa: A002  # the field's own name
+    texts = ("dataset", "patient", "case", "rater", "image", "mask", "source")
+    more = ("source_digest", "plane", "image_digest", "mask_digest", "licence", "fingerprint")
+    facts = {
+        **{name: name for name in (*texts, *more)},
+        "slice_index": 1,
+        "source_shape": (2, 3, 4),
+        "affine": (1.0, 0.1, -0.0),
+        "canvas": (512.0, 1 / 3),
+        "window": (0.0, 80.0),
+        "class_pixels": (10, 2),
+    }
+    return Pair(id=id, **{**facts, **changes})
+
+
+@QUICK
+@given(pairs)
+def test_pairs_come_back_sorted_and_unchanged(written):
+    with tempfile.TemporaryDirectory() as folder:
+        manifest.write(Path(folder), written)
+        assert manifest.read(Path(folder)) == sorted(written, key=lambda pair: pair.id)
+
+
+@QUICK
+@given(st.permutations([pair(f"a_{n:04d}", slice_index=n) for n in range(6)]))
+def test_the_order_given_does_not_change_the_bytes(shuffled):
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
+        manifest.write(Path(one), shuffled)
+        manifest.write(Path(two), iter(sorted(shuffled, key=lambda pair: pair.id)))
+        files = [Path(folder) / paths.MANIFEST for folder in (one, two)]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_numbers_come_back_to_the_last_bit(tmp_path):
+    numbers = (0.1, 1 / 3, -1e-300, 1e300)
+    manifest.write(tmp_path, [pair(affine=numbers, window=(-0.1, 0.2))])
+    (back,) = manifest.read(tmp_path)
+    assert back.affine == numbers
+    assert back.window == (-0.1, 0.2)
+
+
+def test_a_manifest_of_no_pairs_is_read_as_such(tmp_path):
+    manifest.write(tmp_path / "new", [])
+    assert manifest.read(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "empty"), [((9,), True), ((9, 0, 0), True), ((9, 0, 1), False), ((0, 9), False)]
+)
+def test_a_pair_is_empty_where_it_has_no_foreground(counts, empty):
+    assert pair(class_pixels=counts).empty is empty
+
+
+def test_the_table_is_readable_by_column(tmp_path):
+    manifest.write(tmp_path, [pair("b"), pair("a")])
+    table = pq.read_table(tmp_path / paths.MANIFEST)
+    assert table.schema.equals(manifest.SCHEMA)
+    assert table.column("id").to_pylist() == ["a", "b"]
+
+
+def test_a_crash_while_writing_leaves_the_earlier_table(tmp_path, monkeypatch):
+    manifest.write(tmp_path, [pair("a")])
+
+    def crash(_, target, **__):
+        Path(target).write_bytes(b"PAR1 half a tab")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(pq, "write_table", crash)
+    with pytest.raises(OSError, match="no space"):
+        manifest.write(tmp_path, [pair("b")])
+    assert manifest.read(tmp_path) == [pair("a")]
+
+
+def test_refuses_a_folder_without_manifest(tmp_path, refused):
+    problem = str(refused(lambda: manifest.read(tmp_path)))
+    assert str(tmp_path / paths.MANIFEST) in problem
+    assert "dvc repro" in problem
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda _: b"id,image,mask\n", id="text"),
+        pytest.param(lambda content: content[:-20], id="end cut off"),
+        pytest.param(lambda content: content[20:], id="start cut off"),
+        pytest.param(lambda content: content[:4] + bytes(60) + content[64:], id="zeroed"),
+    ],
+)
+def test_refuses_a_damaged_table(tmp_path, refused, damage):
+    manifest.write(tmp_path, [pair()])
+    file = tmp_path / paths.MANIFEST
+    file.write_bytes(damage(file.read_bytes()))
+    problem = str(refused(lambda: manifest.read(tmp_path)))
+    assert str(file) in problem
+    assert "Delete" in problem
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param({"name": ["a"]}, id="foreign"),
+        pytest.param({**vars(pair()), "more": "x"}, id="one column more"),
+        pytest.param({k: v for k, v in vars(pair()).items() if k != "warp"}, id="one missing"),
+    ],
+)
+def test_refuses_a_table_of_other_columns(tmp_path, refused, columns):
+    file = tmp_path / paths.MANIFEST
+    pq.write_table(pa.Table.from_pylist([columns]), file)
+    assert str(file) in str(refused(lambda: manifest.read(tmp_path)))

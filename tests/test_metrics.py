@@ -1,0 +1,141 @@
+"""The scores against scikit-learn and against their formulas, empty masks included."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score, jaccard_score
+
+from model.metrics import ForegroundDice, Overlap, dice_coef_multiclass, overlaps
+
+CLASSES = 4
+
+
+def _ids(seed: int, shape: tuple[int, ...], classes: int = CLASSES) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, classes, shape).astype(np.uint8)
+
+
+def _one_hot(ids: NDArray[np.uint8], classes: int = CLASSES) -> NDArray[np.float32]:
+    return (ids[..., None] == np.arange(classes)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("score", "reference"), [("dice", f1_score), ("iou", jaccard_score)], ids=["dice", "iou"]
+)
+def test_overlap_agrees_with_scikit_learn(score: str, reference: object, seed: int) -> None:
+    truth, guess = _ids(seed, (7, 6, 5)), _ids(seed + 100, (7, 6, 5))
+    guess[:4] = truth[:4]
+    got = [getattr(overlap, score) for overlap in overlaps(truth, guess, CLASSES)]
+    assert callable(reference)
+    wanted = reference(truth.ravel(), guess.ravel(), average=None, labels=range(CLASSES))
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+def test_overlaps_count_the_voxels_of_each_class() -> None:
+    truth = np.array([[0, 1, 1], [2, 2, 2]], np.uint8)
+    guess = np.array([[1, 1, 0], [2, 2, 0]], np.uint8)
+    assert overlaps(truth, guess, 4) == [
+        Overlap(truth=1, predicted=2, both=0),
+        Overlap(truth=2, predicted=2, both=1),
+        Overlap(truth=3, predicted=2, both=2),
+        Overlap(truth=0, predicted=0, both=0),
+    ]
+
+
+def test_overlaps_hold_for_256_classes() -> None:
+    truth = np.arange(256, dtype=np.uint8)
+    assert overlaps(truth, truth, 256) == [Overlap(1, 1, 1)] * 256
+
+
+@pytest.mark.parametrize("score", ["dice", "iou"])
+def test_class_that_is_nowhere_has_no_score(score: str) -> None:
+    assert math.isnan(getattr(Overlap(truth=0, predicted=0, both=0), score))
+
+
+@pytest.mark.parametrize("score", ["dice", "iou"])
+@pytest.mark.parametrize("counts", [(9, 0, 0), (0, 9, 0), (9, 9, 0)])
+def test_class_that_is_missed_or_invented_scores_zero(
+    score: str, counts: tuple[int, int, int]
+) -> None:
+    assert getattr(Overlap(*counts), score) == 0
+
+
+@pytest.mark.parametrize("score", ["dice", "iou"])
+def test_class_that_is_met_exactly_scores_one(score: str) -> None:
+    assert getattr(Overlap(truth=9, predicted=9, both=9), score) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ancestors_metric_is_its_formula(seed: int) -> None:
+    ids = _ids(seed, (3, 5, 4))
+    weights = np.random.default_rng(seed).random((3, 5, 4, CLASSES)).astype(np.float32)
+    probabilities = weights / weights.sum(axis=-1, keepdims=True)
+    truth = _one_hot(ids).astype(np.float64)
+    wanted = [
+        (2 * (y * p).sum() + 1) / (y.sum() + p.sum() + 1)
+        for y, p in zip(truth, probabilities.astype(np.float64), strict=True)
+    ]
+    np.testing.assert_allclose(dice_coef_multiclass(ids, probabilities), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("foreground", [0, 1, 40, 100])
+def test_ancestors_metric_praises_an_all_background_mask(foreground: int) -> None:
+    ids = np.zeros((1, 10, 10), np.uint8)
+    ids.reshape(-1)[:foreground] = 1
+    nothing = _one_hot(np.zeros_like(ids), 2)
+    wanted = (2 * (100 - foreground) + 1) / (100 + 100 + 1)
+    assert dice_coef_multiclass(ids, nothing) == pytest.approx([wanted])
+
+
+def test_ancestors_metric_of_a_perfect_mask_is_one() -> None:
+    ids = _ids(5, (2, 6, 6))
+    assert dice_coef_multiclass(ids, _one_hot(ids)).tolist() == [1.0, 1.0]
+
+
+def test_foreground_dice_over_batches_is_that_of_the_whole() -> None:
+    truth, guess = _ids(1, (9, 6, 5)), _ids(2, (9, 6, 5))
+    guess[3:] = truth[3:]
+    metric = ForegroundDice(CLASSES)
+    for part in (slice(0, 2), slice(2, 7), slice(7, 9)):
+        metric.update_state(truth[part], ops.convert_to_tensor(_one_hot(guess[part])))
+    wanted = np.mean([overlap.dice for overlap in overlaps(truth, guess, CLASSES)[1:]])
+    assert float(metric.result()) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_foreground_dice_judges_the_likeliest_class() -> None:
+    ids = np.array([[[0, 1, 2, 3]]], np.uint8)
+    unsure = 0.1 + 0.5 * _one_hot(ids)
+    metric = ForegroundDice(CLASSES)
+    metric.update_state(ids, ops.convert_to_tensor(unsure))
+    assert float(metric.result()) == pytest.approx(1)
+
+
+def test_foreground_dice_leaves_out_what_never_occurred() -> None:
+    truth = np.array([[[0, 0, 1, 1]]], np.uint8)
+    guess = np.array([[[0, 1, 1, 1]]], np.uint8)
+    metric = ForegroundDice(CLASSES)
+    metric.update_state(truth, ops.convert_to_tensor(_one_hot(guess)))
+    assert float(metric.result()) == pytest.approx(4 / 5)
+
+
+@pytest.mark.parametrize("invented", [0, 3])
+def test_foreground_dice_without_foreground_is_zero(invented: int) -> None:
+    truth = np.zeros((1, 2, 2), np.uint8)
+    metric = ForegroundDice(CLASSES)
+    metric.update_state(truth, ops.convert_to_tensor(_one_hot(truth + np.uint8(invented))))
+    assert float(metric.result()) == 0
+
+
+def test_foreground_dice_forgets_when_reset() -> None:
+    ids = _ids(3, (2, 4, 4))
+    metric = ForegroundDice(CLASSES)
+    metric.update_state(ids, ops.convert_to_tensor(_one_hot((ids + 1) % CLASSES)))
+    assert float(metric.result()) == 0
+    metric.reset_state()
+    metric.update_state(ids, ops.convert_to_tensor(_one_hot(ids)))
+    assert float(metric.result()) == pytest.approx(1)

@@ -1,0 +1,419 @@
+"""Every parameter is stated, of its type and within its range; else the message names the place."""
+
+import copy
+import dataclasses
+import typing
+
+import pytest
+import yaml
+
+from datasets_spec import names
+from pipeline import params
+from tests.conftest import PROJECT
+
+SECTIONS = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
+SECTIONS = {name: SECTIONS[name] for name in ("convert", "augment", "split", "train", "evaluate")}
+NAME = "virtual_mni152"
+
+
+def leaves(kind=params.Params, above=()):
+    """The path of every leaf of the parameters: ("train", "network", "image_px"), ..."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from leaves(hint, (*above, name))
+        else:
+            yield (*above, name)
+
+
+LEAVES = sorted(leaves())
+every_leaf = pytest.mark.parametrize("path", LEAVES, ids=".".join)
+
+
+def at(path, value):
+    """``value`` under a path of keys, as nested mappings."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
+
+
+def mapping_of(content, path):
+    for key in path:
+        content = content[key]
+    return content
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a parameter file: the project's sections, changed, and one dataset's entry."""
+
+    def call(change=lambda _: None, entry=None, **more):
+        content = copy.deepcopy({"datasets": {NAME: entry}, **SECTIONS, **more})
+        change(content)
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(content), "utf-8")
+        return file
+
+    return call
+
+
+@pytest.fixture
+def changed(write):
+    """Loads the parameters with one leaf of a section set to a value."""
+
+    def call(path, value):
+        def change(content):
+            mapping_of(content, path[:-1])[path[-1]] = value
+
+        return params.load(NAME, write(change))
+
+    return call
+
+
+# --- what holds ------------------------------------------------------------------------------
+
+
+def test_the_projects_own_file_loads_for_every_enabled_dataset():
+    enabled = params.enabled(PROJECT / "params.yaml")
+    assert enabled
+    assert set(enabled) <= set(names())
+    for name in enabled:
+        loaded = params.load(name, PROJECT / "params.yaml")
+        assert loaded.train.network.image_px <= loaded.convert.image_px
+
+
+def test_an_empty_entry_means_as_the_sections_say(write):
+    loaded = params.load(NAME, write())
+    for path in LEAVES:
+        found = loaded
+        for name in path:
+            found = getattr(found, name)
+        stated = mapping_of(SECTIONS, path)
+        assert found == (tuple(stated) if isinstance(found, tuple) else stated)
+
+
+def test_datasets_are_enabled_in_the_files_order(tmp_path):
+    file = tmp_path / "params.yaml"
+    listed = sorted(names(), reverse=True)
+    assert len(listed) > 1
+    file.write_text("datasets:\n" + "".join(f"  {name}:\n" for name in listed), "utf-8")
+    assert params.enabled(file) == tuple(listed)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=".".join)
+def test_no_parameter_has_a_name_that_dvc_does_not_track(path):
+    # iterative/dvc #10296: a change of a parameter called size or nfiles goes unseen
+    assert not {"size", "nfiles"} & set(path)
+
+
+# --- what does not fit -------------------------------------------------------------------------
+
+
+@every_leaf
+def test_refuses_a_missing_key(write, refused, path):
+    def drop(content):
+        del mapping_of(content, path[:-1])[path[-1]]
+
+    problem = str(refused(lambda: params.load(NAME, write(drop))))
+    assert "params.yaml: " + ": ".join(path[:-1]) in problem
+    assert f"expected the key {path[-1]!r}" in problem
+
+
+@every_leaf
+def test_refuses_a_misspelt_key_with_the_nearest_one(write, refused, path):
+    def misspell(content):
+        section = mapping_of(content, path[:-1])
+        section[path[-1] + "x"] = section.pop(path[-1])
+
+    problem = str(refused(lambda: params.load(NAME, write(misspell))))
+    assert "params.yaml: " + ": ".join(path[:-1]) in problem
+    assert f"got {path[-1] + 'x'!r}" in problem
+    assert f"Did you mean {path[-1]!r}?" in problem
+
+
+@every_leaf
+@pytest.mark.parametrize("value", [None, {"a": 1}, [["b"]]], ids=str)
+def test_refuses_a_value_of_no_such_type(changed, refused, path, value):
+    problem = str(refused(lambda: changed(path, value)))
+    assert "params.yaml: " + ": ".join(path) in problem
+    assert "expected" in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("convert.image_px", 512.0),
+        ("convert.image_px", "512"),
+        ("convert.mr_percentiles", [1.0]),
+        ("convert.mr_percentiles", [1, 2, 3]),
+        ("augment.empty_slices", "no"),
+        ("augment.empty_slices", 0),
+        ("augment.variants", ["HorizontalFlip"]),
+        ("augment.variants", {"flipped": ["HorizontalFlip"]}),
+        ("augment.variants", {"flipped": {"HorizontalFlip": None}}),
+        ("augment.variants", {1: []}),
+        ("split.mini_test", True),
+        ("split.shares", [0.7, 0.15, 0.15]),
+        ("train.network", "small"),
+        ("train.learning_rate", True),
+        ("train.loss", 5),
+        ("evaluate.batch_slices", "2 * 16"),
+    ],
+)
+def test_refuses_a_wrong_type(changed, refused, path, value):
+    path = path.split(".")
+    problem = str(refused(lambda: changed(path, value)))
+    assert "params.yaml: " + ": ".join(path) in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("convert.image_px", 15),
+        ("convert.image_px", 4097),
+        ("convert.mr_percentiles", [99.5, 0.5]),
+        ("convert.mr_percentiles", [-1, 99]),
+        ("convert.mr_percentiles", [1, 101]),
+        ("augment.variants", {"a_b": []}),
+        ("augment.variants", {"../a": []}),
+        ("augment.variants", {"": []}),
+        ("augment.variants", {"a": [{}]}),
+        ("augment.variants", {"a": [{"VerticalFlip": None, "HorizontalFlip": None}]}),
+        ("augment.variants", {"a": [{"HorizontalFlip": 1}]}),
+        ("split.shares.train", 0.8),
+        ("split.shares.test", 0.0),
+        ("split.shares.valid", float("nan")),
+        ("split.empty_slices.train", 1.1),
+        ("split.empty_slices.valid", -0.1),
+        ("split.mini_test", 0),
+        ("train.network.channels", 2),
+        ("train.network.num_layers", 1),
+        ("train.network.base_filters", 0),
+        ("train.network.base_kernels", 1),
+        ("train.network.base_kernels", 4),
+        ("train.network.dilation", 0),
+        ("train.network.dropout_rate", 1.0),
+        ("train.network.normalization", "group"),
+        ("train.network.image_px", 0),
+        ("train.loss", "mse"),
+        ("train.monitor", "loss"),
+        ("train.learning_rate", 0.0),
+        ("train.learning_rate", float("nan")),
+        ("train.clipvalue", -0.5),
+        ("train.batch_pairs", 0),
+        ("train.epochs", 0),
+        ("train.steps_per_epoch", -1),
+        ("train.early_stopping_patience", 0),
+        ("train.reducer_factor", 1.0),
+        ("train.reducer_patience", 0),
+        ("train.epoch_change_pictures", -1),
+        ("evaluate.batch_slices", 0),
+    ],
+)
+def test_refuses_a_value_out_of_range(changed, refused, path, value):
+    section, *_, leaf = path = path.split(".")
+    problem = str(refused(lambda: changed(path, value)))
+    assert f"params.yaml: {section}" in problem
+    assert ("three positive shares" if "shares" in path else leaf) in problem
+    assert "got" in problem
+
+
+@pytest.mark.parametrize(("layers", "px", "near"), [(5, 100, (96, 112)), (8, 500, (384, 512))])
+def test_a_picture_that_cannot_be_halved_so_often_is_told_the_nearest(
+    write, refused, layers, px, near
+):
+    entry = {"train": {"network": {"num_layers": layers, "image_px": px}}}
+    problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
+    assert f"{near[0]} or {near[1]}" in problem
+    assert f"got {px}" in problem
+
+
+@pytest.mark.parametrize(("layers", "px"), [(5, 16), (5, 112), (8, 512)])
+def test_a_picture_that_can_be_halved_so_often_is_accepted(write, layers, px):
+    entry = {"train": {"network": {"num_layers": layers, "image_px": px}}}
+    assert params.load(NAME, write(entry=entry)).train.network.image_px == px
+
+
+def test_a_number_that_yaml_reads_as_text_gets_a_hint(tmp_path, write, refused):
+    file = write()
+    rate = f"learning_rate: {SECTIONS['train']['learning_rate']}"
+    text = file.read_text("utf-8")
+    assert rate in text
+    file.write_text(text.replace(rate, "learning_rate: 7e-5"), "utf-8")
+    problem = str(refused(lambda: params.load(NAME, file)))
+    assert "learning_rate" in problem
+    assert "'7e-5'" in problem
+    assert "1.0e-3" in problem
+
+
+def test_whole_numbers_are_taken_for_real_ones(changed):
+    loaded = changed(("train", "clipvalue"), 1)
+    assert loaded.train.clipvalue == 1.0
+    assert type(loaded.train.clipvalue) is float
+
+
+# --- overrides -------------------------------------------------------------------------------
+
+
+def test_an_override_merges_leaf_by_leaf(write):
+    entry = {"train": {"epochs": 3, "network": {"dropout_rate": 0.5}}, "split": {"mini_test": 2}}
+    plain, loaded = params.load(NAME, write()), params.load(NAME, write(entry=entry))
+    assert plain.train.epochs != 3
+    network = dataclasses.replace(plain.train.network, dropout_rate=0.5)
+    assert loaded == dataclasses.replace(
+        plain,
+        train=dataclasses.replace(plain.train, epochs=3, network=network),
+        split=dataclasses.replace(plain.split, mini_test=2),
+    )
+
+
+@pytest.mark.parametrize("variants", [{}, {"flipped": [{"HorizontalFlip": None}]}])
+def test_an_override_replaces_the_variants_whole(write, variants):
+    plain = params.load(NAME, write())
+    loaded = params.load(NAME, write(entry={"augment": {"variants": variants}}))
+    assert set(plain.augment.variants) - set(variants)
+    assert loaded.augment == dataclasses.replace(plain.augment, variants=variants)
+
+
+def test_an_override_holds_for_its_dataset_alone(write):
+    def enable(content):
+        content["datasets"] = dict.fromkeys(names())
+        content["datasets"][NAME] = {"train": {"epochs": 3}}
+
+    others = set(names()) - {NAME}
+    assert others
+    plain, file = params.load(NAME, write()), write(enable)
+    assert params.load(NAME, file).train.epochs == 3
+    assert all(params.load(name, file) == plain for name in others)
+
+
+@pytest.mark.parametrize("section", ["convert", "augment", "split", "train"])
+def test_an_empty_section_of_an_entry_changes_nothing(write, section):
+    plain = params.load(NAME, write())
+    assert params.load(NAME, write(entry={section: None})) == plain
+    assert params.load(NAME, write(entry={section: {}})) == plain
+
+
+@pytest.mark.parametrize(
+    ("entry", "near"), [({"trian": {}}, "train"), ({"splits": {"mini_test": 2}}, "split")]
+)
+def test_refuses_an_unknown_section_of_an_entry(write, refused, entry, near):
+    problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
+    assert f"datasets.{NAME}" in problem
+    assert f"Did you mean {near!r}?" in problem
+
+
+def test_refuses_to_score_one_dataset_otherwise_than_the_others(write, refused):
+    entry = {"evaluate": {"batch_slices": 1}}
+    problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
+    assert f"datasets.{NAME}" in problem
+    assert "evaluate" in problem
+
+
+@pytest.mark.parametrize("entry", ["", 0, [], "as the sections say"])
+def test_refuses_an_entry_that_is_no_mapping(write, refused, entry):
+    assert f"datasets.{NAME}" in str(refused(lambda: params.load(NAME, write(entry=entry))))
+
+
+@pytest.mark.parametrize("value", [5, "fast", 0, False, [], ""], ids=repr)
+def test_refuses_a_section_of_an_entry_that_is_no_mapping(write, refused, value):
+    problem = str(refused(lambda: params.load(NAME, write(entry={"train": value}))))
+    assert "train" in problem
+    assert "mapping" in problem
+
+
+@pytest.mark.parametrize("path", ["train.epochs", "train.network.dilation", "split.mini_test"])
+@pytest.mark.parametrize("value", [0, "few"])
+def test_a_wrong_override_is_named_where_it_stands(write, refused, path, value):
+    entry = at(path.split("."), value)
+    problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
+    assert path.split(".")[-1] in problem
+    assert f"datasets.{NAME}" in problem
+
+
+# --- datasets and presets ----------------------------------------------------------------------
+
+
+def test_refuses_a_dataset_that_does_not_exist_with_the_nearest_one(write, refused):
+    problem = str(refused(lambda: params.load("virtual_mni125", write())))
+    assert "'virtual_mni125'" in problem
+    assert f"Did you mean {NAME!r}?" in problem
+
+
+def test_refuses_a_file_that_enables_an_unknown_dataset(write, refused):
+    def enable(content):
+        content["datasets"]["virtual_mni125"] = None
+
+    assert "'virtual_mni125'" in str(refused(lambda: params.load(NAME, write(enable))))
+
+
+def test_refuses_a_dataset_that_is_not_enabled_and_says_how_to(write, refused):
+    other = next(name for name in names() if name != NAME)
+    problem = str(refused(lambda: params.load(other, write())))
+    assert NAME in problem
+    assert f"'  {other}:'" in problem
+
+
+@pytest.mark.parametrize("datasets", [None, {}, [NAME], NAME])
+def test_refuses_a_file_that_enables_no_dataset(write, refused, datasets):
+    def change(content):
+        content["datasets"] = datasets
+
+    assert "datasets" in str(refused(lambda: params.enabled(write(change))))
+
+
+def test_presets_are_checked_and_lead_to_parameters(write, refused):
+    presets = {"small": {"train": {"epochs": 3}}, "plain": None}
+    found = params.presets(write(presets=presets))
+    assert found.keys() == presets.keys()
+    plain = params.load(NAME, write())
+    assert found["plain"] == plain
+    assert found["small"].train == dataclasses.replace(plain.train, epochs=3)
+    presets["small"]["trian"] = {}
+    assert "presets.small" in str(refused(lambda: params.presets(write(presets=presets))))
+
+
+def test_a_dataset_may_refer_to_a_preset(tmp_path, write):
+    file = write()
+    text = file.read_text("utf-8").replace(f"{NAME}: null", f"{NAME}: *small")
+    file.write_text("presets:\n  small: &small\n    train: {epochs: 3}\n" + text, "utf-8")
+    assert params.load(NAME, file).train.epochs == 3
+
+
+# --- the file itself ---------------------------------------------------------------------------
+
+
+def test_refuses_a_section_that_does_not_exist(write, refused):
+    problem = str(refused(lambda: params.load(NAME, write(evaluation={}))))
+    assert "'evaluation'" in problem
+    assert "Did you mean 'evaluate'?" in problem
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_refuses_a_file_without_a_section(write, refused, section):
+    assert section in str(refused(lambda: params.load(NAME, write(lambda c: c.pop(section)))))
+
+
+def test_refuses_a_missing_file_and_says_where_to_run(tmp_path, refused):
+    problem = str(refused(lambda: params.load(NAME, tmp_path / "params.yaml")))
+    assert str(tmp_path / "params.yaml") in problem
+    assert "--params" in problem
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"just text", id="text"),
+        pytest.param(b"datasets: [a,\n train: {", id="no YAML"),
+        pytest.param(b"train: !!python/object/apply:os.getcwd []", id="Python in YAML"),
+        pytest.param(b"\xff\xfe\x00\x80", id="no text"),
+    ],
+)
+def test_refuses_a_file_that_is_no_mapping_in_yaml(tmp_path, refused, content):
+    file = tmp_path / "params.yaml"
+    file.write_bytes(content)
+    assert str(file) in str(refused(lambda: params.load(NAME, file)))
+
+
+def test_refuses_a_folder_as_parameter_file(tmp_path, refused):
+    assert str(tmp_path) in str(refused(lambda: params.load(NAME, tmp_path)))
