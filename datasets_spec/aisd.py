@@ -2,6 +2,8 @@
 
 image/<7-digit patient>/<NNN>.png    8-bit slices
 mask/<patient>/<NNN>.png             drawn values, see below; also seen as mask/mask/<patient>
+dicom/<patient>/**/*.dcm             the series; taken instead of image/ where it is unpacked,
+                                     for its HU and geometry. Mask n belongs to instance n.
 
 Values: 0 nothing, 1 remote infarct, 2 clear acute, 3 blurred acute, 4 invisible acute,
 5 infarct. The authors count {1, 2, 3, 5} as the lesion and leave 4 out. Some copies hold
@@ -74,15 +76,19 @@ _TEST = frozenset(
 
 
 def cases(raw: Path) -> Iterator[Case]:
-    """One case per patient; ``raw`` holds ``image`` and ``mask``."""
+    """One case per patient; ``raw`` holds ``mask`` and ``dicom`` or ``image``."""
     nested = raw / "mask" / "mask"
-    images, masks = raw / "image", nested if nested.is_dir() else raw / "mask"
+    masks = nested if nested.is_dir() else raw / "mask"
+    series = raw / "dicom"
+    images = series if series.is_dir() else raw / "image"
     for patient in folders_in(images, masks):
-        slices = names_in(images / patient, masks / patient, suffix=".png", optional=True)
+        shown = images / patient
+        beside = [] if images == series else [shown]
+        slices = names_in(masks / patient, *beside, suffix=".png", optional=True)
         yield Case(
             id=patient,
             patient=patient,
-            image=tuple(images / patient / name for name in slices),
+            image=shown if images == series else tuple(shown / name for name in slices),
             labels={"": tuple(masks / patient / name for name in slices)},
             split="test" if patient in _TEST else "train",
         )

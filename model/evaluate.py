@@ -131,7 +131,7 @@ def _score(
     if isinstance(case.image, Path):
         grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
         file = target / "native" / f"{name}.nii.gz"
-        volume.save_like(file, grid.from_ras(in_ras), case.image)
+        volume.save_like(file, grid.from_ras(in_ras), grid, case.image)
     else:
         for slice_file, ids in zip(case.image, native, strict=True):
             file = target / "native" / name / f"{slice_file.stem}.png"

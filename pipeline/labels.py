@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Picture, Problem
-from pipeline import probes, stack, volume
+from pipeline import dicom, probes, stack, volume
 from pipeline.volume import Volume
 
 AUTO = "auto"
@@ -44,8 +44,10 @@ class Truth:
 
 
 def read_image(picture: Picture) -> Volume:
-    """An image of any kind as a volume of its values."""
-    return volume.read(picture) if isinstance(picture, Path) else stack.images(picture)
+    """An image of any kind (a file, a folder with a DICOM series, slices) as a volume."""
+    if not isinstance(picture, Path):
+        return stack.images(picture)
+    return dicom.read_series(picture) if picture.is_dir() else volume.read(picture)
 
 
 def has_own_grey(picture: Picture) -> bool:
@@ -72,6 +74,8 @@ def truth(
     for rater, picture in labels.items():
         where = picture if isinstance(picture, Path) else picture[0].parent
         raw, moved = read_raw(dataset, picture)
+        if image.instances and not isinstance(picture, Path):
+            raw = _beside(image, raw, where)
         volume.require_same_grid(image.grid, raw.grid, where)
         class_of = dict(dataset.label_map.class_of)
         if dataset.coding == "colours":
@@ -92,7 +96,7 @@ def truth(
 def read_raw(dataset: Dataset, picture: Picture) -> tuple[Volume, int]:
     """Raw label values of one rater, and the number of pixels whose colour was snapped."""
     if isinstance(picture, Path):
-        return volume.read(picture), 0
+        return read_image(picture), 0
     if dataset.coding == "binary":
         return stack.binary(picture), 0
     if dataset.coding == "values":
@@ -102,6 +106,20 @@ def read_raw(dataset: Dataset, picture: Picture) -> tuple[Volume, int]:
         known |= table.class_of
     snapped = stack.colours(picture, known, dataset.snap_distance)
     return snapped.volume, snapped.pixels
+
+
+def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:
+    """Pictures drawn beside a DICOM series, on its grid: picture n belongs to instance n."""
+    pictures = drawn.grid.from_ras(drawn.array)
+    if pictures.shape != image.grid.shape:
+        raise Problem(
+            f"expected a picture for each of the series' {image.grid.shape[2]} slices of"
+            f" {image.grid.shape[:2]} pixels, got {pictures.shape[2]} of {pictures.shape[:2]}",
+            where=where,
+        )
+    placed = np.empty_like(pictures)
+    placed[..., list(image.instances)] = pictures
+    return Volume(image.grid.to_ras(placed), image.grid)
 
 
 def _colours(dataset: Dataset) -> dict[int, int]:

@@ -46,7 +46,8 @@ def files(case: Case) -> list[Path]:
         )
     found = list(image)
     for rater, label in case.labels.items():
-        for picture, file in zip(image, parts(label), strict=True):
+        for number, file in enumerate(parts(label)):
+            picture = image[number] if len(image) > 1 else image[0]
             if not picture.exists():
                 raise Problem(
                     f"expected the image of {file}, found none",
@@ -61,7 +62,12 @@ def files(case: Case) -> list[Path]:
                     remedy="Add the missing label file, or remove its image.",
                 )
         found += parts(label)
-    return found
+    return [file for path in found for file in _below(path)]
+
+
+def _below(path: Path) -> list[Path]:
+    """A file itself, or every file of a DICOM folder."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def parts(picture: Picture) -> tuple[Path, ...]:

@@ -82,10 +82,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """``array`` (X, Y, Z) in RAS+ order, and the grid that it was read from."""
+    """``array`` (X, Y, Z) in RAS+ order, and the grid that it was read from.
+
+    ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
+    of their InstanceNumber.
+    """
 
     array: NDArray[Any]
     grid: Grid
+    instances: tuple[int, ...] = ()
 
 
 def read(source: Picture) -> Volume:
@@ -219,12 +224,13 @@ def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
     return np.clip(scaled, 0, 255, out=scaled)
 
 
-def save_like(file: Path, ids: NDArray[np.uint8], source: Path) -> None:
+def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
 
-    The header's free text and extensions stay behind: they can hold names.
+    The source's header is kept where it is NIfTI, but for its free text and extensions: they
+    can hold names.
     """
-    like: Any = nib.load(source)
+    like: Any = None if source.is_dir() else nib.load(source)
     header = like.header.copy() if isinstance(like, nib.Nifti1Image) else None
     if header is not None:
         header.set_data_dtype(np.uint8)
@@ -235,4 +241,4 @@ def save_like(file: Path, ids: NDArray[np.uint8], source: Path) -> None:
                 header[text] = b""
         header.extensions.clear()
     file.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(ids, like.affine, header), file)
+    nib.save(nib.Nifti1Image(ids, grid.affine, header), file)
