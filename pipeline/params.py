@@ -188,7 +188,7 @@ class Train:
     def __post_init__(self) -> None:
         _one_of("loss", self.loss, ("categorical_crossentropy", "dice_ce"))
         _one_of("monitor", self.monitor, ("val_loss", "val_foreground_dice"))
-        _expect(self.learning_rate > 0, "learning_rate", "above 0", self.learning_rate)
+        _expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
         _expect(self.clipvalue >= 0, "clipvalue", "0 or more", self.clipvalue)
         _expect(self.batch_pairs >= 1, "batch_pairs", "1 or more", self.batch_pairs)
         _expect(self.epochs >= 1, "epochs", "1 or more", self.epochs)
@@ -285,7 +285,7 @@ def _with(content: dict[str, Any], entry: Any, where: str, file: Path) -> Params
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text("utf-8"))
+        content = yaml.load(file.read_text("utf-8"), _OnceEach)  # noqa: S506  # a SafeLoader
     except FileNotFoundError:
         raise Problem(
             "expected the parameter file, found none",
@@ -297,6 +297,20 @@ def _read(file: Path) -> dict[str, Any]:
     _mapping(content, str(file))
     _no_unknown(content, _TOP, str(file))
     return dict(content)
+
+
+class _OnceEach(yaml.SafeLoader):
+    """YAML in which no key stands twice in one mapping: the second would win in silence."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} twice", problem_mark=node.start_mark
+                )
+        return node
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

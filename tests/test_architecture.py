@@ -67,7 +67,7 @@ def test_the_model_knows_keras_alone(file: Path) -> None:
 
 
 def test_only_one_module_reads_the_parameter_file() -> None:
-    readers = [file for file in MODULES if "safe_load" in (PROJECT / file).read_text("utf-8")]
+    readers = [file for file in MODULES if "SafeLoader" in (PROJECT / file).read_text("utf-8")]
     assert readers == [Path("pipeline/params.py")]
 
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import typing
+from pathlib import Path
 
 import pytest
 import yaml
@@ -417,3 +418,28 @@ def test_refuses_a_file_that_is_no_mapping_in_yaml(tmp_path, refused, content):
 
 def test_refuses_a_folder_as_parameter_file(tmp_path, refused):
     assert str(tmp_path) in str(refused(lambda: params.load(NAME, tmp_path)))
+
+
+def test_refuses_a_key_that_stands_twice(workplace, refused):
+    text = (
+        (PROJECT / "params.yaml")
+        .read_text("utf-8")
+        .replace("split:\n  seed:", "split:\n  seed: 1\n  seed:")
+    )
+    Path("params.yaml").write_text(text, "utf-8")
+    assert "the key 'seed' twice" in str(refused(lambda: params.load("virtual_mni152")))
+
+
+def test_merged_mappings_may_be_merged_again(workplace):
+    text = (
+        (PROJECT / "params.yaml")
+        .read_text("utf-8")
+        .replace(
+            "presets:\n",
+            "presets:\n  one: &one {train: &t {epochs: 3, seed: 1}}\n"
+            "  two: {train: &u {<<: *t, epochs: 4}}\n  three: {train: {<<: *u, epochs: 5}}\n",
+        )
+    )
+    Path("params.yaml").write_text(text, "utf-8")
+    found = params.presets(Path("params.yaml"))
+    assert [found[name].train.epochs for name in ("one", "two", "three")] == [3, 4, 5]
