@@ -302,7 +302,7 @@ def _read(file: Path) -> dict[str, Any]:
 class _OnceEach(yaml.SafeLoader):
     """YAML in which no key stands twice in one mapping: the second would win in silence."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value]
         for key in keys:
