@@ -10,7 +10,6 @@ import shutil
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import keras
@@ -54,7 +53,7 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     pairs = manifest.read(paths.dataset(dataset))
     test = [pair for pair in pairs if pair.split == "test"]
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
-    cases = [list(group) for _, group in groupby(test, key=lambda pair: (pair.case, pair.rater))]
+    cases = manifest.grouped(test, "case", "rater")
     sources = {case.id: case for case in raw.cases(adapter)}
     scored = [
         _score(slices, sources[slices[0].case], model, facts, settings, run / paths.PREDICTIONS)

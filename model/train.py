@@ -33,9 +33,6 @@ def train(dataset: str, settings: params.Params) -> None:
     wanted = settings.train
     label_map = datasets_spec.load(dataset).dataset.label_map
     folder, run = paths.dataset(dataset), paths.run(dataset)
-    run.mkdir(parents=True, exist_ok=True)
-    for name in (paths.MODEL, paths.HISTORY, paths.CURVES):
-        (run / name).unlink(missing_ok=True)
     keras.utils.set_random_seed(wanted.seed)
 
     pairs = manifest.read(folder)
@@ -65,6 +62,9 @@ def train(dataset: str, settings: params.Params) -> None:
     print(
         f"train {dataset}: {model.count_params():,} parameters, backend {keras.backend.backend()}"
     )
+    run.mkdir(parents=True, exist_ok=True)
+    for name in (paths.MODEL, paths.HISTORY, paths.CURVES):  # not before all else is well
+        (run / name).unlink(missing_ok=True)
     mode = "min" if wanted.monitor == "val_loss" else "max"
     model.fit(
         learn,

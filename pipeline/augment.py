@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import groupby
 
 import datasets_spec
 from datasets_spec.contract import LabelMap
@@ -34,10 +33,9 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
         if settings.augment.empty_slices or not pair.empty
     ]
     jobs = []
-    for case, group in groupby(parents, key=lambda pair: pair.case):
-        pairs = tuple(group)
+    for pairs in manifest.grouped(parents, "case"):
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
-        jobs.append(Job(case, store.fingerprint(recipe, digests), pairs))
+        jobs.append(Job(pairs[0].case, store.fingerprint(recipe, digests), pairs))
     task = partial(_augment_case, dataset, settings.augment, label_map)
     store.fill(paths.augmented(dataset), jobs, task, workers, f"augment {dataset}", {})
 

@@ -102,6 +102,21 @@ def write(folder: Path, pairs: Iterable[Pair]) -> None:
     os.replace(unfinished, target)
 
 
+def grouped(pairs: Iterable[Pair], *fields: str) -> list[list[Pair]]:
+    """Pairs whose ``fields`` are equal together, groups and members in order.
+
+    Members stand in the order of their slices. Ids would not do: one case's name can look
+    like another's slice.
+    """
+    groups: dict[tuple[Any, ...], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(getattr(pair, field) for field in fields), []).append(pair)
+    return [
+        sorted(members, key=lambda pair: (pair.slice_index, pair.id))
+        for _, members in sorted(groups.items())
+    ]
+
+
 def read(folder: Path) -> list[Pair]:
     """The rows of ``folder/manifest.parquet``. Raises :class:`Problem` if it is not there."""
     file = folder / paths.MANIFEST

@@ -157,7 +157,7 @@ def _link(source: Path, target: Path, name: str, pair: Pair) -> None:
 
 def _by_case(pairs: Sequence[Pair]) -> dict[str, Pair]:
     """One pair of each case: what is told of a case stands in every row of it."""
-    return {pair.case: pair for pair in sorted(pairs, key=lambda pair: pair.id)}
+    return {group[0].case: group[0] for group in manifest.grouped(pairs, "case")}
 
 
 def _agreement(facts: Dataset, pairs: Sequence[Pair]) -> dict[str, object] | None:

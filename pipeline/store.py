@@ -14,6 +14,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -115,6 +116,13 @@ def fill(
             manifest.write(folder, _all(made))
             checkpoint = time.monotonic()
     pairs = _all(made)
+    twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
+    if twice:
+        raise Problem(
+            f"expected pairs with names of their own, got {twice[0]!r} from two cases",
+            where=title,
+            remedy="Rename a case or a rater in the raw data.",
+        )
     if failed and not pairs:
         shutil.rmtree(folder, ignore_errors=True)
     else:

@@ -91,6 +91,7 @@ def write_params(file: Path = paths.PARAMS, **overrides: Any) -> params.Params:
     ``overrides`` are leaves by dotted names: ``write_params(**{"train.epochs": 3})``.
     """
     content = yaml.safe_load((PROJECT / paths.PARAMS).read_text("utf-8"))
+    content.pop("presets", None)
     content["datasets"] = {DATASET: None}
     for name, value in {**_SMALL, **overrides}.items():
         *sections, leaf = name.split(".")
@@ -108,9 +109,14 @@ def prepare(patients: int = 6, classes: int = CLASSES, **overrides: Any) -> para
     """Write raw data and parameters, then convert, augment and split them, all in here."""
     write_raw(patients=patients, classes=classes)
     settings = write_params(**overrides)
+    make_pairs(settings)
+    return settings
+
+
+def make_pairs(settings: params.Params) -> None:
+    """Convert, augment and split the raw data that lies here."""
     for stage in (convert, augment, split):
         stage(DATASET, settings, 1)
-    return settings
 
 
 def pair(pair_id: str, **values: Any) -> Pair:

@@ -1,0 +1,222 @@
+"""Pairs reach the model whole, in an order of seed and epoch alone, a batch at a time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from model.batches import Batches, labels_at, model_input, picture_at
+from model.flexunet import flexunet
+from pipeline import colors
+from pipeline.params import Network
+from tests import cohort
+from tests.conftest import Refused
+
+PX = 16
+Make = Callable[..., Batches]
+
+
+def _network(px: int = PX, channels: int = 1) -> Network:
+    return Network(px, channels, 2, 3, 2, 1, 0.0, "relu", "none")
+
+
+@pytest.fixture
+def make(workplace: Path, label_map: LabelMap) -> Make:
+    """Batches of ``count`` pairs on disk; every pixel of the n-th image has the value n."""
+
+    def batches(
+        count: int,
+        batch: int,
+        seed: int | None = None,
+        steps: int = 0,
+        px: int = PX,
+        kind: type[Batches] = Batches,
+    ) -> Batches:
+        pairs = [cohort.pair(f"sub-01_{number:04d}") for number in range(count)]
+        for number, pair in enumerate(pairs):
+            colors.write_image(workplace / pair.image, np.full((px, px), number, np.uint8))
+            ids = np.full((px, px), number % len(label_map), np.uint8)
+            colors.write_mask(workplace / pair.mask, ids, label_map)
+        return kind(workplace, pairs, label_map, _network(px), batch, seed, steps)
+
+    return batches
+
+
+def _order(batches: Batches) -> list[int]:
+    """The numbers of the pairs, in the order in which one epoch shows them."""
+    return [n for index in range(len(batches)) for n in batches[index][0][:, 0, 0, 0].tolist()]
+
+
+def _epochs(batches: Batches, count: int) -> list[list[int]]:
+    orders = []
+    for _ in range(count):
+        orders.append(_order(batches))
+        batches.on_epoch_end()
+    return orders
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("px", [8, 16, 48])
+def test_batch_has_the_networks_shape(
+    px: int, channels: int, make: Make, workplace: Path, label_map: LabelMap
+) -> None:
+    make(3, 2)
+    pairs = [cohort.pair(f"sub-01_{number:04d}") for number in range(3)]
+    pictures, ids = Batches(workplace, pairs, label_map, _network(px, channels), 2)[0]
+    assert (pictures.shape, pictures.dtype) == ((2, px, px, channels), np.uint8)
+    assert (ids.shape, ids.dtype) == ((2, px, px), np.uint8)
+
+
+def test_image_and_mask_of_a_pair_stay_together(make: Make) -> None:
+    for pictures, ids in (batches := make(11, 4, seed=1))[0], batches[2]:
+        np.testing.assert_array_equal(pictures[:, 0, 0, 0] % 3, ids[:, 0, 0])
+
+
+def test_without_seed_every_pair_comes_once_in_order(make: Make) -> None:
+    assert _epochs(make(5, 2), 2) == [[0, 1, 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 12])
+def test_every_pair_is_seen_once_per_epoch(batch: int, make: Make) -> None:
+    assert [sorted(order) for order in _epochs(make(12, batch, seed=7), 3)] == [list(range(12))] * 3
+
+
+def test_same_seed_draws_the_same_orders(make: Make) -> None:
+    assert _epochs(make(12, 4, seed=7), 3) == _epochs(make(12, 4, seed=7), 3)
+
+
+def test_orders_do_not_come_from_global_state(make: Make) -> None:
+    keras.utils.set_random_seed(1)
+    one = _epochs(make(12, 4, seed=7), 2)
+    keras.utils.set_random_seed(2)
+    assert _epochs(make(12, 4, seed=7), 2) == one
+
+
+def test_another_seed_draws_another_order(make: Make) -> None:
+    assert _order(make(12, 4, seed=7)) != _order(make(12, 4, seed=8))
+
+
+def test_another_epoch_draws_another_order(make: Make) -> None:
+    orders = _epochs(make(12, 4, seed=7), 4)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_looking_does_not_change_the_order(make: Make) -> None:
+    batches = make(12, 4, seed=7)
+    assert _order(batches) == _order(batches)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(5, 4), (3, 8), (9, 2)])
+def test_last_batch_is_filled_from_the_front(count: int, batch: int, make: Make) -> None:
+    batches = make(count, batch, seed=3)
+    order = _order(batches)
+    assert len(order) == len(batches) * batch
+    assert sorted(order[:count]) == list(range(count))
+    assert order[count:] == (order[:count] * batch)[: len(order) - count]
+
+
+@pytest.mark.parametrize(("steps", "wanted"), [(0, 5), (1, 1), (3, 3), (5, 5), (9, 5)])
+def test_steps_cap_an_epoch(steps: int, wanted: int, make: Make) -> None:
+    assert len(make(10, 2, seed=3, steps=steps)) == wanted
+
+
+def test_capped_epochs_come_round_to_every_pair(make: Make) -> None:
+    orders = _epochs(make(8, 2, seed=3, steps=2), 12)
+    assert {n for order in orders for n in order} == set(range(8))
+
+
+def test_fit_shows_every_pair_once_per_epoch(make: Make) -> None:
+    """Keras reads ahead in threads; that must not mix one epoch's order with the next's."""
+    shown: list[list[int]] = [[]]
+
+    class Watched(Batches):
+        def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            pictures, ids = super().__getitem__(index)
+            shown[-1].extend(pictures[:, 0, 0, 0].tolist())
+            return pictures, ids
+
+        def on_epoch_end(self) -> None:
+            super().on_epoch_end()
+            shown.append([])
+
+    model = flexunet(_network(), 3)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(make(12, 2, seed=7, kind=Watched), epochs=3, verbose=0)
+    epochs = [sorted(order) for order in shown if order]
+    assert epochs[-3:] == [list(range(12))] * 3  # before them it looked for the shapes
+
+
+def test_memory_does_not_grow_with_the_number_of_pairs(make: Make) -> None:
+    batches, picture = make(40, 2, seed=7, px=256), 256 * 256
+    _ = batches[0]  # what libraries keep for good
+    tracemalloc.start()
+    for index in range(len(batches)):
+        _ = batches[index]
+    del _
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < picture  # not one picture is kept
+    assert 4 * picture < peak < 20 * picture  # 80 pictures and masks passed by
+
+
+def test_size_that_fits_is_passed_on_untouched() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (PX, PX)).astype(np.uint8)
+    np.testing.assert_array_equal(picture_at(image, PX), image)
+    np.testing.assert_array_equal(labels_at(image, PX), image)
+
+
+def test_picture_shrinks_by_the_mean_of_its_area() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 12)).astype(np.uint8)
+    means = image.reshape(4, 3, 4, 3).mean(axis=(1, 3))
+    assert np.abs(picture_at(image, 4) - means).max() <= 0.5
+
+
+def test_labels_shrink_to_the_id_under_the_centre() -> None:
+    ids = np.arange(81, dtype=np.uint8).reshape(9, 9)
+    np.testing.assert_array_equal(labels_at(ids, 3), ids[1::3, 1::3])
+
+
+def test_labels_grow_by_repetition() -> None:
+    ids = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    np.testing.assert_array_equal(labels_at(ids, 12), ids.repeat(3, 0).repeat(3, 1))
+
+
+@pytest.mark.parametrize(("native", "px"), [(64, 32), (64, 16), (32, 64), (48, 16), (16, 80)])
+def test_picture_and_labels_keep_the_same_centre(native: int, px: int) -> None:
+    """A disc, drawn as picture and as labels, has one centre of mass at every size."""
+    place = np.indices((native, native)) + 0.5
+    centre = np.array([0.4, 0.55])[:, None, None] * native
+    disc = (((place - centre) ** 2).sum(axis=0) < (0.25 * native) ** 2).astype(np.uint8)
+    as_picture = picture_at(disc * np.uint8(255), px) / 255
+    as_labels = labels_at(disc, px)
+    assert _centre(as_picture) == pytest.approx(_centre(disc), abs=0.1 / px)
+    # of an even number of pixels none is in the middle: half a native pixel
+    assert _centre(as_labels) == pytest.approx(_centre(disc), abs=0.15 / px + 0.5 / native)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_model_input_repeats_the_grey_value(channels: int) -> None:
+    images = [np.full((8, 8), 9, np.uint8), np.full((PX, PX), 200, np.uint8)]
+    batch = model_input(images, _network(channels=channels))
+    wanted = np.array([9, 200], np.uint8)[:, None, None, None]
+    np.testing.assert_array_equal(batch, np.broadcast_to(wanted, (2, PX, PX, channels)))
+
+
+def test_missing_picture_is_named(make: Make, workplace: Path, refused: Refused) -> None:
+    batches = make(2, 2)
+    (workplace / "images" / "sub-01_0001.png").unlink()
+    assert "sub-01_0001.png" in str(refused(lambda: batches[0]))
+
+
+def _centre(weight: NDArray[Any]) -> list[float]:
+    """The centre of mass of a square picture, as shares of its side."""
+    place = (np.arange(len(weight)) + 0.5) / len(weight)
+    return [float((weight.sum(axis=1 - axis) * place).sum() / weight.sum()) for axis in (0, 1)]
