@@ -22,6 +22,7 @@ from datasets_spec.contract import (
     Label,
     LabelMap,
     Licence,
+    Problem,
     Source,
     Window,
     folders_in,
@@ -55,7 +56,7 @@ DATASET = Dataset(
 
 def cases(raw: Path) -> Iterator[Case]:
     """One case per patient; ``raw`` holds ``SubdatasetC_PNG`` or ``SubdatasetA*``."""
-    volumes = sorted(raw.glob("SubdatasetA*"))
+    volumes = sorted(folder for folder in raw.glob("SubdatasetA*") if folder.is_dir())
     if volumes:
         images, labels = volumes[0] / "set", volumes[0] / "label"
         for file in names_in(images, labels, suffix=".nii.gz"):
@@ -63,11 +64,7 @@ def cases(raw: Path) -> Iterator[Case]:
             yield Case(patient, patient, images / file, {"": labels / file})
         return
     images, labels = (raw / "SubdatasetC_PNG" / part for part in ("set", "label"))
-    numbers = {
-        int(folder.name.removeprefix(prefix))
-        for parent, prefix in ((images, "image"), (labels, "label"))
-        for folder in map(parent.joinpath, folders_in(parent))
-    }
+    numbers = _numbers(images, "image") | _numbers(labels, "label")
     for number in sorted(numbers):
         patient = f"{number:04d}"
         shown = _by_slice(images / f"image{number}")
@@ -86,6 +83,21 @@ def cases(raw: Path) -> Iterator[Case]:
                 )
             },
         )
+
+
+def _numbers(parent: Path, prefix: str) -> set[int]:
+    """The patients' numbers N of the folders <prefix><N>."""
+    numbers = set()
+    for name in folders_in(parent):
+        number = name.removeprefix(prefix)
+        if not (name.startswith(prefix) and number.isdecimal()):
+            raise Problem(
+                f"expected folders {prefix}<number>, got {name!r}",
+                where=parent,
+                remedy="Remove what the download did not bring.",
+            )
+        numbers.add(int(number))
+    return numbers
 
 
 def _by_slice(folder: Path) -> dict[str, Path]:

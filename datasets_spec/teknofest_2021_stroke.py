@@ -72,7 +72,11 @@ DATASET = Dataset(
 
 def cases(raw: Path) -> Iterator[Case]:
     """One case, and one patient, per slice."""
-    sessions = sorted(folder.parent for folder in raw.rglob("MASKS") if folder.is_dir())
+    sessions = sorted(
+        folder.parent
+        for folder in raw.rglob("MASKS")
+        if folder.is_dir() and "__MACOSX" not in folder.parts
+    )
     if not sessions:
         raise Problem(
             "expected a folder that holds PNG and MASKS, found none",

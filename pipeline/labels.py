@@ -69,6 +69,7 @@ def truth(
     probe decide by ``image``. Raises :class:`Problem` for a label that cannot be read, lies
     on another grid or holds undeclared values, and for a rater that is not there.
     """
+    table = table if dataset.tables else ""
     snapped = 0
     ids: dict[str, Ids] = {}
     for rater, picture in labels.items():
@@ -95,17 +96,15 @@ def truth(
 
 def read_raw(dataset: Dataset, picture: Picture) -> tuple[Volume, int]:
     """Raw label values of one rater, and the number of pixels whose colour was snapped."""
-    if isinstance(picture, Path):
-        return read_image(picture), 0
-    if dataset.coding == "binary":
-        return stack.binary(picture), 0
-    if dataset.coding == "values":
-        return stack.values(picture), 0
-    known = _colours(dataset) if not dataset.tables else {}
-    for table in dataset.tables:
-        known |= table.class_of
-    snapped = stack.colours(picture, known, dataset.snap_distance)
-    return snapped.volume, snapped.pixels
+    if dataset.coding == "colours" and not isinstance(picture, Path):
+        known = _colours(dataset) if not dataset.tables else {}
+        for table in dataset.tables:
+            known |= table.class_of
+        snapped = stack.colours(picture, known, dataset.snap_distance)
+        return snapped.volume, snapped.pixels
+    where = picture if isinstance(picture, Path) else picture[0].parent
+    raw = read_image(picture) if isinstance(picture, Path) else stack.values(picture)
+    return (stack.binary(raw, where) if dataset.coding == "binary" else raw), 0
 
 
 def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:

@@ -46,24 +46,23 @@ def values(files: Sequence[Path]) -> Volume:
     return _volume(files, [_values(_open(file), file) for file in files])
 
 
-def binary(files: Sequence[Path]) -> Volume:
-    """A stack of which every pixel above 0 has one and the same value, as 0 and 1.
+def binary(raw: Volume, where: Path) -> Volume:
+    """Raw label values of which all above 0 are one and the same, as 0 and 1.
 
     Raises :class:`Problem` if there are several values above 0, as anti-aliased or
     resampled masks have.
     """
-    raw = values(files)
-    found = np.unique(raw.array)
-    above = found[found > 0]
-    if len(above) > 1:
-        rare = min(above.tolist(), key=lambda value: int((raw.array == value).sum()))
+    found, counts = np.unique(raw.array, return_counts=True)
+    above = found > 0
+    if above.sum() > 1:
+        rare = int(np.where(above, counts, counts.max() + 1).argmin())
         raise Problem(
-            f"expected one value above 0, got {len(above)}, such as {rare} in"
-            f" {int((raw.array == rare).sum())} pixels",
-            where=files[0].parent,
+            f"expected one value above 0, got {int(above.sum())}, such as {found[rare]} in"
+            f" {counts[rare]} pixels",
+            where=where,
             remedy="Was the mask resampled or saved as JPEG? Take the original.",
         )
-    return Volume((raw.array > 0).astype(np.uint8), raw.grid)
+    return Volume((raw.array > 0).astype(np.uint8), raw.grid, raw.instances)
 
 
 def colours(files: Sequence[Path], known: Iterable[int], snap_distance: float) -> Snapped:
@@ -117,7 +116,7 @@ def _open(file: Path) -> Image.Image:
             return opened.copy()
     except FileNotFoundError:
         raise Problem("expected a picture, found none", where=file) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Problem(
             f"expected a readable picture, got {error}",
             where=file,
