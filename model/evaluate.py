@@ -53,6 +53,8 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     pairs = manifest.read(paths.dataset(dataset))
     test = [pair for pair in pairs if pair.split == "test"]
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
+    for name in (paths.METRICS, paths.PER_CASE):  # else old scores stood beside new masks
+        (run / name).unlink(missing_ok=True)
     cases = manifest.grouped(test, "case", "rater")
     sources = {case.id: case for case in raw.cases(adapter)}
     scored = [

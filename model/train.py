@@ -75,13 +75,13 @@ def train(dataset: str, settings: params.Params) -> None:
             keras.callbacks.ModelCheckpoint(
                 run / paths.MODEL, monitor=wanted.monitor, mode=mode, save_best_only=True
             ),
-            keras.callbacks.CSVLogger(run / paths.HISTORY),
             keras.callbacks.ReduceLROnPlateau(
                 monitor=wanted.monitor,
                 mode=mode,
                 factor=wanted.reducer_factor,
                 patience=wanted.reducer_patience,
             ),
+            keras.callbacks.CSVLogger(run / paths.HISTORY),  # after what adds the learning rate
             keras.callbacks.EarlyStopping(
                 monitor=wanted.monitor, mode=mode, patience=wanted.early_stopping_patience
             ),

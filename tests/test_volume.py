@@ -434,7 +434,7 @@ def test_saves_class_ids_in_the_geometry_of_the_source(tmp_path, kind, way):
     grid = grid_of(*way, degrees=6)
     source = SOURCES[kind](tmp_path / "source.nii.gz", grid)
     ids = noise(grid.shape, np.uint8) % 3
-    volume.save_like(tmp_path / "new" / "prediction.nii.gz", ids, source)
+    volume.save_like(tmp_path / "new" / "prediction.nii.gz", ids, grid, source)
     saved, like = nib.load(tmp_path / "new" / "prediction.nii.gz"), nib.load(source)
     assert saved.shape == grid.shape
     assert saved.get_data_dtype() == np.uint8
@@ -453,7 +453,7 @@ def test_a_saved_prediction_lies_on_the_image_it_was_made_for(tmp_path):
     source = save(tmp_path / "source.nii.gz", noise(grid.shape), grid.affine)
     image = volume.read(source)
     ids = (image.array > 100).astype(np.uint8)
-    volume.save_like(tmp_path / "prediction.nii.gz", image.grid.from_ras(ids), source)
+    volume.save_like(tmp_path / "prediction.nii.gz", image.grid.from_ras(ids), image.grid, source)
     prediction = volume.read(tmp_path / "prediction.nii.gz")
     volume.require_same_grid(image.grid, prediction.grid, "prediction.nii.gz")
     np.testing.assert_array_equal(prediction.array, ids)
