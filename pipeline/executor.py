@@ -1,7 +1,8 @@
 """Run one task over many jobs, in this process or in several; same order, same results.
 
 A job that raises does not stop the others, and a worker process that dies (out
-of memory, say) costs only the job that killed it, which is named.
+of memory, say) costs only the job that killed it, which is named. Workers end with the
+process that began them, however that ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -124,6 +127,18 @@ def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), cv2.setNumThreads, (1,)
-    )
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+
+
+def _begin() -> None:
+    """What a worker does first: one thread per worker, and an end when the parent ends."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -2,9 +2,10 @@
 
 Every pair carries the fingerprint of all that it was made from. A run keeps the
 pairs whose fingerprint still holds and whose files are whole, makes the rest,
-and removes everything else. A job that fails keeps the others; it is named, and
-the run ends with a :class:`Problem`. The manifest is also written on the way, so
-that a run that was killed goes on where it stood.
+and removes everything else. A job that fails costs neither the others nor what an
+earlier run made of it; it is named, and the run ends with a :class:`Problem`. The
+manifest is also written on the way and when the run is stopped, so that the next one
+goes on where it stood.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,7 +32,7 @@ from pipeline import colors, executor, imports, manifest, paths
 from pipeline.manifest import Pair
 
 T = TypeVar("T")
-_CHECKPOINT_S = 10.0
+_CHECKPOINT_S = 2.0  # at the least; never more than a twentieth of the time goes into it
 _LIBRARIES = ("albumentations", "nibabel", "numpy", "opencv-python-headless", "pillow", "scipy")
 
 
@@ -95,52 +98,94 @@ def fill(
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
-    ``failed`` names what could not even become a job; failures of the task are
-    added. Raises :class:`Problem` at the end if anything failed, with all other
-    pairs and a manifest of them in place.
+    A job's name is the case of its pairs. ``failed`` names what could not even become a job;
+    failures of the task are added. Raises :class:`Problem` at the end if anything failed, with
+    all other pairs, those that an earlier run made of the failed jobs, and a manifest of them
+    in place; and at once if another run fills the folder.
     """
-    wanted = {job.fingerprint for job in jobs}
-    made: dict[str, list[Pair]] = {}
-    for pair in _earlier(folder):
-        if pair.fingerprint in wanted:
-            made.setdefault(pair.fingerprint, []).append(pair)
-    made = {key: pairs for key, pairs in made.items() if all(_whole(folder, p) for p in pairs)}
-    missing = [job for job in jobs if job.fingerprint not in made]
-    checkpoint = time.monotonic()
-    for outcome in executor.run(task, missing, workers, title):
-        if outcome.error is not None:
-            failed[outcome.job.name] = outcome.error
-            continue
-        made[outcome.job.fingerprint] = outcome.result or []
-        if time.monotonic() - checkpoint > _CHECKPOINT_S:
-            manifest.write(folder, _all(made))
-            checkpoint = time.monotonic()
-    pairs = _all(made)
-    twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
-    if twice:
-        raise Problem(
-            f"expected pairs with names of their own, got {twice[0]!r} from two cases",
-            where=title,
-            remedy="Rename a case or a rater in the raw data.",
-        )
-    if failed and not pairs:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        manifest.write(folder, pairs)
-        _remove_others(folder, pairs)
+    with _alone(folder):
+        earlier: dict[str, list[Pair]] = {}
+        for pair in _earlier(folder):
+            earlier.setdefault(pair.fingerprint, []).append(pair)
+        earlier = {key: all_ for key, all_ in earlier.items() if _whole(folder, all_)}
+        made = {
+            job.fingerprint: earlier[job.fingerprint] for job in jobs if job.fingerprint in earlier
+        }
+        missing = [job for job in jobs if job.fingerprint not in made]
+        _make(folder, missing, task, workers, title, failed, made)
+        kept = {key: pairs for key, pairs in earlier.items() if pairs[0].case in failed}
+        pairs = _all(made | kept)
+        twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
+        if twice:
+            raise Problem(
+                f"expected pairs with names of their own, got {twice[0]!r} from two cases",
+                where=title,
+                remedy="Rename a case or a rater in the raw data.",
+            )
+        if pairs or not failed:
+            manifest.write(folder, pairs)
+            _remove_others(folder, pairs)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
     print(f"{title}: {len(jobs) - len(missing)} kept, {len(missing)} to make, {len(pairs)} pairs")
     if failed:
         for name, error in sorted(failed.items()):
             print(f"{title}: {name}: {_told(error)}", file=sys.stderr)
         total = len({job.name for job in jobs} | set(failed))
+        old = sum(map(len, kept.values()))
         raise Problem(
             f"{len(failed)} of {total} could not be made ({', '.join(sorted(failed)[:3])}"
             f"{', ...' if len(failed) > 3 else ''}); each is named above with the reason",
             where=title,
-            remedy=f"The {len(pairs)} pairs of the others are kept in {folder};"
-            " mend what is named and run again: only what is missing is made.",
+            remedy=f"The {len(pairs) - old} pairs of the others are kept in {folder}"
+            + (f", and {old} that an earlier run made of these" if old else "")
+            + "; mend what is named and run again: only what is missing is made.",
         )
     return pairs
+
+
+def _make(
+    folder: Path,
+    missing: Sequence[Job[T]],
+    task: Callable[[Job[T]], list[Pair]],
+    workers: int,
+    title: str,
+    failed: dict[str, Exception],
+    made: dict[str, list[Pair]],
+) -> None:
+    """Run the task over what is missing, into ``made`` and ``failed``; keep it when stopped."""
+    checkpoint, pause = time.monotonic(), _CHECKPOINT_S
+    try:
+        for outcome in executor.run(task, missing, workers, title):
+            if outcome.error is not None:
+                failed[outcome.job.name] = outcome.error
+                continue
+            made[outcome.job.fingerprint] = outcome.result or []
+            begin = time.monotonic()
+            if begin - checkpoint > pause:
+                manifest.write(folder, _all(made))
+                checkpoint = time.monotonic()
+                pause = max(_CHECKPOINT_S, 20 * (checkpoint - begin))
+    except BaseException:
+        if made:
+            manifest.write(folder, _all(made))
+        raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which goes with the process, however that ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout:
+        raise Problem(
+            "expected to fill this folder alone, found another run at it",
+            where=folder,
+            remedy="Wait until it has ended, or stop it, and run again.",
+        ) from None
 
 
 def _told(error: Exception) -> str:
@@ -154,11 +199,13 @@ def _earlier(folder: Path) -> list[Pair]:
         return []
 
 
-def _whole(folder: Path, pair: Pair) -> bool:
-    for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
-        file = folder / name
-        if not file.is_file() or digest(file) != wanted:
-            return False
+def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
+    """All pictures of ``pairs`` are there, with the bytes that were written."""
+    for pair in pairs:
+        for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
+            file = folder / name
+            if not file.is_file() or digest(file) != wanted:
+                return False
     return True
 
 

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
 from datasets_spec.contract import Problem
 from pipeline import executor
+from tests.conftest import PROJECT
 
 some_workers = pytest.mark.parametrize("workers", [1, 3])
 
@@ -103,6 +106,37 @@ def test_a_worker_that_dies_costs_only_its_own_job(dies):
     assert isinstance(error, Problem)
     assert "died" in str(error)
     assert "memory" in str(error)
+
+
+def beat(folder):
+    """Work for a minute, with a heartbeat."""
+    for _ in range(1200):
+        (folder / str(os.getpid())).touch()
+        time.sleep(0.05)
+
+
+_PARENT = """
+import pathlib, sys
+from pipeline import executor
+from tests.test_executor import beat
+folder = pathlib.Path(sys.argv[1])
+if __name__ == "__main__":
+    list(executor.run(beat, [folder, folder], 2, "beat"))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_process_that_began_them(tmp_path, how):
+    parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], cwd=PROJECT)
+    soon = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < soon:
+        time.sleep(0.05)
+    assert len(list(tmp_path.iterdir())) == 2
+    parent.send_signal(how)
+    parent.wait(10)
+    while (last := max(file.stat().st_mtime for file in tmp_path.iterdir())) > time.time() - 1:
+        assert time.monotonic() < soon, f"a worker still beats at {last}"
+        time.sleep(0.1)
 
 
 def test_an_error_that_cannot_travel_is_told_as_it_is():

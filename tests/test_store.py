@@ -15,13 +15,13 @@ LABELS = LabelMap(
 )
 
 
-def blank(pair_id, fingerprint):
+def blank(pair_id, fingerprint, case=""):
     """A pair of which only the names matter."""
-    text = ("dataset", "patient", "case", "rater", "image", "mask", "source")
+    text = ("dataset", "patient", "rater", "image", "mask", "source")
     more = ("source_digest", "plane", "image_digest", "mask_digest", "licence")
     numbers = {"source_shape": (2, 2, 2), "affine": (), "canvas": (), "class_pixels": ()}
     facts = {**dict.fromkeys((*text, *more), ""), **numbers, "window": (0.0, 1.0)}
-    return Pair(id=pair_id, slice_index=0, fingerprint=fingerprint, **facts)
+    return Pair(id=pair_id, case=case, slice_index=0, fingerprint=fingerprint, **facts)
 
 
 def pictures(job, index):
@@ -36,7 +36,12 @@ def make(folder, job):
     if job.content < 0:
         raise Problem("expected a scan, found none", where=f"raw/{job.name}.nii")
     return [
-        store.put(folder, blank(f"{job.name}_{n}", job.fingerprint), *pictures(job, n), LABELS)
+        store.put(
+            folder,
+            blank(f"{job.name}_{n}", job.fingerprint, job.name),
+            *pictures(job, n),
+            LABELS,
+        )
         for n in range(2)
     ]
 
@@ -252,10 +257,20 @@ def test_a_rerun_makes_only_what_had_failed(tmp_path, refused):
     assert files(tmp_path).keys() == {paths.MANIFEST, *pairs_of("a", "bad", "c")}
 
 
-def test_a_job_that_fails_now_loses_what_it_had(tmp_path, refused):
+def test_a_job_that_fails_now_keeps_what_it_had(tmp_path, refused):
     fill(tmp_path, jobs_of(a=1, b=2))
+    before = files(tmp_path)
+    problem = str(refused(lambda: fill(tmp_path, jobs_of(a=1, b=-1))))
+    assert "2 pairs of the others are kept" in problem
+    assert "and 2 that an earlier run made of these" in problem
+    assert files(tmp_path) == before
+    assert fill(tmp_path, jobs_of(a=1, b=2)) == []
+
+
+def test_a_damaged_pair_of_a_job_that_fails_is_not_kept(tmp_path, refused):
+    fill(tmp_path, jobs_of(a=1, b=2))
+    cut(tmp_path / "masks" / "b_0.png")
     refused(lambda: fill(tmp_path, jobs_of(a=1, b=-1)))
-    assert [pair.id for pair in manifest.read(tmp_path)] == ["a_0", "a_1"]
     assert files(tmp_path).keys() == {paths.MANIFEST, *pairs_of("a")}
 
 
@@ -277,11 +292,11 @@ def test_every_failure_is_told_but_only_some_in_the_summary(tmp_path, refused, c
     assert [line.split(":")[1].strip() for line in lines] == list(bad)
 
 
-def test_a_folder_without_any_success_does_not_remain(tmp_path, refused):
-    folder = tmp_path / "folder"
-    fill(folder, jobs_of(a=1))
-    refused(lambda: fill(folder, jobs_of(a=-1, b=-2)))
-    assert not folder.exists()
+def test_a_mistake_that_spoils_every_job_costs_nothing(tmp_path, refused):
+    fill(tmp_path, jobs_of(a=1, b=2))
+    before = files(tmp_path)
+    refused(lambda: fill(tmp_path, jobs_of(a=-1, b=-2)))
+    assert files(tmp_path) == before
 
 
 def test_a_folder_is_not_made_for_failures_alone(tmp_path, refused):
@@ -289,15 +304,30 @@ def test_a_folder_is_not_made_for_failures_alone(tmp_path, refused):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_CHECKPOINT_S", -1.0)
+@pytest.mark.parametrize("checkpoint_s", [-1.0, 1000.0])
+def test_a_run_that_was_stopped_goes_on_where_it_stood(tmp_path, monkeypatch, checkpoint_s):
+    monkeypatch.setattr(store, "_CHECKPOINT_S", checkpoint_s)
 
-    def killed(job):
+    def stopped(job):
         if job.name == "c":
             raise KeyboardInterrupt
         return make(tmp_path, job)
 
     with pytest.raises(KeyboardInterrupt):
-        store.fill(tmp_path, jobs_of(a=1, b=2, c=3), killed, 1, "fill", {})
+        store.fill(tmp_path, jobs_of(a=1, b=2, c=3), stopped, 1, "fill", {})
     assert fill(tmp_path, jobs_of(a=1, b=2, c=3)) == ["c"]
     assert files(tmp_path).keys() == {paths.MANIFEST, *pairs_of("a", "b", "c")}
+
+
+def test_a_second_run_on_the_same_folder_is_refused_and_spoils_nothing(tmp_path, refused):
+    folder, problems = tmp_path / "folder", []
+
+    def at_once(job):
+        problems.append(str(refused(lambda: fill(folder, jobs_of(a=1)))))
+        return make(folder, job)
+
+    store.fill(folder, jobs_of(a=1, b=2), at_once, 1, "fill", {})
+    assert len(problems) == 2
+    assert "found another run at it" in problems[0]
+    assert files(folder).keys() == {paths.MANIFEST, *pairs_of("a", "b")}
+    assert fill(folder, jobs_of(a=1, b=2)) == []
