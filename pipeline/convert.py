@@ -41,7 +41,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     any case fails; the other cases' pairs are kept.
     """
     adapter = datasets_spec.load(dataset)
-    cases = raw.cases(adapter)
+    cases = _labelled_by(settings.convert.raters, raw.cases(adapter), dataset)
     decision = _decided(adapter.dataset, cases, settings.convert, workers)
     recipe = store.fingerprint(
         asdict(settings.convert),
@@ -64,14 +64,34 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     store.fill(folder, jobs, task, workers, f"convert {dataset}", failed)
 
 
+def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
+    """The cases that ``convert.raters`` can be had of: of one named rater, those he labelled."""
+    if raters in labels.FUSIONS:
+        return cases
+    theirs = [case for case in cases if raters in case.labels]
+    if not theirs:
+        known = sorted({rater for case in cases for rater in case.labels if rater})
+        raise Problem(
+            f"expected {', '.join(labels.FUSIONS)} or the name of a rater"
+            f" ({', '.join(known) or 'this dataset names none'}), got {raters!r}",
+            where=f"convert.raters of {dataset}",
+            remedy="Correct it in the parameter file.",
+        )
+    if len(theirs) < len(cases):
+        left = len(cases) - len(theirs)
+        print(f"convert {dataset}: {left} of {len(cases)} cases left out: not labelled by {raters}")
+    return theirs
+
+
 def _decided(
     dataset: Dataset, cases: Sequence[Case], settings: params.Convert, workers: int
 ) -> _Decision:
     """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""
+    if settings.label_table != labels.AUTO:
+        labels.class_of_table(dataset, settings.label_table)
+        return _Decision(settings.label_table, "stated in convert.label_table")
     if not dataset.tables:
         return _Decision("", "")
-    if settings.label_table != labels.AUTO:
-        return _Decision(settings.label_table, "stated in convert.label_table")
     if dataset.probe not in probes.DECIDED_BY_ALL_CASES:
         return _Decision(labels.AUTO, "")
     task = partial(_vote, dataset)

@@ -23,6 +23,8 @@ from pipeline import dicom, probes, stack, volume
 from pipeline.volume import Volume
 
 AUTO = "auto"
+FUSIONS = ("majority", "staple", "each")
+"""What ``convert.raters`` can be beside the name of one rater."""
 Ids = NDArray[np.uint8]
 
 
@@ -85,7 +87,7 @@ def truth(
             if table == AUTO:
                 verdict = probes.require_sure(probes.probe(dataset, image.array, raw.array), where)
                 table, evidence = verdict.table, verdict.evidence
-            class_of = dict(_table(dataset, table))
+            class_of = dict(class_of_table(dataset, table))
         ids[rater] = volume.class_ids(raw, class_of, where).array
         snapped += moved
     classes = len(dataset.label_map)
@@ -125,27 +127,29 @@ def _colours(dataset: Dataset) -> dict[int, int]:
     return stack.packed_colours({label.id: label.colour for label in dataset.label_map})
 
 
-def _table(dataset: Dataset, name: str) -> Mapping[int, int]:
+def class_of_table(dataset: Dataset, name: str) -> Mapping[int, int]:
+    """Raw value -> class id in one of the dataset's label tables. Raises :class:`Problem`."""
     for table in dataset.tables:
         if table.name == name:
             return table.class_of
-    names = ", ".join(table.name for table in dataset.tables)
+    names = ", ".join([AUTO, *(table.name for table in dataset.tables)])
     raise Problem(
-        f"expected auto or one of the tables {names}, got {name!r}", where="convert.label_table"
+        f"expected one of {names}, got {name!r}",
+        where=f"convert.label_table of {dataset.title}",
+        remedy="Correct it in the parameter file.",
     )
 
 
 def _fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
     if raters == "each":
         return dict(ids)
-    if raters in ids and raters not in ("majority", "staple"):
+    if raters not in FUSIONS:
+        if raters not in ids:
+            raise Problem(
+                f"expected a label of {raters!r}, got those of {', '.join(ids)}",
+                where="convert.raters",
+            )
         return {raters: ids[raters]}
-    if raters not in ("majority", "staple"):
-        raise Problem(
-            f"expected majority, staple, each or one of the raters {', '.join(ids)},"
-            f" got {raters!r}",
-            where="convert.raters",
-        )
     if len(ids) == 1:
         return {"": next(iter(ids.values()))}
     stacked = [sitk.GetImageFromArray(array) for array in ids.values()]

@@ -20,6 +20,8 @@ from datasets_spec.contract import SPLITS, Dataset, Problem
 from pipeline import gate, manifest, params, paths, warps
 from pipeline.manifest import Pair
 
+_FAR = 1 << 20  # slices; more than any volume has
+
 
 def split(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/dataset/<dataset>``, whole or not at all.
@@ -31,6 +33,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
     facts = datasets_spec.load(dataset).dataset
     converted = manifest.read(paths.converted(dataset))
     augmented = manifest.read(paths.augmented(dataset))
+    _require_present_parents(dataset, converted, augmented)
     where = assign(dataset, converted, settings.split)
     placed = [replace(pair, split=where[pair.patient]) for pair in converted]
     placed = [pair for pair in placed if _kept(dataset, pair, settings.split)]
@@ -113,8 +116,9 @@ def assign(dataset: str, pairs: Sequence[Pair], settings: params.Split) -> dict[
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
     """Up to ``count`` pictures of the test split that show as much as they can.
 
-    First a slice of every class (its richest), then a slice without foreground, then
-    the richest slices of the patients that are shown least.
+    First a slice of every class (its richest), then a slice without foreground (the one
+    nearest to foreground in its case, so that it shows tissue), then the richest slices of the
+    patients that are shown least.
     """
     chosen: dict[str, Pair] = {}
     shown: Counter[str] = Counter()
@@ -131,10 +135,41 @@ def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
         having = [pair for pair in test if pair.class_pixels[label]]
         take(having, {pair.id: pair.class_pixels[label] for pair in having})
     normal = [pair for pair in test if pair.empty]
-    take(normal, {pair.id: 0 for pair in normal})
+    shows = defaultdict(list)
+    for pair in test:
+        if not pair.empty:
+            shows[pair.case].append(pair.slice_index)
+    away = {
+        pair.id: min((abs(pair.slice_index - at) for at in shows[pair.case]), default=_FAR)
+        for pair in normal
+    }
+    take(normal, {name: -slices for name, slices in away.items()})
     while len(chosen) < min(count, len(test)):
         take(test, {pair.id: sum(pair.class_pixels[1:]) for pair in test})
     return sorted(chosen.values(), key=lambda pair: pair.id)
+
+
+_INHERITED = ("patient", "case", "source_digest", "canvas", "window", "label_table", "rater")
+
+
+def _require_present_parents(
+    dataset: str, converted: Sequence[Pair], augmented: Sequence[Pair]
+) -> None:
+    """Raises :class:`Problem` if augmented pairs were made of an earlier conversion."""
+    parents = {pair.id: pair for pair in converted}
+    old = [
+        pair
+        for pair in augmented
+        if (parent := parents.get(pair.parent)) is None
+        or any(getattr(pair, name) != getattr(parent, name) for name in _INHERITED)
+    ]
+    if old:
+        raise Problem(
+            f"expected augmented pairs of the present conversion, got {len(old)} of"
+            f" {len(augmented)} of an earlier one, such as {old[0].id}",
+            where=paths.augmented(dataset),
+            remedy=f"Run: python -m pipeline augment {dataset}",
+        )
 
 
 def _kept(dataset: str, pair: Pair, settings: params.Split) -> bool:

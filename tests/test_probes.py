@@ -228,10 +228,10 @@ def test_a_stated_table_overrides_the_votes_and_is_recorded(raw, settings):
         assert one.class_pixels == tuple(np.take(other.class_pixels, [0, 2, 1]))
 
 
-def test_refuses_a_stated_table_that_is_not_declared(raw, settings, refused, capsys):
+def test_refuses_a_stated_table_that_is_not_declared(raw, settings, refused):
     raw("teknofest_2021_stroke")
-    refused(lambda: convert("teknofest_2021_stroke", stated(settings, "red"), workers=1))
-    told = capsys.readouterr().err
+    wrong = stated(settings, "red")
+    told = str(refused(lambda: convert("teknofest_2021_stroke", wrong, workers=1)))
     assert "green_haemorrhage, blue_haemorrhage, got 'red'" in told
     assert "convert.label_table" in told
 

@@ -289,6 +289,30 @@ def test_mini_test_shows_every_class_a_normal_slice_and_several_patients() -> No
     assert len({pair.patient for pair in chosen}) >= 3
 
 
+def test_the_normal_slice_of_mini_test_lies_beside_foreground() -> None:
+    pairs = [
+        replace(pair, id=f"c_{index}", case="c", slice_index=index, class_pixels=(90, drawn))
+        for index, drawn in enumerate([0, 0, 0, 9, 9, 0])
+        for pair in cohort(1)[:1]
+    ]
+    [normal] = [pair for pair in mini_test(pairs, 2) if pair.empty]
+    assert normal.slice_index in (2, 5)
+
+
+def test_augmented_pairs_of_an_earlier_conversion_are_refused(
+    raw: Path, settings: params.Params, refused: Refused
+) -> None:
+    run(settings)
+    before = digests(paths.dataset(NAME))
+    for change in (settings, replace(settings, convert=replace(settings.convert, image_px=32))):
+        if change is settings:
+            (raw / "sub-03").rename(raw / ".sub-03")
+        convert(NAME, change, 1)
+        problem = str(refused(lambda: split(NAME, settings, 1)))
+        assert f"python -m pipeline augment {NAME}" in problem
+        assert digests(paths.dataset(NAME)) == before
+
+
 def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params) -> None:
     run(settings)
     run(replace(settings, augment=replace(settings.augment, variants={})))
