@@ -32,7 +32,10 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Adapter:
-    """The adapter of dataset ``name``. Raises :class:`Problem` for an unknown name."""
+    """The adapter of dataset ``name``.
+
+    Raises :class:`Problem` for an unknown name and for a module that is no adapter.
+    """
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         raise Problem(
@@ -42,11 +45,19 @@ def load(name: str) -> Adapter:
             if near
             else f"To add it, write datasets_spec/{name}.py.",
         )
-    module = importlib.import_module(f"{__name__}.{name}")
+    try:
+        module = importlib.import_module(f"{__name__}.{name}")
+        dataset, cases = module.DATASET, module.cases
+    except Exception as error:  # whatever the module does wrong, its author must hear where
+        raise Problem(
+            f"expected an adapter with DATASET and cases, got {type(error).__name__}: {error}",
+            where=f"datasets_spec/{name}.py",
+            remedy="Correct the module; --debug shows the traceback.",
+        ) from error
     return Adapter(
         name=name,
-        dataset=module.DATASET,
-        cases=module.cases,
+        dataset=dataset,
+        cases=cases,
         layout=module.__doc__ or "",
         module_file=Path(str(module.__file__)),
     )

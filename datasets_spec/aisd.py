@@ -61,6 +61,7 @@ DATASET = Dataset(
         citation="Liang et al., Symmetry-Enhanced Attention Network for Acute Ischemic Infarct"
         " Segmentation with Non-Contrast CT Images, MICCAI 2021",
         instructions="Follow the download links on the homepage for the images and the masks.",
+        cases=397,
     ),
 )
 

@@ -165,7 +165,8 @@ class Source:
     """Where a dataset comes from: exactly one of ``files``, ``instructions`` and ``recipe``.
 
     ``recipe`` names a virtual cohort of :mod:`pipeline.virtual`, which is made
-    on the spot; ``instructions`` tell a person how to get a gated download.
+    on the spot; ``instructions`` tell a person how to get a gated download. ``cases``: how
+    many labelled cases the publisher states, 0 where the count is not stated.
     """
 
     homepage: str
@@ -174,6 +175,7 @@ class Source:
     files: tuple[RemoteFile, ...] = ()
     instructions: str = ""
     recipe: str = ""
+    cases: int = 0
 
     def __post_init__(self) -> None:
         ways = [bool(self.files), bool(self.instructions), bool(self.recipe)]

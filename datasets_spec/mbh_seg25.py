@@ -55,6 +55,7 @@ DATASET = Dataset(
         citation="MBH-Seg25 challenge, MICCAI 2025; Wu et al., BHSD: A 3D Multi-Class Brain"
         " Hemorrhage Segmentation Dataset, MLMI 2023",
         instructions="Download MBH_Train_2025_voxel-label.zip from the homepage.",
+        cases=192,
     ),
 )
 

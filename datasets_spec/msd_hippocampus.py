@@ -51,6 +51,7 @@ DATASET = Dataset(
                 unpack=True,
             ),
         ),
+        cases=260,
     ),
 )
 

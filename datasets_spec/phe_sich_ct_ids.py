@@ -50,6 +50,7 @@ DATASET = Dataset(
         ),
         citation="Ma et al., PHE-SICH-CT-IDS, Comput. Biol. Med. 2024; arXiv 2308.10521",
         instructions="Download the archives from the homepage (figshare).",
+        cases=120,
     ),
 )
 

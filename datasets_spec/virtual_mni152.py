@@ -44,6 +44,7 @@ DATASET = Dataset(
         ),
         citation="Fonov et al., NeuroImage 54, 2011; template as shipped by nilearn",
         recipe="mni152_t1w",
+        cases=12,
     ),
 )
 

@@ -13,6 +13,8 @@ from datasets_spec import Adapter
 from datasets_spec.contract import Case, Problem, RemoteFile
 from pipeline import executor, labels, paths, raw, virtual
 
+_TOLD = 8  # folders named in one line
+
 
 def fetch(dataset: str, workers: int) -> None:
     """Bring the raw data of ``dataset`` and read every file of it once.
@@ -25,7 +27,7 @@ def fetch(dataset: str, workers: int) -> None:
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
         virtual.make(source.recipe, folder, workers)
-    elif not _filled(folder):
+    elif not raw.filled(folder):
         if source.instructions:
             print(f"  To get it: {source.instructions}")
             print(f"  Unpack it in {folder} so that it looks like this:\n\n{adapter.layout}")
@@ -50,10 +52,6 @@ def _tell_terms(adapter: Adapter) -> None:
     print(f"  Cite: {source.citation}")
     for warning in adapter.dataset.warnings:
         print(f"  Warning: {warning}.")
-
-
-def _filled(folder: Path) -> bool:
-    return folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def _download(file: RemoteFile, folder: Path) -> None:
@@ -94,7 +92,16 @@ def _verify(adapter: Adapter, workers: int) -> None:
             where=paths.raw(adapter.name),
             remedy="Download or unpack the named files again.",
         )
-    print(f"  Verified: {len(cases)} cases of {patients} patients in {paths.raw(adapter.name)}.")
+    published = adapter.dataset.source.cases
+    of = f" of {published} published" if published else ""
+    print(f"  Verified: {len(cases)}{of} cases, {patients} patients, in {paths.raw(adapter.name)}.")
+    if len(cases) < published:
+        print("  Warning: the rest is not here. Is that meant, or is the download incomplete?")
+    unused = raw.unused(adapter, cases)
+    if unused:
+        told = ", ".join(f"{count} in {folder}" for folder, count in list(unused.items())[:_TOLD])
+        more = f" and {len(unused) - _TOLD} more folders" if len(unused) > _TOLD else ""
+        print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
 
 
 def _read_all(case: Case) -> None:

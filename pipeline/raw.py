@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from datasets_spec import Adapter
@@ -13,9 +14,9 @@ from pipeline import paths
 def cases(adapter: Adapter) -> list[Case]:
     """All cases of the raw data, in order. Raises :class:`Problem` if there are none."""
     raw = paths.raw(adapter.name)
-    if not raw.is_dir():
+    if not filled(raw):
         raise Problem(
-            "expected the raw data, found no such folder",
+            f"expected the raw data, found {'no files' if raw.is_dir() else 'no such folder'}",
             where=raw,
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
@@ -30,6 +31,11 @@ def cases(adapter: Adapter) -> list[Case]:
             remedy=f"Compare the folder with the layout in datasets_spec/{adapter.name}.py.",
         )
     return sorted(found, key=lambda case: case.id)
+
+
+def filled(folder: Path) -> bool:
+    """Whether there is anything in it but hidden files."""
+    return folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def files(case: Case) -> list[Path]:
@@ -73,6 +79,14 @@ def _below(path: Path) -> list[Path]:
 def parts(picture: Picture) -> tuple[Path, ...]:
     """The paths that a picture consists of."""
     return (picture,) if isinstance(picture, Path) else picture
+
+
+def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
+    """Files of the raw data that belong to no case: folder -> how many, hidden ones left out."""
+    raw = paths.raw(adapter.name)
+    used = {file for case in found for file in files(case)}
+    left = (file for file in _below(raw) if file not in used and not file.name.startswith("."))
+    return dict(sorted(Counter(file.parent.relative_to(raw).as_posix() for file in left).items()))
 
 
 def relative(picture: Picture, dataset: str, index: int) -> str:

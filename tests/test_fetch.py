@@ -59,7 +59,9 @@ def test_states_the_terms_and_verifies(
     fetch.fetch(NAME, workers=1)
     told = capsys.readouterr().out
     assert "CC BY-SA 4.0" in told
-    assert "3 cases of 3 patients" in told
+    assert "3 of 260 published cases, 3 patients" in told
+    assert "Warning: the rest is not here" in told
+    assert "2 files that belong to no case: 1 in Task04_Hippocampus, 1 in" in told
 
 
 def test_a_missing_file_is_told_from_a_damaged_one(
