@@ -63,8 +63,10 @@ def train(dataset: str, settings: params.Params) -> None:
         f"train {dataset}: {model.count_params():,} parameters, backend {keras.backend.backend()}"
     )
     run.mkdir(parents=True, exist_ok=True)
-    for name in (paths.MODEL, paths.HISTORY, paths.CURVES):  # not before all else is well
+    # not before all else is well; scores of an earlier model would stand beside this one
+    for name in (paths.MODEL, paths.HISTORY, paths.CURVES, paths.METRICS, paths.PER_CASE):
         (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     mode = "min" if wanted.monitor == "val_loss" else "max"
     model.fit(
         learn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def guarded(action: Callable[[], None], debug: bool) -> int:
-    """Call ``action``; a :class:`Problem` becomes one line on stderr and exit status 2."""
+    """Call ``action``; a :class:`Problem` becomes one line on stderr and exit status 2.
+
+    Being asked to end (SIGTERM) is like Ctrl-C: what is finished is kept, exit status 130.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         action()
     except Problem as problem:
@@ -38,8 +43,10 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("error: stopped; run again to go on where it stood", file=sys.stderr)
+        print("error: stopped before the end; what was finished is kept", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

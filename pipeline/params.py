@@ -31,6 +31,9 @@ import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import paths
 
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
+"""Names of Keras for the activation of FlexUNet's convolutions."""
+
 _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
 
 
@@ -151,6 +154,7 @@ class Network:
         )
         _expect(self.dilation >= 1, "dilation", "1 or more", self.dilation)
         _expect(0 <= self.dropout_rate < 1, "dropout_rate", "0 to below 1", self.dropout_rate)
+        _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("normalization", self.normalization, ("none", "batch"))
         step = 2 ** (self.num_layers - 1)
         if self.image_px < step or self.image_px % step:
@@ -338,12 +342,16 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         _no_unknown(value, hints, where)
         missing = [name for name in hints if name not in value]
         if missing:
-            raise Problem(f"expected the key {missing[0]!r}, found none", where=where)
+            raise Problem(
+                f"expected the key {missing[0]!r}, found none", where=where, remedy=_REMEDY
+            )
         built = {name: _build(hints[name], value[name], f"{where}: {name}") for name in hints}
         try:
             return kind(**built)  # type: ignore[operator]
         except _OutOfRange as error:
-            raise Problem(str(error), where=where, remedy=_REMEDY) from None
+            key, told = error.args
+            place = where if where.endswith(f" {key}") else f"{where}: {key}"
+            raise Problem(told, where=place, remedy=_REMEDY) from None
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
         return tuple(_build(part, item, where) for part, item in zip(arguments, value, strict=True))
@@ -358,7 +366,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
-    hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if isinstance(value, str) else ""
+    hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if _is_number(value) else ""
     raise Problem(
         f"expected {wanted}, got {value!r} of type {type(value).__name__}{hint}",
         where=where,
@@ -366,13 +374,21 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     )
 
 
+def _is_number(text: object) -> bool:
+    """Whether it is text that Python, unlike YAML, reads as a number."""
+    try:
+        return isinstance(text, str) and float(text) is not None
+    except ValueError:
+        return False
+
+
 class _OutOfRange(Exception):
-    pass
+    """A key and what is wrong with its value."""
 
 
 def _expect(fits: bool, key: str, expected: str, got: object) -> None:
     if not fits:
-        raise _OutOfRange(f"{key}: expected {expected}, got {got!r}")
+        raise _OutOfRange(key, f"expected {expected}, got {got!r}")
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ drawn from the pair's key, so a chain does the same whatever ran before it.
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -155,8 +156,10 @@ def _transform(step: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**settings)
     except (TypeError, ValueError) as error:
+        known_arguments = ", ".join(inspect.signature(kind).parameters)
         raise Problem(
-            f"expected arguments of {name}, got {dict(arguments or {})}"
+            f"expected arguments of {name} ({known_arguments}), got {dict(arguments or {})}"
             f" ({' '.join(str(error).split())})",
             where=where,
+            remedy="Correct it in the parameter file.",
         ) from None

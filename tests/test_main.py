@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
+import datasets_spec
 from pipeline import manifest, paths
-from pipeline.__main__ import main
+from pipeline.__main__ import guarded, main
 from tests.conftest import FIXTURES, PROJECT
 
 NAME = "virtual_mni152"
@@ -139,7 +142,8 @@ def test_a_dataset_that_is_not_enabled_says_how_to(
         ("convert", "image_pixels", 512, "Did you mean 'image_px'?"),
         ("convert", "image_px", "large", "expected int, got 'large' of type str"),
         ("augment", "empty_slices", 1, "expected bool, got 1 of type int"),
-        ("split", "mini_test", -1, "expected 1 to 1000, got -1"),
+        ("split", "mini_test", -1, "split: mini_test: expected 1 to 1000, got -1"),
+        ("train", "loss", "dise_ce", "train: loss: expected one of categorical_crossentropy"),
     ],
 )
 def test_a_wrong_parameter_names_its_place(
@@ -175,6 +179,65 @@ def test_a_missing_parameter_file_is_told(
 ) -> None:
     assert main(["convert", NAME]) == 2
     assert "--params" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "reason"),
+    [
+        ("convert", "raters", "third", "majority, staple, each or the name of a rater"),
+        ("convert", "label_table", "theirs", "expected one of auto, got 'theirs'"),
+    ],
+)
+def test_a_choice_that_no_case_has_is_told_once_and_costs_nothing(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+    key: str,
+    value: object,
+    reason: str,
+) -> None:
+    assert main(["convert", NAME, "--workers", "1"]) == 0
+    before = sorted(paths.converted(NAME).rglob("*"))
+    capsys.readouterr()
+    set_param(section, key, value)
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    assert reason in told(capsys)
+    assert sorted(paths.converted(NAME).rglob("*")) == before
+
+
+def test_cases_that_a_named_rater_did_not_label_are_left_out(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content["datasets"] = {"mbh_seg25": {"convert": {"raters": "3"}}}
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    shutil.copytree(FIXTURES / "mbh_seg25" / "raw", paths.raw("mbh_seg25"))
+    cases = list(datasets_spec.load("mbh_seg25").cases(paths.raw("mbh_seg25")))
+    theirs = {case.id for case in cases if "3" in case.labels}
+    assert 0 < len(theirs) < len(cases)
+    assert main(["convert", "--workers", "1"]) == 0
+    assert f"{len(cases) - len(theirs)} of {len(cases)} cases left out" in capsys.readouterr().out
+    pairs = manifest.read(paths.converted("mbh_seg25"))
+    assert {pair.case for pair in pairs} == theirs
+
+
+@pytest.mark.parametrize("signal_sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_so_and_ends_with_130(
+    signal_sent: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(lambda: os.kill(os.getpid(), signal_sent), debug=False) == 130
+    assert "what was finished is kept" in told(capsys)
+
+
+def test_a_module_that_is_no_adapter_is_told_by_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "broken_adapter.py").write_text("1 / 0\n")
+    monkeypatch.setattr(datasets_spec, "__path__", [*datasets_spec.__path__, str(project)])
+    assert main(["fetch", "broken_adapter"]) == 2
+    line = told(capsys)
+    assert "datasets_spec/broken_adapter.py" in line
+    assert "ZeroDivisionError: division by zero" in line
 
 
 def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

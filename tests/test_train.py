@@ -26,6 +26,9 @@ RUN = paths.run(cohort.DATASET)
 PAIRS = paths.dataset(cohort.DATASET)
 
 
+STALE = (paths.METRICS, paths.PER_CASE, paths.PREDICTIONS)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with the prepared cohort, an older run's leftovers, and a network trained since."""
@@ -36,6 +39,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         stale = RUN / paths.EPOCH_CHANGE / "epoch_009" / "stale.png"
         stale.parent.mkdir(parents=True)
         stale.touch()
+        for name in STALE:
+            (RUN / name).mkdir() if name == paths.PREDICTIONS else (RUN / name).touch()
         train(cohort.DATASET, settings)
     yield folder
     shutil.rmtree(folder)
@@ -102,6 +107,10 @@ def test_epoch_change_holds_indexed_masks_of_mini_test(epoch: str, trained: Path
 def test_an_older_runs_pictures_are_gone(trained: Path) -> None:
     folders = sorted(file.name for file in (trained / RUN / paths.EPOCH_CHANGE).iterdir())
     assert folders == ["epoch_001", "epoch_002"]
+
+
+def test_an_older_models_scores_do_not_stand_beside_the_new_model(trained: Path) -> None:
+    assert [name for name in STALE if (trained / RUN / name).exists()] == []
 
 
 @pytest.mark.slow
