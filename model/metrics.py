@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 EMPTY_POLICY = (
     "a class that is neither in the truth nor in the prediction of a case has no score there"
-    " (left out of means, counted as both_empty); in only one of the two, it scores 0"
+    " (left out of means, counted apart); in only one of the two, it scores 0"
 )
 
 

@@ -68,7 +68,22 @@ def test_a_stage_tracks_its_own_section(stage: str) -> None:
 @pytest.mark.parametrize("stage", ["convert", "augment"])
 def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
     [out] = body(stage)["outs"]
-    assert list(out.values()) == [{"persist": True}]
+    assert [settings["persist"] for settings in out.values()] == [True]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_dvc_pushes_no_pictures(stage: str) -> None:
+    outs = body(stage)["outs"]
+    pushed = {out for out in outs if isinstance(out, str)}
+    assert pushed <= {
+        f"runs/${{key}}/{name}" for name in ("curves.png", "model.keras", "per_case.csv")
+    }
+    assert all(
+        settings["push"] is False
+        for out in outs
+        if isinstance(out, dict)
+        for settings in out.values()
+    )
 
 
 def test_nothing_changes_the_working_folder() -> None:
