@@ -47,6 +47,7 @@ DATASET = Dataset(
                 (255, 255, 255),
                 "ischaemic lesion: remote, clear acute, blurred acute, infarct",
                 values=(1, 2, 3, 5, 256 - 1, 256 - 2, 256 - 3, 256 - 5),
+                tissue="infarct",
             ),
         )
     ),

@@ -17,6 +17,18 @@ SPLITS = ("train", "valid", "test")
 PLANES = ("axial", "coronal", "sagittal")
 CODINGS = ("values", "binary", "colours")
 PROBES = ("t1_tissues", "ct_stroke")
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+TISSUES = (
+    "air",
+    "csf",
+    "grey_matter",
+    "white_matter",
+    "bone",
+    "soft_tissue",
+    "blood",
+    "oedema",
+    "infarct",
+)
 
 Picture = Path | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
@@ -50,7 +62,8 @@ class Label:
     """One class: its id, its name, its colour and what it means in the anatomy.
 
     ``values`` are the raw values that stand for this class in the dataset's own
-    label files; by default the id itself.
+    label files; by default the id itself. ``tissue`` is set where the class is one tissue of
+    :data:`TISSUES`: then the picture is asked whether it looks like that.
     """
 
     id: int
@@ -58,6 +71,7 @@ class Label:
     colour: tuple[int, int, int]
     meaning: str
     values: tuple[int, ...] = ()
+    tissue: str = ""
 
     def __post_init__(self) -> None:
         if not self.values:
@@ -68,6 +82,10 @@ class Label:
             raise ValueError(f"label {self.name}: a colour is three of 0..255, not {self.colour}")
         if not self.meaning.strip():
             raise ValueError(f"label {self.name}: say what it means")
+        if self.tissue not in ("", *TISSUES):
+            raise ValueError(
+                f"label {self.name}: a tissue is one of {', '.join(TISSUES)}, not {self.tissue!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -189,11 +207,16 @@ class Source:
 class Dataset:
     """The facts of one published dataset. CT has a window in HU; MR has none.
 
+    ``contrast`` is what the MR pictures are weighted by; T1w ones are asked whether their
+    tissues have the order of brightness that T1 gives them.
+
     ``coding`` says how labels are stored: ``values`` (the labels' raw values), ``binary``
     (any one value above 0 is the only class) or ``colours`` (drawn in the label map's
     colours). ``snap_distance`` above 0 is the opt-in for drawings whose colours are not
     exact: a stray colour becomes the nearest class within that distance in RGB, and the
-    number of such pixels is recorded.
+    number of such pixels is recorded. ``resample_labels`` is the opt-in for labels on another
+    grid than their image: they are resampled by nearest neighbour, which is recorded; without
+    it they are refused.
 
     ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
     them for each case by the image's intensities. ``warnings`` are told to every user.
@@ -204,9 +227,11 @@ class Dataset:
     label_map: LabelMap
     source: Source
     window: Window | None = None
+    contrast: str = ""
     plane: str = "axial"
     coding: str = "values"
     snap_distance: float = 0.0
+    resample_labels: bool = False
     tables: tuple[LabelTable, ...] = ()
     probe: str = ""
     warnings: tuple[str, ...] = ()
@@ -216,6 +241,10 @@ class Dataset:
             raise ValueError(f"modality is CT or MR, not {self.modality!r}")
         if (self.modality == "CT") != (self.window is not None):
             raise ValueError("a CT dataset states its window in HU, an MR dataset has none")
+        if self.contrast not in ("", *CONTRASTS):
+            raise ValueError(f"contrast is one of {', '.join(CONTRASTS)}, not {self.contrast!r}")
+        if self.contrast and self.modality != "MR":
+            raise ValueError("contrast is for MR; CT has a window in HU")
         if self.plane not in PLANES:
             raise ValueError(f"plane is one of {', '.join(PLANES)}, not {self.plane!r}")
         if self.coding not in CODINGS:

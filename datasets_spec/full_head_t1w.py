@@ -47,15 +47,22 @@ def _tables() -> Iterator[LabelTable]:
 DATASET = Dataset(
     title="Full-Head MRI (T1w)",
     modality="MR",
+    contrast="T1w",
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "outside the head"),
-            Label(_AIR, "air", (10, 180, 10), "air cavities inside the head"),
-            Label(_WHITE, "white_matter", (255, 255, 255), "white matter"),
-            Label(_GREY, "grey_matter", (128, 128, 128), "grey matter"),
-            Label(_CSF, "csf", (0, 128, 255), "cerebrospinal fluid"),
-            Label(_BONE, "bone", (255, 255, 0), "skull"),
-            Label(_SOFT, "soft_tissue", (180, 100, 100), "scalp and other soft tissue"),
+            Label(_AIR, "air", (10, 180, 10), "air cavities inside the head", tissue="air"),
+            Label(_WHITE, "white_matter", (255, 255, 255), "white matter", tissue="white_matter"),
+            Label(_GREY, "grey_matter", (128, 128, 128), "grey matter", tissue="grey_matter"),
+            Label(_CSF, "csf", (0, 128, 255), "cerebrospinal fluid", tissue="csf"),
+            Label(_BONE, "bone", (255, 255, 0), "skull", tissue="bone"),
+            Label(
+                _SOFT,
+                "soft_tissue",
+                (180, 100, 100),
+                "scalp and other soft tissue",
+                tissue="soft_tissue",
+            ),
         )
     ),
     tables=tuple(_tables()),

@@ -36,11 +36,11 @@ DATASET = Dataset(
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else"),
-            Label(1, "edh", (255, 0, 0), "epidural haemorrhage"),
-            Label(2, "iph", (0, 0, 255), "intraparenchymal haemorrhage"),
-            Label(3, "ivh", (255, 255, 0), "intraventricular haemorrhage"),
-            Label(4, "sah", (0, 255, 255), "subarachnoid haemorrhage"),
-            Label(5, "sdh", (0, 255, 0), "subdural haemorrhage"),
+            Label(1, "edh", (255, 0, 0), "epidural haemorrhage", tissue="blood"),
+            Label(2, "iph", (0, 0, 255), "intraparenchymal haemorrhage", tissue="blood"),
+            Label(3, "ivh", (255, 255, 0), "intraventricular haemorrhage", tissue="blood"),
+            Label(4, "sah", (0, 255, 255), "subarachnoid haemorrhage", tissue="blood"),
+            Label(5, "sdh", (0, 255, 0), "subdural haemorrhage", tissue="blood"),
         )
     ),
     source=Source(

@@ -27,11 +27,14 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="MSD Task04 Hippocampus",
     modality="MR",
+    contrast="T1w",
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else in the crop"),
-            Label(1, "anterior", (230, 159, 0), "hippocampal head"),
-            Label(2, "posterior", (86, 180, 233), "hippocampal body and tail"),
+            Label(1, "anterior", (230, 159, 0), "hippocampal head", tissue="grey_matter"),
+            Label(
+                2, "posterior", (86, 180, 233), "hippocampal body and tail", tissue="grey_matter"
+            ),
         )
     ),
     source=Source(

@@ -37,7 +37,13 @@ DATASET = Dataset(
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else, the haemorrhage included"),
-            Label(1, "oedema", (255, 255, 255), "perihaematomal oedema around the haemorrhage"),
+            Label(
+                1,
+                "oedema",
+                (255, 255, 255),
+                "perihaematomal oedema around the haemorrhage",
+                tissue="oedema",
+            ),
         )
     ),
     source=Source(

@@ -42,8 +42,20 @@ DATASET = Dataset(
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else"),
-            Label(1, "haemorrhage", (0, 255, 0), "haemorrhagic stroke: brighter than the brain"),
-            Label(2, "ischaemia", (0, 0, 255), "ischaemic stroke: darker than the brain"),
+            Label(
+                1,
+                "haemorrhage",
+                (0, 255, 0),
+                "haemorrhagic stroke: brighter than the brain",
+                tissue="blood",
+            ),
+            Label(
+                2,
+                "ischaemia",
+                (0, 0, 255),
+                "ischaemic stroke: darker than the brain",
+                tissue="infarct",
+            ),
         )
     ),
     tables=(

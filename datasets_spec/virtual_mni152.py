@@ -26,12 +26,25 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="Virtual MNI152 cohort (T1w)",
     modality="MR",
+    contrast="T1w",
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "outside the brain"),
-            Label(1, "csf", (0, 114, 178), "cerebrospinal fluid and other tissue inside the brain"),
-            Label(2, "grey_matter", (148, 148, 148), "cortical and deep grey matter"),
-            Label(3, "white_matter", (240, 228, 66), "white matter"),
+            Label(
+                1,
+                "csf",
+                (0, 114, 178),
+                "cerebrospinal fluid and other tissue inside the brain",
+                tissue="csf",
+            ),
+            Label(
+                2,
+                "grey_matter",
+                (148, 148, 148),
+                "cortical and deep grey matter",
+                tissue="grey_matter",
+            ),
+            Label(3, "white_matter", (240, 228, 66), "white matter", tissue="white_matter"),
         )
     ),
     source=Source(

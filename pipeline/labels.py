@@ -34,7 +34,8 @@ class Truth:
 
     ``agreement``: mean Dice over all pairs of raters, per class id, NaN where
     neither has the class; nothing for a single rater. ``snapped``: pixels whose colour was
-    moved to a class.
+    moved to a class. ``findings``: what is doubtful in the labels' headers, and whether they
+    were resampled.
     """
 
     ids: Mapping[str, Ids]
@@ -43,6 +44,7 @@ class Truth:
     table: str
     evidence: str
     snapped: int
+    findings: tuple[str, ...] = ()
 
 
 def read_image(picture: Picture) -> Volume:
@@ -73,13 +75,18 @@ def truth(
     """
     table = table if dataset.tables else ""
     snapped = 0
+    findings: list[str] = []
     ids: dict[str, Ids] = {}
     for rater, picture in labels.items():
         where = picture if isinstance(picture, Path) else picture[0].parent
         raw, moved = read_raw(dataset, picture)
         if image.instances and not isinstance(picture, Path):
             raw = _beside(image, raw, where)
+        if dataset.resample_labels and not volume.same_grid(image.grid, raw.grid):
+            raw = _resampled(raw, image.grid, where)
         volume.require_same_grid(image.grid, raw.grid, where)
+        by = f"label of rater {rater}" if rater else "label"
+        findings += [f"{by}: {told}" for told in raw.findings if told not in image.findings]
         class_of = dict(dataset.label_map.class_of)
         if dataset.coding == "colours":
             class_of = _colours(dataset)
@@ -92,7 +99,13 @@ def truth(
         snapped += moved
     classes = len(dataset.label_map)
     return Truth(
-        _fused(ids, raters, classes), len(ids), _agreement(ids, classes), table, evidence, snapped
+        _fused(ids, raters, classes),
+        len(ids),
+        _agreement(ids, classes),
+        table,
+        evidence,
+        snapped,
+        tuple(findings),
     )
 
 
@@ -107,6 +120,19 @@ def read_raw(dataset: Dataset, picture: Picture) -> tuple[Volume, int]:
     where = picture if isinstance(picture, Path) else picture[0].parent
     raw = read_image(picture) if isinstance(picture, Path) else stack.values(picture)
     return (stack.binary(raw, where) if dataset.coding == "binary" else raw), 0
+
+
+def _resampled(raw: Volume, grid: volume.Grid, where: Path) -> Volume:
+    """A label on the image's grid. Raises :class:`Problem` if all that it drew lies outside."""
+    moved = volume.resampled(raw, grid)
+    if raw.array.any() and not moved.array.any():
+        raise Problem(
+            "expected a label that overlaps its image, got one whose drawing lies outside it"
+            " or between its voxels",
+            where=where,
+            remedy="Do both belong to one patient and one scan? Correct the header that is wrong.",
+        )
+    return moved
 
 
 def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:

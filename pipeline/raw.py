@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Picture, Problem
-from pipeline import paths
+from pipeline import paths, volume
 
 
 def cases(adapter: Adapter) -> list[Case]:
@@ -72,8 +72,10 @@ def files(case: Case) -> list[Path]:
 
 
 def _below(path: Path) -> list[Path]:
-    """A file itself, or every file of a DICOM folder."""
-    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """A file itself (both halves of a NIfTI pair), or every file of a DICOM folder."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    return list(volume.files(path))
 
 
 def parts(picture: Picture) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ radiologist sees it (anterior up, patient's right on the left), slice by slice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def binary(raw: Volume, where: Path) -> Volume:
             where=where,
             remedy="Was the mask resampled or saved as JPEG? Take the original.",
         )
-    return Volume((raw.array > 0).astype(np.uint8), raw.grid, raw.instances)
+    return replace(raw, array=(raw.array > 0).astype(np.uint8))
 
 
 def colours(files: Sequence[Path], known: Iterable[int], snap_distance: float) -> Snapped:

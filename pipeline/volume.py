@@ -2,6 +2,13 @@
 
 World coordinates are millimetres, RAS+ (right, anterior, superior), as nibabel
 gives them. Turning to RAS+ only permutes and flips axes: no voxel is resampled.
+
+Which affine a NIfTI header states is decided by rule, as nibabel and most readers do: the
+sform where its code is above 0, else the qform where its code is above 0, else (both codes
+0, no orientation stated) the voxel sides with the axes taken as left, anterior, superior
+and the origin in the middle. Where the two forms disagree by more than :data:`SAME_GRID`,
+where none is stated, or where lengths are said to be no millimetres, that is a *finding*
+of the volume: it is told, and nothing else is changed by it.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from datasets_spec.contract import Picture, Problem
 
@@ -37,6 +45,10 @@ _UNREADABLE = (
     ValueError,
     zlib.error,
 )
+_ANALYZE = nib.AnalyzeImage
+_NIFTI = nib.Nifti1Pair  # NIfTI-2 and single files are kinds of it
+_OTHER_LENGTHS = {1: "metres", 3: "micrometres"}  # by the header's xyzt_units, bits 0 to 2
+_COUNTABLE = 1 << 16  # integers that span less are counted, which is quicker than sorting them
 SAME_GRID = 0.1
 """Two grids are the same if their corners lie within this share of the smallest voxel side."""
 INTEGER = 1e-6
@@ -85,18 +97,30 @@ class Volume:
     """``array`` (X, Y, Z) in RAS+ order, and the grid that it was read from.
 
     ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
-    of their InstanceNumber.
+    of their InstanceNumber. ``findings``: what the headers say in a doubtful way, and what
+    was made of it, in words.
     """
 
     array: NDArray[Any]
     grid: Grid
     instances: tuple[int, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+def files(source: Path) -> tuple[Path, ...]:
+    """A file itself, or both halves (.hdr and .img) of a pair, as far as they are there."""
+    stem, gz = (source.with_suffix(""), ".gz") if source.suffix == ".gz" else (source, "")
+    if stem.suffix not in (".hdr", ".img"):
+        return (source,)
+    other = stem.with_suffix(".img" if stem.suffix == ".hdr" else ".hdr")
+    other = other.with_name(other.name + gz)
+    return (source, other) if other.is_file() else (source,)
 
 
 def read(source: Picture) -> Volume:
-    """A NIfTI file (or any 3-D format of nibabel's) as a volume of its scaled values.
+    """A NIfTI file (1 or 2, single or a pair) or an MGZ file as a volume of its scaled values.
 
-    Raises :class:`Problem` for a missing or unreadable file, more than one
+    Raises :class:`Problem` for a missing or unreadable file, another format, more than one
     volume, an affine without three directions, or values that are not numbers.
     """
     if not isinstance(source, Path) or source.is_dir():
@@ -104,9 +128,7 @@ def read(source: Picture) -> Volume:
     if not source.is_file():
         raise Problem("expected a file, found none", where=source)
     try:
-        file: Any = nib.load(source)
-        if not isinstance(file, nib.spatialimages.SpatialImage):
-            raise ValueError(f"it is a {type(file).__name__}, not a volume")
+        file: Any = _kind(source).from_filename(source)
         array = np.asanyarray(file.dataobj)
         affine = np.asarray(file.affine, np.float64)
     except _UNREADABLE as error:
@@ -136,7 +158,65 @@ def read(source: Picture) -> Volume:
             remedy="Set a right qform or sform in the header.",
         )
     grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
-    return Volume(grid.to_ras(array), grid)
+    findings = _findings(file.header, grid) if isinstance(file, _NIFTI) else ()
+    return Volume(grid.to_ras(array), grid, findings=findings)
+
+
+def _kind(source: Path) -> Any:
+    """The image class that reads ``source``; a :class:`Problem` where its format is not read.
+
+    Analyze is refused because it does not state which side is left, and all other formats
+    because nobody has compared what nibabel makes of their headers with a second reader.
+    """
+    sniff = None
+    for kind in nib.imageclasses.all_image_classes:
+        fits, sniff = kind.path_maybe_image(source, sniff)
+        if not fits:
+            continue
+        if issubclass(kind, (_NIFTI, nib.MGHImage)):
+            return kind
+        if issubclass(kind, _ANALYZE):
+            raise Problem(
+                "expected a format that states its orientation, got Analyze, which does not say"
+                " which side is left",
+                where=source,
+                remedy="Convert it to NIfTI with the orientation that its publisher states.",
+            )
+        raise Problem(
+            f"expected a NIfTI or MGZ file, got {kind.__name__.removesuffix('Image')}",
+            where=source,
+            remedy="Convert it to NIfTI.",
+        )
+    raise Problem(
+        "expected a NIfTI or MGZ file, got one without the header of either",
+        where=source,
+        remedy="It may be truncated or something else; download or unpack it again.",
+    )
+
+
+def _findings(header: Any, grid: Grid) -> tuple[str, ...]:
+    """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it."""
+    found = []
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+    if sform <= 0 and qform <= 0:
+        found.append(
+            "the header states no orientation (sform and qform codes are 0): its axes are taken"
+            " as left, anterior, superior, so left and right may be exchanged"
+        )
+    elif sform > 0 and qform > 0:
+        try:
+            apart = grid.distance(Grid(grid.shape, header.get_qform()))
+        except (nib.spatialimages.HeaderDataError, ValueError):
+            apart = np.inf
+        if not apart <= SAME_GRID * min(grid.spacing):
+            found.append(
+                f"sform (code {sform}) and qform (code {qform}) place the corners up to"
+                f" {apart:.3g} mm apart: the sform is taken"
+            )
+    lengths = _OTHER_LENGTHS.get(int(header["xyzt_units"]) & 7)
+    if lengths:
+        found.append(f"the header states lengths in {lengths}: they are taken as millimetres")
+    return tuple(found)
 
 
 def _three_directions(affine: NDArray[np.float64]) -> bool:
@@ -154,9 +234,8 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
     Raises :class:`Problem` for a value that is no integer or not declared, with
     the count.
     """
-    values, inverse = np.unique(label.array, return_inverse=True)
+    values, inverse, counts = _distinct(label.array)
     whole = np.rint(values.astype(np.float64))
-    counts = np.bincount(inverse.ravel(), minlength=len(values))
     for value, integer, count in zip(values.tolist(), whole.tolist(), counts.tolist(), strict=True):
         if abs(value - integer) > INTEGER:
             raise Problem(
@@ -172,7 +251,50 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
                 remedy="Declare the value in the dataset's label map, or correct the file.",
             )
     lookup = np.array([declared[int(value)] for value in whole], np.uint8)
-    return Volume(lookup[inverse].reshape(label.array.shape), label.grid)
+    return Volume(lookup[inverse], label.grid)
+
+
+def _distinct(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
+    """The values of an array in order, the place of each voxel's among them, and their counts."""
+    low = array.min()
+    if array.dtype.kind in "ui" and int(array.max()) - int(low) < _COUNTABLE:
+        above = array.astype(np.uint16) - np.uint16(int(low) % _COUNTABLE)  # wraps round, and back
+        every = np.bincount(above.ravel("K"))
+        present = np.flatnonzero(every)
+        place = np.zeros(len(every), np.min_scalar_type(len(present)))
+        place[present] = np.arange(len(present))
+        return present + int(low), place[above], every[present]
+    values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    return values, inverse.reshape(array.shape), counts
+
+
+def resampled(label: Volume, onto: Grid) -> Volume:
+    """Raw label values on another grid: the voxel nearest to each centre, or 0 outside.
+
+    Only for datasets that opt in (``resample_labels``); the volume's findings tell of it.
+    """
+    way = np.linalg.inv(label.grid.affine) @ onto.affine
+    native = affine_transform(
+        label.grid.from_ras(label.array),
+        way,
+        output_shape=onto.shape,
+        order=0,
+        mode="grid-constant",
+    )
+    told = f"resampled by nearest neighbour from {_told(label.grid)} onto the image's {_told(onto)}"
+    return Volume(onto.to_ras(native), onto, findings=(*label.findings, told))
+
+
+def _told(grid: Grid) -> str:
+    shape, sides = ("x".join(f"{n:.4g}" for n in them) for them in (grid.shape, grid.spacing))
+    return f"{shape} voxels of {sides} mm"
+
+
+def same_grid(image: Grid, label: Grid) -> bool:
+    """Whether both grids agree within :data:`SAME_GRID`."""
+    if image.shape != label.shape:
+        return False
+    return image.distance(label) <= SAME_GRID * min(image.spacing)
 
 
 def require_same_grid(image: Grid, label: Grid, where: object) -> None:
@@ -183,11 +305,11 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
             where=where,
             remedy="Resample the label onto the image's grid (nearest neighbour).",
         )
-    apart, tolerance = image.distance(label), SAME_GRID * min(image.spacing)
-    if apart > tolerance:
+    if not same_grid(image, label):
         raise Problem(
-            f"expected the image's affine, got one whose corners lie up to {apart:.3g} mm away"
-            f" (tolerance {tolerance:.3g} mm)",
+            "expected the image's affine, got one whose corners lie up to"
+            f" {image.distance(label):.3g} mm away"
+            f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
             where=where,
             remedy="Correct the header that is wrong, or resample the label onto the image's"
             " grid (nearest neighbour).",
@@ -227,12 +349,16 @@ def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.fl
 def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
 
-    The source's header is kept where it is NIfTI, but for its free text and extensions: they
-    can hold names.
+    The source's header is kept where it is NIfTI (sform, qform, their codes, units, version
+    and byte order), but for its free text and extensions: they can hold names.
     """
     like: Any = None if source.is_dir() else nib.load(source)
-    header = like.header.copy() if isinstance(like, nib.Nifti1Image) else None
-    if header is not None:
+    header, kind = None, nib.Nifti1Image
+    if isinstance(like, _NIFTI):
+        if isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair)):
+            kind = nib.Nifti2Image
+        # a pair's header has no magic of its own beside that of the file: the bytes serve both
+        header = kind.header_class(like.header.binaryblock, like.header.endianness, check=False)
         header.set_data_dtype(np.uint8)
         header.set_slope_inter(1, 0)
         header["cal_min"], header["cal_max"] = 0, 0
@@ -241,4 +367,4 @@ def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> N
                 header[text] = b""
         header.extensions.clear()
     file.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(ids, grid.affine, header), file)
+    nib.save(kind(ids, grid.affine, header), file)
