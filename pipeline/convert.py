@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
-from pipeline import executor, labels, params, paths, probes, raw, store, volume
+from pipeline import executor, labels, params, paths, probes, raw, store, suspicions, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.store import Job
@@ -61,7 +61,13 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         jobs.append(Job(case.id, store.fingerprint(recipe, case.id, source_digest), work))
     folder = paths.converted(dataset)
     task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
-    store.fill(folder, jobs, task, workers, f"convert {dataset}", failed)
+    pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed)
+    suspicious = {pair.case for pair in pairs if pair.suspicion}
+    if suspicious:
+        print(
+            f"convert {dataset}: the labels of {len(suspicious)} of {len(cases)} cases look"
+            f" suspicious, such as {min(suspicious)}; the manifest and the report say why"
+        )
 
 
 def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
@@ -163,7 +169,13 @@ def _convert_case(
         label_table=truth.table,
         label_evidence=truth.evidence,
         snapped_pixels=truth.snapped,
+        findings="; ".join([*image.findings, *truth.findings]),
     )
+    windowed = labels.has_own_grey(case.image)
+    suspicion = {
+        rater: "; ".join(suspicions.of_case(dataset, image, ids, windowed))
+        for rater, ids in truth.ids.items()
+    }
     pairs = []
     for index, native in enumerate(stack):
         picture = np.rint(canvas.image(volume.to_8_bit(native, window))).astype(np.uint8)
@@ -176,6 +188,7 @@ def _convert_case(
                 slice_index=index,
                 rater=rater,
                 source=raw.relative(case.image, name, index),
+                suspicion=suspicion[rater],
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
     return pairs

@@ -33,9 +33,12 @@ class Pair:
     ``class_pixels``: pixels per class id. ``raters`` counts the raters, and ``agreement`` is
     their mean pairwise Dice per class id (NaN where none). ``label_table`` and
     ``label_evidence`` tell which of several published label tables was taken and why,
-    ``snapped_pixels`` how many stray colours were moved in the case. ``parent`` and ``warp``
-    (JSON) are set on augmented pairs only. ``fingerprint`` stands for everything that the
-    pair was made from; a pair whose fingerprint is unchanged is not made again.
+    ``snapped_pixels`` how many stray colours were moved in the case. ``findings`` (what the
+    headers leave in doubt, and what was made of it) and ``suspicion`` (what the picture says
+    against the labels, "rule: words") are joined by "; " and empty where all is well.
+    ``parent`` and ``warp`` (JSON) are set on augmented pairs only. ``fingerprint`` stands for
+    everything that the pair was made from; a pair whose fingerprint is unchanged is not made
+    again.
     """
 
     id: str
@@ -68,6 +71,8 @@ class Pair:
     label_table: str = ""
     label_evidence: str = ""
     snapped_pixels: int = 0
+    findings: str = ""
+    suspicion: str = ""
 
     @property
     def empty(self) -> bool:

@@ -1,4 +1,4 @@
-"""Label-meaning probes: which published label table fits what the picture shows.
+"""Which published label table fits what the picture shows.
 
 Where sources contradict each other about what a value or a colour means, the anatomy
 decides: a T1 image shows white matter brighter than grey matter, grey matter brighter
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
-from datasets_spec.contract import Dataset, LabelTable, Problem
+from datasets_spec.contract import Dataset, Label, LabelTable, Problem
 
-_T1_ORDER = ("white_matter", "grey_matter", "csf", "air")
+T1_ORDER = ("white_matter", "grey_matter", "csf", "air")
 _RING_PX = 12
 
 DECIDED_BY_ALL_CASES = frozenset({"ct_stroke"})
@@ -66,11 +66,11 @@ def _t1_tissues(
 ) -> tuple[int, int, str]:
     """How many steps of white > grey > fluid > air hold, by median intensity."""
     medians = {
-        name: float(np.median(image[mask]))
-        for name, mask in _masks(dataset, table, raw_label).items()
-        if name in _T1_ORDER
+        label.tissue: float(np.median(image[mask]))
+        for label, mask in _masks(dataset, table, raw_label).items()
+        if label.tissue in T1_ORDER
     }
-    order = [name for name in _T1_ORDER if name in medians]
+    order = [name for name in T1_ORDER if name in medians]
     steps = list(pairwise(order))
     held = sum(medians[brighter] > medians[darker] for brighter, darker in steps)
     told = " > ".join(f"{name} {medians[name]:.0f}" for name in order)
@@ -80,18 +80,22 @@ def _t1_tissues(
 def _ct_stroke(
     dataset: Dataset, table: LabelTable, image: NDArray[Any], raw_label: NDArray[Any]
 ) -> tuple[int, int, str]:
-    """Haemorrhage brighter, ischaemia darker than the ring of tissue around it."""
-    sign = {"haemorrhage": 1, "ischaemia": -1}
+    """Blood brighter, an infarct darker than the ring of tissue around it."""
+    sign = {"blood": 1, "infarct": -1}
     drawn = raw_label > 0
     held, told = 0, []
-    masks = {name: mask for name, mask in _masks(dataset, table, raw_label).items() if name in sign}
-    for name, mask in masks.items():
-        ring = _grown(mask) & ~drawn
+    masks = {
+        label: mask
+        for label, mask in _masks(dataset, table, raw_label).items()
+        if label.tissue in sign
+    }
+    for label, mask in masks.items():
+        ring = np.stack([grown(mask[..., z]) for z in range(mask.shape[2])], axis=2) & ~drawn
         if not ring.any():
             ring = ~drawn
         inside, around = float(np.median(image[mask])), float(np.median(image[ring]))
-        held += sign[name] * (inside - around) > 0
-        told.append(f"{name} {inside:.0f} beside {around:.0f}")
+        held += sign[label.tissue] * (inside - around) > 0
+        told.append(f"{label.name} {inside:.0f} beside {around:.0f}")
     return held, len(masks), f"{held} of {len(masks)} fit in {', '.join(told)}"
 
 
@@ -102,19 +106,18 @@ _TESTS: Mapping[
 
 def _masks(
     dataset: Dataset, table: LabelTable, raw_label: NDArray[Any]
-) -> dict[str, NDArray[np.bool_]]:
-    """Class name -> where it is drawn, for the classes that occur."""
+) -> dict[Label, NDArray[np.bool_]]:
+    """Class -> where it is drawn, for the classes that occur."""
     masks = {}
     for label in dataset.label_map.foreground:
         values = [value for value, class_id in table.class_of.items() if class_id == label.id]
         mask = np.isin(raw_label, values)
         if mask.any():
-            masks[label.name] = mask
+            masks[label] = mask
     return masks
 
 
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask grown by some pixels within each slice."""
-    plane = np.ones((3, 3, 1), bool)
-    grown: NDArray[np.bool_] = binary_dilation(mask, plane, iterations=_RING_PX)
-    return grown
+def grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask (rows, columns) of a slice, grown by 12 pixels along both axes."""
+    side = 2 * _RING_PX + 1
+    return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)

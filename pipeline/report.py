@@ -80,6 +80,9 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "tables": card["label_tables"],
         "evidence": _evidence(pairs),
         "snapped": card["snapped_pixels"],
+        "suspicious": card["suspicious_labels"],
+        "suspicions": _told_of_cases(pairs, "suspicion"),
+        "findings": _told_of_cases(pairs, "findings"),
         "mini_test": list(_mini_test(folder, run, card["mini_test"], label_map)),
         "augmented": list(_augmented(folder, pairs, label_map)),
         "metrics": _json(run / paths.METRICS),
@@ -94,6 +97,16 @@ def _evidence(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     """Case and the reason for its label table, for cases that had to decide."""
     reasons = {pair.case: pair.label_evidence for pair in pairs if pair.label_table}
     return sorted(reasons.items())
+
+
+def _told_of_cases(pairs: Sequence[Pair], column: str) -> list[tuple[str, str]]:
+    """Case (and rater) and what ``column`` tells of it, where it tells something."""
+    told = {(pair.case, pair.rater): getattr(pair, column) for pair in pairs}
+    return [
+        (f"{case} · rater {rater}" if rater else case, words)
+        for (case, rater), words in sorted(told.items())
+        if words
+    ]
 
 
 def _mini_test(
@@ -204,6 +217,11 @@ def _summary(sections: Sequence[dict[str, Any]]) -> str:
     for section in sections:
         virtual = " (virtual patients)" if section["virtual"] else ""
         lines.append(f"{section['name']}{virtual}:")
+        suspicious = section["suspicious"]
+        if suspicious["cases"]:
+            lines.append(
+                f"  labels look suspicious in {suspicious['cases']} of {suspicious['of']} cases"
+            )
         metrics = section["metrics"]
         if metrics is None:
             lines.append("  not evaluated yet")

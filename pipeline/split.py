@@ -17,7 +17,7 @@ from pathlib import Path
 
 import datasets_spec
 from datasets_spec.contract import SPLITS, Dataset, Problem
-from pipeline import gate, manifest, params, paths, warps
+from pipeline import gate, manifest, outliers, params, paths, warps
 from pipeline.manifest import Pair
 
 _FAR = 1 << 20  # slices; more than any volume has
@@ -35,6 +35,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
     augmented = manifest.read(paths.augmented(dataset))
     _require_present_parents(dataset, converted, augmented)
     where = assign(dataset, converted, settings.split)
+    unlike = outliers.outliers(converted, facts.label_map)
     placed = [replace(pair, split=where[pair.patient]) for pair in converted]
     placed = [pair for pair in placed if _kept(dataset, pair, settings.split)]
     kept = {pair.id for pair in placed}
@@ -57,7 +58,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
                 _link(source, unfinished, pair.split, pair)
         for pair in mini:
             _link(paths.converted(dataset), unfinished, paths.MINI_TEST, pair)
-        pairs = placed + grown
+        pairs = [_suspected(pair, unlike) for pair in placed + grown]
         gate.require(gate.judge(pairs, gate.blank_digests(unfinished, pairs)), f"split {dataset}")
         manifest.write(unfinished, pairs)
         _write_card(unfinished, dataset, facts, pairs, mini)
@@ -180,6 +181,12 @@ def _kept(dataset: str, pair: Pair, settings: params.Split) -> bool:
     return warps.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
+def _suspected(pair: Pair, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:
+    """The pair with what is suspicious in its case beside the other cases."""
+    more = unlike.get((pair.case, pair.rater), [])
+    return replace(pair, suspicion="; ".join([*filter(None, [pair.suspicion]), *more]))
+
+
 def _link(source: Path, target: Path, name: str, pair: Pair) -> None:
     for file in (pair.image, pair.mask):
         link = target / name / file
@@ -208,6 +215,17 @@ def _agreement(facts: Dataset, pairs: Sequence[Pair]) -> dict[str, object] | Non
             "cases": len(known),
         }
     return {"cases": len(several), "classes": classes}
+
+
+def _suspicious(pairs: Sequence[Pair]) -> dict[str, object]:
+    """How many cases look suspicious, and how many for each of the rules."""
+    told = {pair.case: pair.suspicion for pair in pairs if pair.suspicion}
+    rules = Counter(
+        rule
+        for suspicion in told.values()
+        for rule in {reason.partition(":")[0] for reason in suspicion.split("; ")}
+    )
+    return {"cases": len(told), "of": len(_by_case(pairs)), "rules": dict(sorted(rules.items()))}
 
 
 def _write_card(
@@ -241,6 +259,8 @@ def _write_card(
         "label_tables": dict(
             Counter(pair.label_table for pair in _by_case(pairs).values() if pair.label_table)
         ),
+        "suspicious_labels": _suspicious(pairs),
+        "doubtful_headers": sum(bool(pair.findings) for pair in _by_case(pairs).values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in _by_case(pairs).values()),
         paths.MINI_TEST: [pair.id for pair in mini],
     }

@@ -353,7 +353,8 @@ def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> N
     and byte order), but for its free text and extensions: they can hold names.
     """
     like: Any = None if source.is_dir() else nib.load(source)
-    header, kind = None, nib.Nifti1Image
+    header: Any = None
+    kind: Any = nib.Nifti1Image
     if isinstance(like, _NIFTI):
         if isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair)):
             kind = nib.Nifti2Image
