@@ -158,8 +158,8 @@ def read(source: Picture) -> Volume:
             remedy="Set a right qform or sform in the header.",
         )
     grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
-    findings = _findings(file.header, grid) if isinstance(file, _NIFTI) else ()
-    return Volume(grid.to_ras(array), grid, findings=findings)
+    doubts = _of_nifti(file.header, grid) if isinstance(file, _NIFTI) else _of_mgh(source)
+    return Volume(grid.to_ras(array), grid, findings=doubts)
 
 
 def _kind(source: Path) -> Any:
@@ -194,7 +194,19 @@ def _kind(source: Path) -> Any:
     )
 
 
-def _findings(header: Any, grid: Grid) -> tuple[str, ...]:
+def _of_mgh(source: Path) -> tuple[str, ...]:
+    """What is doubtful in the geometry of an MGH file: its goodRASFlag, bytes 28 and 29, is 0."""
+    with nib.openers.ImageOpener(source) as stream:
+        stated = any(stream.read(30)[28:])
+    if stated:
+        return ()
+    return (
+        "the header states no orientation (goodRASFlag is 0): its axes are taken as left,"
+        " inferior, anterior with sides of 1 mm, as FreeSurfer does",
+    )
+
+
+def _of_nifti(header: Any, grid: Grid) -> tuple[str, ...]:
     """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it."""
     found = []
     sform, qform = int(header["sform_code"]), int(header["qform_code"])

@@ -69,6 +69,20 @@ def test_label_stands_for_its_own_id_unless_it_lists_raw_values():
     assert label(3, values=(7, 8)).values == (7, 8)
 
 
+def test_refuses_a_tissue_that_is_not_in_the_vocabulary():
+    assert Label(1, "core", (255, 0, 0), "blood", tissue="blood").tissue == "blood"
+    with pytest.raises(ValueError, match="air, csf, grey_matter"):
+        Label(1, "core", (255, 0, 0), "blood", tissue="clot")
+
+
+def test_refuses_a_contrast_that_is_unknown_or_of_ct():
+    assert dataset(contrast="T1w").contrast == "T1w"
+    with pytest.raises(ValueError, match="T1w, T2w, FLAIR"):
+        dataset(contrast="T1")
+    with pytest.raises(ValueError, match="contrast is for MR"):
+        dataset(modality="CT", window=Window(40, 80), contrast="T1w")
+
+
 @pytest.mark.parametrize("name", ["", "Core", "grey matter", "2nd", "_core", "grey-matter", "a\n"])
 def test_refuses_a_label_name_that_is_not_lower_case_words(name):
     with pytest.raises(ValueError, match="lower case"):

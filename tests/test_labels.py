@@ -219,6 +219,32 @@ def test_refuses_an_undeclared_value_and_names_the_file(truth, refused):
     assert "got 7 in 2 voxels" in str(problem)
 
 
+# --- resampled labels ------------------------------------------------------------------------
+
+
+def test_a_label_on_another_grid_is_resampled_where_the_adapter_opts_in(truth):
+    label = RATERS["2"]
+    thin = np.repeat(label, 2, axis=2)  # every slice drawn as two of half the thickness
+    affine = np.diag([0.5, 0.5, 2.5, 1.0])
+    affine[2, 3] = -1.25
+    found = truth({"2": thin}, affine=affine, resample_labels=True)
+    np.testing.assert_array_equal(only(found), label)
+    [told] = found.findings
+    assert told.startswith("label of rater 2: resampled by nearest neighbour from 24x20x6")
+
+
+def test_a_label_on_the_image_s_own_grid_is_never_resampled(truth):
+    assert truth({"2": RATERS["2"]}, resample_labels=True).findings == ()
+
+
+def test_refuses_a_resampled_label_that_lies_outside_its_image(truth, refused):
+    elsewhere = AFFINE.copy()
+    elsewhere[0, 3] = 500
+    problem = refused(lambda: truth({"2": RATERS["2"]}, affine=elsewhere, resample_labels=True))
+    assert problem.where.endswith("label_2.nii")
+    assert "overlaps its image" in problem.what
+
+
 # --- slices ----------------------------------------------------------------------------------
 
 

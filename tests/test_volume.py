@@ -1,11 +1,12 @@
 """Volumes keep their geometry: a voxel's place in the world decides where it is seen."""
 
+import gzip
 from itertools import permutations, product
 
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -28,12 +29,15 @@ any_plane = pytest.mark.parametrize("plane", PLANES)
 tilted = pytest.mark.parametrize("degrees", [0, 6])
 
 
-def grid_of(order, flips, degrees=0, head=HEAD, sides=SIDES):
+def grid_of(order, flips, degrees=0, head=HEAD, sides=SIDES, shear=0.0):
     """The grid of a head of ``head`` voxels along x, y, z, stored in the given way."""
     steps = np.zeros((3, 3))
     steps[list(order), range(3)] = np.array(flips) * np.array(sides)[list(order)]
+    leant = np.eye(3)
+    leant[1, 2] = shear  # as gantry tilt leans the slices: y grows with z
+    angles = np.broadcast_to(degrees, 3)
     affine = np.eye(4)
-    affine[:3, :3] = Rotation.from_euler("xyz", [degrees] * 3, degrees=True).as_matrix() @ steps
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ leant @ steps
     affine[:3, 3] = (-31, 17, 4)
     return Grid(tuple(head[axis] for axis in order), affine)
 
@@ -161,7 +165,239 @@ def test_labels_survive_the_way_to_512_and_back(way, plane, extent, side, thickn
     np.testing.assert_array_equal(grid.from_ras(volume.unslice(back, plane)), ids)
 
 
+GEOMETRY = (
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "pixdim",
+    "xyzt_units",
+)
+
+
+def stored(file, array, grid, codes, kind=nib.Nifti1Image):
+    """Save an array as NIfTI with its affine in the forms whose codes are above 0."""
+    image = kind(array, grid.affine)
+    sform, qform = codes
+    image.set_sform(grid.affine, sform)
+    image.set_qform(grid.affine, qform)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, file)
+    return file
+
+
+@settings(QUICK, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    way=st.sampled_from(ORDERS),
+    plane=st.sampled_from(sorted(PLANES)),
+    extent=st.tuples(st.integers(1, 2), st.integers(1, 512), st.integers(1, 512)),
+    side=st.floats(0.2, 3),
+    thickness=st.floats(0.3, 8),
+    degrees=st.tuples(*[st.floats(-25, 25)] * 3),
+    shear=st.floats(-0.3, 0.3),
+    form=st.sampled_from([(1, 0), (2, 0), (0, 1), (4, 1)]),
+    kind=st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]),
+    seed=st.integers(0, 9),
+)
+def test_oblique_labels_come_back_as_a_file_in_the_source_s_geometry(
+    tmp_path, way, plane, extent, side, thickness, degrees, shear, form, kind, seed
+):
+    head, sides = [0, 0, 0], [0.0, 0.0, 0.0]
+    for axis, voxels, length in zip(PLANES[plane], extent, (thickness, side, side), strict=True):
+        head[axis], sides[axis] = voxels, length
+    grid = grid_of(*way, degrees, head, sides, shear if form[1] == 0 else 0)  # a qform has none
+    ids = np.random.default_rng(seed).integers(0, 6, grid.shape).astype(np.uint8)
+    source = stored(tmp_path / "source.nii", ids, grid, form, kind)
+    label = volume.read(source)
+    stack = volume.slices(label.array, plane)
+    canvas = Canvas.fit(stack.shape[1:], volume.slice_spacing(label.grid, plane), 512)
+    assume(canvas.exact)  # steep angles can turn the thick axis into the slice
+    back = np.stack([canvas.native(canvas.labels(native)) for native in stack])
+    native = label.grid.from_ras(volume.unslice(back, plane))
+    volume.save_like(tmp_path / "back.nii", native, label.grid, source)
+    saved, like = nib.load(tmp_path / "back.nii"), nib.load(source)
+    np.testing.assert_array_equal(np.asanyarray(saved.dataobj), ids)
+    assert type(saved) is type(like)
+    for field in GEOMETRY:
+        np.testing.assert_array_equal(saved.header[field], like.header[field], field)
+
+
 # --- reading -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [".hdr", ".img"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
+def test_reads_a_pair_by_either_half_and_counts_both_as_its_files(tmp_path, kind, half):
+    array = noise(HEAD)
+    save(tmp_path / "a.img", array, kind=kind)
+    np.testing.assert_array_equal(volume.read(tmp_path / f"a{half}").array, array)
+    files = volume.files(tmp_path / f"a{half}")
+    assert sorted(file.name for file in files) == ["a.hdr", "a.img"]
+
+
+def test_a_single_file_is_its_only_one(tmp_path):
+    for name in ("a.nii", "a.nii.gz", "a.mgz", "lonely.hdr", "lonely.img.gz"):
+        assert volume.files(tmp_path / name) == (tmp_path / name,)
+
+
+def sloped(file, slope, inter):
+    """A NIfTI file that states this slope and intercept for its voxels."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(HEAD)
+    header.set_data_dtype(np.int16)
+    header["scl_slope"], header["scl_inter"], header["vox_offset"] = slope, inter, 352
+    header.set_sform(np.eye(4), 1)
+    return holding(file, header.binaryblock + bytes(4) + noise(HEAD).tobytes(order="F"))
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter", "factor", "offset"),
+    [
+        pytest.param(0, 7, 1, 0, id="a slope of 0 means none"),
+        pytest.param(np.nan, 7, 1, 0, id="a slope of NaN means none"),
+        pytest.param(2, 0, 2, 0, id="slope"),
+        pytest.param(1, -1024, 1, -1024, id="intercept"),
+    ],
+)
+def test_slope_and_intercept_scale_as_the_standard_says(tmp_path, slope, inter, factor, offset):
+    read = volume.read(sloped(tmp_path / "a.nii", slope, inter))
+    np.testing.assert_array_equal(read.array, noise(HEAD) * factor + offset)
+
+
+def test_refuses_an_intercept_that_is_no_number(tmp_path, refused):
+    file = sloped(tmp_path / "a.nii", 2, np.nan)
+    assert "intercept" in str(refused(lambda: volume.read(file)))
+
+
+# --- doubtful headers ------------------------------------------------------------------------
+
+
+def with_forms(file, sform, qform, codes=(1, 1)):
+    image = nib.Nifti1Image(noise(HEAD), np.eye(4))
+    image.set_sform(sform, codes[0])
+    image.set_qform(qform, codes[1])
+    nib.save(image, file)
+    return file
+
+
+def moved(millimetres):
+    affine = np.diag([*SIDES, 1.0])
+    affine[0, 3] = millimetres
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("codes", "taken"),
+    [((1, 0), 0), ((4, 0), 0), ((0, 1), 3), ((0, 2), 3), ((1, 1), 0), ((4, 1), 0)],
+)
+def test_the_sform_wins_where_its_code_is_above_0(tmp_path, codes, taken):
+    read = volume.read(with_forms(tmp_path / "a.nii", moved(0), moved(3), codes))
+    assert read.grid.affine[0, 3] == taken
+
+
+def test_forms_that_disagree_are_told_and_the_sform_taken(tmp_path):
+    [told] = volume.read(with_forms(tmp_path / "a.nii", moved(0), moved(3), (4, 1))).findings
+    assert told == (
+        "sform (code 4) and qform (code 1) place the corners up to 3 mm apart: the sform is taken"
+    )
+
+
+def test_a_qform_cannot_follow_a_sheared_sform_and_that_is_told(tmp_path):
+    grid = grid_of(*STRAIGHT, shear=0.3)
+    [told] = volume.read(with_forms(tmp_path / "a.nii", grid.affine, moved(0))).findings
+    assert "the sform is taken" in told
+
+
+@pytest.mark.parametrize(
+    "codes", [pytest.param((1, 0), id="one form"), pytest.param((1, 1), id="rounding apart")]
+)
+def test_forms_that_agree_are_not_told(tmp_path, codes):
+    file = with_forms(tmp_path / "a.nii", moved(0), moved(0.05 * min(SIDES)), codes)
+    assert volume.read(file).findings == ()
+
+
+def test_a_qform_that_is_none_is_told_where_the_sform_is_taken(tmp_path):
+    file = with_forms(tmp_path / "a.nii", moved(0), moved(0))
+    content = bytearray(file.read_bytes())
+    content[256:268] = np.array([2, 2, 2], "<f4").tobytes()  # no quaternion is that long
+    [told] = volume.read(holding(file, bytes(content))).findings
+    assert "inf mm apart" in told
+
+
+def test_a_header_without_orientation_is_read_as_left_anterior_superior_and_told(tmp_path):
+    file = with_forms(tmp_path / "a.nii", None, None, (0, 0))
+    read = volume.read(file)
+    assert nib.aff2axcodes(read.grid.affine) == ("L", "A", "S")
+    [told] = read.findings
+    assert "left and right may be exchanged" in told
+
+
+def test_an_mgh_header_without_orientation_is_told(tmp_path):
+    file = save(tmp_path / "a.mgz", noise(HEAD), np.diag([*SIDES, 1.0]), nib.MGHImage)
+    assert volume.read(file).findings == ()
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    content[28:30] = bytes(2)
+    [told] = volume.read(holding(file, gzip.compress(content))).findings
+    assert "goodRASFlag" in told
+
+
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_lengths_that_are_no_millimetres_are_told(tmp_path, unit):
+    image = nib.Nifti1Image(noise(HEAD), np.eye(4))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    [told] = volume.read(tmp_path / "a.nii").findings
+    assert "taken as millimetres" in told
+
+
+def test_refuses_analyze_because_it_states_no_orientation(tmp_path, refused):
+    file = save(tmp_path / "a.img", noise(HEAD), kind=nib.AnalyzeImage)
+    problem = refused(lambda: volume.read(file))
+    assert "which side is left" in problem.what
+    assert "Convert it to NIfTI" in problem.remedy
+
+
+# --- another grid ----------------------------------------------------------------------------
+
+
+@any_order
+def test_a_label_of_the_same_head_stored_otherwise_is_resampled_exactly(order, flips):
+    head = noise(HEAD)
+    label_grid = grid_of(order, flips)
+    image = Grid(HEAD, grid_of(*STRAIGHT).affine)
+    offset = world(label_grid).min(axis=(1, 2, 3)) - world(image).min(axis=(1, 2, 3))
+    label = Volume(head, shifted(label_grid, -offset))
+    found = volume.resampled(label, image)
+    np.testing.assert_array_equal(found.array, head)
+    assert found.grid is image
+
+
+def test_a_label_of_coarser_voxels_is_resampled_to_the_nearest():
+    fine = Grid((8, 6, 4), np.diag([1.0, 1.0, 1.0, 1.0]))
+    coarse = Grid(
+        (4, 3, 2), np.array([[2, 0, 0, 0.5], [0, 2, 0, 0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]])
+    )
+    label = noise(coarse.shape)
+    found = volume.resampled(Volume(label, coarse), fine)
+    np.testing.assert_array_equal(found.array, label.repeat(2, 0).repeat(2, 1).repeat(2, 2))
+    assert found.findings == (
+        "resampled by nearest neighbour from 4x3x2 voxels of 2x2x2 mm onto the image's 8x6x4"
+        " voxels of 1x1x1 mm",
+    )
+
+
+def test_what_lies_outside_a_resampled_label_is_0():
+    grid = grid_of(*STRAIGHT)
+    found = volume.resampled(Volume(np.ones(HEAD, np.uint8), grid), shifted(grid, (2, 0, 0)))
+    assert found.array[:-2].all()
+    assert not found.array[-2:].any()
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
@@ -289,6 +525,14 @@ def test_labels_of_any_number_type_become_class_ids(label_map, dtype):
     found = volume.class_ids(labelled([0, 2, 1, 2], dtype), label_map.class_of, "a.nii")
     assert found.array.dtype == np.uint8
     assert found.array.ravel().tolist() == [0, 2, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
+def test_labels_at_the_ends_of_their_type_are_told_apart(dtype):
+    ends = [np.iinfo(dtype).min, 0, np.iinfo(dtype).max]
+    declared = {int(value): class_id for class_id, value in enumerate(dict.fromkeys(ends))}
+    found = volume.class_ids(labelled(ends, dtype), declared, "a.nii")
+    assert found.array.ravel().tolist() == [declared[int(value)] for value in ends]
 
 
 def test_floats_that_are_integers_but_for_rounding_are_accepted(label_map):
@@ -422,6 +666,12 @@ SOURCES = {
     ),
     "four axes": lambda file, grid: save(file, noise((*grid.shape, 1)), grid.affine),
     "NIfTI-2": lambda file, grid: save(file, noise(grid.shape), grid.affine, nib.Nifti2Image),
+    "pair": lambda file, grid: save(
+        file.with_name("source.img"), noise(grid.shape), grid.affine, nib.Nifti1Pair
+    ),
+    "NIfTI-2 pair": lambda file, grid: save(
+        file.with_name("source.img"), noise(grid.shape), grid.affine, nib.Nifti2Pair
+    ),
     "MGH": lambda file, grid: save(
         file.with_name("source.mgz"), noise(grid.shape), grid.affine, nib.MGHImage
     ),
@@ -441,6 +691,9 @@ def test_saves_class_ids_in_the_geometry_of_the_source(tmp_path, kind, way):
     np.testing.assert_array_equal(np.asanyarray(saved.dataobj), ids)
     np.testing.assert_allclose(saved.affine, like.affine, atol=1e-4)
     np.testing.assert_allclose(saved.header.get_zooms()[:3], like.header.get_zooms()[:3], atol=1e-5)
+    if kind != "MGH":
+        for field in ("qform_code", "sform_code", "xyzt_units"):
+            assert saved.header[field] == like.header[field]
 
 
 def test_source_with_a_slope_is_one(tmp_path):
