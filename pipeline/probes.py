@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import Dataset, Label, LabelTable, Problem
 
 T1_ORDER = ("white_matter", "grey_matter", "csf", "air")
-_RING_PX = 12
+RING_PX = 12
 
 DECIDED_BY_ALL_CASES = frozenset({"ct_stroke"})
 """Probes whose answer holds for a whole dataset: every case votes, and the majority counts."""
@@ -119,5 +119,5 @@ def _masks(
 
 def grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask (rows, columns) of a slice, grown by 12 pixels along both axes."""
-    side = 2 * _RING_PX + 1
+    side = 2 * RING_PX + 1
     return cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool)

@@ -27,15 +27,17 @@ A tissue of fewer than 20 voxels, or of less than 1 % of what is drawn, says not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import TISSUES, Dataset
-from pipeline.probes import T1_ORDER, grown
-from pipeline.volume import Volume
+from pipeline.probes import RING_PX, T1_ORDER, grown
+from pipeline.volume import Grid, Volume
 
 BLOOD_HU = (50, 90)
 AIR_HU = -500
@@ -63,21 +65,36 @@ def of_case(
     present = {TISSUES[code - 1] for code in codes if code}
     if not present:
         return ()
-    tissue = codes[ids]
+    where = _drawn(ids)
+    tissue, shown = codes[ids[where]], image.array[where]
     counts = np.bincount(tissue.ravel("K"), minlength=len(TISSUES) + 1)
     enough = max(_FEW_VOXELS, _FEW_SHARE * counts[1:].sum())
     voxels = {name: int(counts[_CODE[name]]) for name in present if counts[_CODE[name]] >= enough}
-    found = [*_contact(tissue, voxels), *_amount(image, tissue.size, voxels, windowed)]
+    found = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
     if dataset.contrast == "T1w":
-        found += _t1_order(image, tissue, voxels)
+        found += _t1_order(shown, tissue, voxels)
     if dataset.modality == "CT":
-        found += _ct(image, tissue, ids, voxels, windowed)
+        ends = float(image.array.min()), float(image.array.max())
+        bounds = ends if windowed else _PARENCHYMA_HU
+        found += _ct(shown, tissue, ids[where] > 0, voxels, bounds, windowed)
     return tuple(found)
 
 
-def _t1_order(image: Volume, tissue: NDArray[np.uint8], voxels: Mapping[str, int]) -> Iterator[str]:
-    step = int(np.ceil(np.sqrt(tissue.size / _ENOUGH_VOXELS)))
-    shown, drawn = image.array[::step, ::step], tissue[::step, ::step]
+def _drawn(ids: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The box of all that is drawn, with the tissue around it that it is compared with."""
+    box = []
+    for axis, margin in enumerate((RING_PX, RING_PX, 0)):
+        there = np.flatnonzero(ids.max(axis=tuple({0, 1, 2} - {axis})))
+        low, high = (there[0], there[-1]) if there.size else (0, -1)
+        box.append(slice(max(low - margin, 0), high + margin + 1))
+    return tuple(box)
+
+
+def _t1_order(
+    image: NDArray[Any], tissue: NDArray[np.uint8], voxels: Mapping[str, int]
+) -> Iterator[str]:
+    step = max(1, math.ceil(math.sqrt(tissue.size / _ENOUGH_VOXELS)))
+    shown, drawn = image[::step, ::step], tissue[::step, ::step]
     medians = {}
     for name in T1_ORDER:
         if name in voxels and (here := shown[drawn == _CODE[name]]).size:
@@ -91,18 +108,17 @@ def _t1_order(image: Volume, tissue: NDArray[np.uint8], voxels: Mapping[str, int
 
 
 def _ct(
-    image: Volume,
+    image: NDArray[Any],
     tissue: NDArray[np.uint8],
-    ids: NDArray[np.uint8],
+    drawn: NDArray[np.bool_],
     voxels: Mapping[str, int],
+    bounds: tuple[float, float],
     windowed: bool,
 ) -> Iterator[str]:
     unit = "" if windowed else " HU"
-    darkest = image.array.min()
-    bounds = (darkest, image.array.max()) if windowed else _PARENCHYMA_HU
     for name in sorted(voxels):
         lesion = name in _SIGN
-        inside, around = _inside_and_around(image, tissue == _CODE[name], ids, bounds, lesion)
+        inside, around = _inside_and_around(image, tissue == _CODE[name], drawn, bounds, lesion)
         low, middle, high = np.percentile(inside, (25, 50, 75))
         if lesion and around.size >= _FEW_VOXELS:
             beside = float(np.median(around))
@@ -121,28 +137,28 @@ def _ct(
             yield f"brightness: air has a median of {middle:.4g} HU, not below {AIR_HU}"
         if name in ("air", "bone", "soft_tissue"):
             continue
-        dark = float((inside <= darkest).mean() if windowed else (inside < _IN_AIR_HU).mean())
+        dark = float((inside <= bounds[0]).mean() if windowed else (inside < _IN_AIR_HU).mean())
         if dark > (0.5 if windowed else 0.05):
             where = "at the darkest value" if windowed else f"in air, below {_IN_AIR_HU} HU"
             yield f"place: {dark:.0%} of {name} lies {where}"
 
 
 def _inside_and_around(
-    image: Volume,
+    image: NDArray[Any],
     mask: NDArray[np.bool_],
-    ids: NDArray[np.uint8],
+    drawn: NDArray[np.bool_],
     bounds: tuple[float, float],
     ring: bool,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Values where ``mask`` is, and those of undrawn tissue around it, within ``bounds``."""
-    inside, around = [], []
+    inside, around = [], [np.empty(0, image.dtype)]
     for index in np.flatnonzero(mask.any(axis=(0, 1))):
-        shown, drawn = image.array[..., index], mask[..., index]
-        inside.append(shown[drawn])
+        shown, here = image[..., index], mask[..., index]
+        inside.append(shown[here])
         if ring:
-            beside = shown[grown(drawn) & (ids[..., index] == 0)]
+            beside = shown[grown(here) & ~drawn[..., index]]
             around.append(beside[(beside > bounds[0]) & (beside < bounds[1])])
-    return np.concatenate(inside), np.concatenate(around) if around else np.empty(0)
+    return np.concatenate(inside), np.concatenate(around)
 
 
 def _contact(tissue: NDArray[np.uint8], voxels: Mapping[str, int]) -> Iterator[str]:
@@ -183,8 +199,9 @@ def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
     return total.reshape(size, size)
 
 
-def _amount(image: Volume, size: int, voxels: Mapping[str, int], windowed: bool) -> Iterator[str]:
-    ml = abs(float(np.linalg.det(image.grid.affine[:3, :3]))) / 1000
+def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[str]:
+    size = math.prod(grid.shape)
+    ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     for name in sorted(_SIGN.keys() & voxels.keys()):
         if voxels[name] > size / 2:
             yield f"amount: {name} is {voxels[name] / size:.0%} of the picture"

@@ -196,7 +196,7 @@ def _kind(source: Path) -> Any:
 
 def _of_mgh(source: Path) -> tuple[str, ...]:
     """What is doubtful in the geometry of an MGH file: its goodRASFlag, bytes 28 and 29, is 0."""
-    with nib.openers.ImageOpener(source) as stream:
+    with nib.openers.ImageOpener(str(source)) as stream:
         stated = any(stream.read(30)[28:])
     if stated:
         return ()
@@ -246,7 +246,7 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
     Raises :class:`Problem` for a value that is no integer or not declared, with
     the count.
     """
-    values, inverse, counts = _distinct(label.array)
+    values, place, counts = _distinct(label.array)
     whole = np.rint(values.astype(np.float64))
     for value, integer, count in zip(values.tolist(), whole.tolist(), counts.tolist(), strict=True):
         if abs(value - integer) > INTEGER:
@@ -263,21 +263,20 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
                 remedy="Declare the value in the dataset's label map, or correct the file.",
             )
     lookup = np.array([declared[int(value)] for value in whole], np.uint8)
-    return Volume(lookup[inverse], label.grid)
+    return Volume(lookup[place].reshape(label.array.shape), label.grid)
 
 
 def _distinct(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
     """The values of an array in order, the place of each voxel's among them, and their counts."""
-    low = array.min()
-    if array.dtype.kind in "ui" and int(array.max()) - int(low) < _COUNTABLE:
-        above = array.astype(np.uint16) - np.uint16(int(low) % _COUNTABLE)  # wraps round, and back
-        every = np.bincount(above.ravel("K"))
-        present = np.flatnonzero(every)
-        place = np.zeros(len(every), np.min_scalar_type(len(present)))
-        place[present] = np.arange(len(present))
-        return present + int(low), place[above], every[present]
-    values, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
-    return values, inverse.reshape(array.shape), counts
+    low = int(array.min())
+    if array.dtype.kind not in "ui" or int(array.max()) - low >= _COUNTABLE:
+        return np.unique(array, return_inverse=True, return_counts=True)
+    above = array.astype(np.uint16) - np.uint16(low % _COUNTABLE)  # wraps round, and back
+    every = np.bincount(above.ravel("K"))
+    present = np.flatnonzero(every)
+    place = np.zeros(len(every), np.min_scalar_type(len(present)))
+    place[present] = np.arange(len(present))
+    return present + low, place[above], every[present]
 
 
 def resampled(label: Volume, onto: Grid) -> Volume:
