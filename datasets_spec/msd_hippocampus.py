@@ -31,10 +31,8 @@ DATASET = Dataset(
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else in the crop"),
-            Label(1, "anterior", (230, 159, 0), "hippocampal head", tissue="grey_matter"),
-            Label(
-                2, "posterior", (86, 180, 233), "hippocampal body and tail", tissue="grey_matter"
-            ),
+            Label(1, "anterior", (230, 159, 0), "hippocampal head"),
+            Label(2, "posterior", (86, 180, 233), "hippocampal body and tail"),
         )
     ),
     source=Source(

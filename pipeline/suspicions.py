@@ -14,7 +14,7 @@ changes no label. Few rules, each wide enough that a sound case is silent:
   borders on white matter more than 1.5 times as often as on grey (Colin27: 1 to 53; the
   exception is a map whose fluid is the ventricles alone). Grey borders on white matter.
   Oedema borders on its blood.
-- *place*: brain and lesions do not lie in air: not more than 5 % of a tissue's voxels are below
+- *place*, CT: brain and lesions do not lie in air: not more than 5 % of a tissue's voxels are below
   -300 HU, nor, where pictures were windowed, more than half at the darkest value.
 - *amount*: a lesion is not more than half of the picture (then background and lesion are
   exchanged) nor more than 600 ml, half a brain (60 ml of blood are deadly to nine in ten

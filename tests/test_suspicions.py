@@ -23,7 +23,6 @@ from tests.conftest import FIXTURES, PROJECT
 DATA = PROJECT.parent / "shared" / "data"
 T1 = datasets_spec.load("virtual_mni152").dataset
 HEAD = datasets_spec.load("full_head_t1w").dataset
-HIPPOCAMPUS = datasets_spec.load("msd_hippocampus").dataset
 
 
 def map_of(*tissues: str) -> LabelMap:
@@ -278,18 +277,6 @@ def test_no_fixture_is_suspicious(workplace, settings, name):
     pairs = manifest.read(paths.converted(name))
     assert pairs
     assert {pair.suspicion for pair in pairs} == {""}
-
-
-@pytest.mark.parametrize("number", ["001", "033", "136", "328"])
-def test_real_hippocampi_are_not_suspicious(number):
-    folder = DATA / "Task04_Hippocampus"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
-    image, label = (
-        volume.read(folder / part / f"hippocampus_{number}.nii.gz")
-        for part in ("imagesTr", "labelsTr")
-    )
-    assert suspicions.of_case(HIPPOCAMPUS, image, label.array, False) == ()
 
 
 # --- what becomes of it ----------------------------------------------------------------------
