@@ -31,6 +31,7 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="AISD: acute ischaemic stroke dataset",
     modality="CT",
+    anonymous=True,
     window=Window(level=40, width=80),
     label_map=LabelMap(
         (

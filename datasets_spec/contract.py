@@ -220,6 +220,9 @@ class Dataset:
 
     ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
     them for each case by the image's intensities. ``warnings`` are told to every user.
+
+    ``anonymous`` states that the source is published without any person's identity, so that
+    its ids may be shown. Where it is not stated, convert replaces them by salted hashes.
     """
 
     title: str
@@ -235,6 +238,7 @@ class Dataset:
     tables: tuple[LabelTable, ...] = ()
     probe: str = ""
     warnings: tuple[str, ...] = ()
+    anonymous: bool = False
 
     def __post_init__(self) -> None:
         if self.modality not in ("CT", "MR"):

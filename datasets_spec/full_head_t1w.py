@@ -48,6 +48,7 @@ DATASET = Dataset(
     title="Full-Head MRI (T1w)",
     modality="MR",
     contrast="T1w",
+    anonymous=True,
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "outside the head"),

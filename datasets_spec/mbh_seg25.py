@@ -32,6 +32,7 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="MBH-Seg25: multi-class brain haemorrhage",
     modality="CT",
+    anonymous=True,
     window=Window(level=40, width=100),
     label_map=LabelMap(
         (

@@ -28,6 +28,7 @@ DATASET = Dataset(
     title="MSD Task04 Hippocampus",
     modality="MR",
     contrast="T1w",
+    anonymous=True,
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else in the crop"),

@@ -32,6 +32,7 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="PHE-SICH-CT-IDS: perihaematomal oedema",
     modality="CT",
+    anonymous=True,
     window=Window(level=40, width=80),
     coding="binary",
     label_map=LabelMap(

@@ -37,6 +37,7 @@ _GREEN, _BLUE = 0x00FF00, 0x0000FF
 DATASET = Dataset(
     title="TEKNOFEST-2021 stroke",
     modality="CT",
+    anonymous=True,
     window=Window(level=40, width=80),
     coding="colours",
     label_map=LabelMap(

@@ -27,6 +27,7 @@ DATASET = Dataset(
     title="Virtual MNI152 cohort (T1w)",
     modality="MR",
     contrast="T1w",
+    anonymous=True,
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "outside the brain"),

@@ -8,13 +8,12 @@ import math
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 import datasets_spec
@@ -25,6 +24,7 @@ from model.predict import class_ids, probabilities
 from pipeline import colors, labels, manifest, params, paths, raw, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.volume import Grid
 
 
@@ -56,9 +56,10 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     for name in (paths.METRICS, paths.PER_CASE):  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
     cases = manifest.grouped(test, "case", "rater")
-    sources = {case.id: case for case in raw.cases(adapter)}
+    names = Pseudonyms(dataset, facts.anonymous, settings.convert.id_salt)
+    sources = {names.of("case", case.id): case for case in raw.cases(adapter)}
     scored = [
-        _score(slices, sources[slices[0].case], model, facts, settings, run / paths.PREDICTIONS)
+        _score(slices, _source(sources, slices[0]), model, facts, settings, names)
         for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False)
     ]
     _predict_mini_test(dataset, model, facts, settings.train.network, run / paths.PREDICTIONS)
@@ -108,9 +109,10 @@ def _score(
     model: keras.Model,
     facts: Dataset,
     settings: params.Params,
-    target: Path,
+    names: Pseudonyms,
 ) -> _Scored:
     first, classes = slices[0], len(facts.label_map)
+    target = paths.run(first.dataset) / paths.PREDICTIONS / "native"
     folder = paths.dataset(first.dataset) / "test"
     canvas = Canvas.of(first.canvas)
     px = settings.train.network.image_px
@@ -127,33 +129,39 @@ def _score(
         ancestors_background += dice_coef_multiclass(truth, nothing).tolist()
         native += [canvas.native(class_ids(one, canvas.px)) for one in predicted]
     in_ras = volume.unslice(np.stack(native), first.plane)
-    truth_ids = _truth(first, facts, case, settings.convert)
+    image = labels.read_image(case.image)
+    fused = labels.truth(facts, image, case.labels, settings.convert.raters, first.label_table)
+    truth = {names.of("rater", rater): ids for rater, ids in fused.ids.items()}[first.rater]
     name = "_".join([first.case, *([f"r{first.rater}"] if first.rater else [])])
     if isinstance(case.image, Path):
         grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
-        file = target / "native" / f"{name}.nii.gz"
-        volume.save_like(file, grid.from_ras(in_ras), grid, case.image)
+        volume.save_like(target / f"{name}.nii.gz", grid.from_ras(in_ras), grid, case.image)
+        for uid, ids in volume.per_instance(in_ras, image).items():
+            colors.write_mask(target / name / f"{names.uid(uid)}.png", ids, facts.label_map)
     else:
-        for slice_file, ids in zip(case.image, native, strict=True):
-            file = target / "native" / name / f"{slice_file.stem}.png"
-            colors.write_mask(file, ids, facts.label_map)
+        for index, (slice_file, ids) in enumerate(zip(case.image, native, strict=True)):
+            stem = slice_file.stem if facts.anonymous else f"{index:04d}"
+            colors.write_mask(target / name / f"{stem}.png", ids, facts.label_map)
     return _Scored(
         first.case,
         first.patient,
         first.rater,
-        overlaps(truth_ids, in_ras, classes),
-        overlaps(truth_ids, np.zeros_like(in_ras), classes),
+        overlaps(truth, in_ras, classes),
+        overlaps(truth, np.zeros_like(in_ras), classes),
         ancestors,
         ancestors_background,
     )
 
 
-def _truth(pair: Pair, facts: Dataset, case: Case, settings: params.Convert) -> NDArray[np.uint8]:
-    """The class ids (X, Y, Z) in RAS+ that convert made the pair's mask of, from the raw files."""
-    truth = labels.truth(
-        facts, labels.read_image(case.image), case.labels, settings.raters, pair.label_table
-    )
-    return truth.ids[pair.rater]
+def _source(sources: Mapping[str, Case], pair: Pair) -> Case:
+    """The raw case that convert made the pair of."""
+    if pair.case not in sources:
+        raise Problem(
+            f"expected the case {pair.case} in the raw data, found it no more",
+            where=paths.raw(pair.dataset),
+            remedy="Were files or convert.id_salt changed? Run: dvc repro",
+        )
+    return sources[pair.case]
 
 
 def _predict_mini_test(

@@ -19,6 +19,7 @@ _HELP = {
     "augment": "warped variants of every pair",
     "split": "patients -> train, valid, test, mini_test; checks for leaks",
     "check": "judge any folder of the layout {train,valid,test}/{images,masks}",
+    "doctor": "examine any folder of DICOM files; say which series would be read",
     "report": "one self-contained page of everything that was made",
 }
 
@@ -66,6 +67,11 @@ def _run(options: argparse.Namespace) -> None:
         gate.require(found, options.folder)
         print(f"{options.folder}: no leak found")
         return
+    if options.verb == "doctor":
+        from pipeline.doctor import doctor
+
+        doctor(options.folder)
+        return
     if options.verb == "report":
         from pipeline.report import report
 
@@ -104,11 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, told in _HELP.items():
         example = "" if verb == "report" else " virtual_mni152"
-        example = " data/dataset/virtual_mni152" if verb == "check" else example
+        example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
         one = verbs.add_parser(
             verb, help=told, description=told, epilog=f"Example: python -m pipeline {verb}{example}"
         )
-        if verb == "check":
+        if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
         elif verb != "report":
             names = ", ".join(datasets_spec.names())

@@ -17,6 +17,7 @@ from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import executor, labels, params, paths, probes, raw, store, suspicions, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
+from pipeline.pseudonyms import Pseudonyms
 from pipeline.store import Job
 
 
@@ -61,7 +62,9 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         jobs.append(Job(case.id, store.fingerprint(recipe, case.id, source_digest), work))
     folder = paths.converted(dataset)
     task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
-    pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed)
+    names = Pseudonyms(dataset, adapter.dataset.anonymous, settings.convert.id_salt)
+    case_of = partial(names.of, "case")
+    pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed, case_of)
     suspicious = {pair.case for pair in pairs if pair.suspicion}
     if suspicious:
         print(
@@ -139,14 +142,16 @@ def _convert_case(
     truth = labels.truth(
         dataset, image, case.labels, settings.raters, decision.table, decision.evidence
     )
+    names = Pseudonyms(name, dataset.anonymous, settings.id_salt)
+    uids = image.slice_uids(dataset.plane)
     stack = volume.slices(image.array, dataset.plane)
     spacing = volume.slice_spacing(image.grid, dataset.plane)
     canvas = Canvas.fit((stack.shape[1], stack.shape[2]), spacing, settings.image_px)
     template = Pair(
         id="",
         dataset=name,
-        patient=case.patient,
-        case=case.id,
+        patient=names.of("patient", case.patient),
+        case=names.of("case", case.id),
         slice_index=0,
         rater="",
         image="",
@@ -179,16 +184,18 @@ def _convert_case(
     pairs = []
     for index, native in enumerate(stack):
         picture = np.rint(canvas.image(volume.to_8_bit(native, window))).astype(np.uint8)
-        for rater, ids in truth.ids.items():
+        for raw_rater, ids in truth.ids.items():
+            rater = names.of("rater", raw_rater)
             mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
-            pair_id = "_".join([case.id, *([f"r{rater}"] if rater else []), f"{index:04d}"])
+            pair_id = "_".join([template.case, *([f"r{rater}"] if rater else []), f"{index:04d}"])
             here = replace(
                 template,
                 id=pair_id,
                 slice_index=index,
                 rater=rater,
-                source=raw.relative(case.image, name, index),
-                suspicion=suspicion[rater],
+                source=names.of("source", raw.relative(case.image, name, index)),
+                sop_instance_uid=names.uid(uids[index]),
+                suspicion=suspicion[raw_rater],
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
     return pairs

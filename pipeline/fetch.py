@@ -80,10 +80,15 @@ def _download(file: RemoteFile, folder: Path) -> None:
 def _verify(adapter: Adapter, workers: int) -> None:
     cases = raw.cases(adapter)
     faults = []
+    handled: dict[str, list[str]] = {}
     for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
         if outcome.error is not None:
             faults.append(outcome.job.id)
             print(f"verify {adapter.name}: {outcome.job.id}: {outcome.error}", file=sys.stderr)
+        for finding in outcome.result or ():
+            handled.setdefault(finding.partition(":")[0], []).append(f"{outcome.job.id}: {finding}")
+    for kind, volumes in sorted(handled.items()):
+        print(f"  Handled: {kind} in {len(volumes)} volumes, such as {volumes[0]}")
     patients = len({case.patient for case in cases})
     if faults:
         raise Problem(
@@ -104,7 +109,8 @@ def _verify(adapter: Adapter, workers: int) -> None:
         print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
 
 
-def _read_all(case: Case) -> None:
+def _read_all(case: Case) -> tuple[str, ...]:
+    """What was handled in the files of a case; raises for what is refused."""
     raw.files(case)
-    for picture in (case.image, *case.labels.values()):
-        labels.read_image(picture)
+    pictures = (case.image, *case.labels.values())
+    return tuple(told for picture in pictures for told in labels.read_image(picture).findings)

@@ -80,13 +80,12 @@ def truth(
     for rater, picture in labels.items():
         where = picture if isinstance(picture, Path) else picture[0].parent
         raw, moved = read_raw(dataset, picture)
-        if image.instances and not isinstance(picture, Path):
+        if (image.instances or image.uids) and not isinstance(picture, Path):
             raw = _beside(image, raw, where)
         if dataset.resample_labels and not volume.same_grid(image.grid, raw.grid):
             raw = _resampled(raw, image.grid, where)
         volume.require_same_grid(image.grid, raw.grid, where)
-        by = f"label of rater {rater}" if rater else "label"
-        findings += [f"{by}: {told}" for told in raw.findings if told not in image.findings]
+        findings += [f"label: {told}" for told in raw.findings if told not in image.findings]
         class_of = dict(dataset.label_map.class_of)
         if dataset.coding == "colours":
             class_of = _colours(dataset)
@@ -105,7 +104,7 @@ def truth(
         table,
         evidence,
         snapped,
-        tuple(findings),
+        tuple(dict.fromkeys(findings)),
     )
 
 
@@ -137,6 +136,13 @@ def _resampled(raw: Volume, grid: volume.Grid, where: Path) -> Volume:
 
 def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:
     """Pictures drawn beside a DICOM series, on its grid: picture n belongs to instance n."""
+    if not image.instances:
+        raise Problem(
+            "expected an InstanceNumber of its own in every slice, since picture n is drawn on"
+            " instance n, got missing or repeated ones",
+            where=where,
+            remedy="Take the original export of the series.",
+        )
     pictures = drawn.grid.from_ras(drawn.array)
     if pictures.shape != image.grid.shape:
         raise Problem(

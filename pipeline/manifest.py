@@ -36,9 +36,11 @@ class Pair:
     ``snapped_pixels`` how many stray colours were moved in the case. ``findings`` (what the
     headers leave in doubt, and what was made of it) and ``suspicion`` (what the picture says
     against the labels, "rule: words") are joined by "; " and empty where all is well.
-    ``parent`` and ``warp`` (JSON) are set on augmented pairs only. ``fingerprint`` stands for
-    everything that the pair was made from; a pair whose fingerprint is unchanged is not made
-    again.
+    ``sop_instance_uid`` is set where the slice is one DICOM instance. Of a dataset that is not
+    published as anonymous, patient, case, rater, source and SOPInstanceUID are
+    :mod:`pipeline.pseudonyms`. ``parent`` and ``warp`` (JSON) are set on augmented pairs only.
+    ``fingerprint`` stands for everything that the pair was made from; a pair whose fingerprint
+    is unchanged is not made again.
     """
 
     id: str

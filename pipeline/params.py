@@ -42,16 +42,19 @@ class Convert:
     """Scans to square pictures. ``image_px``: width and height of every picture.
 
     ``raters``: majority, staple, each, or one rater's name. ``label_table``: auto, or one of
-    the tables of a dataset whose sources contradict each other.
+    the tables of a dataset whose sources contradict each other. ``id_salt``: what the ids of
+    datasets that are not published as anonymous are hashed with; who knows it can try ids.
     """
 
     image_px: int
     mr_percentiles: tuple[float, float]
     raters: str
     label_table: str
+    id_salt: str
 
     def __post_init__(self) -> None:
         _expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
+        _expect(bool(self.id_salt.strip()), "id_salt", "some text of your own", self.id_salt)
         low, high = self.mr_percentiles
         _expect(0 <= low < high <= 100, "mr_percentiles", "0 <= low < high <= 100", [low, high])
 

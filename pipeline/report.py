@@ -70,6 +70,7 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     pairs = manifest.read(folder)
     card = json.loads((folder / paths.CARD).read_text("utf-8"))
     settings = asdict(params.load(adapter.name, params_file))
+    del settings["convert"]["id_salt"]  # a secret: with it, hashed ids could be tried
     return {
         "name": adapter.name,
         "facts": adapter.dataset,

@@ -33,7 +33,16 @@ from pipeline.manifest import Pair
 
 T = TypeVar("T")
 _CHECKPOINT_S = 2.0  # at the least; never more than a twentieth of the time goes into it
-_LIBRARIES = ("albumentations", "nibabel", "numpy", "opencv-python-headless", "pillow", "scipy")
+_LIBRARIES = (
+    "albumentations",
+    "nibabel",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "pydicom",
+    "scipy",
+    "SimpleITK",
+)
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,14 @@ def fill(
     workers: int,
     title: str,
     failed: dict[str, Exception],
+    case_of: Callable[[str], str] = str,
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
-    A job's name is the case of its pairs. ``failed`` names what could not even become a job;
-    failures of the task are added. Raises :class:`Problem` at the end if anything failed, with
-    all other pairs, those that an earlier run made of the failed jobs, and a manifest of them
-    in place; and at once if another run fills the folder.
+    ``case_of`` turns a job's name into the case of its pairs. ``failed`` names what could not
+    even become a job; failures of the task are added. Raises :class:`Problem` at the end if
+    anything failed, with all other pairs, those that an earlier run made of the failed jobs,
+    and a manifest of them in place; and at once if another run fills the folder.
     """
     with _alone(folder):
         earlier: dict[str, list[Pair]] = {}
@@ -113,7 +123,8 @@ def fill(
         }
         missing = [job for job in jobs if job.fingerprint not in made]
         _make(folder, missing, task, workers, title, failed, made)
-        kept = {key: pairs for key, pairs in earlier.items() if pairs[0].case in failed}
+        lost = {case_of(name) for name in failed}
+        kept = {key: pairs for key, pairs in earlier.items() if pairs[0].case in lost}
         pairs = _all(made | kept)
         twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
         if twice:

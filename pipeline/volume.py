@@ -97,14 +97,33 @@ class Volume:
     """``array`` (X, Y, Z) in RAS+ order, and the grid that it was read from.
 
     ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
-    of their InstanceNumber. ``findings``: what the headers say in a doubtful way, and what
-    was made of it, in words.
+    of their InstanceNumber (nothing where the numbers do not tell them apart). ``findings``:
+    what the headers say in a doubtful way, and what was made of it, in words. ``uids``: the
+    SOPInstanceUID of each third index.
     """
 
     array: NDArray[Any]
     grid: Grid
     instances: tuple[int, ...] = ()
     findings: tuple[str, ...] = ()
+    uids: tuple[str, ...] = ()
+
+    def slice_uids(self, plane: str) -> tuple[str, ...]:
+        """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""
+        axis = _AXES[plane][0]
+        source, flip = self.grid._orientation()[2]
+        if not self.uids or source != axis:
+            return ("",) * int(self.array.shape[axis])
+        return self.uids if flip > 0 else self.uids[::-1]
+
+
+def per_instance(ids: NDArray[np.uint8], image: Volume) -> dict[str, NDArray[np.uint8]]:
+    """Class ids (X, Y, Z) in RAS+ -> SOPInstanceUID: (rows, columns) as that instance stores them.
+
+    ``image`` is the DICOM volume that the ids belong to; without SOPInstanceUIDs, nothing.
+    """
+    own = image.grid.from_ras(ids)
+    return {uid: own[..., index].T for index, uid in enumerate(image.uids)}
 
 
 def files(source: Path) -> tuple[Path, ...]:

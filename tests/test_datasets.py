@@ -45,6 +45,7 @@ from datasets_spec.contract import Case
 from pipeline import colors, labels, manifest, params, paths, raw, store
 from pipeline.canvas import Canvas
 from pipeline.convert import convert
+from pipeline.pseudonyms import Pseudonyms
 from tests.conftest import FIXTURES, PROJECT, Refused
 
 NAMES = datasets_spec.names()
@@ -79,6 +80,13 @@ def cases(name: str, raw_folder: Path) -> list[Case]:
 @pytest.fixture
 def settings() -> params.Params:
     return params.load("virtual_mni152", PROJECT / "params.yaml")
+
+
+@pytest.fixture
+def names(name: str, settings: params.Params) -> Pseudonyms:
+    """What the adapter's ids are called in the manifest."""
+    anonymous = datasets_spec.load(name).dataset.anonymous
+    return Pseudonyms(name, anonymous, settings.convert.id_salt)
 
 
 def test_the_folder_is_the_list() -> None:
@@ -176,13 +184,17 @@ def test_no_other_label_explains_an_image_better(name: str, cases: list[Case]) -
 
 
 def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
-    name: str, raw_folder: Path, expected: list[dict[str, Any]], settings: params.Params
+    name: str,
+    raw_folder: Path,
+    expected: list[dict[str, Any]],
+    settings: params.Params,
+    names: Pseudonyms,
 ) -> None:
     convert(name, settings, workers=1)
     label_map = datasets_spec.load(name).dataset.label_map
     pairs = manifest.read(paths.converted(name))
     for case in expected:
-        mine = [pair for pair in pairs if pair.case == case["id"]]
+        mine = [pair for pair in pairs if pair.case == names.of("case", case["id"])]
         assert [pair.slice_index for pair in mine] == list(range(len(mine)))
         native = [
             Canvas.of(pair.canvas).native(
@@ -192,7 +204,7 @@ def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
         ]
         counts = np.bincount(np.stack(native).ravel(), minlength=len(label_map))
         assert counts.tolist() == case["voxels"]
-    assert {pair.case for pair in pairs} == {case["id"] for case in expected}
+    assert {pair.case for pair in pairs} == {names.of("case", case["id"]) for case in expected}
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])
@@ -202,6 +214,7 @@ def test_names_a_missing_partner_and_keeps_the_others(
     raw_folder: Path,
     cases: list[Case],
     settings: params.Params,
+    names: Pseudonyms,
     refused: Refused,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -213,7 +226,7 @@ def test_names_a_missing_partner_and_keeps_the_others(
     assert str(image) in told
     assert str(label) in told
     kept = {pair.case for pair in manifest.read(paths.converted(name))}
-    assert kept == {case.id for case in cases[1:]}
+    assert kept == {names.of("case", case.id) for case in cases[1:]}
 
 
 def test_names_an_empty_folder(name: str, workplace: Path, refused: Refused) -> None:

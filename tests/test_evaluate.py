@@ -11,12 +11,15 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.uid import generate_uid
 from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
+from datasets_spec.contract import Case
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.metrics import EMPTY_POLICY
@@ -25,6 +28,7 @@ from pipeline.manifest import Pair
 from pipeline.split import assign
 from tests import cohort
 from tests.conftest import Refused
+from tests.test_dicom import write_series
 
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
 FOREGROUND = [label.name for label in LABEL_MAP.foreground]
@@ -307,6 +311,47 @@ def test_scores_do_not_depend_on_the_batch(
         evaluate(cohort.DATASET, changed)
         found.append([(RUN / name).read_bytes() for name in (paths.METRICS, paths.PER_CASE)])
     assert found[0] == found[1]
+
+
+def test_dicom_predictions_come_back_to_each_instance(
+    workplace: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cohort.write_params(**{"train.network.image_px": 64})
+    cases = [_dicom_case(f"sub-{number:02d}", number) for number in range(3)]
+    adapter = replace(datasets_spec.load(cohort.DATASET), cases=lambda _: iter(cases))
+    monkeypatch.setattr(datasets_spec, "load", lambda _: adapter)
+    cohort.make_pairs(settings)
+    _save_model(settings)
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    [case] = _cases()
+    truth = {
+        str(header.SOPInstanceUID): header.pixel_array
+        for header in map(pydicom.dcmread, (paths.raw(cohort.DATASET) / case / "scan").iterdir())
+    }
+    files = sorted((RUN / paths.PREDICTIONS / "native" / case).iterdir())
+    assert [file.stem for file in files] == sorted(truth)
+    for file in files:
+        assert np.array_equal(colors.read_mask(file, LABEL_MAP), truth[file.stem] // 100)
+    assert np.asanyarray(_prediction(case).dataobj).shape == (10, 12, 5)
+
+
+def _dicom_case(name: str, number: int) -> Case:
+    """A patient whose scan shows each class as 100 times its id, and whose label is a series."""
+    drawn = np.random.default_rng(number).integers(0, len(LABEL_MAP), (5, 12, 10))
+
+    def storing(pixels: NDArray[Any], kind: str) -> Any:
+        def change(header: pydicom.Dataset, index: int) -> None:
+            header.SeriesInstanceUID = generate_uid(entropy_srcs=[name, kind])
+            header.RescaleSlope, header.RescaleIntercept = 1, 0
+            header.PixelData = pixels[index].astype(np.int16).tobytes()
+
+        return change
+
+    folder = paths.raw(cohort.DATASET) / name
+    write_series(folder / "scan", change=storing(drawn * 100 + number, "scan"))
+    write_series(folder / "mask", change=storing(drawn, "mask"))
+    return Case(name, name, folder / "scan", {"": folder / "mask"})
 
 
 def test_mini_test_is_predicted_as_indexed_masks(settings: params.Params, predict: Predict) -> None:

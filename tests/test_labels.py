@@ -230,7 +230,7 @@ def test_a_label_on_another_grid_is_resampled_where_the_adapter_opts_in(truth):
     found = truth({"2": thin}, affine=affine, resample_labels=True)
     np.testing.assert_array_equal(only(found), label)
     [told] = found.findings
-    assert told.startswith("label of rater 2: resampled by nearest neighbour from 24x20x6")
+    assert told.startswith("label: resampled by nearest neighbour from 24x20x6")
 
 
 def test_a_label_on_the_image_s_own_grid_is_never_resampled(truth):

@@ -171,6 +171,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
     [
         ("convert.image_px", 15),
         ("convert.image_px", 4097),
+        ("convert.id_salt", " "),
         ("convert.mr_percentiles", [99.5, 0.5]),
         ("convert.mr_percentiles", [-1, 99]),
         ("convert.mr_percentiles", [1, 101]),

@@ -1,0 +1,58 @@
+"""doctor: examine any folder of DICOM files, and say of each series whether it would be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets_spec.contract import Problem
+from pipeline import dicom, series
+from pipeline.findings import REFUSED
+from pipeline.series import Series
+
+
+def doctor(folder: Path) -> None:
+    """Print a block per series below ``folder``: its facts, verdict and findings.
+
+    Every series is decoded once. Raises :class:`Problem` if any would be refused, or if there
+    is no volume at all.
+    """
+    if not folder.is_dir():
+        raise Problem("expected a folder of DICOM files, found none", where=folder)
+    found = series.examine(folder)
+    refused = 0
+    for one in found.series:
+        verdict, told = _verdict(one)
+        refused += verdict == REFUSED
+        print(f"{verdict:8}  {one.facts}")
+        for line in told:
+            print(f"          {line}")
+    for problem in found.damaged:
+        print(f"{REFUSED:8}  {problem}")
+    for kind, count in found.others:
+        print(f"left out  {kind}: {count} files")
+    if not found.volumes and not found.damaged:
+        raise Problem("expected a series of slices, found none", where=folder)
+    if len(found.volumes) > 1:
+        print(f"{len(found.volumes)} volumes: a case of a dataset names the folder of one of them.")
+    if refused or found.damaged:
+        raise Problem(
+            f"expected series that can be read, got {refused} of {len(found.volumes)} refused"
+            f" and {len(found.damaged)} unreadable files",
+            where=folder,
+            remedy="Each is named above with what to do.",
+        )
+
+
+def _verdict(one: Series) -> tuple[str, list[str]]:
+    """Read, refused or left out, and the lines that say why."""
+    if one.left_out:
+        return "left out", [one.left_out]
+    if not one.refused:
+        try:
+            return "read", [f"handled  {told}" for told in dicom.read(one).findings]
+        except Problem as problem:
+            return REFUSED, [str(problem)]
+    return REFUSED, [
+        ". ".join(filter(None, (f"{found.action}  {found}{found.names}", found.remedy)))
+        for found in one.findings
+    ]

@@ -1,0 +1,443 @@
+"""The series doctor names what is odd about a series, and handles or refuses it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    CTImageStorage,
+    EncapsulatedPDFStorage,
+    EnhancedCTImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from datasets_spec.contract import Problem
+from pipeline import dicom, series
+from pipeline.__main__ import main
+from pipeline.findings import REFUSED, Finding
+from tests.conftest import Refused
+from tests.test_dicom import Change, pixels, write_series
+
+FOLDER = Path("series")
+OTHER = generate_uid(entropy_srcs=["another series"])
+
+
+def at(place: Callable[[int], float]) -> Change:
+    """Slices at other places along the head."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header.ImagePositionPatient[2] = place(number)
+
+    return change
+
+
+def on_slice(wanted: int, **values: object) -> Change:
+    """One slice, or with -1 every slice, with other header values; None takes one away."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        if wanted not in (number, -1):
+            return
+        for name, value in values.items():
+            if value is None:
+                delattr(header, name)
+            else:
+                setattr(header, name, value)
+
+    return change
+
+
+def copy_of(wanted: int, onto: int, same: bool) -> Change:
+    """A slice at another's place, with the same pixels or its own."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        if number == onto:
+            header.ImagePositionPatient[2] = 7.0 + 5.0 * wanted
+            header.InstanceNumber = 99
+            if same:
+                header.PixelData = pixels(5)[wanted].tobytes()
+
+    return change
+
+
+def only_findings() -> tuple[Finding, ...]:
+    [one] = series.examine(FOLDER).series
+    return one.findings
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "told"),
+    [
+        (at(lambda n: 5.0 * (n + (n > 2))), "missing slice", "1 between 10.0 and 20.0 mm"),
+        (at(lambda n: 5.0 * (n + 3 * (n > 0))), "missing slice", "3 between 0.0 and 20.0 mm"),
+        (at(lambda n: [0, 1, 5, 12, 18][n]), "uneven spacing", "steps from 1 to 7 mm"),
+        (at(lambda n: [0, 2.5, 5, 10, 15][n]), "uneven spacing", "2 of 4 differ"),
+        (at(lambda n: 5.0 * n + 0.3 * (n == 2)), "uneven spacing", "steps from 4.7 to 5.3 mm"),
+        (copy_of(0, onto=4, same=False), "duplicate position", "different pictures at the same"),
+        (at(lambda n: 5.0 * (n // 2)), "duplicate position", "different pictures"),
+        (on_slice(2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer in the", "got a"),
+        (
+            on_slice(2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
+            "mixed orientation",
+            "in 1 of 5 files",
+        ),
+        (on_slice(-1, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "odd header", "perpendicular"),
+        (on_slice(2, PixelSpacing=[0.5, 0.41]), "mixed size", "of (0.5, 0.41) in 1 of 5"),
+        (on_slice(2, Rows=6, PixelData=b"\0" * 120), "mixed size", "got (6, 10)"),
+        (on_slice(2, PixelSpacing=[0.0, 0.4]), "odd header", "PixelSpacing (0.0, 0.4)"),
+        (on_slice(-1, RescaleSlope=0), "odd header", "RescaleSlope 0"),
+        (on_slice(2, PixelSpacing=None), "missing geometry", "found not all of them"),
+        (on_slice(2, ImageOrientationPatient=None), "missing geometry", "found not all of them"),
+        (on_slice(2, NumberOfFrames=3, PixelData=b"\0" * 720), "multi-frame", "got 3 frames"),
+        (on_slice(-1, SOPClassUID=EnhancedCTImageStorage), "multi-frame", "enhanced"),
+        (on_slice(-1, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic", "tiled"),
+        (on_slice(2, PhotometricInterpretation="MONOCHROME1"), "turned brightness", "MONOCHROME1"),
+        (
+            on_slice(
+                2,
+                PhotometricInterpretation="RGB",
+                SamplesPerPixel=3,
+                PixelData=b"\0" * 720,
+                PlanarConfiguration=0,
+            ),
+            "colour",
+            "got RGB",
+        ),
+        (on_slice(2, BurnedInAnnotation="YES"), "burned-in annotation", "YES"),
+        (
+            on_slice(2, ModalityLUTSequence=[pydicom.Dataset()]),
+            "modality lookup table",
+            "ModalityLUTSequence",
+        ),
+        (on_slice(2, PixelData=b"\0" * 100), "unreadable pixels", "100 of 240 bytes"),
+        (on_slice(2, PixelData=None), "unreadable pixels", "no pixel data"),
+    ],
+)
+def test_refuses_by_name_what_would_make_a_wrong_volume(
+    workplace: Path, refused: Refused, change: Change, kind: str, told: str
+) -> None:
+    write_series(FOLDER, change=change)
+    found = [one for one in only_findings() if one.action == REFUSED]
+    assert [one.kind for one in found if told in one.told and one.kind.startswith(kind)]
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert kind in str(problem)
+    assert problem.remedy
+
+
+def tilted(header: pydicom.Dataset, number: int) -> None:
+    header.ImagePositionPatient[1] = -30 + 5 * number * math.tan(math.radians(20))
+
+
+def own_rescale(header: pydicom.Dataset, number: int) -> None:
+    header.RescaleSlope, header.RescaleIntercept = 1 + number, -10 * number
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (tilted, "gantry tilt: 20.0 degrees, each slice lies 1.82 mm aside of the one before"),
+        (own_rescale, "rescale per slice: slopes 1 to 5, intercepts -40 to 0, each slice by its"),
+        (copy_of(0, onto=4, same=True), "duplicate position: 1 files repeat a slice pixel by"),
+        (on_slice(-1, RescaleIntercept=None, RescaleSlope=None), "no rescale: a CT without"),
+        (on_slice(-1, LossyImageCompression="01"), "lossy compression: 5 of 5 slices"),
+        (on_slice(-1, SOPInstanceUID=OTHER), "odd SOPInstanceUIDs: missing or repeated"),
+    ],
+)
+def test_handles_and_tells(workplace: Path, change: Change, told: str) -> None:
+    write_series(FOLDER, change=change)
+    [finding] = dicom.read_series(FOLDER).findings
+    assert finding.startswith(told)
+    assert "series" not in finding
+
+
+def test_a_plain_series_has_no_findings(workplace: Path) -> None:
+    write_series(FOLDER)
+    assert dicom.read_series(FOLDER).findings == ()
+
+
+def test_an_instance_uid_cannot_name_a_path(workplace: Path) -> None:
+    write_series(FOLDER)
+    for number, file in enumerate(FOLDER.iterdir()):
+        content = pydicom.dcmread(file)
+        content["SOPInstanceUID"]._value = f"../{number}"
+        content.save_as(file)
+    assert dicom.read_series(FOLDER).uids == ()
+
+
+def test_a_slice_that_lies_twice_is_kept_once(workplace: Path) -> None:
+    write_series(FOLDER, change=copy_of(3, onto=4, same=True))
+    read = dicom.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    assert np.array_equal(own, pixels(5)[:4] * 2.0 - 100)
+    assert len(read.uids) == 4
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_every_slice_is_rescaled_by_its_own_header(workplace: Path, modality: str) -> None:
+    def change(header: pydicom.Dataset, number: int) -> None:
+        own_rescale(header, number)
+        header.Modality = modality
+        header.SOPClassUID = {"CT": CTImageStorage, "MR": MRImageStorage}[modality]
+        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
+
+    write_series(FOLDER, change=change)
+    read = dicom.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    for number in range(5):
+        assert np.array_equal(own[number], pixels(5)[number] * (1.0 + number) - 10 * number)
+
+
+def test_positions_rounded_to_a_tenth_pass(workplace: Path) -> None:
+    write_series(FOLDER, count=9, change=at(lambda n: round(0.625 * n, 1)))
+    assert dicom.read_series(FOLDER).grid.spacing[2] == pytest.approx(0.625, abs=0.01)
+
+
+def test_the_volume_does_not_depend_on_file_names_or_folders(workplace: Path) -> None:
+    write_series(FOLDER)
+    before = dicom.read_series(FOLDER)
+    for number, file in enumerate(sorted(FOLDER.glob("*.dcm"), reverse=True)):
+        target = FOLDER / f"part{number % 2}" / "deep" / f"IM{number}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        file.rename(target)
+    after = dicom.read_series(FOLDER)
+    assert np.array_equal(before.array, after.array)
+    assert np.array_equal(before.grid.affine, after.grid.affine)
+    assert before.uids == after.uids
+
+
+def padded(value: int, signed: bool, modality: str, declared: int | None = None) -> Change:
+    """The first row of every slice holds padding; slope 1, intercept 0."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        kind = np.int16 if signed else np.uint16
+        stored = (pixels(5)[number] + 50).astype(kind)
+        stored[0] = value
+        header.PixelData = stored.tobytes()
+        header.PixelRepresentation = int(signed)
+        header.Modality = modality
+        header.RescaleSlope, header.RescaleIntercept = 1, 0
+        header.add_new("PixelPaddingValue", "SS" if (declared or value) < 0 else "US", 0)
+        header.PixelPaddingValue = value if declared is None else declared
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "least", "told"),
+    [
+        (padded(-2000, True, "CT"), -2000, "at or below air, clipped by the window"),
+        (padded(63536, False, "CT"), 10, "outside the real values, set to the lowest of these"),
+        (padded(63536, False, "CT", declared=-2000), 10, "outside the real values"),
+        (padded(-2000, True, "CT", declared=63536), -2000, "at or below air"),
+        (padded(-32768, True, "MR"), 10, "outside the real values"),
+        (padded(100, True, "MR"), 10, "among the real values, left as it is"),
+    ],
+)
+def test_padding_is_settled(workplace: Path, change: Change, least: float, told: str) -> None:
+    write_series(FOLDER, change=change)
+    read = dicom.read_series(FOLDER)
+    assert read.array.min() == least
+    assert read.array.max() < 1000
+    [finding] = read.findings
+    assert told in finding
+    assert finding.startswith("padding: 8.")
+
+
+def test_padding_is_found_where_the_file_does_not_state_its_sign(workplace: Path) -> None:
+    change = padded(-32768, True, "MR")
+
+    def implicit(header: pydicom.Dataset, number: int) -> None:
+        change(header, number)
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+
+    write_series(FOLDER, change=implicit)
+    assert dicom.read_series(FOLDER).array.min() == 10
+
+
+@pytest.mark.parametrize("tag", ["InstanceNumber", "SliceThickness", "PixelPaddingValue"])
+def test_an_odd_value_that_no_voxel_needs_does_no_harm(workplace: Path, tag: str) -> None:
+    write_series(FOLDER)
+    plain = dicom.read_series(FOLDER)
+    for file in FOLDER.iterdir():
+        content = pydicom.dcmread(file)
+        content.add_new(tag, "LO", "about five")
+        content.save_as(file)
+    read = dicom.read_series(FOLDER)
+    assert np.array_equal(read.array, plain.array)
+    assert read.instances == (() if tag == "InstanceNumber" else plain.instances)
+
+
+@pytest.mark.parametrize("tag", ["PixelSpacing", "ImagePositionPatient", "NumberOfFrames"])
+def test_an_odd_value_that_matters_is_told(workplace: Path, refused: Refused, tag: str) -> None:
+    write_series(FOLDER)
+    for file in FOLDER.iterdir():
+        content = pydicom.dcmread(file)
+        content.add_new(tag, "LO", "about five")
+        content.save_as(file)
+    assert f"{tag} about five" in str(refused(lambda: dicom.read_series(FOLDER)))
+
+
+def foreign(folder: Path, sop_class: str, **values: object) -> None:
+    """An object beside the series, in a series of its own."""
+    write_series(folder, count=1, change=on_slice(-1, SOPClassUID=sop_class, **values))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "values", "told"),
+    [
+        (RTStructureSetStorage, {"Rows": None}, "RT Structure Set Storage (1)"),
+        (EncapsulatedPDFStorage, {"Rows": None}, "Encapsulated PDF Storage (1)"),
+        (
+            GrayscaleSoftcopyPresentationStateStorage,
+            {"Rows": None},
+            "Grayscale Softcopy Presentation State Storage (1)",
+        ),
+        (CTImageStorage, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer series"),
+        (CTImageStorage, {"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"]}, "dose report (1)"),
+        (SecondaryCaptureImageStorage, {"ImagePositionPatient": None}, "secondary capture (1)"),
+    ],
+)
+def test_leaves_out_by_name_what_is_no_volume(
+    workplace: Path, refused: Refused, sop_class: str, values: dict[str, object], told: str
+) -> None:
+    write_series(FOLDER / "axial")
+    foreign(FOLDER / "beside", sop_class, SeriesInstanceUID=OTHER, **values)
+    read = dicom.read_series(FOLDER)
+    assert read.array.shape == (10, 12, 5)
+    [finding] = read.findings
+    assert finding.startswith("left out: ")
+    assert told in finding
+    assert told in str(refused(lambda: dicom.read_series(FOLDER / "beside")))
+
+
+def test_several_volumes_are_listed_with_how_to_choose(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER / "one")
+    write_series(FOLDER / "two", count=3, change=on_slice(-1, SeriesInstanceUID=OTHER))
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert "expected one series, got 2" in problem.what
+    assert f"{OTHER}: CT, 3 files of 10x12" in problem.what
+    assert "one series per folder" in problem.remedy
+
+
+def test_an_unknown_compression_is_named(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER)
+    file = sorted(FOLDER.iterdir())[0]
+    content = pydicom.dcmread(file)
+    content.PixelData = pydicom.encaps.encapsulate([content.PixelData])
+    content["PixelData"].is_undefined_length = True
+    content.file_meta.TransferSyntaxUID = HTJ2KLossless
+    content.save_as(file)
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert f"unsupported compression: {HTJ2KLossless.name}" in problem.what
+    assert problem.where == str(file)
+
+
+@pytest.mark.parametrize(("kept", "told"), [(-40, "truncated pixel data of RLE"), (150, "DICOM")])
+def test_a_compressed_file_that_was_cut_is_named(
+    workplace: Path, refused: Refused, kept: int, told: str
+) -> None:
+    write_series(FOLDER)
+    file = sorted(FOLDER.iterdir())[0]
+    content = pydicom.dcmread(file)
+    content.compress(pydicom.uid.RLELossless)
+    content.save_as(file)
+    assert dicom.read_series(FOLDER).array.shape == (10, 12, 5)
+    file.write_bytes(file.read_bytes()[:kept])
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert told in problem.what
+    assert problem.where == str(file)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_is_damaged_is_read_or_told(workplace: Path, seed: int) -> None:
+    write_series(FOLDER, count=1)
+    [file] = FOLDER.iterdir()
+    rng = np.random.default_rng(seed)
+    content = np.frombuffer(file.read_bytes(), np.uint8).copy()
+    places = rng.integers(132, len(content), 4)
+    content[places] = rng.integers(0, 256, 4)
+    file.write_bytes(content[: len(content) - seed % 2 * rng.integers(len(content))].tobytes())
+    with contextlib.suppress(Problem):
+        assert dicom.read_series(FOLDER).array.size
+
+
+def test_garbage_in_place_of_compressed_pixels_is_named(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER)
+    file = sorted(FOLDER.iterdir())[0]
+    content = pydicom.dcmread(file)
+    content.PixelData = pydicom.encaps.encapsulate([b"this is no codestream "])
+    content["PixelData"].is_undefined_length = True
+    content.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    content.save_as(file)
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert "JPEG 2000" in problem.what
+    assert problem.where == str(file)
+
+
+def test_a_file_without_its_preamble_is_still_dicom(workplace: Path) -> None:
+    write_series(FOLDER)
+    for file in FOLDER.iterdir():
+        content = pydicom.dcmread(file)
+        pydicom.dcmwrite(file, pydicom.Dataset(content), implicit_vr=True, little_endian=True)
+    read = dicom.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    assert np.array_equal(own, pixels(5) * 2.0 - 100)
+
+
+def test_the_verb_tells_a_block_per_series(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(FOLDER / "plain")
+    write_series(FOLDER / "tilted", change=tilted)
+    for file in (FOLDER / "tilted").iterdir():
+        content = pydicom.dcmread(file)
+        content.SeriesInstanceUID = OTHER
+        content.save_as(file)
+    (FOLDER / "readme.txt").write_text("hello")
+    assert main(["doctor", str(FOLDER)]) == 0
+    told = capsys.readouterr().out
+    assert f"read      {OTHER}: CT, 5 files of 10x12\n" in told
+    assert "handled  gantry tilt: 20.0 degrees" in told
+    assert "left out  not DICOM: 1 files" in told
+
+
+def test_the_verb_ends_non_zero_where_something_is_refused(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(FOLDER, change=on_slice(2, BurnedInAnnotation="YES"))
+    assert main(["doctor", str(FOLDER)]) == 2
+    told = capsys.readouterr()
+    assert "refused  burned-in annotation" in told.out
+    assert "blank them" in told.out
+    assert "error: series: expected series that can be read, got 1 of 1 refused" in told.err
+
+
+def test_the_verb_examines_the_others_beside_a_damaged_file(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(FOLDER)
+    (FOLDER / "damaged.dcm").write_bytes(b"\0" * 200)
+    assert main(["doctor", str(FOLDER)]) == 2
+    told = capsys.readouterr().out
+    assert "read      " in told
+    assert "damaged.dcm: expected a DICOM file" in told
+
+
+@pytest.mark.parametrize("make", [lambda: None, lambda: FOLDER.mkdir()])
+def test_the_verb_names_a_folder_without_dicom(
+    workplace: Path, capsys: pytest.CaptureFixture[str], make: Callable[[], None]
+) -> None:
+    make()
+    assert main(["doctor", str(FOLDER)]) == 2
+    assert "error: series: expected" in capsys.readouterr().err
