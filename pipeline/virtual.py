@@ -27,7 +27,7 @@ class Recipe:
 
 RECIPES = {
     "mni152_t1w": Recipe(virtual_t1w.make, 12),
-    "mni152_ncct": Recipe(virtual_ct.make, 20),
+    "mni152_ncct": Recipe(virtual_ct.make, 24),
 }
 
 

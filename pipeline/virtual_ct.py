@@ -169,7 +169,7 @@ def _bled(
     mean_radius = sum(bleed.radii) / 3
     reach = np.sqrt(sum(part**2 for part in parts)) - 1  # 0 on the ellipsoid
     outside = reach * mean_radius
-    outside += 2.0 * virtual_head.smooth(rng, local * 2) + 0.8 * virtual_head.grains(rng, local, 7)
+    outside += 2.6 * virtual_head.smooth(rng, local * 2) + virtual_head.grains(rng, local, 7)
     spread = bleed.oedema_mm * (0.4 + head.white)
     spread *= np.clip(1 + 0.35 * virtual_head.smooth(rng, local * 1.5), 0.3, 2)
     room = (virtual_anatomy.depth(points) > 3) & (head.tissue > 0.6)
@@ -190,12 +190,14 @@ def _beam_hardening(bone: Floats, pixel_mm: float) -> Floats:
     """A bright rim below the skull (cupping), and dark bands from side to side between bones."""
     around = gaussian_filter(bone, (0, _SCATTER_MM / pixel_mm, _SCATTER_MM / pixel_mm))
     beside = gaussian_filter1d(bone, _SHADOW_MM / pixel_mm, axis=2)
-    return (1 - bone) * (8 * around - 14 * np.clip(beside - 0.12, 0, None))
+    change: Floats = (1 - bone) * (8 * around - 14 * np.clip(beside - 0.12, 0, None))
+    return change
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
     """Noise of standard deviation 1 that hangs together within a slice."""
     white = rng.standard_normal(shape)
     # white noise under a 2-D Gaussian of sigma s keeps 1 / (2 s sqrt(pi)) of its deviation
-    blurred: Floats = gaussian_filter(white, (0, _KERNEL_PX, _KERNEL_PX))
-    return blurred * (2 * _KERNEL_PX * np.sqrt(np.pi))
+    blurred = gaussian_filter(white, (0, _KERNEL_PX, _KERNEL_PX))
+    noise: Floats = blurred * (2 * _KERNEL_PX * np.sqrt(np.pi))
+    return noise
