@@ -90,6 +90,7 @@ def depth(points: Floats) -> Floats:
     return _interpolated(distance, (points - _column(origin)) / _HULL_MM, "nearest")
 
 
+@lru_cache(maxsize=1)
 def deep_tissue() -> NDArray[np.intp]:
     """Voxels (n, 3) of the template that a haemorrhage may begin in: deep, above the tentorium."""
     template = virtual_head.maps()

@@ -1,70 +1,63 @@
-"""Virtual patients: deterministic, different from each other, and known exactly."""
+"""Virtual cohorts: made once, the same wherever and by however many workers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 
-from pipeline import store, virtual, volume
+from datasets_spec.contract import Problem
+from pipeline import store, virtual, virtual_ct
+from pipeline.virtual import Recipe
+from tests.conftest import Refused
 
 
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("virtual")
-    virtual.mni152_t1w("sub-01", folder)
-    return folder
+def fake(patient: str, folder: Path) -> None:
+    (folder / "scan.nii").write_text(patient)
 
 
-def test_there_are_at_least_twelve_patients() -> None:
-    assert virtual.PATIENTS >= 12
+def broken(patient: str, folder: Path) -> None:
+    raise OSError("the disk is full")
 
 
-def test_a_patient_is_the_same_wherever_it_is_made(patient: Path, tmp_path: Path) -> None:
-    virtual.mni152_t1w("sub-01", tmp_path)
-    for name in ("sub-01_T1w.nii", "sub-01_dseg.nii"):
-        assert store.digest(patient / name) == store.digest(tmp_path / name)
-
-
-def test_another_patient_differs_in_picture_and_axes(patient: Path, tmp_path: Path) -> None:
-    virtual.mni152_t1w("sub-02", tmp_path)
-    one, two = (
-        volume.read(folder / f"{name}_T1w.nii")
-        for folder, name in ((patient, "sub-01"), (tmp_path, "sub-02"))
-    )
-    assert one.array.shape != two.array.shape
-    assert nib.aff2axcodes(one.grid.affine) != nib.aff2axcodes(two.grid.affine)
-
-
-def test_tissues_stand_in_the_order_of_t1(patient: Path) -> None:
-    image = volume.read(patient / "sub-01_T1w.nii").array
-    label = volume.read(patient / "sub-01_dseg.nii").array
-    assert set(np.unique(label)) == {0, 1, 2, 3}
-    air, csf, grey, white = (np.median(image[label == value]) for value in range(4))
-    assert white > grey > csf > air
-
-
-def test_the_head_is_tilted_a_little(patient: Path) -> None:
-    affine = nib.load(patient / "sub-01_T1w.nii").affine
-    directions = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    largest = np.abs(directions).max(axis=0)
-    assert (largest < 1).any()
-    assert (largest > np.cos(np.deg2rad(15))).all()
+@pytest.mark.parametrize("recipe", virtual.RECIPES)
+def test_there_are_at_least_twelve_patients(recipe: str) -> None:
+    assert virtual.RECIPES[recipe].patients >= 12
 
 
 def test_only_missing_patients_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(virtual.RECIPES, "fake", Recipe(fake, 7))
+    virtual.make("fake", tmp_path, workers=1)
+    files = sorted(tmp_path.glob("*/scan.nii"))
+    assert [file.parent.name for file in files] == [f"sub-{n:02d}" for n in range(1, 8)]
+    for file in files:
+        file.write_text("kept")
+    files[4].unlink()
+    files[4].parent.rmdir()
+    virtual.make("fake", tmp_path, workers=1)
+    assert [file.read_text() for file in files] == [*["kept"] * 4, "sub-05", *["kept"] * 2]
+
+
+def test_a_patient_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setitem(virtual.RECIPES, "broken", Recipe(broken, 1))
+    problem: Problem = refused(lambda: virtual.make("broken", tmp_path, workers=1))
+    assert "sub-01" in str(problem)
+    assert "the disk is full" in str(problem)
+    assert not (tmp_path / "sub-01").exists()
+
+
+@pytest.mark.slow
+def test_one_worker_and_two_make_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(virtual.RECIPES, "mni152_ncct", Recipe(virtual_ct.make, 2))
     made = []
-
-    def fake(patient: str, folder: Path) -> None:
-        made.append(patient)
-        (folder / "scan.nii").write_text(patient)
-
-    monkeypatch.setitem(virtual.RECIPES, "fake", fake)
-    virtual.make("fake", tmp_path, workers=1)
-    assert len(made) == virtual.PATIENTS
-    (tmp_path / "sub-05" / "scan.nii").unlink()
-    (tmp_path / "sub-05").rmdir()
-    virtual.make("fake", tmp_path, workers=1)
-    assert made[virtual.PATIENTS :] == ["sub-05"]
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        virtual.make("mni152_ncct", folder, workers)
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        made.append({file.relative_to(folder): store.digest(file) for file in files})
+    assert len(made[0]) > 2 * 2 * 28
+    assert made[0] == made[1]
