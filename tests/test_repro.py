@@ -47,10 +47,16 @@ class Project:
                 shutil.copy(source / "config", folder / name / "config")
             else:
                 shutil.copy(source, folder / name)
-        for name in ("virtual_mni152", "msd_hippocampus"):
+        for name in ("virtual_mni152", "virtual_ncct"):
             shutil.copytree(FIXTURES / name / "raw", folder / "data" / "raw" / name)
         subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
         self.change(SMALL)
+        self.enable("virtual_mni152")
+
+    def enable(self, *datasets: str) -> None:
+        """Let these datasets, and no others, be enabled, as the sections say."""
+        self.change({"datasets": None})
+        self.change({"datasets": dict.fromkeys(datasets)})
 
     def change(self, changes: dict[str, Any]) -> None:
         file = self.folder / "params.yaml"
@@ -96,9 +102,10 @@ def test_runs_all_once_then_only_what_changed(tmp_path: Path) -> None:
 
     assert project.repro() == []
 
-    project.change({"datasets": {"msd_hippocampus": None}})
-    second = [f"{stage}@msd_hippocampus" for stage in stages]
+    project.enable("virtual_mni152", "virtual_ncct")
+    second = [f"{stage}@virtual_ncct" for stage in stages]
     assert project.repro() == [*second, "report"]
+    assert list(project.folder.glob("runs/virtual_ncct/predictions/native/sub-*.nii.gz"))
 
     variants = {"deformed": [{"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}]}
     project.change({"augment": {"variants": variants}})
