@@ -33,8 +33,8 @@ DATASET = Dataset(
     label_map=LabelMap(
         (
             Label(0, "background", (0, 0, 0), "everything else"),
-            Label(1, "haemorrhage", (213, 94, 0), "intraparenchymal haemorrhage"),
-            Label(2, "oedema", (86, 180, 233), "perihaematomal oedema"),
+            Label(1, "haemorrhage", (213, 94, 0), "intraparenchymal haemorrhage", tissue="blood"),
+            Label(2, "oedema", (86, 180, 233), "perihaematomal oedema", tissue="oedema"),
         )
     ),
     source=Source(
@@ -47,6 +47,7 @@ DATASET = Dataset(
         ),
         citation="Fonov et al., NeuroImage 54, 2011; template as shipped by nilearn",
         recipe="mni152_ncct",
+        cases=24,
     ),
     warnings=(
         "virtual patients: no person was scanned, and bleeding and skull are drawn by formula",

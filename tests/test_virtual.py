@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import store, virtual, virtual_ct
 from pipeline.virtual import Recipe
@@ -18,6 +19,12 @@ def fake(patient: str, folder: Path) -> None:
 
 def broken(patient: str, folder: Path) -> None:
     raise OSError("the disk is full")
+
+
+def test_a_dataset_states_how_many_patients_its_recipe_makes() -> None:
+    sources = [datasets_spec.load(name).dataset.source for name in datasets_spec.names()]
+    stated = {source.recipe: source.cases for source in sources if source.recipe}
+    assert stated == {name: recipe.patients for name, recipe in virtual.RECIPES.items()}
 
 
 @pytest.mark.parametrize("recipe", virtual.RECIPES)

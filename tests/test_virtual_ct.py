@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage, RLELossless
 from scipy.ndimage import binary_dilation
 
 import datasets_spec
-from pipeline import dicom, virtual, virtual_anatomy, virtual_ct, volume
+from pipeline import dicom, suspicions, virtual, virtual_anatomy, virtual_ct, volume
 from pipeline.virtual_ct import HAEMORRHAGE, OEDEMA, Plan
 from pipeline.volume import Volume
 
@@ -83,6 +83,12 @@ def test_lesions_have_the_intensities_that_were_planned(patients: dict[str, Pati
             inside = patient.hu[patient.ids == class_id]
             assert len(inside) > 500
             assert np.median(inside) == pytest.approx(planned, abs=2)
+
+
+def test_the_probes_find_nothing_suspicious(patient: Patient) -> None:
+    dataset = datasets_spec.load("virtual_ncct").dataset
+    image, label = patient.read("ct"), patient.read("label")
+    assert suspicions.of_case(dataset, image, label.array.astype(np.uint8), False) == ()
 
 
 def test_oedema_is_a_ring_about_the_haemorrhage(patients: dict[str, Patient]) -> None:
