@@ -29,6 +29,7 @@ from datasets_spec.contract import (
 DATASET = Dataset(
     title="Virtual head CT cohort (haemorrhage and oedema, from MNI152)",
     modality="CT",
+    anonymous=True,
     window=Window(level=40, width=80),
     label_map=LabelMap(
         (
