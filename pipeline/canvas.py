@@ -89,9 +89,9 @@ class Canvas:
         """Class ids (height, width) -> (px, px): the native pixel under each centre, or 0."""
         rows, rows_in = _under(self.px, self.row_scale, self.row_offset, self.height)
         cols, cols_in = _under(self.px, self.col_scale, self.col_offset, self.width)
-        picture: NDArray[np.uint8] = native[np.ix_(rows, cols)]
-        picture[~rows_in] = 0
-        picture[:, ~cols_in] = 0
+        picture = np.zeros((self.px, self.px), np.uint8)
+        inside = _span(rows_in), _span(cols_in)
+        picture[inside] = native.take(rows[rows_in], axis=0).take(cols[cols_in], axis=1)
         return picture
 
     def native(self, picture: NDArray[Any]) -> NDArray[Any]:
@@ -104,6 +104,12 @@ class Canvas:
 def _under(px: int, scale: float, offset: int, native: int) -> tuple[NDArray[Any], NDArray[Any]]:
     index = np.floor((np.arange(px) + 0.5 - offset) / scale).astype(np.intp)
     return np.clip(index, 0, native - 1), (index >= 0) & (index < native)
+
+
+def _span(inside: NDArray[np.bool_]) -> slice:
+    """Where ``inside`` is true, which is one stretch."""
+    first = int(inside.argmax())
+    return slice(first, first + int(np.count_nonzero(inside)))
 
 
 def _centres(native: int, scale: float, offset: int, px: int) -> NDArray[np.intp]:
