@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +129,11 @@ def pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
 def _put(file: Path, content: bytes) -> str:
     """Write a new file at ``file`` at once or not at all; never into a linked one."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, unfinished = tempfile.mkstemp(dir=file.parent, prefix=".unfinished-")
+    unfinished = file.with_name(f".unfinished-{file.name}")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, file)
+        unfinished.write_bytes(content)
+        unfinished.replace(file)
     except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     return hashlib.sha256(content).hexdigest()

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
-from pipeline import executor, labels, params, paths, probes, raw, store, suspicions, volume
+from pipeline import (
+    executor,
+    labels,
+    manifest,
+    params,
+    paths,
+    probes,
+    raw,
+    store,
+    suspicions,
+    volume,
+)
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
@@ -47,7 +58,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = store.fingerprint(
         asdict(settings.convert),
         repr(adapter.dataset),
-        asdict(decision),
+        decision.table,
         store.code(__name__, adapter.module_file),
     )
     failed: dict[str, Exception] = {}
@@ -65,6 +76,10 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     names = Pseudonyms(dataset, adapter.dataset.anonymous, settings.convert.id_salt)
     case_of = partial(names.of, "case")
     pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed, case_of)
+    if any(pair.label_evidence != decision.evidence for pair in pairs if decision.evidence):
+        # another count of votes moves no pixel, so it makes no pair again
+        pairs = [replace(pair, label_evidence=decision.evidence) for pair in pairs]
+        manifest.write(folder, pairs)
     suspicious = {pair.case for pair in pairs if pair.suspicion}
     if suspicious:
         print(

@@ -23,7 +23,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import cv2
 import filelock
 import numpy as np
 from numpy.typing import NDArray
@@ -92,16 +91,10 @@ def put(
         pair,
         image=image_name,
         mask=mask_name,
-        class_pixels=_counts(mask, len(label_map)),
+        class_pixels=tuple(int(np.count_nonzero(mask == label.id)) for label in label_map),
         image_digest=colors.write_image(folder / image_name, image),
         mask_digest=colors.write_mask(folder / mask_name, mask, label_map),
     )
-
-
-def _counts(ids: NDArray[np.uint8], classes: int) -> tuple[int, ...]:
-    """Pixels per class id; OpenCV's histogram does not widen the picture to 64 bits first."""
-    found = cv2.calcHist([ids], [0], None, [256], [0, 256]).ravel().astype(int).tolist()
-    return tuple(found[: max(classes, 1 + max(np.flatnonzero(found), default=0))])
 
 
 def fill(

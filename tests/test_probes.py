@@ -276,6 +276,19 @@ def test_cases_that_do_not_tell_have_no_vote(workplace, settings):
     assert evidence.endswith("green_haemorrhage 1")
 
 
+def test_a_case_more_changes_the_count_of_votes_and_makes_no_other_again(
+    workplace, settings, capsys
+):
+    sessions({"green": BLOOD})
+    converted("teknofest_2021_stroke", settings)
+    shutil.rmtree(paths.raw("teknofest_2021_stroke"))
+    sessions({"green": BLOOD}, {"green": BLOOD})
+    capsys.readouterr()
+    [evidence] = {pair.label_evidence for pair in converted("teknofest_2021_stroke", settings)}
+    assert "1 kept, 1 to make" in capsys.readouterr().out
+    assert evidence.endswith("green_haemorrhage 2")
+
+
 def test_a_damaged_case_has_no_vote_and_is_named(workplace, settings, refused, capsys):
     sessions({"green": BLOOD}, {"green": BLOOD})
     (paths.raw("teknofest_2021_stroke") / "Session" / "MASKS" / "2.png").write_bytes(b"")
