@@ -1,29 +1,37 @@
-"""Displacement fields: drawn once from a pair's key, then applied to image and label alike.
+"""Warps of a picture: where its pixels come from, several as one, and the bending itself.
 
-A field (H, W, 2) float32 holds, per picture pixel, how far (x, y) in pixels to look
-for its source: ``result[p] = picture[p + field[p]]``. Images are sampled linearly,
-labels take the nearest pixel; what lies outside the picture is 0 (air, background).
+A warp maps backwards. Its field (H, W, 2) float32 holds, per pixel, how far (x, y) in
+pixels to look for the source: ``result[p] = picture[p + field[p]]``. :mod:`pipeline.fields`
+draws warps, :mod:`pipeline.transforms` makes chains of them.
 
-:mod:`pipeline.transforms` makes albumentations transforms of them.
+Images are sampled linearly at 1/32 px, labels take the nearest pixel of the exact
+position, and what lies outside the picture is 0 (air, background).
 
-Same bytes on every machine: fields are quantised right after they are drawn and are
-enlarged by powers of two, so that every later sum of them is exact in float32 and
-no processor's rounding can move a pixel.
+Same bytes on every machine: knots are quantised to 14 bits and weights of linear
+interpolation are dyadic, so every sum of products fits float32's 24 bits and is exact
+in any order, with or without fused multiplication; all else is single operations,
+which IEEE 754 rounds alike everywhere. No processor's rounding can move a pixel.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 Field = NDArray[np.float32]
-_QUANTUM = 2.0**-8  # px
+Picture = NDArray[np.uint8]
+Shape = tuple[int, int]
+_QUANTUM = 2.0**-8  # px, of displacements below 64 px
+_KNOT_BITS = 14
+_MATRIX_BITS = 24
+_STRIP_ROWS = 32  # so many rows of positions and maps stay in a core's cache
 
 
 def key(*parts: object) -> int:
@@ -32,75 +40,149 @@ def key(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
-def elastic(
-    rng: np.random.Generator, shape: tuple[int, int], sd_px: float, sigma_px: float
-) -> Field:
-    """A random smooth field (Simard et al., ICDAR 2003): uniform noise under a Gaussian.
+class Warp(Protocol):
+    """Displacements (x, y) in px towards the source."""
 
-    ``sd_px`` is the standard deviation of the displacement along each axis, and
-    ``sigma_px`` the Gaussian's, both in pixels. The noise is drawn and smoothed on a
-    grid coarser by a power of two (at most half of ``sigma_px``), with a margin that is cut
-    off so that the border moves like the middle, and enlarged linearly.
+    def field(self, shape: Shape) -> Field:
+        """At every pixel of a picture (H, W): (H, W, 2)."""
+
+    def at(self, points: Field) -> Field:
+        """At positions (H, W, 2), which may lie between pixels and outside the picture."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether the map turns inside out anywhere, so that tissue would show twice."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Sources at ``centre`` + ``matrix`` (p - ``centre``); matrix row by row, px."""
+
+    matrix: tuple[float, float, float, float]
+    centre: tuple[float, float]
+
+    @staticmethod
+    def of(matrix: Sequence[float], shape: Shape) -> Affine:
+        """About the middle of a picture (H, W), with entries that are the same everywhere."""
+        xx, xy, yx, yy = (round(entry * 2**_MATRIX_BITS) / 2**_MATRIX_BITS for entry in matrix)
+        return Affine((xx, xy, yx, yy), ((shape[1] - 1) / 2, (shape[0] - 1) / 2))
+
+    def field(self, shape: Shape) -> Field:
+        return self.at(_pixels(shape))
+
+    def at(self, points: Field) -> Field:
+        xx, xy, yx, yy = self.matrix
+        x, y = (points[..., axis] - np.float32(self.centre[axis]) for axis in (0, 1))
+        moved = np.empty_like(points)
+        moved[..., 0] = x * np.float32(xx - 1) + y * np.float32(xy)
+        moved[..., 1] = x * np.float32(yx) + y * np.float32(yy - 1)
+        return moved
+
+    @property
+    def folds(self) -> bool:
+        return False  # a flip turns all of the picture, and nothing shows twice
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Displacements (h, w, 2) at knots ``cell`` px apart, a power of two; linear in between.
+
+    Knot 0 lies half a pixel before the first pixel (on it if ``cell`` is 1).
     """
-    cell = 1
-    while cell * 4 <= sigma_px and cell < 16:
-        cell *= 2
-    sigma = sigma_px / cell
-    height, width = (-(-side // cell) + 1 for side in shape)
-    margin = int(np.ceil(4 * sigma))  # where SciPy's Gaussian ends
-    noise = rng.uniform(-1, 1, (2, height + 2 * margin, width + 2 * margin))
-    smooth = gaussian_filter(noise, (0, sigma, sigma))[:, margin:-margin, margin:-margin]
-    # uniform(-1, 1) has sd 1/sqrt(3); a 2-D Gaussian of sigma s leaves 1 / (2 s sqrt(pi)) of it
-    coarse = _quantised(smooth * (sd_px * np.sqrt(3) * 2 * sigma * np.sqrt(np.pi)))
-    fine = [
-        cv2.resize(part, (width * cell, height * cell), interpolation=cv2.INTER_LINEAR)
-        for part in coarse
-    ]
-    return np.stack([part[: shape[0], : shape[1]] for part in fine], axis=-1)
+
+    knots: Field
+    cell: int
+
+    @staticmethod
+    def of(displacements: NDArray[np.float64], cell: int) -> Grid:
+        """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
+        exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
+        quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
+        return Grid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+
+    def field(self, shape: Shape) -> Field:
+        if self.cell == 1:
+            return self.knots[: shape[0], : shape[1]]
+        fine: Any = cv2.resize(
+            self.knots, None, fx=self.cell, fy=self.cell, interpolation=cv2.INTER_LINEAR
+        )
+        first = self.cell // 2
+        enlarged: Field = fine[first : first + shape[0], first : first + shape[1]]
+        return enlarged
+
+    def at(self, points: Field) -> Field:
+        places = points if self.cell == 1 else (points + np.float32(0.5)) / np.float32(self.cell)
+        maps = cv2.convertMaps(places, None, cv2.CV_16SC2)  # 1/32 of a cell: weights are dyadic
+        bent: Any = cv2.remap(
+            self.knots, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return np.asarray(bent, np.float32)
+
+    @property
+    def folds(self) -> bool:
+        """By the Jacobian's determinant, which within a cell is least at one of its corners."""
+        x, y = cv2.split(self.knots / np.float32(self.cell))
+        xx, yx = np.diff(x, axis=1) + np.float32(1), np.diff(y, axis=1)
+        xy, yy = np.diff(x, axis=0), np.diff(y, axis=0) + np.float32(1)
+        low, high = slice(None, -1), slice(1, None)
+        return any(
+            bool((xx[row] * yy[:, col] - yx[row] * xy[:, col]).min(initial=1) <= 0)
+            for row in (low, high)
+            for col in (low, high)
+        )
 
 
-@lru_cache(maxsize=32)
-def barrel(
-    shape: tuple[int, int], centre: tuple[float, float], radius: float, amount: float
-) -> Field:
-    """A bulge (``amount`` above 0, barrel) or a pinch (below 0, pincushion).
+def composed(warps: Sequence[Warp], shape: Shape) -> Field:
+    """One field that does what ``warps`` would do to a picture (H, W) one after the other.
 
-    ``centre`` is (x, y) as shares of width and height; ``radius`` is a share of the
-    width, R. At distance rho < R from the centre the source lies at rho * f with
-    f = sin(pi rho / 2R)^amount. The field is constant and shared; do not write into it.
+    It looks through all of them at once: nothing is interpolated twice, and what one
+    warp moves out of the picture and a later one moves back in is not lost.
     """
-    height, width = shape
-    reach = width * radius
-    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
-    offset = np.stack([x - width * centre[0], y - height * centre[1]], axis=-1)
-    rho = np.hypot(offset[..., 0], offset[..., 1])
-    inside = (rho < reach) & (rho > 0)
-    factor = np.ones(shape)
-    factor[inside] = np.sin(np.pi * rho[inside] / (2 * reach)) ** amount
-    return _quantised(offset * (factor - 1)[..., None])
+    *earlier, last = warps
+    field = last.field(shape)
+    for warp in reversed(earlier):
+        field = field + warp.at(field + _pixels(shape))
+    return field
 
 
-def bend_image(picture: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
-    """An image (H, W) or (H, W, channels) uint8 through ``field``, linearly."""
-    maps = cv2.convertMaps(*_sources(field), cv2.CV_16SC2)
-    bent: Any = cv2.remap(picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(bent, np.uint8)
+class Strip(NamedTuple):
+    """Some rows of a field in fixed point, as :func:`cv2.remap` takes it fastest."""
+
+    first: int
+    pixel: NDArray[np.int16]  # (rows, W, 2): the source's pixel
+    between: NDArray[np.uint16]  # (rows, W): how far beyond it, in 1/32 px
+    nearest: NDArray[np.int16]  # (rows, W, 2)
 
 
-def bend_label(ids: NDArray[np.uint8], field: Field) -> NDArray[np.uint8]:
-    """Class ids (H, W) uint8 through ``field``: the nearest pixel's id."""
-    # without nninterpolation the fixed-point maps are truncated and labels move half a pixel
-    maps = cv2.convertMaps(*_sources(field), cv2.CV_16SC2, nninterpolation=True)
-    bent: Any = cv2.remap(ids, *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
-    return np.asarray(bent, np.uint8)
+def strips(field: Field) -> Iterator[Strip]:
+    """The field from top to bottom. Used up one by one they are fast, kept they can be shared."""
+    pixels = _pixels((field.shape[0], field.shape[1]))
+    for first in range(0, len(field), _STRIP_ROWS):
+        rows = slice(first, first + _STRIP_ROWS)
+        sources = field[rows] + pixels[rows]
+        pixel, between = cv2.convertMaps(sources, None, cv2.CV_16SC2)
+        # without nninterpolation positions are truncated and labels move half a pixel
+        nearest, _ = cv2.convertMaps(sources, None, cv2.CV_16SC2, nninterpolation=True)
+        yield Strip(first, *(np.asarray(part) for part in (pixel, between, nearest)))
 
 
-def _sources(field: Field) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    height, width = field.shape[:2]
-    x = np.arange(width, dtype=np.float32)
-    y = np.arange(height, dtype=np.float32)[:, None]
-    return field[..., 0] + x, field[..., 1] + y
+def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture, Picture]:
+    """An image (H, W) or (H, W, channels) and class ids (H, W) through the same field."""
+    bent_image, bent_ids = np.empty_like(image), np.empty_like(ids)
+    for strip in field:
+        rows = slice(strip.first, strip.first + len(strip.pixel))
+        cv2.remap(
+            image, strip.pixel, strip.between, cv2.INTER_LINEAR, bent_image[rows],
+            cv2.BORDER_CONSTANT,
+        )  # fmt: skip
+        cv2.remap(
+            ids, strip.nearest, None, cv2.INTER_NEAREST, bent_ids[rows], cv2.BORDER_CONSTANT
+        )  # type: ignore[call-overload]  # its stubs know no missing map
+    return bent_image, bent_ids
 
 
-def _quantised(field: NDArray[np.float64]) -> Field:
-    return (np.rint(field / _QUANTUM) * _QUANTUM).astype(np.float32)
+@lru_cache(maxsize=2)
+def _pixels(shape: Shape) -> Field:
+    """The position (x, y) of every pixel, (H, W, 2); shared, do not write into it."""
+    x, y = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+    return np.stack([x, y], axis=-1).astype(np.float32)
