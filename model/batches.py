@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,10 @@ from datasets_spec.contract import LabelMap
 from pipeline import colors
 from pipeline.manifest import Pair
 from pipeline.params import Network
+
+Grey = NDArray[np.uint8]
+Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
+"""What an epoch shows of a pair: pair, epoch, image (H, W) and ids (H, W) -> image and ids."""
 
 _THREADS = 2
 _AHEAD = 8  # batches
@@ -44,7 +48,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     ``folder`` holds the split's ``images`` and ``masks``. With a ``seed`` the order is
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
-    filled up from the front; without, every pair comes once, in order.
+    filled up from the front; without, every pair comes once, in order. With ``online``
+    every pair is shown as what that gives for the epoch, before it is brought to the
+    network's size; it is called by several threads.
     """
 
     def __init__(
@@ -56,11 +62,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         batch_pairs: int,
         seed: int | None = None,
         steps: int = 0,
+        online: Fresh | None = None,
     ) -> None:
         super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
+        self._online = online
         self._epoch = 0
         self._order = self._drawn()
 
@@ -70,14 +78,18 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        pairs = [self._pairs[position] for position in chosen]
-        images = [colors.read_image(self._folder / pair.image) for pair in pairs]
-        masks = [colors.read_mask(self._folder / pair.mask, self._label_map) for pair in pairs]
+        shown = [self._shown(self._pairs[position]) for position in chosen]
         px = self._network.image_px
-        return model_input(images, self._network), np.stack([labels_at(ids, px) for ids in masks])
+        pictures = model_input([image for image, _ in shown], self._network)
+        return pictures, np.stack([labels_at(ids, px) for _, ids in shown])
+
+    def _shown(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        image = colors.read_image(self._folder / pair.image)
+        ids = colors.read_mask(self._folder / pair.mask, self._label_map)
+        return self._online(pair, self._epoch, image, ids) if self._online else (image, ids)
 
     def on_epoch_end(self) -> None:
-        """Draw the next epoch's order."""
+        """Draw the next epoch's order, and its variants."""
         self._epoch += 1
         self._order = self._drawn()
 

@@ -19,6 +19,7 @@ from model.losses import LOSSES
 from model.metrics import ForegroundDice
 from model.predict import class_ids, probabilities
 from pipeline import colors, manifest, params, paths
+from pipeline.variants import Variants
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -36,21 +37,20 @@ def train(dataset: str, settings: params.Params) -> None:
     keras.utils.set_random_seed(wanted.seed)
 
     pairs = manifest.read(folder)
-    learn, valid = (
-        Batches(
-            folder / split,
-            _of_split(pairs, split, folder),
-            label_map,
-            wanted.network,
-            wanted.batch_pairs,
-            seed,
-            steps,
-        )
-        for split, seed, steps in (
-            ("train", wanted.seed, wanted.steps_per_epoch),
-            ("valid", None, 0),
-        )
+    of_train, of_valid = (_of_split(pairs, split, folder) for split in ("train", "valid"))
+    if wanted.augment == "online":
+        of_train = [pair for pair in of_train if not pair.parent]
+    learn = Batches(
+        folder / "train",
+        of_train,
+        label_map,
+        wanted.network,
+        wanted.batch_pairs,
+        wanted.seed,
+        wanted.steps_per_epoch,
+        None if wanted.augment == "offline" else Variants(dataset, settings.augment).fresh,
     )
+    valid = Batches(folder / "valid", of_valid, label_map, wanted.network, wanted.batch_pairs)
     model = flexunet(wanted.network, len(label_map))
     model.compile(
         optimizer=keras.optimizers.Adam(wanted.learning_rate, clipvalue=wanted.clipvalue or None),

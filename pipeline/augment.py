@@ -12,26 +12,27 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import datasets_spec
-from datasets_spec.contract import LabelMap
-from pipeline import colors, manifest, params, paths, store, transforms
+from datasets_spec.contract import LabelMap, Problem
+from pipeline import colors, manifest, params, paths, store
 from pipeline.manifest import Pair
 from pipeline.store import Job
+from pipeline.variants import Variants
 
 
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/augmented/<dataset>`` from ``data/converted/<dataset>``.
 
-    Raises :class:`Problem` for transforms that do not fit, before any work.
+    If ``train.augment`` is online, no pair is made: training draws its own. Raises
+    :class:`Problem`, before any work, for transforms that do not fit and for names that
+    two pairs would have.
     """
-    for name, steps in settings.augment.variants.items():
-        transforms.chain(steps, f"augment.variants.{name}")
+    variants = Variants(dataset, settings.augment)
     label_map = datasets_spec.load(dataset).dataset.label_map
     recipe = store.fingerprint(asdict(settings.augment), repr(label_map), store.code(__name__))
-    parents = [
-        pair
-        for pair in manifest.read(paths.converted(dataset))
-        if settings.augment.empty_slices or not pair.empty
-    ]
+    converted = manifest.read(paths.converted(dataset))
+    offline = settings.train.augment != "online"
+    parents = [pair for pair in converted if offline and variants.wanted(pair)]
+    _require_own_names(variants.names, converted, parents, f"augment {dataset}")
     jobs = []
     for pairs in manifest.grouped(parents, "case"):
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
@@ -43,24 +44,45 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
 def _augment_case(
     dataset: str, settings: params.Augment, label_map: LabelMap, job: Job[Sequence[Pair]]
 ) -> list[Pair]:
-    chains = {
-        name: transforms.chain(steps, f"augment.variants.{name}")
-        for name, steps in settings.variants.items()
-    }
+    variants = Variants(dataset, settings)
     source, folder = paths.converted(dataset), paths.augmented(dataset)
     made = []
     for parent in job.content:
         image = colors.read_image(source / parent.image)
         mask = colors.read_mask(source / parent.mask, label_map)
-        for name, steps in settings.variants.items():
-            seed_parts = (settings.seed, dataset, parent.id, name)
-            bent_image, bent_mask = transforms.apply(chains[name], seed_parts, image, mask)
+        for name in variants.names:
+            key = variants.key(parent.id, name)
+            bent_image, bent_mask = variants.make(name, key, image, mask)
+            warp = {"variant": name, "steps": settings.variants[name], "key": key}
             pair = replace(
                 parent,
-                id=f"{name}_{parent.id}",
+                id=_id(name, parent),
                 parent=parent.id,
-                warp=json.dumps({"variant": name, "steps": steps, "key": seed_parts}),
+                warp=json.dumps(warp),
                 fingerprint=job.fingerprint,
             )
             made.append(store.put(folder, pair, bent_image, bent_mask, label_map))
     return made
+
+
+def _id(variant: str, parent: Pair) -> str:
+    """``<variant>_<parent>``, the ancestors' way."""
+    return f"{variant}_{parent.id}"
+
+
+def _require_own_names(
+    variants: Sequence[str], converted: Sequence[Pair], parents: Sequence[Pair], where: str
+) -> None:
+    """Raises :class:`Problem` if an augmented pair would have the name of another pair."""
+    taken = {pair.id: "as it is" for pair in converted}
+    for name in variants:
+        for parent in parents:
+            told = f"variant {name!r} of {parent.id!r}"
+            other = taken.setdefault(_id(name, parent), told)
+            if other != told:
+                raise Problem(
+                    f"expected pairs with names of their own, got {_id(name, parent)!r} for"
+                    f" {told} and for {other}",
+                    where=where,
+                    remedy="Rename the variant in the parameter file.",
+                )

@@ -34,6 +34,7 @@ from pipeline import paths
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
 
+_MARKS = str.maketrans("", "", "._-")
 _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
 
 
@@ -61,7 +62,7 @@ class Convert:
 
 @dataclass(frozen=True)
 class Augment:
-    """Offline variants: name -> list of {transform: {argument: value}}, applied in order.
+    """Variants: name -> list of {transform: {argument: value}}, applied in order.
 
     ``empty_slices``: also make variants of slices without any foreground.
     """
@@ -73,9 +74,9 @@ class Augment:
     def __post_init__(self) -> None:
         for name, steps in self.variants.items():
             _expect(
-                name.replace(".", "").replace("-", "").isalnum() and "__" not in name,
+                name[:1].isalnum() and name.translate(_MARKS).isalnum() and "__" not in name,
                 f"variants.{name}",
-                "a name of letters, digits, '.' and '-' (it becomes a file's prefix)",
+                "a name of letters, digits, '.', '-' and '_' (it becomes a file's prefix)",
                 name,
             )
             for step in steps:
@@ -175,10 +176,14 @@ class Train:
     """The trainer. ``patience`` values count epochs; ``clipvalue`` 0 does not clip.
 
     ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides
-    the best checkpoint, early stopping and the learning-rate reducer.
+    the best checkpoint, early stopping and the learning-rate reducer. ``augment``:
+    ``offline`` trains on the originals and the variants on disk; ``online`` on the
+    originals alone, each epoch showing each as a freshly drawn variant or as it is;
+    ``both`` on the originals shown like that and the variants on disk as they are.
     """
 
     seed: int
+    augment: str
     network: Network
     loss: str
     learning_rate: float
@@ -193,6 +198,7 @@ class Train:
     epoch_change_pictures: int
 
     def __post_init__(self) -> None:
+        _one_of("augment", self.augment, ("offline", "online", "both"))
         _one_of("loss", self.loss, ("categorical_crossentropy", "dice_ce"))
         _one_of("monitor", self.monitor, ("val_loss", "val_foreground_dice"))
         _expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)

@@ -215,7 +215,7 @@ class Sharpen(Tonal):
         return np.clip(np.rint(sharp), 0, 255).astype(np.uint8)
 
 
-_OURS: dict[str, type[Step]] = {
+_OURS: dict[str, type[Spatial] | type[Tonal]] = {
     kind.__name__: kind
     for kind in (
         Elastic, Distorted, Barrel, Pincushion, Flip, Rotate, Shrink, Shear, Brighten, Sharpen,
@@ -386,7 +386,7 @@ def _theirs() -> dict[str, Any]:
 _THEIR_PREFIX = "albumentations."
 
 
-def _built(name: str, arguments: dict[str, Any], where: str) -> Step | Callable[[], Any]:
+def _built(name: str, arguments: dict[str, Any], where: str) -> Spatial | Tonal | Callable[[], Any]:
     """A step of ours, or what makes a transform of albumentations."""
     theirs = _theirs()
     known: dict[str, Any] = {**theirs, **_OURS}

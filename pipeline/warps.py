@@ -32,6 +32,7 @@ _QUANTUM = 2.0**-8  # px, of displacements below 64 px
 _KNOT_BITS = 14
 _MATRIX_BITS = 24
 _STRIP_ROWS = 32  # so many rows of positions and maps stay in a core's cache
+_NO_MAP: Any = None  # OpenCV's stubs know no missing second map
 
 
 def key(*parts: object) -> int:
@@ -112,10 +113,8 @@ class Grid:
 
     def at(self, points: Field) -> Field:
         places = points if self.cell == 1 else (points + np.float32(0.5)) / np.float32(self.cell)
-        maps = cv2.convertMaps(places, None, cv2.CV_16SC2)  # 1/32 of a cell: weights are dyadic
-        bent: Any = cv2.remap(
-            self.knots, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        maps = cv2.convertMaps(places, _NO_MAP, cv2.CV_16SC2)  # 1/32 of a cell: weights are dyadic
+        bent = cv2.remap(self.knots, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(bent, np.float32)
 
     @property
@@ -160,10 +159,15 @@ def strips(field: Field) -> Iterator[Strip]:
     for first in range(0, len(field), _STRIP_ROWS):
         rows = slice(first, first + _STRIP_ROWS)
         sources = field[rows] + pixels[rows]
-        pixel, between = cv2.convertMaps(sources, None, cv2.CV_16SC2)
+        pixel, between = cv2.convertMaps(sources, _NO_MAP, cv2.CV_16SC2)
         # without nninterpolation positions are truncated and labels move half a pixel
-        nearest, _ = cv2.convertMaps(sources, None, cv2.CV_16SC2, nninterpolation=True)
-        yield Strip(first, *(np.asarray(part) for part in (pixel, between, nearest)))
+        nearest, _ = cv2.convertMaps(sources, _NO_MAP, cv2.CV_16SC2, nninterpolation=True)
+        yield Strip(
+            first,
+            np.asarray(pixel, np.int16),
+            np.asarray(between, np.uint16),
+            np.asarray(nearest, np.int16),
+        )
 
 
 def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture, Picture]:
@@ -171,13 +175,10 @@ def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture,
     bent_image, bent_ids = np.empty_like(image), np.empty_like(ids)
     for strip in field:
         rows = slice(strip.first, strip.first + len(strip.pixel))
-        cv2.remap(
-            image, strip.pixel, strip.between, cv2.INTER_LINEAR, bent_image[rows],
-            cv2.BORDER_CONSTANT,
-        )  # fmt: skip
-        cv2.remap(
-            ids, strip.nearest, None, cv2.INTER_NEAREST, bent_ids[rows], cv2.BORDER_CONSTANT
-        )  # type: ignore[call-overload]  # its stubs know no missing map
+        maps = strip.pixel, strip.between
+        cv2.remap(image, *maps, cv2.INTER_LINEAR, bent_image[rows], cv2.BORDER_CONSTANT)
+        maps = strip.nearest, _NO_MAP
+        cv2.remap(ids, *maps, cv2.INTER_NEAREST, bent_ids[rows], cv2.BORDER_CONSTANT)
     return bent_image, bent_ids
 
 
