@@ -80,11 +80,11 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
         raise Problem(
             f"expected a readable mask, got {error}", where=file, remedy=_READ_AGAIN
         ) from None
-    if picture.mode == "P" and picture.getpalette("RGB") is not None:
+    palette = picture.getpalette("RGB") if picture.mode == "P" else None
+    wanted = [channel for label in label_map for channel in label.colour]
+    if palette is not None and palette[: len(wanted)] == wanted:
         ids = np.asarray(picture, np.uint8)
-        palette = np.array(picture.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        wanted = np.array([label.colour for label in label_map], np.uint8)
-        if int(ids.max(initial=0)) < len(wanted) and np.array_equal(palette[: len(wanted)], wanted):
+        if int(ids.max(initial=0)) < len(label_map):
             return ids
     return ids_of_colours(np.asarray(picture.convert("RGB"), np.uint8), label_map, file)
 
