@@ -50,12 +50,13 @@ def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: fl
     return Grid.of(slope * (ratio * max(shape) / largest), smoother.cell)
 
 
+@lru_cache(maxsize=16)
 def barrel(shape: Shape, centre: tuple[float, float], radius: float, amount: float) -> Grid:
     """A bulge (``amount`` above 0, barrel) or a pinch (below 0, pincushion); it never folds.
 
     ``centre`` is (x, y) as shares of width and height; ``radius`` is a share of the
     width, R. At distance rho < R from the centre the source lies at rho * f with
-    f = sin(pi rho / 2R)^amount.
+    f = sin(pi rho / 2R)^amount. The field is shared; do not write into it.
     """
     height, width = shape
     reach = width * radius

@@ -290,7 +290,7 @@ class _Bend:
         for again in range(DRAWS):
             parts = (*seed_parts, again) if again else seed_parts
             warp = step.warp(np.random.default_rng(warps.key(*parts)), shape)
-            if not warp.folds:
+            if step.constant or not warp.folds:  # by their formulas constant ones never fold
                 return warp
         raise Problem(
             f"expected a field that does not fold the picture, got {DRAWS} that do from {step}",
