@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
-from model.batches import Batches, labels_at, model_input, picture_at
+from model.batches import Batches, Fresh, labels_at, model_input, picture_at
 from model.flexunet import flexunet
 from pipeline import colors
-from pipeline.params import Network
+from pipeline.manifest import Pair
+from pipeline.params import Augment, Network
+from pipeline.variants import Variants
 from tests import cohort
 from tests.conftest import Refused
 
@@ -208,6 +211,102 @@ def test_model_input_repeats_the_grey_value(channels: int) -> None:
     batch = model_input(images, _network(channels=channels))
     wanted = np.array([9, 200], np.uint8)[:, None, None, None]
     np.testing.assert_array_equal(batch, np.broadcast_to(wanted, (2, PX, PX, channels)))
+
+
+VARIED = Augment(
+    7,
+    False,
+    {
+        "deformed": [{"Elastic": {"sd_px": 2.0, "sigma_px": 8.0}}],
+        "noisy": [{"Flip": {"axis": "horizontal"}}, {"GaussNoise": None}],
+    },
+)
+
+
+@pytest.fixture
+def drawn(workplace: Path, label_map: LabelMap) -> Callable[..., Batches]:
+    """Batches of 48 px pairs with something to see; the last two are augmented and empty."""
+    rng, pairs = np.random.default_rng(0), []
+    for number in range(6):
+        pair = cohort.pair(f"sub-01_{number:04d}")
+        ids = np.zeros((48, 48), np.uint8)
+        ids[number : 30 + number, 5:40], ids[20:30, 12:25] = 1, 2
+        colors.write_image(workplace / pair.image, rng.integers(1, 256, (48, 48)).astype(np.uint8))
+        colors.write_mask(workplace / pair.mask, ids, label_map)
+        pairs.append(dataclasses.replace(pair, class_pixels=(9, 9, 9)))
+    pairs[4] = dataclasses.replace(pairs[4], parent="sub-01_0000")
+    pairs[5] = dataclasses.replace(pairs[5], class_pixels=(9, 0, 0))
+
+    def batches(online: Fresh | None) -> Batches:
+        return Batches(workplace, pairs, label_map, _network(48), 6, online=online)
+
+    return batches
+
+
+def _shown(batches: Batches, epochs: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Pictures (6, 48, 48) and ids of each epoch."""
+    shown = []
+    for _ in range(epochs):
+        pictures, ids = batches[0]
+        shown.append((pictures[..., 0], ids))
+        batches.on_epoch_end()
+    return shown
+
+
+def test_online_shows_the_pixels_that_augment_would_write_for_the_key(
+    drawn: Callable[..., Batches], workplace: Path
+) -> None:
+    variants = Variants("any", VARIED)
+    [plain] = _shown(drawn(None), 1)
+    seen = set()
+    for epoch, (pictures, ids) in enumerate(_shown(drawn(variants.fresh), 8)):
+        for number in range(4):
+            name = variants.choice(f"sub-01_{number:04d}", epoch)
+            seen.add(name)
+            image, mask = plain[0][number].copy(), plain[1][number].copy()
+            if name:
+                key = variants.key(f"sub-01_{number:04d}", name, epoch)
+                image, mask = Variants("any", VARIED).make(name, key, image, mask)
+            np.testing.assert_array_equal(pictures[number], image)
+            np.testing.assert_array_equal(ids[number], mask)
+    assert seen == {"", "deformed", "noisy"}
+
+
+def test_online_shows_augmented_pairs_and_empty_slices_as_they_are(
+    drawn: Callable[..., Batches],
+) -> None:
+    [plain] = _shown(drawn(None), 1)
+    for pictures, ids in _shown(drawn(Variants("any", VARIED).fresh), 8):
+        np.testing.assert_array_equal(pictures[4:], plain[0][4:])
+        np.testing.assert_array_equal(ids[4:], plain[1][4:])
+
+
+def test_every_epoch_draws_anew_and_every_run_the_same(drawn: Callable[..., Batches]) -> None:
+    online = Variants("any", VARIED).fresh
+    one, two = _shown(drawn(online), 8), _shown(drawn(online), 8)
+    for (pictures, ids), (again, ids_again) in zip(one, two, strict=True):
+        np.testing.assert_array_equal(pictures, again)
+        np.testing.assert_array_equal(ids, ids_again)
+    assert len({pictures[0].tobytes() for pictures, _ in one}) > 4
+
+
+def test_fit_shows_fresh_pairs_once_per_epoch(drawn: Callable[..., Batches]) -> None:
+    """Keras reads ahead in threads; no picture of one epoch may be drawn for another."""
+    shown: set[tuple[str, int]] = set()
+    variants = Variants("any", VARIED)
+
+    def watched(
+        pair: Pair, epoch: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        shown.add((pair.id, epoch))
+        return variants.fresh(pair, epoch, image, mask)
+
+    model = flexunet(_network(48), 3)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(drawn(watched), epochs=3, verbose=0)
+    epochs = sorted({epoch for _, epoch in shown})
+    assert len(epochs) >= 3
+    assert len(shown) == 6 * len(epochs)
 
 
 def test_missing_picture_is_named(make: Make, workplace: Path, refused: Refused) -> None:

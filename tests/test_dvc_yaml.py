@@ -65,6 +65,13 @@ def test_a_stage_tracks_its_own_section(stage: str) -> None:
     assert not others & set(body(stage)["params"])
 
 
+def test_augment_and_train_share_what_decides_where_variants_are_made() -> None:
+    """Online, augment makes no pairs, and train draws them by the leaves of augment."""
+    assert "train.augment" in body("augment")["params"]
+    leaves = {f"augment.{field.name}" for field in dataclasses.fields(params.Augment)}
+    assert leaves <= set(body("train")["params"])
+
+
 @pytest.mark.parametrize("stage", ["convert", "augment"])
 def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
     [out] = body(stage)["outs"]

@@ -65,7 +65,15 @@ def test_convert_needs_volumes_and_no_warps():
 
 
 def test_augment_needs_warps_through_transforms():
-    assert {"pipeline/transforms.py", "pipeline/warps.py"} <= closure("pipeline.augment")
+    needed = {"pipeline/variants.py", "pipeline/transforms.py", "pipeline/fields.py"}
+    assert needed | {"pipeline/warps.py"} <= closure("pipeline.augment")
+    assert needed <= closure("model.train")
+
+
+def test_a_new_warp_scores_and_splits_nothing_again():
+    drawing = {"pipeline/variants.py", "pipeline/transforms.py", "pipeline/fields.py"}
+    for module in ("pipeline.split", "model.evaluate"):
+        assert not drawing & closure(module)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,10 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("convert.mr_percentiles", [99.5, 0.5]),
         ("convert.mr_percentiles", [-1, 99]),
         ("convert.mr_percentiles", [1, 101]),
-        ("augment.variants", {"a_b": []}),
+        ("augment.variants", {"a__b": []}),
+        ("augment.variants", {"_a": []}),
+        ("augment.variants", {".a": []}),
+        ("augment.variants", {"a/b": []}),
         ("augment.variants", {"../a": []}),
         ("augment.variants", {"": []}),
         ("augment.variants", {"a": [{}]}),
@@ -197,6 +200,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.network.normalization", "group"),
         ("train.network.image_px", 0),
         ("train.loss", "mse"),
+        ("train.augment", "never"),
         ("train.monitor", "loss"),
         ("train.learning_rate", 0.0),
         ("train.learning_rate", float("nan")),
@@ -266,6 +270,13 @@ def test_an_override_merges_leaf_by_leaf(write):
         train=dataclasses.replace(plain.train, epochs=3, network=network),
         split=dataclasses.replace(plain.split, mini_test=2),
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["hflipped", "deformed_alpha_1300_sigmoid_8", "distorted_0.02_rsigma0.5_sigma40", "a-1"]
+)
+def test_a_variant_may_have_the_name_that_the_ancestors_gave_it(changed, name):
+    assert list(changed(["augment", "variants"], {name: []}).augment.variants) == [name]
 
 
 @pytest.mark.parametrize("variants", [{}, {"flipped": [{"HorizontalFlip": None}]}])

@@ -54,14 +54,27 @@ def digests(folder: Path = paths.DATA) -> dict[str, str]:
     return {str(file): store.digest(file) for file in made if "raw" not in file.parts}
 
 
-def test_gives_the_same_bytes_with_one_and_two_workers(raw: Path, settings: params.Params) -> None:
+@pytest.mark.slow
+def test_gives_the_same_bytes_with_one_two_and_four_workers(
+    raw: Path, settings: params.Params
+) -> None:
+    variants = {
+        **settings.augment.variants,
+        "distorted": [
+            {"Distorted": {"ratio": 0.04, "sigma_px": 12.0}},
+            {"Rotate": {"degrees": 10}},
+            {"GaussNoise": None},
+        ],
+    }
+    settings = replace(settings, augment=replace(settings.augment, variants=variants))
     run(settings, workers=1)
     one = digests()
-    for part in ("converted", "augmented", "dataset"):
-        shutil.rmtree(paths.DATA / part)
-    run(settings, workers=2)
     assert len(one) > 40
-    assert digests() == one
+    for workers in (2, 4):
+        for part in ("converted", "augmented", "dataset"):
+            shutil.rmtree(paths.DATA / part)
+        run(settings, workers=workers)
+        assert digests() == one
 
 
 def test_gives_the_same_bytes_after_a_resumed_run(raw: Path, settings: params.Params) -> None:
@@ -319,3 +332,40 @@ def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params
     assert manifest.read(paths.augmented(NAME)) == []
     assert list(paths.augmented(NAME).rglob("*.png")) == []
     assert not any(pair.parent for pair in manifest.read(paths.dataset(NAME)))
+
+
+def test_names_of_the_ancestors_show_variant_and_parent(raw: Path, settings: params.Params) -> None:
+    name = "deformed_alpha_1300_sigmoid_8"
+    variants = {name: [{"Elastic": {"sd_px": 0.5, "sigma_px": 8.0}}]}
+    run(replace(settings, augment=replace(settings.augment, variants=variants)))
+    grown = manifest.read(paths.augmented(NAME))
+    assert grown
+    for pair in grown:
+        assert pair.id == f"{name}_{pair.parent}"
+        assert (paths.augmented(NAME) / "images" / f"{pair.id}.png").is_file()
+
+
+@pytest.mark.parametrize("rater", ["", "b"])
+def test_an_augmented_pair_of_another_pairs_name_is_refused(
+    raw: Path, settings: params.Params, refused: Refused, rater: str
+) -> None:
+    convert(NAME, settings, 1)
+    folder = paths.converted(NAME)
+    pairs = manifest.read(folder)
+    shown = next(pair for pair in pairs if not pair.empty)
+    same = f"bent_{shown.id}" if not rater else f"b_{shown.id}"
+    manifest.write(folder, [*pairs, replace(shown, id=same, case="sub-99")])
+    variants = {"bent": [], "bent_b": []}
+    harmful = replace(settings, augment=replace(settings.augment, variants=variants))
+    problem = str(refused(lambda: augment(NAME, harmful, 1)))
+    assert shown.id in problem
+    assert "Rename the variant" in problem
+    assert not paths.augmented(NAME).exists()
+
+
+def test_online_leaves_no_augmented_pairs_on_disk(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    assert manifest.read(paths.augmented(NAME))
+    run(replace(settings, train=replace(settings.train, augment="online")))
+    assert manifest.read(paths.augmented(NAME)) == []
+    assert list(paths.augmented(NAME).rglob("*.png")) == []
