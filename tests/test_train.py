@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,29 @@ def test_training_and_validation_see_their_own_split(
     assert len(fitted["validation_data"]) == 2
     pictures = [fitted["validation_data"][index][0] for index in range(2)]
     assert [len(batch) for batch in pictures] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "on_disk", "fresh"),
+    [("offline", 32, False), ("online", 12, True), ("both", 32, True)],
+)
+def test_augment_decides_what_is_trained_on(
+    mode: str, on_disk: int, fresh: bool, fitted: dict[str, Any]
+) -> None:
+    settings = cohort.prepare(**{"train.batch_pairs": 1})
+    varied = dataclasses.replace(settings.train, augment=mode)
+    train(cohort.DATASET, dataclasses.replace(settings, train=varied))
+    seen, valid = fitted["pairs"], fitted["validation_data"]
+    assert len(seen) == on_disk
+    shown, checked = [], []
+    for _ in range(4):
+        shown.append([seen[index][0].tobytes() for index in range(len(seen))])
+        checked.append([valid[index][0].tobytes() for index in range(len(valid))])
+        seen.on_epoch_end()
+        valid.on_epoch_end()
+    pictures = {picture for epoch in shown for picture in epoch}
+    assert (len(pictures) > on_disk) == fresh
+    assert all(epoch == checked[0] for epoch in checked)
 
 
 def test_network_is_the_one_of_the_parameters(fitted: dict[str, Any]) -> None:
