@@ -2,8 +2,9 @@
 
 Lengths are in pixels; shares are of the picture's width unless said otherwise. Random
 fields are drawn and smoothed on a grid that is coarser by a power of two (at most half
-of the Gaussian's sigma). Noise of 4 bits under weights of 10 bits along each axis fits
-float32's 24 bits: sums are exact, and their strength is computed from these weights.
+of the Gaussian's sigma). Uniform noise of 4 bits under weights of 10 bits along each axis
+fits float32's 24 bits: sums are exact, as good as normally distributed, and their strength
+is computed from these weights.
 """
 
 from __future__ import annotations
