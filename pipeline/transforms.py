@@ -1,9 +1,9 @@
 """Chains of transforms from params.yaml, applied to a pair of image and mask.
 
-A step is ``{Name: {argument: value}}``. The names of :mod:`pipeline.steps` are ours, any other is looked up
-in albumentations; ``albumentations.Name`` is theirs where both have it. A step is applied
-always, unless it states a probability ``p``. Each step draws from a key of its own, so a
-chain does the same whatever ran before it.
+A step is ``{Name: {argument: value}}``. The names of :mod:`pipeline.steps` are ours, any
+other is looked up in albumentations; ``albumentations.Name`` is theirs where both have it.
+A step is applied always, unless it states a probability ``p``. Each step draws from a key
+of its own, so a chain does the same whatever ran before it.
 
 Spatial steps of ours that follow each other become one field and resample once. Any
 other step between them, also one of albumentations or on the image alone, ends that:
