@@ -323,7 +323,8 @@ def _heading() -> str:
         f"# Augmentation, measured\n\n{datetime.now(UTC):%Y-%m-%d}, Python"
         f" {platform.python_version()}, {', '.join(found)}. {PX}x{PX} pictures, one thread,"
         f" {ROUNDS} interleaved rounds, medians of processor time. The machine was shared with"
-        " other work: ratios count.\n"
+        f" other work (load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors at the"
+        " beginning): ratios count.\n"
         "`python -m tests.benchmarks.augmentation` writes this page anew.\n"
     )
 
