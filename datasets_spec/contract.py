@@ -29,6 +29,7 @@ TISSUES = (
     "oedema",
     "infarct",
 )
+LESIONS = ("blood", "oedema", "infarct")
 
 Picture = Path | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
@@ -286,6 +287,10 @@ class Case:
                 )
         if not self.labels:
             raise ValueError(f"case {self.id} has no label")
+        for picture in (self.image, *self.labels.values()):
+            files = picture if isinstance(picture, tuple) else (picture,)
+            if not all(isinstance(file, Path) for file in files):
+                raise ValueError(f"case {self.id}: a picture is a Path or a tuple of them")
         if self.split not in (None, *SPLITS):
             raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
         object.__setattr__(self, "labels", dict(self.labels))

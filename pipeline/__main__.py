@@ -46,6 +46,11 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
     except KeyboardInterrupt:
         print("error: stopped before the end; what was finished is kept", file=sys.stderr)
         return 130
+    except OSError as error:  # no space left, a folder that may not be written to
+        if debug:
+            traceback.print_exc()
+        print(f"error: expected files that can be read and written, got {error}", file=sys.stderr)
+        return 2
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0

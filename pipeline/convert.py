@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -74,17 +75,33 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     folder = paths.converted(dataset)
     task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
     names = Pseudonyms(dataset, adapter.dataset.anonymous, settings.convert.id_salt)
+    if not names.anonymous and names.salt == params.PUBLISHED_SALT:
+        print(
+            f"convert {dataset}: warning: ids are hashed with the published convert.id_salt, so"
+            " anyone can try ids until one fits; set a salt of your own",
+            file=sys.stderr,
+        )
     case_of = partial(names.of, "case")
-    pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed, case_of)
+    try:
+        pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed, case_of)
+    except Problem:
+        if (folder / paths.MANIFEST).is_file():
+            _tell_suspicions(dataset, manifest.read(folder))
+        raise
     if any(pair.label_evidence != decision.evidence for pair in pairs if decision.evidence):
         # another count of votes moves no pixel, so it makes no pair again
         pairs = [replace(pair, label_evidence=decision.evidence) for pair in pairs]
         manifest.write(folder, pairs)
+    _tell_suspicions(dataset, pairs)
+
+
+def _tell_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
     suspicious = {pair.case for pair in pairs if pair.suspicion}
     if suspicious:
         print(
-            f"convert {dataset}: the labels of {len(suspicious)} of {len(cases)} cases look"
-            f" suspicious, such as {min(suspicious)}; the manifest and the report say why"
+            f"convert {dataset}: the labels of {len(suspicious)} of"
+            f" {len({pair.case for pair in pairs})} cases look suspicious, such as"
+            f" {min(suspicious)}; the manifest and the report say why"
         )
 
 

@@ -11,7 +11,7 @@ import requests
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Problem, RemoteFile
-from pipeline import executor, labels, paths, raw, virtual
+from pipeline import executor, labels, paths, raw, store, virtual
 
 _TOLD = 8  # folders named in one line
 
@@ -26,7 +26,8 @@ def fetch(dataset: str, workers: int) -> None:
     _tell_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
-        virtual.make(source.recipe, folder, workers)
+        with store.alone(folder):
+            virtual.make(source.recipe, folder, workers)
     elif not raw.filled(folder):
         if source.instructions:
             print(f"  To get it: {source.instructions}")
@@ -36,8 +37,9 @@ def fetch(dataset: str, workers: int) -> None:
                 where=folder,
                 remedy="How to get it is told above.",
             )
-        for file in source.files:
-            _download(file, folder)
+        with store.alone(folder):
+            for file in source.files:
+                _download(file, folder)
     _verify(adapter, workers)
 
 
@@ -95,13 +97,18 @@ def _verify(adapter: Adapter, workers: int) -> None:
             f"expected {len(cases)} complete cases, got {len(faults)} with missing or damaged"
             f" files ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
             where=paths.raw(adapter.name),
-            remedy="Download or unpack the named files again.",
+            remedy="Delete the named cases and fetch again."
+            if adapter.dataset.source.recipe
+            else "Download or unpack the named files again.",
         )
     published = adapter.dataset.source.cases
     of = f" of {published} published" if published else ""
-    print(f"  Verified: {len(cases)}{of} cases, {patients} patients, in {paths.raw(adapter.name)}.")
+    print(
+        f"  Verified: {len(cases)}{of} cases, {patients} patients, in {paths.raw(adapter.name)}:"
+        " every file can be read (grids and label values are checked by convert)."
+    )
     if len(cases) < published:
-        print("  Warning: the rest is not here. Is that meant, or is the download incomplete?")
+        print("  Warning: the rest is not here. If that is not meant, unpack the download again.")
     unused = raw.unused(adapter, cases)
     if unused:
         told = ", ".join(f"{count} in {folder}" for folder, count in list(unused.items())[:_TOLD])

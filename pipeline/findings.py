@@ -32,6 +32,8 @@ OFF_LINE_STEP = 0.2
 """The same as a share of the spacing, for thin slices: a lost one leaves at least 0.5."""
 FEW_GAPS = 0.25
 """Up to this share of wider steps, slices are missing; above, the spacing itself changes."""
+SAME_STEP = 0.1
+"""How far the stated distance of slices may be from theirs, as a share: thick ones are rounded."""
 TILT_DEGREES = 0.5
 """Less shear is rounding of positions: 0.05 mm of 5 mm; gantries tilt by whole degrees."""
 
@@ -170,6 +172,7 @@ def of_likeness(slices: Sequence[Instance]) -> list[Finding]:
                 "Keep the slices of one size.",
             )
         )
+    findings += _of_origin(slices)
     orientation, _ = Counter(one.orientation for one in slices).most_common(1)[0]
     axes = _array(orientation).reshape(2, 3)
     if np.abs(axes @ axes.T - np.eye(2)).max() > SAME_DIRECTION:
@@ -200,6 +203,34 @@ def of_likeness(slices: Sequence[Instance]) -> list[Finding]:
                 "Keep the slices of one orientation.",
             )
         )
+    return findings
+
+
+def _of_origin(slices: Sequence[Instance]) -> list[Finding]:
+    """Files of several patients, studies, frames of reference or modalities, or stored unlike."""
+    findings = []
+    asked: list[tuple[str, Callable[[Instance], object]]] = [
+        ("patient", lambda one: one.origin[0]),
+        ("study", lambda one: one.origin[1]),
+        ("frame of reference", lambda one: one.origin[2]),
+        ("modality", lambda one: one.origin[3]),
+        ("pixel format (bits allocated, bits stored, signed)", lambda one: one.stored),
+    ]
+    for name, value in asked:
+        usual, count = Counter(map(value, slices)).most_common(1)[0]
+        if count < len(slices):
+            others = [one for one in slices if value(one) != usual]
+            kind = name.partition(" (")[0]
+            told = f"expected one {name}, got {len(set(map(value, slices)))}, another one in"
+            findings.append(
+                Finding(
+                    f"mixed {kind}",
+                    f"{told} {len(others)} of {len(slices)} files",
+                    REFUSED,
+                    _files(others),
+                    "Keep the files that belong together.",
+                )
+            )
     return findings
 
 
@@ -269,14 +300,33 @@ def of_places(ordered: Sequence[Instance]) -> list[Finding]:
         return [_uneven(ordered, along, normal)]
     # a shear as large as the step itself would be no tilt but a stack along another axis
     degrees = float(np.degrees(np.arccos(np.clip(mean @ normal / np.linalg.norm(mean), -1, 1))))
+    found = _of_stated_places(ordered, float(np.linalg.norm(mean)))
     if degrees > TILT_DEGREES:
         aside = float(np.linalg.norm(mean - (mean @ normal) * normal))
         told = (
             f"{degrees:.1f} degrees, each slice lies {aside:.3g} mm aside of the one before,"
             " kept in a sheared affine, every slice at its place"
         )
-        return [Finding("gantry tilt", told, HANDLED)]
-    return []
+        return [Finding("gantry tilt", told, HANDLED), *found]
+    return found
+
+
+def _of_stated_places(ordered: Sequence[Instance], step: float) -> list[Finding]:
+    """Where the header contradicts the positions, which are believed: slices may be missing.
+
+    Told, not refused: some scanners write the gap as SpacingBetweenSlices, and numbers are free.
+    """
+    found = []
+    stated = ordered[0].step
+    if stated and abs(step - stated) > SAME_STEP * step:
+        told = f"slices lie {step:.3g} mm apart, SpacingBetweenSlices says {stated:g} mm"
+        found.append(Finding("spacing in doubt", f"{told}; are some missing?", HANDLED))
+    numbers = sorted(one.number for one in ordered if one.number is not None)
+    span = numbers[-1] - numbers[0] + 1 if numbers else 0
+    if len(set(numbers)) == len(ordered) and span != len(ordered):
+        told = f"InstanceNumber runs from {numbers[0]} to {numbers[-1]} in {len(ordered)} slices"
+        found.append(Finding("numbers with gaps", f"{told}; are some missing?", HANDLED))
+    return found
 
 
 def _sideways(ordered: Sequence[Instance], off: float) -> Finding:
@@ -300,6 +350,8 @@ def _uneven(
     told = f"expected even spacing, got steps from {along.min():.3g} to {along.max():.3g} mm"
     at = [depth_of(ordered[index], normal) for index in odd]
     files = _files([one for index in odd for one in ordered[index : index + 2]])
+    if not odd:
+        return _sideways(ordered, float(np.abs(along - base).max()))
     if whole.all() and len(odd) <= max(1, FEW_GAPS * len(along)):
         gaps = [
             f"{times[index] - 1:.0f} between {place:.1f} and {place + along[index]:.1f} mm"

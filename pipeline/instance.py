@@ -23,6 +23,9 @@ _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientID",
     "Modality",
     "InstanceNumber",
     "ImageType",
@@ -39,6 +42,8 @@ _TAGS = [
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "BitsAllocated",
+    "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -90,6 +95,7 @@ _UNIMPORTANT = {
     "SpacingBetweenSlices",
 }
 _UID = re.compile(r"[0-9.]{1,64}")
+_PADDED = 1.1  # exporters add some bytes; more means that sizes or bits are not those of the pixels
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 
 
@@ -99,7 +105,9 @@ class Instance:
 
     ``position``, ``orientation`` and ``spacing`` (rows, columns) are None where absent;
     ``odd`` tells what is there but makes no sense, ``pixel_fault`` why the pixels cannot be
-    complete. ``kind`` is the standard's name of what the file is.
+    complete. ``kind`` is the standard's name of what the file is. ``origin``, which is for
+    comparing only, is (patient, study, frame of reference, modality), ``stored`` (bits allocated,
+    bits stored, signed), ``step`` the distance of slices that the header states.
     """
 
     file: Path
@@ -114,6 +122,9 @@ class Instance:
     orientation: tuple[float, ...] | None
     spacing: tuple[float, ...] | None
     thickness: float | None
+    step: float | None
+    origin: tuple[str, str, str, str]
+    stored: tuple[int, int, bool]
     shape: tuple[int, int]
     frames: int
     samples: int
@@ -236,12 +247,17 @@ def _instance(file: Path, kind: str, header: pydicom.Dataset, stream: IO[bytes])
         spacing = None
     orientation = numbers("ImageOrientationPatient", 6)
     position = numbers("ImagePositionPatient", 3)
-    thickness = number("SpacingBetweenSlices", 0) or number("SliceThickness", 0)
+    step = abs(number("SpacingBetweenSlices", 0))
+    thickness = step or number("SliceThickness", 0)
     counted = numbers("InstanceNumber", 1)
     syntax = uids.UID(str(header.file_meta.get("TransferSyntaxUID", "")))
     shape = (int(number("Rows", 0)), int(number("Columns", 0)))
     frames, samples = int(number("NumberOfFrames", 1)), int(number("SamplesPerPixel", 1))
     bits = int(number("BitsAllocated", 16))
+    bits_stored = int(number("BitsStored", bits))
+    if not (bits_stored - 1 == number("HighBit", bits_stored - 1) and 0 < bits_stored <= bits):
+        high = number("HighBit", bits_stored - 1)
+        odd.append(f"BitsAllocated {bits}, BitsStored {bits_stored}, HighBit {high:g}")
     rescale = (number("RescaleSlope", 1), number("RescaleIntercept", 0))
     if rescale[0] == 0:
         odd.append("RescaleSlope 0")
@@ -270,6 +286,14 @@ def _instance(file: Path, kind: str, header: pydicom.Dataset, stream: IO[bytes])
         orientation=orientation,
         spacing=spacing,
         thickness=thickness if thickness > 0 else None,
+        step=step or None,
+        origin=(
+            text("PatientID"),
+            text("StudyInstanceUID"),
+            text("FrameOfReferenceUID"),
+            text("Modality"),
+        ),
+        stored=(bits, bits_stored, signed),
         shape=shape,
         frames=frames,
         samples=samples,
@@ -324,6 +348,8 @@ def _pixel_fault(stream: IO[bytes], syntax: uids.UID, wanted: int) -> str:
         have = min(length, end - start)
         if have < wanted:
             return f"truncated pixel data of {syntax.name}, {have} of {wanted} bytes"
+        if length > _PADDED * wanted:
+            return f"pixel data of {length} bytes, where the header's sizes and bits need {wanted}"
         return ""
     stream.seek(start)
     while (tag := _tag(stream)) == _ITEM:

@@ -3,8 +3,8 @@
 A class's volume is an outlier if it is at least twice or at most half the dataset's median
 and lies more than six robust standard deviations from it on a logarithmic scale (median and
 1.4826 times the median absolute deviation, Rousseeuw and Croux, J. Am. Stat. Assoc. 88,
-1993). Organs vary by some ten percent and are held to that; lesions vary a hundredfold, so
-their own spread excuses them. A class is missed where at least 95 % of 20 or more cases
+1993). Organs vary by some ten percent and are held to that; lesions vary a hundredfold and are
+suspicious only beyond that, too. A class is missed where at least 95 % of 20 or more cases
 have it. Fewer than ten cases say nothing.
 """
 
@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import manifest
 from pipeline.manifest import Pair
 
@@ -22,6 +22,7 @@ _FEW_CASES, _MANY_CASES = 10, 20
 _NEARLY_ALL = 0.95
 _DEVIATIONS, _FACTOR = 6.0, 2.0
 _LEAST_SPREAD = 0.05
+_LESION_FACTOR = 100.0
 
 
 def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str], list[str]]:
@@ -42,7 +43,8 @@ def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str]
             continue
         middle = median(having.values())
         spread = 1.4826 * median(abs(value - middle) for value in having.values())
-        least = max(math.log(_FACTOR), _DEVIATIONS * max(spread, _LEAST_SPREAD))
+        factor = _LESION_FACTOR if label.tissue in LESIONS else _FACTOR
+        least = max(math.log(factor), _DEVIATIONS * max(spread, _LEAST_SPREAD))
         for key, value in having.items():
             if abs(value - middle) > least:
                 times = math.exp(value - middle)

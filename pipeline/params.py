@@ -35,6 +35,9 @@ ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "sof
 """Names of Keras for the activation of FlexUNet's convolutions."""
 
 _MARKS = str.maketrans("", "", "._-")
+PUBLISHED_SALT = "flexunet-pipeline"
+"""The ``convert.id_salt`` that the project comes with: no secret."""
+
 _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
 
 

@@ -1,5 +1,6 @@
 """Every folder name, once. All paths are relative to the working folder, the project's root."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -45,3 +46,17 @@ def dataset(dataset: str) -> Path:
 def run(dataset: str) -> Path:
     """The outputs of ``train`` and ``evaluate``."""
     return RUNS / dataset
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Every file below ``folder``, sorted; linked folders are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for name in names if (path := Path(here, name)).is_file()]
+    return sorted(found)

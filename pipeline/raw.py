@@ -12,7 +12,10 @@ from pipeline import paths, volume
 
 
 def cases(adapter: Adapter) -> list[Case]:
-    """All cases of the raw data, in order. Raises :class:`Problem` if there are none."""
+    """All cases of the raw data, in order.
+
+    Raises :class:`Problem` if there are none, and for whatever else the adapter does wrong.
+    """
     raw = paths.raw(adapter.name)
     if not filled(raw):
         raise Problem(
@@ -20,7 +23,20 @@ def cases(adapter: Adapter) -> list[Case]:
             where=raw,
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
-    found = list(adapter.cases(raw))
+    module = f"datasets_spec/{adapter.name}.py"
+    try:
+        found = list(adapter.cases(raw))
+        strange = next((case for case in found if not isinstance(case, Case)), None)
+        if strange is not None:
+            raise TypeError(f"cases yields Case values, not {strange!r}")
+    except Problem:
+        raise
+    except Exception as error:  # the author of a new adapter must hear where it went wrong
+        raise Problem(
+            f"expected cases, got {type(error).__name__}: {error}",
+            where=module,
+            remedy="Correct the module; --debug shows the traceback.",
+        ) from error
     twice = [name for name, times in Counter(case.id for case in found).items() if times > 1]
     if twice or not found:
         raise Problem(
@@ -28,7 +44,7 @@ def cases(adapter: Adapter) -> list[Case]:
             if twice
             else "expected cases, found none",
             where=raw,
-            remedy=f"Compare the folder with the layout in datasets_spec/{adapter.name}.py.",
+            remedy=f"Compare the folder with the layout in {module}.",
         )
     return sorted(found, key=lambda case: case.id)
 
@@ -74,7 +90,7 @@ def files(case: Case) -> list[Path]:
 def _below(path: Path) -> list[Path]:
     """A file itself (both halves of a NIfTI pair), or every file of a DICOM folder."""
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
+        return paths.files_below(path)
     return list(volume.files(path))
 
 
@@ -87,8 +103,9 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Files of the raw data that belong to no case: folder -> how many, hidden ones left out."""
     raw = paths.raw(adapter.name)
     used = {file for case in found for file in files(case)}
-    left = (file for file in _below(raw) if file not in used and not file.name.startswith("."))
-    return dict(sorted(Counter(file.parent.relative_to(raw).as_posix() for file in left).items()))
+    left = (file.relative_to(raw) for file in _below(raw) if file not in used)
+    shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
+    return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))
 
 
 def relative(picture: Picture, dataset: str, index: int) -> str:

@@ -6,13 +6,14 @@ rules are those of :mod:`pipeline.findings`.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline import findings, instance
+from pipeline import findings, instance, paths
 from pipeline.findings import HANDLED, REFUSED, Finding
 from pipeline.instance import Instance
 
@@ -36,11 +37,13 @@ class Series:
 
     @property
     def facts(self) -> str:
-        """UID, modality, number of files and size in pixels."""
+        """Where it lies, UID, modality, number of files and size in pixels."""
         rows, columns = self.slices[0].shape
-        files = len({one.file for one in self.slices})
+        files = {one.file for one in self.slices}
+        where = os.path.commonpath([file.parent for file in files])
         modality = self.slices[0].modality or "no modality"
-        return f"{self.uid or 'no UID'}: {modality}, {files} files of {columns}x{rows}"
+        count = f"{len(files)} file{'s' if len(files) > 1 else ''} of {columns}x{rows}"
+        return f"{where}: {modality}, {count}, {self.uid or 'no UID'}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def examine(folder: Path) -> Folder:
     pictures: dict[str, list[Instance]] = {}
     others: Counter[str] = Counter()
     damaged = []
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in paths.files_below(folder):
         if file.name.startswith("."):
             continue
         try:

@@ -113,7 +113,7 @@ def fill(
     anything failed, with all other pairs, those that an earlier run made of the failed jobs,
     and a manifest of them in place; and at once if another run fills the folder.
     """
-    with _alone(folder):
+    with alone(folder):
         earlier: dict[str, list[Pair]] = {}
         for pair in _earlier(folder):
             earlier.setdefault(pair.fingerprint, []).append(pair)
@@ -184,8 +184,11 @@ def _make(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which goes with the process, however that ends."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which goes with the process, however that ends.
+
+    Raises :class:`Problem` if another run holds it.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
     try:

@@ -37,7 +37,7 @@ def make(recipe: str, folder: Path, workers: int) -> None:
     missing = [
         patient
         for patient in (f"sub-{number:02d}" for number in range(1, wanted.patients + 1))
-        if not (folder / patient).is_dir()
+        if not _made(folder / patient)
     ]
     task = partial(_make_patient, wanted.make, folder)
     for outcome in executor.run(task, missing, workers, f"make {folder.name}", "patient"):
@@ -48,9 +48,14 @@ def make(recipe: str, folder: Path, workers: int) -> None:
             )
 
 
+def _made(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
 def _make_patient(make_one: Callable[[str, Path], None], folder: Path, patient: str) -> None:
     unfinished = folder / f".unfinished-{patient}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     make_one(patient, unfinished)
+    (folder / patient).mkdir(exist_ok=True)  # an emptied one is replaced
     os.replace(unfinished, folder / patient)

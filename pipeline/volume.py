@@ -398,4 +398,7 @@ def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> N
                 header[text] = b""
         header.extensions.clear()
     file.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(kind(ids, grid.affine, header), file)
+    image = kind(ids, grid.affine, header)
+    if header is None:
+        image.header.set_xyzt_units("mm")
+    nib.save(image, file)

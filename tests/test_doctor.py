@@ -122,6 +122,19 @@ def only_findings() -> tuple[Finding, ...]:
         ),
         (on_slice(2, PixelData=b"\0" * 100), "unreadable pixels", "100 of 240 bytes"),
         (on_slice(2, PixelData=None), "unreadable pixels", "no pixel data"),
+        (
+            on_slice(-1, BitsAllocated=8, BitsStored=8, HighBit=7),
+            "unreadable pixels",
+            "240 bytes, where the header's sizes and bits need 120",
+        ),
+        (on_slice(2, BitsStored=12), "odd header", "BitsAllocated 16, BitsStored 12, HighBit 15"),
+        (on_slice(2, BitsStored=12, HighBit=11), "mixed pixel format", "in 1 of 5 files"),
+        (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 files"),
+        (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 files"),
+        (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 files"),
+        (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 files"),
+        (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 files"),
+        (at(lambda n: [0, 4.94, 9.88, 14.94, 20][n]), "uneven spacing", "mm off it"),
     ],
 )
 def test_refuses_by_name_what_would_make_a_wrong_volume(
@@ -326,7 +339,7 @@ def test_several_volumes_are_listed_with_how_to_choose(workplace: Path, refused:
     write_series(FOLDER / "two", count=3, change=on_slice(-1, SeriesInstanceUID=OTHER))
     problem = refused(lambda: dicom.read_series(FOLDER))
     assert "expected one series, got 2" in problem.what
-    assert f"{OTHER}: CT, 3 files of 10x12" in problem.what
+    assert f"two: CT, 3 files of 10x12, {OTHER}" in problem.what
     assert "one series per folder" in problem.remedy
 
 
@@ -407,7 +420,7 @@ def test_the_verb_tells_a_block_per_series(
     (FOLDER / "readme.txt").write_text("hello")
     assert main(["doctor", str(FOLDER)]) == 0
     told = capsys.readouterr().out
-    assert f"read      {OTHER}: CT, 5 files of 10x12\n" in told
+    assert f"read      {FOLDER / 'tilted'}: CT, 5 files of 10x12, {OTHER}\n" in told
     assert "handled  gantry tilt: 20.0 degrees" in told
     assert "left out  not DICOM: 1 files" in told
 
@@ -441,3 +454,27 @@ def test_the_verb_names_a_folder_without_dicom(
     make()
     assert main(["doctor", str(FOLDER)]) == 2
     assert "error: series: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "told"),
+    [
+        (on_slice(-1, SpacingBetweenSlices=2.5), "spacing in doubt", "5 mm apart, Spacing"),
+        (lambda header, n: setattr(header, "InstanceNumber", 2 * n + 1), "numbers with gaps", "9"),
+    ],
+)
+def test_tells_where_the_header_contradicts_the_positions(
+    workplace: Path, change: Change, kind: str, told: str
+) -> None:
+    write_series(FOLDER, change=change)
+    [told_of] = [one for one in dicom.read_series(FOLDER).findings if one.startswith(kind)]
+    assert told in told_of
+    assert told_of.endswith("are some missing?")
+
+
+def test_follows_linked_folders_once(workplace: Path) -> None:
+    write_series(Path("elsewhere"))
+    FOLDER.mkdir()
+    (FOLDER / "linked").symlink_to(Path("elsewhere").resolve())
+    (FOLDER / "again").symlink_to(FOLDER.resolve())
+    assert dicom.read_series(FOLDER).grid.shape[2] == 5

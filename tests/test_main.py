@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -227,6 +228,36 @@ def test_a_stopped_run_says_so_and_ends_with_130(
 ) -> None:
     assert guarded(lambda: os.kill(os.getpid(), signal_sent), debug=False) == 130
     assert "what was finished is kept" in told(capsys)
+
+
+def test_a_disk_that_fails_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "manifest.parquet")
+
+    monkeypatch.setattr(manifest, "write", full)
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    assert "No space left on device" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    "cases", ["yield 'sub-01'", "yield Case('a b', 'p', raw, {'': raw})", "return 1 / 0"]
+)
+def test_a_mistake_in_cases_is_told_with_the_module(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cases: str
+) -> None:
+    source = (PROJECT / "datasets_spec" / "virtual_mni152.py").read_text("utf-8")
+    head = source[: source.index("def cases")]
+    (project / "mistaken.py").write_text(f"{head}\n\ndef cases(raw):\n    {cases}\n", "utf-8")
+    shutil.copytree(paths.raw(NAME), paths.raw("mistaken"))
+    monkeypatch.setattr(datasets_spec, "__path__", [*datasets_spec.__path__, str(project)])
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content["datasets"] = {"mistaken": None}
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    assert main(["convert", "mistaken", "--workers", "1"]) == 2
+    sys.modules.pop("datasets_spec.mistaken")
+    assert "datasets_spec/mistaken.py: expected cases, got" in told(capsys)
 
 
 def test_a_module_that_is_no_adapter_is_told_by_name(

@@ -58,7 +58,7 @@ def planted(number: int, stored: np.ndarray, series: str) -> Change:
         header.RecognizableVisualFeatures = "YES"
         header.private_block(0x0099, MARK, create=True).add_new(1, "LO", f"{MARK} private")
         header.Modality = "MR"
-        header.StudyInstanceUID = generate_uid(PREFIX)
+        header.StudyInstanceUID = generate_uid(PREFIX, [series, "study"])
         header.SeriesInstanceUID = f"{PREFIX}{number}.{len(series)}"
         header.SOPInstanceUID = generate_uid(PREFIX)
         header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
