@@ -20,7 +20,15 @@ CURVES = "curves.png"
 EPOCH_CHANGE = "epoch_change_infer"
 METRICS = "metrics.json"
 PER_CASE = "per_case.csv"
+SCORES = "scores.json"
+CONFUSION = "confusion.csv"
+CONFUSION_PLOT = "confusion.png"
+CALIBRATION = "calibration.csv"
 PREDICTIONS = "predictions"
+WORST = "worst"
+OVERLAYS = "overlays"
+SCORED = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
+"""What ``evaluate`` writes into a run beside its predictions; of another model, it is stale."""
 
 
 def raw(dataset: str) -> Path:
