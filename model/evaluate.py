@@ -1,44 +1,52 @@
-"""evaluate: every test case in its source's own grid, per class, beside the all-background row."""
+"""evaluate: every test case in its source's own grid, per class, beside the all-background row.
+
+The post-processing is chosen on valid; test is looked at once, with and without it.
+"""
 
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import json
 import math
 import os
+import platform
 import shutil
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
+from model import pictures, postprocess, scores, summary
 from model.batches import labels_at
-from model.metrics import EMPTY_POLICY, Overlap, dice_coef_multiclass, overlaps
+from model.bootstrap import FEW, RESAMPLES, Resamples
+from model.metrics import cross_entropy, dice_coef_multiclass
+from model.postprocess import Choice, Rule, Search
 from model.predict import class_ids, probabilities
+from model.scores import EMPTY_POLICY, SCORES, Calibration, Stack
+from model.summary import Scored, number
 from pipeline import colors, labels, manifest, params, paths, raw, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
-from pipeline.volume import Grid
+from pipeline.volume import Grid, Volume
 
-
-@dataclass(frozen=True)
-class _Scored:
-    """One test case: overlaps per class id, and the ancestors' metric of each slice."""
-
-    case: str
-    patient: str
-    rater: str
-    model: list[Overlap]
-    background: list[Overlap]
-    ancestors: list[float]
-    ancestors_background: list[float]
+WRITTEN = (
+    paths.METRICS,
+    paths.SCORES,
+    paths.PER_CASE,
+    paths.CONFUSION,
+    paths.CONFUSION_PLOT,
+    paths.CALIBRATION,
+)
+_VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
 def evaluate(dataset: str, settings: params.Params) -> None:
@@ -51,126 +59,340 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     run = paths.run(dataset)
     model = _model(run / paths.MODEL, settings.train.network, len(facts.label_map))
     pairs = manifest.read(paths.dataset(dataset))
-    test = [pair for pair in pairs if pair.split == "test"]
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
-    for name in (paths.METRICS, paths.PER_CASE):  # else old scores stood beside new masks
+    for name in WRITTEN:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
-    cases = manifest.grouped(test, "case", "rater")
     names = Pseudonyms(dataset, facts.anonymous, settings.convert.id_salt)
     sources = {names.of("case", case.id): case for case in raw.cases(adapter)}
-    scored = [
-        _score(slices, _source(sources, slices[0]), model, facts, settings, names)
-        for slices in tqdm(cases, f"evaluate {dataset}", unit="case", disable=None, leave=False)
-    ]
-    _predict_mini_test(dataset, model, facts, settings.train.network, run / paths.PREDICTIONS)
+    judge = _Judge(model, facts, settings, names, sources)
+
+    choices = judge.choose(_cases(pairs, "valid", dataset)) if settings.evaluate.postprocess else {}
+    rules = {label: choice.rule for label, choice in choices.items() if choice.kept}
+    mini = {
+        file.stem for file in (paths.dataset(dataset) / paths.MINI_TEST / paths.IMAGES).iterdir()
+    }
+    scored = [judge.score(slices, rules, mini) for slices in _cases(pairs, "test", dataset)]
+    worst = _worst(run / paths.PREDICTIONS, scored, settings.evaluate.worst_cases)
+    _draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), facts)
+
+    resamples = Resamples.drawn([one.patient for one in scored], settings.evaluate.seed, dataset)
+    found = _found(dataset, scored, choices, worst, facts, settings, resamples)
     _write_per_case(run / paths.PER_CASE, scored, facts)
-    summary = summarise(scored, facts)
-    unfinished = run / f".unfinished-{paths.METRICS}"
-    unfinished.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", "utf-8")
-    os.replace(unfinished, run / paths.METRICS)
-    _tell(dataset, summary)
+    confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
+    class_names = [label.name for label in facts.label_map]
+    _write_table(
+        run / paths.CONFUSION,
+        ("truth", "predicted", "voxels"),
+        [
+            (true, guess, int(confusion[row, column]))
+            for row, true in enumerate(class_names)
+            for column, guess in enumerate(class_names)
+        ],
+    )
+    pictures.draw_confusion(run / paths.CONFUSION_PLOT, confusion, class_names)
+    _write_table(
+        run / paths.CALIBRATION,
+        ("confidence", "right", "pixels"),
+        [tuple(one.values()) for one in found["calibration"]["bins"]],
+    )
+    _write_json(run / paths.SCORES, found)
+    _write_json(run / paths.METRICS, _metrics(found))
+    _tell(dataset, found)
 
 
-def summarise(scored: Sequence[_Scored], facts: Dataset) -> dict[str, object]:
-    """Means and standard deviations over the test cases, per foreground class and over all."""
-    rows = {}
-    for row in ("model", "all_background"):
-        classes = {}
-        for label in facts.label_map.foreground:
-            counts = [(one.model if row == "model" else one.background)[label.id] for one in scored]
-            classes[label.name] = {
-                **_spread("dice", [count.dice for count in counts]),
-                **_spread("iou", [count.iou for count in counts]),
-                "both_empty": sum(math.isnan(count.dice) for count in counts),
-            }
-        ancestors = [
-            value
-            for one in scored
-            for value in (one.ancestors if row == "model" else one.ancestors_background)
+@dataclass(frozen=True)
+class _Answer:
+    """What the network says of one case, beside the truth; stacks are (N, H, W)."""
+
+    truth: Stack
+    predicted: Stack
+    image: Volume
+    table: str
+    ancestors: Mapping[str, Sequence[float]]
+    ancestors_background: Mapping[str, Sequence[float]]
+    calibration: Calibration
+    missing: int
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A network, and all that is needed to judge it case by case."""
+
+    model: keras.Model
+    facts: Dataset
+    settings: params.Params
+    names: Pseudonyms
+    sources: Mapping[str, Case]
+
+    def choose(self, cases: Iterable[Sequence[Pair]]) -> dict[int, Choice]:
+        """The post-processing of every class, judged on these cases of valid."""
+        search = Search(len(self.facts.label_map))
+        for slices in cases:
+            answer, case = self._answer(slices), self._source(slices[0])
+            steps, planar = _steps(slices[0], case)
+            voxel_ml = scores.voxel_ml(steps)
+            search.add(slices[0].patient, answer.truth, answer.predicted, voxel_ml, planar)
+        return search.choose(self.settings.evaluate.seed)
+
+    def score(self, slices: Sequence[Pair], rules: Mapping[int, Rule], mini: set[str]) -> Scored:
+        """One test case; its prediction is written into the run's folder."""
+        first, classes = slices[0], len(self.facts.label_map)
+        case, answer = self._source(first), self._answer(slices)
+        steps, planar = _steps(first, case)
+        mended = postprocess.apply(answer.predicted, rules, scores.voxel_ml(steps), planar)
+        self._write(first, case, answer.image, mended)
+        shown = self._show(slices, answer.truth, mended, mini)
+        judged = [
+            scores.score(
+                answer.truth, ids, classes, steps, planar, self.settings.evaluate.nsd_tolerance_mm
+            )
+            for ids in ([mended, answer.predicted] if rules else [mended])
         ]
-        rows[row] = {
-            "mean_foreground_dice": _mean([c["dice_mean"] for c in classes.values()]),
-            "mean_foreground_iou": _mean([c["iou_mean"] for c in classes.values()]),
-            "dice_coef_multiclass": statistics.fmean(ancestors),
-            "classes": classes,
-        }
+        return Scored(
+            first.case,
+            first.patient,
+            first.rater,
+            mended=judged[0],
+            plain=judged[-1],
+            background=scores.score(
+                answer.truth, np.zeros_like(mended), classes, steps, planar, 0.0
+            ),
+            ancestors=answer.ancestors,
+            ancestors_background=answer.ancestors_background,
+            calibration=answer.calibration,
+            confusion=scores.confusion(answer.truth, mended, classes),
+            raters=self._against_raters(first, case, answer, mended),
+            agreement=first.agreement,
+            slices_left_out=answer.missing,
+            shown=shown,
+            planar=planar,
+        )
+
+    def _answer(self, slices: Sequence[Pair]) -> _Answer:
+        first = slices[0]
+        folder = paths.dataset(first.dataset) / first.split
+        canvas = Canvas.of(first.canvas)
+        network = self.settings.train.network
+        sums = Calibration.none()
+        native: dict[int, Stack] = {}
+        ancestors: dict[str, list[float]] = {"dice_coef_multiclass": [], "cross_entropy": []}
+        nothing: dict[str, list[float]] = {"dice_coef_multiclass": [], "cross_entropy": []}
+        for batch in _batches(slices, self.settings.evaluate.batch_slices):
+            shown = [colors.read_image(folder / pair.image) for pair in batch]
+            predicted = probabilities(self.model, shown, network)
+            masks = [colors.read_mask(folder / pair.mask, self.facts.label_map) for pair in batch]
+            truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
+            background = np.zeros_like(predicted)
+            background[..., 0] = 1
+            for told, answer in ((ancestors, predicted), (nothing, background)):
+                told["dice_coef_multiclass"] += dice_coef_multiclass(truth, answer).tolist()
+                told["cross_entropy"] += cross_entropy(truth, answer).tolist()
+            sums += Calibration.of(truth, predicted)
+            for pair, one in zip(batch, predicted, strict=True):
+                native[pair.slice_index] = canvas.native(class_ids(one, canvas.px))
+        case = self._source(first)
+        image = labels.read_image(case.image)
+        truth_ids = self._truth(case, image, self.settings.convert.raters, first.label_table)
+        drawn = volume.slices(truth_ids[first.rater], first.plane)
+        stack = np.zeros(drawn.shape, np.uint8)  # split may leave slices out: background there
+        stack[list(native)] = np.stack(list(native.values()))
+        return _Answer(
+            drawn,
+            stack,
+            image,
+            first.label_table,
+            ancestors,
+            nothing,
+            sums,
+            len(stack) - len(native),
+        )
+
+    def _truth(self, case: Case, image: Volume, raters: str, table: str) -> dict[str, Stack]:
+        told = labels.truth(self.facts, image, case.labels, raters, table)
+        return {self.names.of("rater", rater): ids for rater, ids in told.ids.items()}
+
+    def _against_raters(
+        self, first: Pair, case: Case, answer: _Answer, mended: Stack
+    ) -> dict[str, list[float]]:
+        if len(case.labels) < 2:
+            return {}
+        drawn = self._truth(case, answer.image, "each", first.label_table)
+        against = {}
+        for rater, ids in drawn.items():
+            table = scores.confusion(
+                volume.slices(ids, first.plane), mended, len(self.facts.label_map)
+            )
+            against[rater] = [overlap.dice for overlap in scores.overlaps(table)[1:]]
+        return against
+
+    def _write(self, first: Pair, case: Case, image: Volume, stack: Stack) -> None:
+        """The prediction in the source's own form: NIfTI, instances, or slices."""
+        target = paths.run(first.dataset) / paths.PREDICTIONS / "native"
+        name = "_".join([first.case, *([f"r{first.rater}"] if first.rater else [])])
+        label_map = self.facts.label_map
+        if isinstance(case.image, Path):
+            in_ras = volume.unslice(stack, first.plane)
+            grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
+            volume.save_like(target / f"{name}.nii.gz", grid.from_ras(in_ras), grid, case.image)
+            for uid, ids in volume.per_instance(in_ras, image).items():
+                colors.write_mask(target / name / f"{self.names.uid(uid)}.png", ids, label_map)
+        else:
+            for index, (slice_file, ids) in enumerate(zip(case.image, stack, strict=True)):
+                stem = slice_file.stem if self.facts.anonymous else f"{index:04d}"
+                colors.write_mask(target / name / f"{stem}.png", ids, label_map)
+
+    def _show(self, slices: Sequence[Pair], truth: Stack, stack: Stack, mini: set[str]) -> str:
+        """Masks at picture size: of mini_test, and of the slice with most wrong voxels.
+
+        They show the scored prediction itself. Returns the latter's pair id.
+        """
+        target = paths.run(slices[0].dataset) / paths.PREDICTIONS
+        canvas = Canvas.of(slices[0].canvas)
+        wrong = np.count_nonzero(truth != stack, axis=(1, 2))
+        worst = max(slices, key=lambda pair: (wrong[pair.slice_index], sum(pair.class_pixels[1:])))
+        for kind, chosen in ((paths.MINI_TEST, mini), (paths.WORST, {worst.id})):
+            for pair in slices:
+                if pair.id in chosen:
+                    ids = canvas.labels(stack[pair.slice_index])
+                    colors.write_mask(target / kind / f"{pair.id}.png", ids, self.facts.label_map)
+        return worst.id
+
+    def _source(self, pair: Pair) -> Case:
+        """The raw case that convert made the pair of."""
+        if pair.case not in self.sources:
+            raise Problem(
+                f"expected the case {pair.case} in the raw data, found it no more",
+                where=paths.raw(pair.dataset),
+                remedy="Were files or convert.id_salt changed? Run: dvc repro",
+            )
+        return self.sources[pair.case]
+
+
+def _cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Sequence[Pair]]:
+    cases = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
+    return tqdm(cases, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
+
+
+def _steps(pair: Pair, case: Case) -> tuple[NDArray[np.float64], bool]:
+    """Millimetres from voxel to voxel, and whether the slices are pictures without geometry."""
+    grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
+    return grid.steps(pair.plane), not isinstance(case.image, Path)
+
+
+def _found(
+    dataset: str,
+    scored: Sequence[Scored],
+    choices: Mapping[int, Choice],
+    worst: Sequence[Scored],
+    facts: Dataset,
+    settings: params.Params,
+    resamples: Resamples,
+) -> dict[str, Any]:
+    """Everything that is told of the run, as it stands in scores.json."""
+    rows = summary.rows(scored, facts.label_map, resamples)
+    if not any(choice.kept for choice in choices.values()):
+        del rows["before_postprocessing"]
+    patients = len(resamples.patients)
+    names = {label.id: label.name for label in facts.label_map}
     return {
+        "dataset": dataset,
         "test_cases": len(scored),
-        "test_patients": len({one.patient for one in scored}),
+        "test_patients": patients,
+        "slices_left_out": sum(one.slices_left_out for one in scored),
         **rows,
-        "unit": "case, in the source's own grid; dice_coef_multiclass: slice, at training size",
-        "empty_masks": EMPTY_POLICY,
+        "calibration": summary.calibration(scored, resamples),
+        "raters": summary.raters(scored, facts.label_map, resamples),
+        "postprocessing": {
+            names[label]: {
+                **asdict(choice.rule),
+                "gain": number(choice.gain),
+                "low": number(choice.low),
+                "high": number(choice.high),
+                "valid_patients": choice.patients,
+                "kept": choice.kept,
+            }
+            for label, choice in choices.items()
+        },
+        "worst": [
+            {
+                "case": one.case,
+                "rater": one.rater,
+                "picture": one.shown,
+                "dice": number(one.dice),
+            }
+            for one in worst
+        ],
+        "definitions": _definitions(any(one.planar for one in scored), patients, settings),
+        "versions": {
+            "python": platform.python_version(),
+            "backend": keras.backend.backend(),
+            **{name: _version(name) for name in _VERSIONS if _version(name)},
+        },
     }
 
 
-def _score(
-    slices: Sequence[Pair],
-    case: Case,
-    model: keras.Model,
-    facts: Dataset,
-    settings: params.Params,
-    names: Pseudonyms,
-) -> _Scored:
-    first, classes = slices[0], len(facts.label_map)
-    target = paths.run(first.dataset) / paths.PREDICTIONS / "native"
-    folder = paths.dataset(first.dataset) / "test"
-    canvas = Canvas.of(first.canvas)
-    px = settings.train.network.image_px
-    native, ancestors, ancestors_background = [], [], []
-    for batch in _batches(slices, settings.evaluate.batch_slices):
-        pictures = [colors.read_image(folder / pair.image) for pair in batch]
-        predicted = probabilities(model, pictures, settings.train.network)
-        truth = np.stack(
-            [labels_at(colors.read_mask(folder / pair.mask, facts.label_map), px) for pair in batch]
-        )
-        nothing = np.zeros_like(predicted)
-        nothing[..., 0] = 1
-        ancestors += dice_coef_multiclass(truth, predicted).tolist()
-        ancestors_background += dice_coef_multiclass(truth, nothing).tolist()
-        native += [canvas.native(class_ids(one, canvas.px)) for one in predicted]
-    in_ras = volume.unslice(np.stack(native), first.plane)
-    image = labels.read_image(case.image)
-    fused = labels.truth(facts, image, case.labels, settings.convert.raters, first.label_table)
-    truth = {names.of("rater", rater): ids for rater, ids in fused.ids.items()}[first.rater]
-    name = "_".join([first.case, *([f"r{first.rater}"] if first.rater else [])])
-    if isinstance(case.image, Path):
-        grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
-        volume.save_like(target / f"{name}.nii.gz", grid.from_ras(in_ras), grid, case.image)
-        for uid, ids in volume.per_instance(in_ras, image).items():
-            colors.write_mask(target / name / f"{names.uid(uid)}.png", ids, facts.label_map)
-    else:
-        for index, (slice_file, ids) in enumerate(zip(case.image, native, strict=True)):
-            stem = slice_file.stem if facts.anonymous else f"{index:04d}"
-            colors.write_mask(target / name / f"{stem}.png", ids, facts.label_map)
-    return _Scored(
-        first.case,
-        first.patient,
-        first.rater,
-        overlaps(truth, in_ras, classes),
-        overlaps(truth, np.zeros_like(in_ras), classes),
-        ancestors,
-        ancestors_background,
-    )
+def _definitions(planar: bool, patients: int, settings: params.Params) -> dict[str, str]:
+    """How the numbers came about, in words: they stand beside them wherever they are shown."""
+    few = f"; {patients} patients are too few for an interval to be trusted" * (patients < FEW)
+    where = "slice by slice, in pixels (the source states no mm)" if planar else "in 3-D, in mm"
+    return {
+        "unit": "case, in the source's own grid; background left out",
+        "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of patients{few}",
+        "empty_masks": EMPTY_POLICY,
+        "distances": f"between surface voxels, {where}; HD95 is the larger direction's percentile",
+        "nsd_tolerance": f"{settings.evaluate.nsd_tolerance_mm:g} {'px' if planar else 'mm'}",
+        "lesions": "components by corners; found if one voxel of a lesion is predicted, false if"
+        " a predicted component touches none",
+        "ece": f"{scores.BINS} bins of the likeliest class, over the pixels at training size whose"
+        " truth or prediction is foreground",
+        "ancestors": "mean over slices at training size; background counts as a class",
+    }
 
 
-def _source(sources: Mapping[str, Case], pair: Pair) -> Case:
-    """The raw case that convert made the pair of."""
-    if pair.case not in sources:
-        raise Problem(
-            f"expected the case {pair.case} in the raw data, found it no more",
-            where=paths.raw(pair.dataset),
-            remedy="Were files or convert.id_salt changed? Run: dvc repro",
-        )
-    return sources[pair.case]
+def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers that `dvc metrics` shows and compares."""
+    model, nothing = found["model"], found["all_background"]
+    dice = model["mean_foreground"]["dice"]
+    return {
+        "mean_foreground_dice": dice["mean"],
+        "low": dice["low"],
+        "high": dice["high"],
+        "dice": {name: one["dice"]["mean"] for name, one in model["classes"].items()},
+        "nsd": model["mean_foreground"]["nsd"]["mean"],
+        "ece": found["calibration"]["ece"]["mean"],
+        "ancestors_dice_coef_multiclass": model["ancestors"]["dice_coef_multiclass"],
+        "all_background": {
+            "mean_foreground_dice": nothing["mean_foreground"]["dice"]["mean"],
+            "ancestors_dice_coef_multiclass": nothing["ancestors"]["dice_coef_multiclass"],
+        },
+        "test_patients": found["test_patients"],
+    }
 
 
-def _predict_mini_test(
-    dataset: str, model: keras.Model, facts: Dataset, network: params.Network, target: Path
-) -> None:
-    for file in sorted((paths.dataset(dataset) / paths.MINI_TEST / paths.IMAGES).glob("*.png")):
-        picture = colors.read_image(file)
-        ids = class_ids(probabilities(model, [picture], network)[0], len(picture))
-        colors.write_mask(target / paths.MINI_TEST / file.name, ids, facts.label_map)
+def _worst(predictions: Path, scored: Sequence[Scored], count: int) -> list[Scored]:
+    """The cases of lowest mean foreground Dice, lowest first; other cases' pictures are removed."""
+    known = [one for one in scored if not math.isnan(one.dice)]
+    worst = sorted(known, key=lambda one: (one.dice, one.case, one.rater))[:count]
+    kept = {one.shown for one in worst}
+    for file in (predictions / paths.WORST).glob("*.png"):
+        if file.stem not in kept:
+            file.unlink()
+    return worst
+
+
+def _draw_overlays(predictions: Path, folder: Path, facts: Dataset) -> None:
+    for kind in (paths.MINI_TEST, paths.WORST):
+        for file in sorted((predictions / kind).glob("*.png")):
+            image, mask = (
+                folder / "test" / part / file.name for part in (paths.IMAGES, paths.MASKS)
+            )
+            pictures.draw_overlay(
+                predictions / paths.OVERLAYS / kind / file.name,
+                colors.read_image(image),
+                colors.read_mask(mask, facts.label_map),
+                colors.read_mask(file, facts.label_map),
+                facts.label_map,
+            )
 
 
 def _model(file: Path, network: params.Network, classes: int) -> keras.Model:
@@ -197,41 +419,67 @@ def _batches(slices: Sequence[Pair], count: int) -> Iterator[Sequence[Pair]]:
         yield slices[start : start + count]
 
 
-def _write_per_case(file: Path, scored: Sequence[_Scored], facts: Dataset) -> None:
+def _version(package: str) -> str:
+    """The installed version; "" where it is not installed (tensorflow-cpu counts as tensorflow)."""
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _write_per_case(file: Path, scored: Sequence[Scored], facts: Dataset) -> None:
+    rows = []
+    for one in scored:
+        for label, told in zip(facts.label_map.foreground, one.mended, strict=True):
+            values = ["" if math.isnan(v) else f"{v:.6f}" for v in told.row().values()]
+            overlap, lesions, healthy = told.overlap, told.lesions, told.healthy
+            rows.append(
+                (
+                    *(one.patient, one.case, one.rater, label.name),
+                    *values,
+                    *(overlap.truth, overlap.predicted, overlap.both),
+                    *(f"{told.truth_ml:.6f}", f"{told.predicted_ml:.6f}"),
+                    *(lesions.truth, lesions.found, lesions.false),
+                    *(healthy.slices, healthy.marked),
+                )
+            )
+    head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
+    more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
+    _write_table(file, (*head, *more, "healthy_slices", "healthy_marked"), rows)
+
+
+def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(
-            ["patient", "case", "rater", "class", "dice", "iou", "truth", "predicted", "both"]
-        )
-        for one in scored:
-            for label in facts.label_map.foreground:
-                count = one.model[label.id]
-                scores = ["" if math.isnan(v) else f"{v:.6f}" for v in (count.dice, count.iou)]
-                counts = [count.truth, count.predicted, count.both]
-                writer.writerow([one.patient, one.case, one.rater, label.name, *scores, *counts])
+        writer.writerow(head)
+        writer.writerows(rows)
 
 
-def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
-    known = [value for value in values if not math.isnan(value)]
-    return {
-        f"{name}_mean": _mean(known),
-        f"{name}_sd": statistics.stdev(known) if len(known) > 1 else None,
-    }
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    unfinished = file.with_name(f".unfinished-{file.name}")
+    unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
+    os.replace(unfinished, file)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
-
-
-def _tell(dataset: str, summary: dict[str, object]) -> None:
-    print(f"evaluate {dataset}: {summary['test_cases']} test cases")
-    for row in ("model", "all_background"):
-        scores = summary[row]
-        assert isinstance(scores, dict)
-        dice = scores["mean_foreground_dice"]
-        told = "none" if dice is None else f"{dice:.3f}"
+def _tell(dataset: str, found: Mapping[str, Any]) -> None:
+    told = f"{found['test_cases']} test cases of {found['test_patients']} patients"
+    print(f"evaluate {dataset}: {told}; {found['definitions']['interval']}")
+    for row in ("model", "before_postprocessing", "all_background"):
+        if row not in found:
+            continue
+        one = found[row]
         print(
-            f"  {row:15} mean foreground Dice {told},"
-            f" ancestors' dice_coef_multiclass {scores['dice_coef_multiclass']:.4f}"
+            f"  {row:21} mean foreground Dice {summary.told(one['mean_foreground']['dice'])},"
+            f" ancestors' dice_coef_multiclass {one['ancestors']['dice_coef_multiclass']:.4f}"
         )
+    for name, one in found["model"]["classes"].items():
+        print(
+            f"  {name:21} Dice {summary.told(one['dice'])}, HD95 {summary.told(one['hd95_mm'], 1)},"
+            f" NSD {summary.told(one['nsd'])}, lesion F1 {summary.told(one['lesion_f1'])}"
+        )
+    for name, one in found["postprocessing"].items():
+        if one["kept"]:
+            print(f"  {name}: post-processing kept, {one['gain']:+.4f} Dice on valid")
+    print(f"  Empty masks: {EMPTY_POLICY}.")

@@ -1,51 +1,13 @@
-"""Overlap scores: per case in NumPy for evaluation, and over an epoch in Keras for training."""
+"""The ancestors' metrics in NumPy, and the foreground Dice over an epoch in Keras for training."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
-
-EMPTY_POLICY = (
-    "a class that is neither in the truth nor in the prediction of a case has no score there"
-    " (left out of means, counted apart); in only one of the two, it scores 0"
-)
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Voxel counts of one class in one case, and the scores that follow from them."""
-
-    truth: int
-    predicted: int
-    both: int
-
-    @property
-    def dice(self) -> float:
-        """2 |T and P| / (|T| + |P|); NaN if both are empty (Dice, Ecology 26, 1945)."""
-        total = self.truth + self.predicted
-        return 2 * self.both / total if total else math.nan
-
-    @property
-    def iou(self) -> float:
-        """|T and P| / |T or P|; NaN if both are empty (Jaccard, 1912)."""
-        union = self.truth + self.predicted - self.both
-        return self.both / union if union else math.nan
-
-
-def overlaps(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> list[Overlap]:
-    """One :class:`Overlap` per class id, background included, of two label maps of one shape."""
-    pairs = truth.ravel().astype(np.intp) * classes + predicted.ravel()
-    table = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    return [
-        Overlap(int(table[c].sum()), int(table[:, c].sum()), int(table[c, c]))
-        for c in range(classes)
-    ]
 
 
 def dice_coef_multiclass(
@@ -61,6 +23,19 @@ def dice_coef_multiclass(
     total = ids[0].size + probabilities.sum(axis=(1, 2, 3), dtype=np.float64)
     scores: NDArray[np.float64] = (2 * both + 1) / (total + 1)
     return scores
+
+
+def cross_entropy(
+    ids: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """The ancestors' loss of each picture (B,), from ids (B, H, W) and p (B, H, W, C).
+
+    Mean over the pixels of -ln p of the true class, p kept above Keras' epsilon of 1e-7.
+    """
+    hit = np.take_along_axis(probabilities, ids[..., None].astype(np.intp), axis=-1)
+    known = np.clip(hit.astype(np.float64), 1e-7, 1 - 1e-7)
+    losses: NDArray[np.float64] = -np.log(known).mean(axis=(1, 2, 3))
+    return losses
 
 
 class ForegroundDice(keras.metrics.Metric):  # type: ignore[misc]  # untyped library

@@ -222,12 +222,23 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """The scores. ``batch_slices``: slices predicted at once."""
+    """The scores. ``batch_slices``: slices predicted at once.
 
+    ``nsd_tolerance_mm``: how far two surfaces may be apart and still count as one.
+    ``postprocess``: whether valid may choose a post-processing. ``worst_cases``: how many of
+    the cases with the lowest Dice are kept as pictures. ``seed`` draws the intervals' resamples.
+    """
+
+    seed: int
     batch_slices: int
+    nsd_tolerance_mm: float
+    postprocess: bool
+    worst_cases: int
 
     def __post_init__(self) -> None:
         _expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)
+        _expect(self.nsd_tolerance_mm >= 0, "nsd_tolerance_mm", "0 or more", self.nsd_tolerance_mm)
+        _expect(0 <= self.worst_cases <= 100, "worst_cases", "0 to 100", self.worst_cases)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ CURVES = "curves.png"
 EPOCH_CHANGE = "epoch_change_infer"
 METRICS = "metrics.json"
 PER_CASE = "per_case.csv"
+SCORES = "scores.json"
+CONFUSION = "confusion.csv"
+CONFUSION_PLOT = "confusion.png"
+CALIBRATION = "calibration.csv"
 PREDICTIONS = "predictions"
+WORST = "worst"
+OVERLAYS = "overlays"
 
 
 def raw(dataset: str) -> Path:

@@ -79,6 +79,17 @@ class Grid:
         turned: NDArray[Any] = apply_orientation(array, ornt_transform(_RAS, self._orientation()))
         return turned
 
+    def steps(self, plane: str) -> NDArray[np.float64]:
+        """Columns: the mm in x, y and z that one slice, one row and one column lead, (3, 3).
+
+        Of :func:`slices` in ``plane``. In a sheared grid they do not stand upright on each other.
+        """
+        along = np.empty((3, 3))
+        for axis, (source, flip) in enumerate(self._orientation()):
+            along[:, int(source)] = self.affine[:3, axis] * flip
+        steps: NDArray[np.float64] = along[:, _AXES[plane]] * [1, -1, -1]
+        return steps
+
     def distance(self, other: Grid) -> float:
         """The largest distance in mm between corresponding corners of two equal shapes."""
         far = np.array(self.shape) - 1

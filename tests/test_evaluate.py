@@ -16,13 +16,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import generate_uid
+from scipy import ndimage
+from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model.evaluate import evaluate
+from model.evaluate import WRITTEN, evaluate
 from model.flexunet import flexunet
-from model.metrics import EMPTY_POLICY
+from model.scores import EMPTY_POLICY, SCORES
 from pipeline import colors, manifest, params, paths
 from pipeline.manifest import Pair
 from pipeline.split import assign
@@ -69,12 +71,13 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
 
 
 def _perfect() -> Answer:
-    """Knows the mask of every picture of the test split."""
+    """Knows the mask of every picture of the valid and the test split."""
     masks = {
-        colors.read_image(PAIRS / "test" / pair.image).tobytes(): colors.read_mask(
-            PAIRS / "test" / pair.mask, LABEL_MAP
+        colors.read_image(PAIRS / pair.split / pair.image).tobytes(): colors.read_mask(
+            PAIRS / pair.split / pair.mask, LABEL_MAP
         )
-        for pair in _test_pairs()
+        for pair in manifest.read(PAIRS)
+        if pair.split != "train"
     }
     return lambda picture: masks[picture.tobytes()]
 
@@ -88,13 +91,20 @@ def _bright(picture: Picture) -> Picture:
     return np.digitize(picture, [60, 140, 200]).astype(np.uint8)
 
 
-def _metrics() -> dict[str, Any]:
+def _json(name: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    text = (RUN / paths.METRICS).read_text("utf-8")
-    metrics: dict[str, Any] = json.loads(text, parse_constant=refuse)
-    return metrics
+    content: dict[str, Any] = json.loads((RUN / name).read_text("utf-8"), parse_constant=refuse)
+    return content
+
+
+def _metrics() -> dict[str, Any]:
+    return _json(paths.METRICS)
+
+
+def _found() -> dict[str, Any]:
+    return _json(paths.SCORES)
 
 
 def _per_case() -> list[dict[str, str]]:
@@ -144,12 +154,18 @@ def test_perfect_predictions_come_back_voxel_by_voxel(
 def test_perfect_predictions_score_one(settings: params.Params, predict: Predict) -> None:
     predict(_perfect())
     evaluate(cohort.DATASET, settings)
-    scores = _metrics()["model"]
-    least = 1 if settings.train.network.image_px == settings.convert.image_px else 0.9
-    assert least <= scores["mean_foreground_dice"] <= 1
-    assert scores["dice_coef_multiclass"] == 1
-    for name in FOREGROUND:
-        assert least - 0.1 * (least < 1) <= scores["classes"][name]["dice_mean"] <= 1
+    model = _found()["model"]
+    exact = settings.train.network.image_px == settings.convert.image_px
+    assert model["ancestors"]["dice_coef_multiclass"] == 1
+    assert model["ancestors"]["cross_entropy"] < 1e-6
+    for score, best in (("dice", 1), ("iou", 1), ("nsd", 1), ("lesion_f1", 1), ("hd95_mm", 0)):
+        told = [model["mean_foreground"], *model["classes"].values()]
+        assert [one[score]["mean"] for one in told] == pytest.approx([best] * 4, abs=0.2) or (
+            not exact and score == "hd95_mm"
+        )
+        if exact:
+            assert [one[score]["mean"] for one in told] == [best] * 4
+    assert _found()["calibration"]["ece"]["mean"] == 0
 
 
 def test_predictions_stand_in_the_sources_grid(settings: params.Params, predict: Predict) -> None:
@@ -202,16 +218,19 @@ def test_per_case_has_a_row_per_case_and_foreground_class(
 def test_means_are_those_of_the_rows(settings: params.Params, predict: Predict) -> None:
     predict(_bright)
     evaluate(cohort.DATASET, settings)
-    scores, rows = _metrics()["model"], _per_case()
-    for score in ("dice", "iou"):
+    model, rows = _found()["model"], _per_case()
+    for score in SCORES:
         means = []
         for name in FOREGROUND:
+            told = model["classes"][name][score]
             values = [float(row[score]) for row in rows if row["class"] == name]
             means.append(np.mean(values))
-            assert scores["classes"][name][f"{score}_mean"] == pytest.approx(means[-1], abs=1e-6)
-            spread = np.std(values, ddof=1)
-            assert scores["classes"][name][f"{score}_sd"] == pytest.approx(spread, abs=1e-5)
-        assert scores[f"mean_foreground_{score}"] == pytest.approx(np.mean(means), abs=1e-6)
+            assert told["cases"] == len(values) == 2
+            assert told["mean"] == pytest.approx(means[-1], abs=2e-6)
+            assert told["median"] == pytest.approx(np.median(values), abs=2e-6)
+            assert told["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
+            assert min(values) - 2e-6 <= told["low"] <= told["mean"] <= told["high"]
+        assert model["mean_foreground"][score]["mean"] == pytest.approx(np.mean(means), abs=2e-6)
 
 
 def test_a_network_that_finds_nothing_is_the_all_background_row(
@@ -219,9 +238,10 @@ def test_a_network_that_finds_nothing_is_the_all_background_row(
 ) -> None:
     predict(_nothing)
     evaluate(cohort.DATASET, settings)
-    metrics = _metrics()
-    assert metrics["model"] == metrics["all_background"]
-    assert metrics["model"]["mean_foreground_dice"] == 0
+    found = _found()
+    assert found["model"] == found["all_background"]
+    assert found["model"]["mean_foreground"]["dice"]["mean"] == 0
+    assert found["model"]["classes"][FOREGROUND[0]]["no_surface"] == 2
 
 
 def test_all_background_row_does_not_depend_on_the_network(
@@ -231,9 +251,14 @@ def test_all_background_row_does_not_depend_on_the_network(
     for answer in (_bright, _perfect()):
         predict(answer)
         evaluate(cohort.DATASET, settings)
-        rows.append(_metrics()["all_background"])
+        rows.append(_found()["all_background"])
     assert rows[0] == rows[1]
-    assert rows[0]["dice_coef_multiclass"] > 0.8  # what the ancestors' metric gives for nothing
+    praised = rows[0]["ancestors"]["dice_coef_multiclass"]
+    assert praised > 0.8  # what the ancestors' metric gives for nothing
+    assert _metrics()["all_background"] == {
+        "mean_foreground_dice": 0,
+        "ancestors_dice_coef_multiclass": praised,
+    }
 
 
 @at_both_sizes
@@ -247,35 +272,181 @@ def test_ancestors_metric_is_a_mean_over_slices(settings: params.Params, predict
         mask = colors.read_mask(PAIRS / "test" / pair.mask, LABEL_MAP)
         background = (mask[step // 2 :: step, step // 2 :: step] == 0).sum()
         wanted.append((2 * background + 1) / (2 * px**2 + 1))
-    got = _metrics()["all_background"]["dice_coef_multiclass"]
-    assert got == pytest.approx(np.mean(wanted), rel=1e-9)
+    got = _found()["all_background"]["ancestors"]["dice_coef_multiclass"]
+    assert got == pytest.approx(np.mean(wanted), abs=1e-6)
 
 
-def test_metrics_state_unit_and_policy(settings: params.Params, predict: Predict) -> None:
+def test_metrics_are_few_and_scores_say_how_they_came_about(
+    settings: params.Params, predict: Predict
+) -> None:
     predict(_bright)
     evaluate(cohort.DATASET, settings)
-    metrics = _metrics()
-    assert set(metrics) == {
-        "test_cases",
-        "test_patients",
-        "model",
+    metrics, found = _metrics(), _found()
+    dice = found["model"]["mean_foreground"]["dice"]
+    assert list(metrics) == [
+        "mean_foreground_dice",
+        "low",
+        "high",
+        "dice",
+        "nsd",
+        "ece",
+        "ancestors_dice_coef_multiclass",
         "all_background",
-        "unit",
-        "empty_masks",
-    }
-    assert (metrics["test_cases"], metrics["test_patients"]) == (2, 2)
-    assert "case" in metrics["unit"]
-    assert metrics["empty_masks"] == EMPTY_POLICY
-    for row in (metrics["model"], metrics["all_background"]):
-        assert set(row) == {
-            "mean_foreground_dice",
-            "mean_foreground_iou",
-            "dice_coef_multiclass",
-            "classes",
+        "test_patients",
+    ]
+    assert [metrics[name] for name in list(metrics)[:3]] == [
+        dice[name] for name in ("mean", "low", "high")
+    ]
+    assert list(metrics["dice"]) == FOREGROUND
+    assert (found["test_cases"], found["test_patients"]) == (2, 2)
+    told = found["definitions"]
+    assert "case" in told["unit"]
+    assert told["empty_masks"] == EMPTY_POLICY
+    assert told["nsd_tolerance"] == "1 mm"
+    assert "3-D" in told["distances"]
+    assert "2 patients are too few" in told["interval"]
+    assert {"python", "keras", "numpy"} <= set(found["versions"])
+
+
+def test_distances_are_those_of_the_files_on_disk(
+    settings: params.Params, predict: Predict
+) -> None:
+    """Measured anew between the world coordinates of all surface voxels of both files."""
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    rows = {(row["case"], row["class"]): row for row in _per_case()}
+    for case in _cases():
+        files = _raw(case, "dseg"), _prediction(case)
+        for label in LABEL_MAP.foreground:
+            places = []
+            for file in files:
+                mask = np.asanyarray(file.dataobj) == label.id
+                edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+                places.append(nib.affines.apply_affine(file.affine, edge))
+            table = cdist(*places)
+            near = [table.min(axis=1), table.min(axis=0)]
+            row = rows[case, label.name]
+            hd95 = max(np.percentile(each, 95) for each in near)
+            assert float(row["hd95_mm"]) == pytest.approx(hd95, abs=1e-5)
+            nsd = (np.concatenate(near) <= settings.evaluate.nsd_tolerance_mm).mean()
+            assert float(row["nsd"]) == pytest.approx(nsd, abs=1e-6)
+            ml = np.prod(cohort.SIDES) / 1000
+            assert float(row["truth_ml"]) == pytest.approx(int(row["truth"]) * ml, abs=1e-6)
+
+
+def test_confusion_counts_every_voxel_of_test(settings: params.Params, predict: Predict) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    with (RUN / paths.CONFUSION).open(newline="", encoding="utf-8") as stream:
+        rows = {
+            (row["truth"], row["predicted"]): int(row["voxels"]) for row in csv.DictReader(stream)
         }
-        assert list(row["classes"]) == FOREGROUND
-        for scores in row["classes"].values():
-            assert set(scores) == {"dice_mean", "dice_sd", "iou_mean", "iou_sd", "both_empty"}
+    assert len(rows) == len(LABEL_MAP) ** 2
+    assert sum(rows.values()) == 2 * np.prod(cohort.SHAPE)
+    for name in FOREGROUND:
+        both = sum(int(row["both"]) for row in _per_case() if row["class"] == name)
+        assert rows[name, name] == both
+    with Image.open(RUN / paths.CONFUSION_PLOT) as picture:
+        assert picture.width > 200
+
+
+def _freckled() -> Answer:
+    """Knows everything, and marks four pixels of air in a corner of every slice as class 1."""
+    perfect = _perfect()
+
+    def answer(picture: Picture) -> Picture:
+        ids = perfect(picture).copy()
+        ids[:2, :2] = 1
+        return ids
+
+    return answer
+
+
+_MANY_VALID = {
+    "split.shares": {"train": 0.2, "valid": 0.6, "test": 0.2},
+    "train.network.image_px": 64,
+}
+
+
+def test_postprocessing_that_helps_on_valid_is_kept_and_both_are_shown(
+    workplace: Path, predict: Predict
+) -> None:
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    predict(_freckled())
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    rules = found["postprocessing"]
+    assert rules[FOREGROUND[0]]["kept"]
+    assert rules[FOREGROUND[0]]["valid_patients"] == 6
+    assert 0 < rules[FOREGROUND[0]]["low"] <= rules[FOREGROUND[0]]["gain"]
+    assert not any(rules[name]["kept"] for name in FOREGROUND[1:])
+    before, after = (
+        found[row]["classes"][FOREGROUND[0]]["dice"]["mean"]
+        for row in ("before_postprocessing", "model")
+    )
+    assert before < after == 1
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj)
+        assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+
+
+def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predict) -> None:
+    """Freckles on test alone stay: nothing that valid shows speaks for their removal."""
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    perfect, freckled = _perfect(), _freckled()
+    tests = {colors.read_image(PAIRS / "test" / pair.image).tobytes() for pair in _test_pairs()}
+    predict(lambda picture: (freckled if picture.tobytes() in tests else perfect)(picture))
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    assert not any(rule["kept"] for rule in found["postprocessing"].values())
+    assert "before_postprocessing" not in found
+    assert found["model"]["classes"][FOREGROUND[0]]["dice"]["mean"] < 1
+    healthy = found["model"]["classes"][FOREGROUND[0]]["healthy"]
+    assert 0 < healthy["slices_marked"] == healthy["slices"]
+    assert healthy["false_ml_per_slice"] > 0
+
+
+def test_postprocessing_can_be_switched_off(settings: params.Params, predict: Predict) -> None:
+    asked: set[str] = set()
+    perfect = _perfect()
+    valid = {
+        colors.read_image(PAIRS / "valid" / pair.image).tobytes()
+        for pair in manifest.read(PAIRS)
+        if pair.split == "valid"
+    }
+
+    def answer(picture: Picture) -> Picture:
+        asked.add("valid" if picture.tobytes() in valid else "test")
+        return perfect(picture)
+
+    predict(answer)
+    changed = replace(settings, evaluate=replace(settings.evaluate, postprocess=False))
+    evaluate(cohort.DATASET, changed)
+    assert _found()["postprocessing"] == {}
+    assert asked == {"test"}
+
+
+def test_worst_cases_are_kept_as_pictures_lowest_first(
+    settings: params.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    changed = replace(settings, evaluate=replace(settings.evaluate, worst_cases=1))
+    evaluate(cohort.DATASET, changed)
+    [worst] = _found()["worst"]
+    means = {
+        case: np.mean([float(row["dice"]) for row in _per_case() if row["case"] == case])
+        for case in _cases()
+    }
+    assert worst["case"] == min(means, key=lambda case: means[case])
+    assert worst["dice"] == pytest.approx(min(means.values()), abs=1e-6)
+    predictions = RUN / paths.PREDICTIONS
+    [mask] = sorted((predictions / paths.WORST).iterdir())
+    assert mask.stem == worst["picture"]
+    [overlay] = sorted((predictions / paths.OVERLAYS / paths.WORST).iterdir())
+    with Image.open(overlay) as picture:
+        assert picture.size == (3 * 64 + 2 * 4, 64)
 
 
 def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict: Predict) -> None:
@@ -283,10 +454,13 @@ def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict:
     _save_model(settings)
     predict(_perfect())
     evaluate(cohort.DATASET, settings)
-    scores = _metrics()["model"]
-    missing = {"dice_mean": None, "dice_sd": None, "iou_mean": None, "iou_sd": None}
-    assert scores["classes"][FOREGROUND[2]] == {**missing, "both_empty": 2}
-    assert scores["mean_foreground_dice"] == 1
+    model = _found()["model"]
+    missing = model["classes"][FOREGROUND[2]]
+    nothing = {**dict.fromkeys(("mean", "low", "high", "median", "sd")), "cases": 0}
+    assert [missing[score] for score in SCORES] == [nothing] * len(SCORES)
+    assert (missing["both_empty"], missing["no_surface"]) == (2, 0)
+    assert missing["healthy"]["cases"] == 2
+    assert _metrics()["mean_foreground_dice"] == 1
     blank = [row for row in _per_case() if row["class"] == FOREGROUND[2]]
     assert [(row["dice"], row["iou"], row["truth"]) for row in blank] == [("", "", "0")] * 2
 
@@ -296,8 +470,12 @@ def test_class_that_is_invented_scores_zero(workplace: Path, predict: Predict) -
     _save_model(settings)
     predict(lambda picture: np.full_like(picture, 3))
     evaluate(cohort.DATASET, settings)
-    invented = _metrics()["model"]["classes"][FOREGROUND[2]]
-    assert (invented["dice_mean"], invented["both_empty"]) == (0, 0)
+    invented = _found()["model"]["classes"][FOREGROUND[2]]
+    assert (invented["dice"]["mean"], invented["both_empty"], invented["no_surface"]) == (0, 0, 2)
+    healthy = invented["healthy"]
+    assert (healthy["cases"], healthy["cases_marked"]) == (2, 2)
+    volume = np.prod(cohort.SHAPE) * np.prod(cohort.SIDES) / 1000
+    assert healthy["false_ml_per_case"] == pytest.approx(volume, rel=1e-5)
 
 
 @pytest.mark.parametrize("slices", [1, 4])
@@ -307,9 +485,9 @@ def test_scores_do_not_depend_on_the_batch(
     found = []
     for batch in (32, slices):
         predict(_bright)
-        changed = replace(settings, evaluate=params.Evaluate(batch))
+        changed = replace(settings, evaluate=replace(settings.evaluate, batch_slices=batch))
         evaluate(cohort.DATASET, changed)
-        found.append([(RUN / name).read_bytes() for name in (paths.METRICS, paths.PER_CASE)])
+        found.append([(RUN / name).read_bytes() for name in WRITTEN])
     assert found[0] == found[1]
 
 
@@ -376,8 +554,8 @@ def test_a_real_network_is_asked_about_every_slice(workplace: Path) -> None:
     _save_model(settings)
     evaluate(cohort.DATASET, settings)
     metrics = _metrics()
-    assert 0 <= metrics["model"]["mean_foreground_dice"] < 1
-    assert metrics["test_cases"] == 2
+    assert 0 <= metrics["mean_foreground_dice"] < 1
+    assert metrics["test_patients"] == 2
 
 
 def test_case_whose_name_looks_like_anothers_slice_stays_whole(
@@ -394,7 +572,7 @@ def test_case_whose_name_looks_like_anothers_slice_stays_whole(
     _save_model(settings)
     predict(_perfect())
     evaluate(cohort.DATASET, settings)
-    assert _metrics()["test_cases"] == 2
+    assert _found()["test_cases"] == 2
 
 
 def _twins_seed() -> int:

@@ -1,16 +1,15 @@
-"""The scores against scikit-learn and against their formulas, empty masks included."""
+"""The ancestors' metrics and the training's against their formulas."""
 
 from __future__ import annotations
 
-import math
-
+import keras
 import numpy as np
 import pytest
 from keras import ops
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score, jaccard_score
 
-from model.metrics import ForegroundDice, Overlap, dice_coef_multiclass, overlaps
+from model.metrics import ForegroundDice, cross_entropy, dice_coef_multiclass
+from model.scores import confusion, overlaps
 
 CLASSES = 4
 
@@ -24,53 +23,6 @@ def _one_hot(ids: NDArray[np.uint8], classes: int = CLASSES) -> NDArray[np.float
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    ("score", "reference"), [("dice", f1_score), ("iou", jaccard_score)], ids=["dice", "iou"]
-)
-def test_overlap_agrees_with_scikit_learn(score: str, reference: object, seed: int) -> None:
-    truth, guess = _ids(seed, (7, 6, 5)), _ids(seed + 100, (7, 6, 5))
-    guess[:4] = truth[:4]
-    got = [getattr(overlap, score) for overlap in overlaps(truth, guess, CLASSES)]
-    assert callable(reference)
-    wanted = reference(truth.ravel(), guess.ravel(), average=None, labels=range(CLASSES))
-    np.testing.assert_allclose(got, wanted, rtol=1e-12)
-
-
-def test_overlaps_count_the_voxels_of_each_class() -> None:
-    truth = np.array([[0, 1, 1], [2, 2, 2]], np.uint8)
-    guess = np.array([[1, 1, 0], [2, 2, 0]], np.uint8)
-    assert overlaps(truth, guess, 4) == [
-        Overlap(truth=1, predicted=2, both=0),
-        Overlap(truth=2, predicted=2, both=1),
-        Overlap(truth=3, predicted=2, both=2),
-        Overlap(truth=0, predicted=0, both=0),
-    ]
-
-
-def test_overlaps_hold_for_256_classes() -> None:
-    truth = np.arange(256, dtype=np.uint8)
-    assert overlaps(truth, truth, 256) == [Overlap(1, 1, 1)] * 256
-
-
-@pytest.mark.parametrize("score", ["dice", "iou"])
-def test_class_that_is_nowhere_has_no_score(score: str) -> None:
-    assert math.isnan(getattr(Overlap(truth=0, predicted=0, both=0), score))
-
-
-@pytest.mark.parametrize("score", ["dice", "iou"])
-@pytest.mark.parametrize("counts", [(9, 0, 0), (0, 9, 0), (9, 9, 0)])
-def test_class_that_is_missed_or_invented_scores_zero(
-    score: str, counts: tuple[int, int, int]
-) -> None:
-    assert getattr(Overlap(*counts), score) == 0
-
-
-@pytest.mark.parametrize("score", ["dice", "iou"])
-def test_class_that_is_met_exactly_scores_one(score: str) -> None:
-    assert getattr(Overlap(truth=9, predicted=9, both=9), score) == 1
-
-
-@pytest.mark.parametrize("seed", range(3))
 def test_ancestors_metric_is_its_formula(seed: int) -> None:
     ids = _ids(seed, (3, 5, 4))
     weights = np.random.default_rng(seed).random((3, 5, 4, CLASSES)).astype(np.float32)
@@ -81,6 +33,17 @@ def test_ancestors_metric_is_its_formula(seed: int) -> None:
         for y, p in zip(truth, probabilities.astype(np.float64), strict=True)
     ]
     np.testing.assert_allclose(dice_coef_multiclass(ids, probabilities), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cross_entropy_is_that_of_keras(seed: int) -> None:
+    ids = _ids(seed, (3, 5, 4))
+    weights = np.random.default_rng(seed).random((3, 5, 4, CLASSES)).astype(np.float32)
+    weights[0, 0, 0] = [0, 0, 0, 1]  # certain, rightly or wrongly
+    probabilities = weights / weights.sum(axis=-1, keepdims=True)
+    loss = keras.losses.categorical_crossentropy(_one_hot(ids), probabilities)
+    wanted = ops.convert_to_numpy(loss).mean(axis=(1, 2))
+    np.testing.assert_allclose(cross_entropy(ids, probabilities), wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("foreground", [0, 1, 40, 100])
@@ -103,7 +66,7 @@ def test_foreground_dice_over_batches_is_that_of_the_whole() -> None:
     metric = ForegroundDice(CLASSES)
     for part in (slice(0, 2), slice(2, 7), slice(7, 9)):
         metric.update_state(truth[part], ops.convert_to_tensor(_one_hot(guess[part])))
-    wanted = np.mean([overlap.dice for overlap in overlaps(truth, guess, CLASSES)[1:]])
+    wanted = np.mean([o.dice for o in overlaps(confusion(truth, guess, CLASSES))[1:]])
     assert float(metric.result()) == pytest.approx(wanted, rel=1e-6)
 
 

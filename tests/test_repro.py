@@ -98,7 +98,7 @@ def test_runs_all_once_then_only_what_changed(tmp_path: Path) -> None:
     metrics = json.loads(
         (project.folder / "runs" / "virtual_mni152" / "metrics.json").read_text("utf-8")
     )
-    assert set(metrics["model"]["classes"]) == {"csf", "grey_matter", "white_matter"}
+    assert set(metrics["dice"]) == {"csf", "grey_matter", "white_matter"}
 
     assert project.repro() == []
 

@@ -1,0 +1,131 @@
+"""compare: two runs on the same test cases, class by class: paired differences with intervals."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets_spec.contract import Problem
+from model.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
+from pipeline import paths
+
+_SCORES = ("dice", "nsd", "lesion_f1")
+_Key = tuple[str, str, str]  # case, rater, class
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``b - a`` of one class: mean over cases, 95 % interval over patients, cases better in b."""
+
+    name: str
+    score: str
+    a: float
+    b: float
+    low: float
+    high: float
+    cases: int
+    better: int
+
+    @property
+    def mean(self) -> float:
+        """How much better b is."""
+        return self.b - self.a
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+def compare(run_a: Path, run_b: Path) -> None:
+    """Print what run B does better or worse than run A on the cases that both scored."""
+    a, b = _read(run_a), _read(run_b)
+    shared = [key for key in a if key in b]
+    if not shared:
+        raise Problem(
+            "expected runs that scored the same cases and classes, got none in common",
+            where=f"{run_a} and {run_b}",
+            remedy="Compare two runs of one dataset and one split.",
+        )
+    other = [key for key in shared if a[key]["truth"] != b[key]["truth"]]
+    if other:
+        case, _, name = other[0]
+        raise Problem(
+            f"expected the same truth in both runs, got {a[other[0]]['truth']} and"
+            f" {b[other[0]]['truth']} voxels of {name} in {case}",
+            where=f"{run_a} and {run_b}",
+            remedy="Evaluate both runs anew on the same data.",
+        )
+    found = differences(a, b)
+    patients = len({a[key]["patient"] for key in shared})
+    cases = len({key[:2] for key in shared})
+    print(f"A {run_a}, B {run_b}: B - A, paired over {cases} test cases of {patients} patients;")
+    few = "; too few patients for an interval to be trusted" * (patients < FEW)
+    print(f"95 % intervals of {RESAMPLES} bootstrap resamples of patients{few}")
+    left = len({key[:2] for key in {*a, *b}}) - cases
+    if left:
+        print(f"{left} cases are in one run only and left out")
+    print(f"{'':24} {'score':9} {'A':>7} {'B':>7}   {'B - A':22}  better in B")
+    for one in found:
+        told = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+        mark = "" if one.clear else "  no clear difference"
+        print(
+            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {told}"
+            f"  {one.better} of {one.cases}{mark}"
+        )
+    print("A class that is in neither truth nor prediction counts as 1 here: to invent it costs.")
+
+
+def differences(a: dict[_Key, dict[str, str]], b: dict[_Key, dict[str, str]]) -> list[Difference]:
+    """Every score of every class, and of the mean over the classes, on what both runs have."""
+    names = list(dict.fromkeys(name for _, _, name in a if any(key[2] == name for key in b)))
+    cases = sorted({key[:2] for key in a} & {key[:2] for key in b})
+    patients = [a[*case, names[0]]["patient"] for case in cases]
+    resamples = Resamples.drawn(patients, "compare")
+    found = []
+    for score in _SCORES:
+        both = np.array(
+            [
+                [[_value(run[*case, name], score) for name in names] for run in (a, b)]
+                for case in cases
+            ]
+        )  # (cases, runs, classes)
+        columns = {"mean of classes": mean_over(both)} if len(names) > 1 else {}
+        columns |= {name: both[:, :, at] for at, name in enumerate(names)}
+        for name, values in columns.items():
+            gains = values[:, 1] - values[:, 0]
+            low, high = interval(resamples.means(patients, gains)) or (math.nan, math.nan)
+            of_a, of_b = values.mean(axis=0)
+            found.append(
+                Difference(name, score, of_a, of_b, low, high, len(cases), int((gains > 0).sum()))
+            )
+    return found
+
+
+def _value(row: dict[str, str], score: str) -> float:
+    return float(row[score]) if row[score] else 1.0
+
+
+def _read(run: Path) -> dict[_Key, dict[str, str]]:
+    file = run / paths.PER_CASE
+    if not file.is_file():
+        raise Problem(
+            "expected the scores of a run, found none",
+            where=file,
+            remedy="Name a run's folder, such as runs/msd_hippocampus, after: python -m model"
+            " evaluate",
+        )
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = {(row["case"], row["rater"], row["class"]): row for row in csv.DictReader(stream)}
+    missing = [score for score in _SCORES if any(score not in row for row in rows.values())]
+    if missing or not rows:
+        raise Problem(
+            f"expected the columns {', '.join(_SCORES)}, got none of {missing or 'any'}",
+            where=file,
+            remedy="The scores are of an earlier version: evaluate the run again.",
+        )
+    return rows

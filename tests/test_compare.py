@@ -1,0 +1,115 @@
+"""Two runs side by side: what is told, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.__main__ import main
+from model.compare import compare
+from pipeline import paths
+from tests.conftest import Refused
+
+HEAD = ("patient", "case", "rater", "class", "dice", "nsd", "lesion_f1", "truth")
+Rows = list[tuple[str, str, str, str, object, object, object, int]]
+
+
+def _write(run: Path, rows: Rows) -> Path:
+    run.mkdir()
+    with (run / paths.PER_CASE).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerows([HEAD, *rows])
+    return run
+
+
+def _rows(gain: float = 0.0, count: int = 12, seed: int = 0) -> Rows:
+    rng = np.random.default_rng(seed)
+    rows: Rows = []
+    for number in range(count):
+        for name in ("core", "rim"):
+            dice = 0.7 + 0.1 * rng.random() + gain * (name == "core")
+            row = (f"p{number}", f"c{number}", "", name, round(dice, 6), dice, dice, 100 + number)
+            rows.append(row)
+    return rows
+
+
+@pytest.fixture
+def two(workplace: Path) -> tuple[Path, Path]:
+    """A run, and one whose core is better by .05 in every case."""
+    return _write(workplace / "a", _rows()), _write(workplace / "b", _rows(0.05))
+
+
+def _lines(capsys: pytest.CaptureFixture[str], score: str) -> dict[str, str]:
+    lines = capsys.readouterr().out.splitlines()
+    return {line[:24].strip(): line for line in lines if f" {score} " in line[:36]}
+
+
+def test_a_gain_in_every_case_is_clear(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(*two)
+    told = _lines(capsys, "dice")
+    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in told["core"]
+    assert "no clear difference" in told["rim"]
+    assert "+0.0250 [+0.0250, +0.0250]" in told["mean of classes"]
+
+
+def test_a_run_beside_itself_is_no_different(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(two[0], two[0])
+    out = capsys.readouterr().out
+    assert out.count("no clear difference") == 9
+    assert "12 test cases of 12 patients" in out
+
+
+def test_noise_is_told_as_no_clear_difference(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(_write(workplace / "a", _rows()), _write(workplace / "b", _rows(seed=5)))
+    assert "no clear difference" in _lines(capsys, "dice")["mean of classes"]
+
+
+def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    healthy: Rows = [(f"p{n}", f"c{n}", "", "core", "", "", "", 0) for n in range(3)]
+    marked: Rows = [(*row[:4], 0, 0, 0, 0) for row in healthy]
+    compare(_write(workplace / "a", healthy), _write(workplace / "b", marked))
+    told = _lines(capsys, "dice")
+    assert "-1.0000 [-1.0000, -1.0000]" in told["core"]
+    assert "mean of classes" not in told
+
+
+def test_cases_of_one_run_only_are_left_out_and_said(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(_write(workplace / "a", _rows(count=5)), _write(workplace / "b", _rows(count=7)))
+    out = capsys.readouterr().out
+    assert "2 cases are in one run only" in out
+    assert "too few patients" in out
+
+
+def test_runs_without_a_common_case_are_refused(workplace: Path, refused: Refused) -> None:
+    other: Rows = [(row[0], f"x{row[1]}", *row[2:]) for row in _rows()]
+    runs = _write(workplace / "a", _rows()), _write(workplace / "b", other)
+    assert "none in common" in refused(lambda: compare(*runs)).what
+
+
+def test_another_truth_is_refused_with_its_case(workplace: Path, refused: Refused) -> None:
+    other: Rows = [(*row[:7], row[7] + 1) for row in _rows()]
+    runs = _write(workplace / "a", _rows()), _write(workplace / "b", other)
+    assert "100 and 101 voxels of core in c0" in refused(lambda: compare(*runs)).what
+
+
+@pytest.mark.parametrize("content", [None, "case,class,rater,dice\n1,core,,0.5\n", "case,class\n"])
+def test_a_run_without_scores_is_one_line_and_exit_status_2(
+    content: str | None, two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = two[1] / paths.PER_CASE
+    file.unlink() if content is None else file.write_text(content)
+    assert main(["compare", *map(str, two)]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert str(file) in line
+    assert "valuate" in line
