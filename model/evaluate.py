@@ -38,14 +38,6 @@ from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.volume import Grid, Volume
 
-WRITTEN = (
-    paths.METRICS,
-    paths.SCORES,
-    paths.PER_CASE,
-    paths.CONFUSION,
-    paths.CONFUSION_PLOT,
-    paths.CALIBRATION,
-)
 _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
@@ -60,7 +52,7 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     model = _model(run / paths.MODEL, settings.train.network, len(facts.label_map))
     pairs = manifest.read(paths.dataset(dataset))
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
-    for name in WRITTEN:  # else old scores stood beside new masks
+    for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
     names = Pseudonyms(dataset, facts.anonymous, settings.convert.id_salt)
     sources = {names.of("case", case.id): case for case in raw.cases(adapter)}

@@ -1,9 +1,10 @@
 """Small corrections of a prediction, chosen on valid: holes filled, small components removed.
 
-They are chosen per class by the gain in Dice over the cases of valid, and kept only if the 95 %
-interval of that gain over the *patients* lies above 0 and there are :data:`LEAST_PATIENTS` or
-more of them: a rule that helped by chance would cost on test. A class that is in neither truth
-nor prediction counts as a Dice of 1 here, so that removing what was invented is a gain.
+They are chosen per class by the gain in Dice over the cases of valid, and kept only if that gain
+is :data:`LEAST_GAIN` or more, its 95 % interval over the *patients* lies above 0, and there are
+:data:`LEAST_PATIENTS` or more of them: a rule that helped by chance would cost on test. A class
+that is in neither truth nor prediction counts as a Dice of 1 here, so that removing what was
+invented is a gain.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from model.bootstrap import Resamples, interval
 from model.scores import Mask, Stack, box, components
 
 LEAST_PATIENTS = 5
+LEAST_GAIN = 0.001
 SMALLEST_ML = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
@@ -44,7 +46,8 @@ class Choice:
     @property
     def kept(self) -> bool:
         """Whether it helps by more than noise."""
-        return self.rule != Rule() and self.low > 0 and self.patients >= LEAST_PATIENTS
+        enough = self.patients >= LEAST_PATIENTS and self.gain >= LEAST_GAIN
+        return enough and self.low > 0 and self.rule != Rule()
 
 
 # the mildest first: of equal gains, the first is taken

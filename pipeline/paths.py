@@ -27,6 +27,8 @@ CALIBRATION = "calibration.csv"
 PREDICTIONS = "predictions"
 WORST = "worst"
 OVERLAYS = "overlays"
+SCORED = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
+"""What ``evaluate`` writes into a run beside its predictions; of another model, it is stale."""
 
 
 def raw(dataset: str) -> Path:

@@ -22,7 +22,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model.evaluate import WRITTEN, evaluate
+from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
 from pipeline import colors, manifest, params, paths
@@ -487,7 +487,7 @@ def test_scores_do_not_depend_on_the_batch(
         predict(_bright)
         changed = replace(settings, evaluate=replace(settings.evaluate, batch_slices=batch))
         evaluate(cohort.DATASET, changed)
-        found.append([(RUN / name).read_bytes() for name in WRITTEN])
+        found.append([(RUN / name).read_bytes() for name in paths.SCORED])
     assert found[0] == found[1]
 
 
