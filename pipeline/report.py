@@ -68,7 +68,8 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     card = json.loads((folder / paths.CARD).read_text("utf-8"))
     settings = asdict(params.load(adapter.name, params_file))
     del settings["convert"]["id_salt"]  # a secret: with it, hashed ids could be tried
-    scores = _json(run / paths.SCORES)
+    scored = all((run / name).is_file() for name in paths.SCORED)  # else of an earlier model
+    scores = _json(run / paths.SCORES) if scored else None
     rows = _rows(run / paths.PER_CASE) if scores else []
     originals = [pair for pair in pairs if not pair.parent]
     virtual = ["Virtual patients: these scores show that the machine works, not how well it would"
@@ -288,7 +289,7 @@ def _confusion(file: Path) -> dict[str, list[float | None]]:
 
 
 def _json(file: Path) -> Any:
-    return json.loads(file.read_text("utf-8")) if file.is_file() else None
+    return json.loads(file.read_text("utf-8"))
 
 
 def _summary(sections: Sequence[dict[str, Any]]) -> str:

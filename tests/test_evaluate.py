@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.uid import generate_uid
@@ -26,10 +28,12 @@ from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
 from pipeline import colors, manifest, params, paths
+from pipeline.augment import augment
+from pipeline.convert import convert
 from pipeline.manifest import Pair
-from pipeline.split import assign
+from pipeline.split import assign, split
 from tests import cohort
-from tests.conftest import Refused
+from tests.conftest import FIXTURES, Refused
 from tests.test_dicom import write_series
 
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
@@ -530,6 +534,72 @@ def _dicom_case(name: str, number: int) -> Case:
     write_series(folder / "scan", change=storing(drawn * 100 + number, "scan"))
     write_series(folder / "mask", change=storing(drawn, "mask"))
     return Case(name, name, folder / "scan", {"": folder / "mask"})
+
+
+def _several_raters(raters: str) -> tuple[str, params.Params]:
+    """The fixture of mbh_seg25, all stages done, and a network that was never trained.
+
+    Every case gets a rater more, who draws what another drew one voxel beside it.
+    """
+    name = "mbh_seg25"
+    shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
+    for image in paths.raw(name).rglob("image.nii.gz"):
+        drawn = nib.load(min(image.parent.glob("label_annot_*.nii.gz")))
+        beside = np.roll(np.asanyarray(drawn.dataobj), 1, axis=0)
+        nib.save(nib.Nifti1Image(beside, drawn.affine), image.parent / "label_annot_5.nii.gz")
+    cohort.write_params(**{"convert.raters": raters})
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content["datasets"] = {name: None}
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    settings = params.load(name)
+    for stage in (convert, augment, split):
+        stage(name, settings, 1)
+    classes = len(datasets_spec.load(name).dataset.label_map)
+    paths.run(name).mkdir(parents=True)
+    flexunet(settings.train.network, classes).save(paths.run(name) / paths.MODEL)
+    return name, settings
+
+
+def test_the_model_stands_beside_every_rater_and_the_human_ceiling(workplace: Path) -> None:
+    name, settings = _several_raters("majority")
+    evaluate(name, settings)
+    adapter = datasets_spec.load(name)
+    found = json.loads((paths.run(name) / paths.SCORES).read_text("utf-8"))["raters"]
+    cases = {case.id: case for case in adapter.cases(paths.raw(name))}
+    several = {
+        pair.case: pair
+        for pair in manifest.read(paths.dataset(name))
+        if pair.split == "test" and pair.raters > 1
+    }
+    assert found["cases"] == len(several) > 0
+    for label in adapter.dataset.label_map.foreground:
+        told = found["classes"][label.name]
+        humans = [pair.agreement[label.id] for pair in several.values()]
+        known = [value for value in humans if not np.isnan(value)]
+        assert told["between_raters"]["mean"] == (
+            pytest.approx(np.mean(known), abs=1e-6) if known else None
+        )
+        each: dict[str, list[float]] = {}
+        for case in several:
+            file = paths.run(name) / paths.PREDICTIONS / "native" / f"{case}.nii.gz"
+            guess = np.asanyarray(nib.load(file).dataobj) == label.id
+            for rater, picture in cases[case].labels.items():
+                truth = np.asanyarray(nib.load(picture).dataobj) == label.id
+                if truth.any() or guess.any():
+                    dice = f1_score(truth.ravel(), guess.ravel(), zero_division=0)
+                    each.setdefault(rater, []).append(float(dice))
+        for rater, values in each.items():
+            assert told["model_and_each"][rater] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_each_rater_is_a_row_of_its_own_where_pairs_are(workplace: Path) -> None:
+    name, settings = _several_raters("each")
+    evaluate(name, settings)
+    with (paths.run(name) / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        rows = {(row["case"], row["rater"]) for row in csv.DictReader(stream)}
+    pairs = [pair for pair in manifest.read(paths.dataset(name)) if pair.split == "test"]
+    assert rows == {(pair.case, pair.rater) for pair in pairs}
+    assert any(rater for _, rater in rows)
 
 
 def test_mini_test_is_predicted_as_indexed_masks(settings: params.Params, predict: Predict) -> None:

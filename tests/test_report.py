@@ -43,6 +43,12 @@ def test_a_dataset_without_a_run_says_so(settings: params.Params) -> None:
     assert "Learning curves" not in page
 
 
+def test_scores_of_an_earlier_model_are_not_shown(settings: params.Params) -> None:
+    _evaluated(settings)
+    (RUN / paths.METRICS).unlink()  # as train does
+    assert "Not evaluated yet" in _page()
+
+
 def test_everything_is_in_one_file_that_states_its_size(settings: params.Params) -> None:
     _evaluated(settings)
     page = _page()
