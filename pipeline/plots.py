@@ -29,8 +29,8 @@ def lines(title: str, series: Mapping[str, Sequence[float]], told: str) -> str:
         drawn.append(_grid(_LEFT, y(value), _WIDTH - 12, y(value)))
         drawn.append(_text(_LEFT - 6, y(value) + 4, f"{value:.2f}", "end"))
     named = sorted({1, (epochs + 1) // 2, epochs})
-    drawn += [_text(x(epoch), _HEIGHT - 14, str(epoch)) for epoch in named]
-    drawn.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 1, "epoch"))
+    drawn += [_text(x(epoch), _HEIGHT - 19, str(epoch)) for epoch in named]
+    drawn.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, "epoch"))
     for number, (name, curve) in enumerate(series.items(), start=1):
         points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in enumerate(curve, start=1))
         drawn.append(f'<polyline class="line series{number}" points="{points}"/>')
