@@ -537,17 +537,19 @@ def _dicom_case(name: str, number: int) -> Case:
 
 
 def _several_raters(raters: str) -> tuple[str, params.Params]:
-    """The fixture of mbh_seg25, all stages done, and a network that was never trained.
-
-    Every case gets a rater more, who draws what another drew one voxel beside it.
-    """
+    """The fixture of mbh_seg25 with a rater more, who draws one voxel beside another."""
     name = "mbh_seg25"
     shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
     for image in paths.raw(name).rglob("image.nii.gz"):
         drawn = nib.load(min(image.parent.glob("label_annot_*.nii.gz")))
         beside = np.roll(np.asanyarray(drawn.dataobj), 1, axis=0)
         nib.save(nib.Nifti1Image(beside, drawn.affine), image.parent / "label_annot_5.nii.gz")
-    cohort.write_params(**{"convert.raters": raters})
+    return name, _untrained(name, **{"convert.raters": raters})
+
+
+def _untrained(name: str, **overrides: Any) -> params.Params:
+    """All stages before train on the raw data that lies here, and a network as it begins."""
+    cohort.write_params(**overrides)
     content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
     content["datasets"] = {name: None}
     paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
@@ -557,7 +559,31 @@ def _several_raters(raters: str) -> tuple[str, params.Params]:
     classes = len(datasets_spec.load(name).dataset.label_map)
     paths.run(name).mkdir(parents=True)
     flexunet(settings.train.network, classes).save(paths.run(name) / paths.MODEL)
-    return name, settings
+    return settings
+
+
+def test_pictures_without_geometry_are_scored_slice_by_slice_in_pixels(workplace: Path) -> None:
+    name = "phe_sich_ct_ids"
+    shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
+    evaluate(name, _untrained(name))
+    found = json.loads((paths.run(name) / paths.SCORES).read_text("utf-8"))
+    assert "slice by slice, in pixels" in found["definitions"]["distances"]
+    assert found["definitions"]["nsd_tolerance"] == "1 px"
+    with (paths.run(name) / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            assert float(row["truth_ml"]) == pytest.approx(int(row["truth"]) / 1000)
+
+
+def test_slices_that_split_left_out_are_background_and_counted(
+    settings: params.Params, predict: Predict
+) -> None:
+    pairs = manifest.read(PAIRS)
+    gone = next(pair for pair in pairs if pair.split == "test" and pair.empty)
+    predict(_perfect())
+    manifest.write(PAIRS, [pair for pair in pairs if pair != gone])
+    evaluate(cohort.DATASET, settings)
+    assert _found()["slices_left_out"] == 1
+    assert _prediction(gone.case).shape == _raw(gone.case, "dseg").shape
 
 
 def test_the_model_stands_beside_every_rater_and_the_human_ceiling(workplace: Path) -> None:
