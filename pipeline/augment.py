@@ -61,6 +61,7 @@ def _augment_case(
                 parent=parent.id,
                 warp=json.dumps({"variant": name, "steps": steps, "key": seed_parts}),
                 fingerprint=job.fingerprint,
+                likeness="",
             )
             made.append(store.put(folder, pair, bent_image, bent_mask, label_map))
     return made

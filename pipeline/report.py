@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import LabelMap
-from pipeline import colors, manifest, params, paths
+from pipeline import colors, draw, manifest, params, paths
 from pipeline.manifest import Pair
 
 _TILE_PX = 256
@@ -121,12 +121,12 @@ def _mini_test(
         tiles = [
             Tile(pair_id, _tile(image)),
             Tile("mask", _tile(colors.colourise(truth, label_map))),
-            Tile("truth", _tile(_outlined(image, truth, label_map))),
+            Tile("truth", _tile(draw.outlined(image, truth, label_map))),
         ]
         predicted = run / paths.PREDICTIONS / paths.MINI_TEST / f"{pair_id}.png"
         if predicted.is_file():
             ids_here = colors.read_mask(predicted, label_map)
-            tiles.append(Tile("prediction", _tile(_outlined(image, ids_here, label_map))))
+            tiles.append(Tile("prediction", _tile(draw.outlined(image, ids_here, label_map))))
         yield tiles
 
 
@@ -149,7 +149,7 @@ def _augmented(folder: Path, pairs: Sequence[Pair], label_map: LabelMap) -> Iter
             image = colors.read_image(folder / "train" / pair.image)
             ids = colors.read_mask(folder / "train" / pair.mask, label_map)
             caption = json.loads(pair.warp)["variant"] if pair.warp else pair.id
-            tiles.append(Tile(caption, _tile(_outlined(image, ids, label_map))))
+            tiles.append(Tile(caption, _tile(draw.outlined(image, ids, label_map))))
         yield tiles
 
 
@@ -165,7 +165,7 @@ def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> I
         for epoch in (epochs[index] for index in chosen):
             file = epoch / f"{pair_id}.png"
             if file.is_file():
-                outlined = _outlined(image, colors.read_mask(file, label_map), label_map)
+                outlined = draw.outlined(image, colors.read_mask(file, label_map), label_map)
                 tiles.append(Tile(epoch.name.replace("_", " "), _tile(outlined, _TILE_PX // 2)))
         if tiles:
             yield tiles
@@ -178,19 +178,6 @@ def _worst(file: Path) -> list[dict[str, str]]:
     with file.open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["dice"]]
     return sorted(rows, key=lambda row: (float(row["dice"]), row["case"]))[:_WORST]
-
-
-def _outlined(
-    image: NDArray[np.uint8], ids: NDArray[np.uint8], label_map: LabelMap
-) -> NDArray[np.uint8]:
-    """The image as RGB with the outline of every class in its colour, three pixels wide."""
-    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    eroded = cv2.erode(ids, np.ones((3, 3), np.uint8), iterations=2)
-    grown = cv2.dilate(ids, np.ones((3, 3), np.uint8))
-    edge = (eroded != ids) | (grown != ids)
-    edge &= ids > 0
-    rgb[edge] = colors.colourise(ids, label_map)[edge]
-    return np.asarray(rgb, np.uint8)
 
 
 def _tile(picture: NDArray[np.uint8], px: int = _TILE_PX) -> str:

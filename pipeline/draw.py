@@ -1,0 +1,37 @@
+"""Pictures for people: outlines of classes on an image, and sheets of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from pipeline import colors
+
+Picture = NDArray[np.uint8]
+
+
+def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
+    """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide."""
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    eroded = cv2.erode(ids, np.ones((3, 3), np.uint8), iterations=2)
+    grown = cv2.dilate(ids, np.ones((3, 3), np.uint8))
+    edge = (eroded != ids) | (grown != ids)
+    edge &= ids > 0
+    rgb[edge] = colors.colourise(ids, label_map)[edge]
+    return np.asarray(rgb, np.uint8)
+
+
+def sheet(rows: Sequence[Sequence[Picture]], tile_px: int, gap_px: int = 4) -> Picture:
+    """Rows of RGB pictures -> one RGB picture, each tile ``tile_px`` wide and high."""
+    columns = max(len(row) for row in rows)
+    step = tile_px + gap_px
+    paper = np.full((len(rows) * step - gap_px, columns * step - gap_px, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            tile = cv2.resize(picture, (tile_px, tile_px), interpolation=cv2.INTER_AREA)
+            paper[y * step : y * step + tile_px, x * step : x * step + tile_px] = tile
+    return paper
