@@ -25,7 +25,7 @@ from model.flexunet import flexunet
 from model.metrics import EMPTY_POLICY
 from pipeline import colors, manifest, params, paths
 from pipeline.manifest import Pair
-from pipeline.split import assign
+from pipeline.placement import assign
 from tests import cohort
 from tests.conftest import Refused
 from tests.test_dicom import write_series
