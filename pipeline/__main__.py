@@ -116,15 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
-            one.add_argument(
-                "--patient",
-                default="",
-                metavar="REGEX",
-                help="the patient in a file's name, for folders without a manifest: ^[0-9]{3}",
-            )
         elif verb != "report":
             names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
+        if verb == "check":
+            told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
+            one.add_argument("--patient", default="", metavar="REGEX", help=told)
         common_options(one)
     return parser
 

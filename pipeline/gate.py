@@ -6,12 +6,13 @@ its manifest, a foreign one by its files and their names.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from datasets_spec.contract import SPLITS, Problem
-from pipeline import colors, executor, likeness, manifest, paths, store
+from pipeline import colors, executor, likeness, manifest, paths
 from pipeline.manifest import Pair
 
 PATIENTS = "no patient is in two splits"
@@ -38,7 +39,12 @@ PROMISES = (
 
 _MOST_COLOURS = 32
 """More colours than this over all masks of a folder without a label map are blends, not classes."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _CHUNK = 64
+_FEW = 256
+"""So few pictures are read here: to start other processes takes longer."""
+_Key = tuple[str, str]  # split and a file's name without its suffix
+_Files = Mapping[_Key, Sequence[Path]]
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What reading one pair of files told: digest and hash of the image, colours of the mask."""
+    """What reading one pair of files told: digest and hash of the image, colours of the mask.
+
+    Of a pair whose bytes are the manifest's (``ours``) the digest is enough.
+    """
 
     digest: str
-    likeness: str
-    blank: bool
-    colours: frozenset[int]
-    fault: str
+    likeness: str = ""
+    blank: bool = False
+    colours: frozenset[int] = frozenset()
+    fault: str = ""
+    ours: bool = False
 
 
 def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> list[Finding]:
@@ -78,7 +88,7 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     for promise, key in keys.items():
         places: dict[str, dict[str, str]] = defaultdict(dict)
         for pair in pairs:
-            if pair.image_digest not in blank:
+            if promise != COPIES or pair.image_digest not in blank:
                 places[key(pair)].setdefault(pair.split, pair.id)
         broken = {name: where for name, where in places.items() if len(where) > 1}
         if broken:
@@ -96,41 +106,42 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
 def check(folder: Path, workers: int, patient: str = "") -> list[Finding]:
     """What is wrong with a folder on disk: :func:`judge`, unpaired, changed and damaged files.
 
+    Image and mask are paired by their names without suffix, so a JPEG image may have a PNG mask.
     ``patient`` is a regular expression whose match (its first group, if it has one) in a file's
     name is the patient, for folders without a manifest. There a picture counts as augmented if
-    its name ends in "_" and another picture's name. Raises :class:`Problem` if the folder does
-    not have the layout, or no name matches ``patient``.
+    its name ends in "_" and another picture's name, which then tells the patient. Raises
+    :class:`Problem` if the folder does not have the layout, a split has no pictures, or no name
+    matches ``patient``.
     """
-    listing = _listing(folder)
+    images, masks = _listing(folder, paths.IMAGES), _listing(folder, paths.MASKS)
+    _require_pictures(folder, images)
+    patients = _patients(folder, images, patient)
     known = {}
     if (folder / paths.MANIFEST).is_file():
         known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
-    seen = _look(folder, listing, workers)
-    pairs, changed = [], []
-    parents = _parents(listing)
-    for (split, stem), image in listing.items():
-        one, pair = seen[split, stem], known.get((split, stem))
-        if pair is None:
-            pairs.append(
-                replace(
-                    _foreign(split, stem, image, one),
-                    patient=_patient(stem, patient) or f"{split}/{stem}",
-                    parent=parents.get(stem, ""),
-                )
-            )
+    seen = _look(folder, {key: files[0] for key, files in images.items()}, masks, known, workers)
+    parents = _parents(images)
+    pairs = []
+    for key, one in seen.items():
+        if key in known:
+            pair = known[key]
+            looks = pair.likeness if one.ours else one.likeness
+            pairs.append(replace(pair, image_digest=one.digest, likeness=looks))
             continue
-        pairs.append(replace(pair, image_digest=one.digest))
-        if one.digest != pair.image_digest:
-            changed.append(f"{split}/{stem}")
-    if patient and not any(_patient(stem, patient) for _, stem in listing):
-        raise Problem(
-            f"expected names that match {patient!r}, got none, such as {next(iter(listing))[1]!r}",
-            where=folder,
-        )
+        split, stem = key
+        parent = parents.get(stem, "")
+        whose = patients.get(parent or stem) or f"{split}/{stem}"
+        pair = _foreign(split, stem, images[key][0], one)
+        pairs.append(replace(pair, patient=whose, parent=parent))
+    faults = [f"{'/'.join(key)}: {one.fault}" for key, one in seen.items() if one.fault]
+    changed = ["/".join(key) for key, one in seen.items() if known and not one.ours]
+    changed += ["/".join(key) for key in known.keys() - images.keys()]
     found = judge(folder, pairs, [one.digest for one in seen.values() if one.blank])
-    found += _unpaired(folder, listing)
-    faults = [f"{split}/{stem}: {one.fault}" for (split, stem), one in seen.items() if one.fault]
-    for promise, broken in ((READABLE, faults), (UNCHANGED, changed)):
+    for promise, broken in (
+        (PAIRED, _unpaired(images, masks)),
+        (READABLE, faults),
+        (UNCHANGED, sorted(changed)),
+    ):
         if broken:
             found.append(Finding(promise, len(broken), broken[0]))
     found += _stray_colours(folder, seen)
@@ -163,15 +174,16 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     Copies and slices of one patient have promises of their own.
     """
     members = {split: [p for p in pairs if p.split == split and p.likeness] for split in SPLITS}
-    found = [
-        alike
-        for first, second in combinations(SPLITS, 2)
-        for alike in _alike(folder, members[first], members[second])
+    groups = [
+        _alike(folder, members[first], members[second]) for first, second in combinations(SPLITS, 2)
     ]
-    if not found:
+    if not any(groups):
         return []
-    correlation, example = max(found)
-    return [Finding(LIKENESSES, len(found), f"{example} (correlation {correlation:.3f})")]
+    correlation, example = max(alike for group in groups for alike in group)
+    told = f"{example} (correlation {correlation:.3f})"
+    if any(len(group) == likeness.ENOUGH for group in groups):
+        told += f"; between two splits the search ends at {likeness.ENOUGH}"
+    return [Finding(LIKENESSES, sum(map(len, groups)), told)]
 
 
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
@@ -216,75 +228,100 @@ def _blank(file: Path) -> bool:
     return picture is not None and bool(picture.min() == picture.max())
 
 
-def _listing(folder: Path) -> Mapping[tuple[str, str], Path]:
-    missing = [split for split in SPLITS if not (folder / split / paths.IMAGES).is_dir()]
-    if missing:
-        raise Problem(
-            f"expected {', '.join(f'{split}/images' for split in SPLITS)},"
-            f" found no {missing[0]}/images",
-            where=folder,
-            remedy="Name a folder of the layout {train,valid,test}/{images,masks}/.",
-        )
-    return {
-        (split, file.stem): file
-        for split in SPLITS
-        for file in sorted((folder / split / paths.IMAGES).iterdir())
-        if not file.name.startswith(".")
-    }
+def _listing(folder: Path, part: str) -> _Files:
+    """(split, name without suffix) -> the pictures of that name in ``part`` (images or masks)."""
+    found: dict[_Key, list[Path]] = defaultdict(list)
+    for split in SPLITS:
+        place = folder / split / part
+        if not place.is_dir():
+            if part == paths.MASKS:
+                continue
+            raise Problem(
+                f"expected {', '.join(f'{s}/{part}' for s in SPLITS)}, found no {split}/{part}",
+                where=folder,
+                remedy="Name a folder of the layout {train,valid,test}/{images,masks}/.",
+            )
+        for file in sorted(place.iterdir()):
+            if file.suffix.lower() in _PICTURES and not file.name.startswith("."):
+                found[split, file.stem].append(file)
+    return found
 
 
-def _unpaired(folder: Path, listing: Mapping[tuple[str, str], Path]) -> list[Finding]:
-    lonely = sorted(_masks(folder).keys() ^ listing.keys())
-    return [Finding(PAIRED, len(lonely), "/".join(lonely[0]))] if lonely else []
+def _require_pictures(folder: Path, images: Iterable[_Key]) -> None:
+    """Raises :class:`Problem` for a split without pictures: nothing would be judged there."""
+    filled = {split for split, _ in images}
+    for split in SPLITS:
+        if split not in filled:
+            others = len(list((folder / split / paths.IMAGES).iterdir()))
+            raise Problem(
+                f"expected pictures ({', '.join(_PICTURES)}), found none among {others} files",
+                where=folder / split / paths.IMAGES,
+                remedy="Put the split's pictures there.",
+            )
 
 
-def _masks(folder: Path) -> dict[tuple[str, str], Path]:
-    return {
-        (split, file.stem): file
-        for split in SPLITS
-        if (folder / split / paths.MASKS).is_dir()
-        for file in (folder / split / paths.MASKS).iterdir()
-        if not file.name.startswith(".")
-    }
+def _unpaired(images: _Files, masks: _Files) -> list[str]:
+    """Images without mask, masks without image, and names that two files share."""
+    lonely = sorted("/".join(key) for key in images.keys() ^ masks.keys())
+    twice = [files for part in (images, masks) for files in part.values() if len(files) > 1]
+    return lonely + [" and ".join("/".join(file.parts[-3:]) for file in files) for files in twice]
 
 
 def _look(
-    folder: Path, listing: Mapping[tuple[str, str], Path], workers: int
-) -> dict[tuple[str, str], _Seen]:
+    folder: Path,
+    images: Mapping[_Key, Path],
+    masks: _Files,
+    known: Mapping[_Key, Pair],
+    workers: int,
+) -> dict[_Key, _Seen]:
     """Read every image with its mask, several at a time."""
-    masks = _masks(folder)
-    files = [(image, masks.get(key)) for key, image in listing.items()]
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    jobs = [
+        (image, masks[key][0] if key in masks else None, known.get(key))
+        for key, image in images.items()
+    ]
+    chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
     seen: list[_Seen] = []
+    workers = workers if len(jobs) > _FEW else 1
     for outcome in executor.run(_look_at, chunks, workers, f"check {folder}", "batch"):
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None
         seen += outcome.result
-    return dict(zip(listing, seen, strict=True))
+    return dict(zip(images, seen, strict=True))
 
 
-def _look_at(files: Sequence[tuple[Path, Path | None]]) -> list[_Seen]:
-    return [_one_pair(image, mask) for image, mask in files]
+def _look_at(jobs: Sequence[tuple[Path, Path | None, Pair | None]]) -> list[_Seen]:
+    return [_one_pair(*job) for job in jobs]
 
 
-def _one_pair(image: Path, mask: Path | None) -> _Seen:
-    digest = store.digest(image)
-    picture = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE)
-    if picture is None:
-        return _Seen(digest, "", False, frozenset(), "the image cannot be read")
-    grey = np.asarray(picture, np.uint8)
-    seen = partial(_Seen, digest, likeness.perceptual_hash(grey), bool(grey.min() == grey.max()))
-    if mask is None:
-        return seen(frozenset(), "")
+def _one_pair(image: Path, mask: Path | None, known: Pair | None) -> _Seen:
+    content, drawn = image.read_bytes(), mask.read_bytes() if mask else b""
+    digest = hashlib.sha256(content).hexdigest()
+    if (
+        known is not None
+        and known.image_digest == digest
+        and known.mask_digest == hashlib.sha256(drawn).hexdigest()
+    ):
+        return _Seen(digest, ours=True)
     try:
-        with Image.open(mask) as opened:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # an empty file
+        picture = None
+    if picture is None:
+        return _Seen(digest, fault="the image cannot be read")
+    grey = np.asarray(picture, np.uint8)
+    seen = _Seen(digest, likeness.perceptual_hash(grey), bool(grey.min() == grey.max()))
+    if mask is None:
+        return seen
+    try:
+        with Image.open(io.BytesIO(drawn)) as opened:
             shape = (opened.height, opened.width)
-            colours = _colours(opened)
-    except (OSError, SyntaxError, ValueError):
-        return seen(frozenset(), "the mask cannot be read")
-    fault = "" if shape == grey.shape else f"the image is {grey.shape}, the mask {shape}"
-    return seen(colours, fault)
+            seen = replace(seen, colours=_colours(opened))
+    except (OSError, SyntaxError, ValueError, IndexError):
+        return replace(seen, fault="the mask cannot be read")
+    if shape != grey.shape:
+        seen = replace(seen, fault=f"the image is {grey.shape}, the mask {shape}")
+    return seen
 
 
 def _colours(mask: Image.Image) -> frozenset[int]:
@@ -296,20 +333,15 @@ def _colours(mask: Image.Image) -> frozenset[int]:
     return frozenset(np.unique(colors.pack(rgb)).tolist())
 
 
-def _stray_colours(folder: Path, seen: Mapping[tuple[str, str], _Seen]) -> list[Finding]:
+def _stray_colours(folder: Path, seen: Mapping[_Key, _Seen]) -> list[Finding]:
     """Masks with colours of no class: by the card's label map, else by their great number."""
-    card = folder / paths.CARD
-    if card.is_file():
-        labels = json.loads(card.read_text("utf-8"))["labels"]
-        declared = {int(colors.pack(np.array(label["colour"]))) for label in labels}
-        strays = {key: one.colours - declared for key, one in seen.items()}
-    else:
+    declared = _declared(folder)
+    if declared is None:
         counts = Counter(colour for one in seen.values() for colour in one.colours)
         if len(counts) <= _MOST_COLOURS:
             return []
-        usual = {colour for colour, _ in counts.most_common(_MOST_COLOURS)}
-        strays = {key: one.colours - usual for key, one in seen.items()}
-    bad = {key: colours for key, colours in strays.items() if colours}
+        declared = {colour for colour, _ in counts.most_common(_MOST_COLOURS)}
+    bad = {key: one.colours - declared for key, one in seen.items() if one.colours - declared}
     if not bad:
         return []
     (split, stem), colours = max(bad.items(), key=lambda entry: len(entry[1]))
@@ -318,7 +350,16 @@ def _stray_colours(folder: Path, seen: Mapping[tuple[str, str], _Seen]) -> list[
     return [Finding(COLOURS, len(bad), example)]
 
 
-def _parents(listing: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _declared(folder: Path) -> set[int] | None:
+    """The colours of the card's label map; None where there is no card, or another program's."""
+    try:
+        labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
+        return {int(colors.pack(np.array(label["colour"]))) for label in labels}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _parents(listing: Iterable[_Key]) -> dict[str, str]:
     """Stem -> the picture that it is named after: "barrdistorted_017" comes from "017"."""
     stems = {stem for _, stem in listing}
     found = {}
@@ -331,11 +372,24 @@ def _parents(listing: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _patient(stem: str, pattern: str) -> str:
-    match = re.search(pattern, stem) if pattern else None
-    if match is None:
-        return ""
-    return str(match.group(1) if match.groups() else match.group())
+def _patients(folder: Path, images: Iterable[_Key], pattern: str) -> dict[str, str]:
+    """Stem -> the patient that ``pattern`` finds in it."""
+    if not pattern:
+        return {}
+    try:
+        matches = {stem: re.search(pattern, stem) for _, stem in images}
+    except re.error as error:
+        raise Problem(
+            f"expected a regular expression, got {pattern!r}: {error}", where="--patient"
+        ) from None
+    found = {stem: match[bool(match.groups())] for stem, match in matches.items() if match}
+    if not any(found.values()):
+        raise Problem(
+            f"expected names that match {pattern!r}, got none, such as {next(iter(matches))!r}",
+            where=folder,
+            remedy="Correct --patient: its match, or its first group, is the patient.",
+        )
+    return found
 
 
 def _foreign(split: str, stem: str, image: Path, seen: _Seen) -> Pair:

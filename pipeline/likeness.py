@@ -12,8 +12,9 @@ that are brighter, darker, shifted, mirrored or JPEG-coded almost always above .
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -27,15 +28,15 @@ ENOUGH = 1000
 """So many near-duplicates make the case; no more are looked for."""
 Picture = Callable[[int], NDArray[np.uint8]]
 
-_PX, _SIDE, _TISSUE, _CONTRAST = 64, 16, 0.1, 8
+_PX, _SIDE = 64, 16
+_CONTRAST = 8  # grey levels; a picture that has fewer shows nothing
+_SHIFT_STEPS = 8  # the tissue's middle is known to an eighth of a pixel
 _COMPARE_PX, _SHIFT_PX = 128, 8
+_REMEMBERED = 4096  # small pictures of each group: 64 MiB
 _BLOCK = 1 << 24  # comparisons at once: 64 MiB
 _frequency = np.arange(_SIDE * _SIDE)[1:]
 _ODD_X, _ODD_Y = _frequency % _SIDE % 2 == 1, _frequency // _SIDE % 2 == 1
 _MIRRORED = np.stack([_ODD_X & False, _ODD_X, _ODD_Y, _ODD_X ^ _ODD_Y])
-_COSINES = np.rint(
-    4096 * np.cos(np.pi / _PX * np.outer(np.arange(_SIDE), np.arange(_PX) + 0.5))
-).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,29 +49,46 @@ class Likeness:
 
 
 def perceptual_hash(picture: NDArray[np.uint8]) -> str:
-    """A grey picture (H, W) uint8 -> 64 hexadecimal digits, or "" where it shows nothing."""
-    small = cv2.resize(picture, (_PX, _PX), interpolation=cv2.INTER_AREA)
-    low, high = np.percentile(small, (1, 99))
+    """A grey picture (H, W) uint8 -> 64 hexadecimal digits, or "" where it shows nothing.
+
+    All sums are of integers, so that every machine has the same bits. The tissue is moved to the
+    middle by moving the cosines; a mirrored picture then differs exactly in the bits of odd
+    frequencies.
+    """
+    small = cv2.resize(picture, (_PX, _PX), interpolation=cv2.INTER_AREA).astype(np.int64)
+    ordered = np.sort(small, axis=None)
+    low, high = ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]
     if high - low < _CONTRAST:
         return ""
-    tissue = small > low + _TISSUE * (high - low)
+    tissue = 10 * (small - low) > high - low
     counts = np.bincount(small[tissue], minlength=256)
     rank = 50 + 205 * (2 * np.cumsum(counts) - counts) // (2 * counts.sum())
-    even = np.where(tissue, rank[small], 0).astype(np.uint8)
-    rows, columns = np.nonzero(tissue)
-    middle = (_PX - 1) / 2
-    to_middle = np.array([[1, 0, middle - columns.mean()], [0, 1, middle - rows.mean()]])
-    centred = cv2.warpAffine(even, to_middle, (_PX, _PX)).astype(np.int64)
-    bits = (_COSINES @ centred @ _COSINES.T).ravel()[1:] > 0  # integers: no rounding anywhere
+    even = np.where(tissue, rank[small], 0)
+    rows, columns = _cosines(tissue.sum(axis=1)), _cosines(tissue.sum(axis=0))
+    bits = (rows @ even @ columns.T).ravel()[1:] > 0
     return np.packbits(bits).tobytes().hex()
+
+
+def _cosines(tissue: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The lowest frequencies (16, 64) along one axis, about the middle of the tissue there."""
+    middle = np.average(np.arange(_PX), weights=tissue)
+    shift = np.rint(((_PX - 1) / 2 - middle) * _SHIFT_STEPS) / _SHIFT_STEPS
+    places = np.arange(_PX) + 0.5 + shift
+    waves = np.cos(np.pi / _PX * np.outer(np.arange(_SIDE), places))
+    return np.asarray(np.rint(4096 * waves), np.int64)
 
 
 def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """The best correlation (-1 to 1) of two grey pictures over small shifts and mirror images."""
-    one, other = (
-        cv2.resize(picture, (_COMPARE_PX, _COMPARE_PX), interpolation=cv2.INTER_AREA)
-        for picture in (first, second)
-    )
+    return _correlation(_thumbnail(first), _thumbnail(second))
+
+
+def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (_COMPARE_PX, _COMPARE_PX)
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     inner = one[_SHIFT_PX:-_SHIFT_PX, _SHIFT_PX:-_SHIFT_PX]
     if inner.std() == 0 or other.std() == 0:
         return 0.0
@@ -91,32 +109,33 @@ def near_duplicates(
     ``first`` and ``second`` are perceptual hashes; ``pictures`` reads a picture of each group by
     its position. It is asked for candidates only, and of these for what is ``wanted``.
     """
-    found = []
-    for one, other in _candidates(first, second):
-        if wanted(one, other):
-            alike = correlation(pictures[0](one), pictures[1](other))
-            if alike >= SAME:
-                found.append(Likeness(one, other, alike))
+    here, there = (
+        lru_cache(_REMEMBERED)(lambda at, read=read: _thumbnail(read(at))) for read in pictures
+    )
+    found: list[Likeness] = []
+    for one, other in candidates(first, second):
         if len(found) == ENOUGH:
             break
+        if wanted(one, other):
+            alike = _correlation(here(one), there(other))
+            if alike >= SAME:
+                found.append(Likeness(one, other, alike))
     return found
 
 
-def _candidates(first: Sequence[str], second: Sequence[str]) -> list[tuple[int, int]]:
+def candidates(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Positions of hashes that differ in few bits, mirror images included."""
     (here, one), (there, other) = _signs(first), _signs(second)
     if not len(here) or not len(there):
-        return []
+        return
     mirrored = np.concatenate([np.where(flips, -other, other) for flips in _MIRRORED])
-    pairs: set[tuple[int, int]] = set()
     step = max(1, _BLOCK // len(mirrored))
     for start in range(0, len(one), step):
         # the product of two vectors of +-1 is the number of equal bits less that of different ones
         agree = one[start : start + step] @ mirrored.T
         rows, columns = np.nonzero(agree >= one.shape[1] - 2 * CANDIDATE_BITS)
-        found = here[rows + start].tolist(), there[columns % len(there)].tolist()
-        pairs.update(zip(*found, strict=True))
-    return sorted(pairs)
+        near = zip(here[rows + start].tolist(), there[columns % len(there)].tolist(), strict=True)
+        yield from sorted(set(near))
 
 
 def _signs(hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
