@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import matplotlib
 import numpy as np
+import yaml
 from PIL import Image
 
 from datasets_spec import Adapter
@@ -25,10 +26,11 @@ from pipeline import colors, draw, manifest, params, paths
 from pipeline.manifest import Pair
 
 matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib import pyplot, ticker
 
 _TILE_PX = 192
-_SAMPLES = 5  # slices of each split
+_SAMPLES = 6  # slices of each split
+_UPRIGHT = 4  # so many classes leave room for the splits' names side by side
 
 
 def write(
@@ -39,8 +41,9 @@ def write(
     mini: Sequence[Pair],
 ) -> None:
     """Write the card of ``pairs``, whose pictures lie in ``folder``, beside them."""
-    facts = _facts(adapter, settings, pairs, mini)
-    (folder / paths.CARD).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    told = json.dumps(_facts(adapter, settings, pairs, mini), indent=2)
+    facts = json.loads(told)
+    (folder / paths.CARD).write_text(told + "\n", "utf-8")
     _draw_statistics(folder / paths.STATISTICS, adapter.dataset, pairs)
     _draw_samples(folder, adapter.dataset, pairs)
     template = jinja2.Environment(
@@ -50,7 +53,9 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("card.md")
-    (folder / "README.md").write_text(template.render(**facts, paths=paths), "utf-8")
+    made_by = yaml.safe_dump(facts["made_by"], sort_keys=False, default_flow_style=None, width=100)
+    text = template.render(**facts, paths=paths, recipe=made_by)
+    (folder / "README.md").write_text(text.rstrip() + "\n", "utf-8")
 
 
 def _facts(
@@ -156,62 +161,72 @@ def _draw_statistics(file: Path, dataset: Dataset, pairs: Sequence[Pair]) -> Non
     left.set(title="pairs per split", ylim=(0, max(1, *tops) * 1.12))
     left.legend(fontsize="small")
     shares = _shares(originals, len(dataset.label_map))
-    places, names = [], []
+    crowded = len(labels) > _UPRIGHT
+    places = []
     for number, label in enumerate(labels):
+        start = number * (len(SPLITS) + 1)
+        places += [start + at for at in range(len(SPLITS))]
         for at, split in enumerate(SPLITS):
-            values = [100 * share[label.id] for (_, s), share in shares.items() if s == split]
+            values = [
+                100 * share[label.id] for (_, where), share in shares.items() if where == split
+            ]
             shown = [value for value in values if value > 0]
-            place = number * (len(SPLITS) + 1) + at
-            places.append(place)
-            names.append(split if len(labels) <= _SAMPLES else split[0])
-            if shown:
-                colour = [channel / 255 for channel in label.colour]
-                spread = np.linspace(-0.3, 0.3, len(shown)) if len(shown) > 1 else [0]
-                right.scatter(
-                    place + np.array(spread),
-                    shown,
-                    14,
-                    [colour],
-                    edgecolors="#333333",
-                    linewidths=0.5,
-                )
-        middle = number * (len(SPLITS) + 1) + 1
+            spread = np.linspace(-0.3, 0.3, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
+            colour = [channel / 255 for channel in label.colour]
+            right.scatter(
+                start + at + spread, shown, 14, [colour], edgecolors="#333333", linewidths=0.5
+            )
         right.annotate(
-            label.name, (middle, 1), (0, -3), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="center", va="top", fontsize="small",
+            label.name, (start + 1, 0), (0, -48 if crowded else -26), va="top", ha="center",
+            xycoords=("data", "axes fraction"), textcoords="offset points", fontsize="small",
         )  # fmt: skip
-    right.set(title="share of each patient's picture area, per class", ylabel="%", yscale="log")
-    right.set_xticks(places, names, fontsize="small")
-    low, high = right.get_ylim()
-    right.set_ylim(low, high * (high / low) ** 0.15)
+    right.set(
+        title="share of a patient's slices with foreground", ylabel="% of pixels", yscale="log"
+    )
+    right.set_xticks(places, SPLITS * len(labels), fontsize="small", rotation=90 * crowded)
+    right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    right.yaxis.set_minor_locator(ticker.NullLocator())
+    right.margins(y=0.1)
     right.grid(axis="y", alpha=0.3)
     figure.savefig(file, dpi=100, metadata={"Software": None})
     pyplot.close(figure)
 
 
 def _shares(pairs: Sequence[Pair], classes: int) -> dict[tuple[str, str], np.ndarray]:
-    """(patient, split) -> the share of every class in all pixels."""
+    """(patient, split) -> the share of every class in the pixels of slices with foreground.
+
+    Splits keep different shares of the others, so these would tell splits apart, not patients.
+    """
     totals: dict[tuple[str, str], np.ndarray] = {}
-    for pair in pairs:
+    for pair in (pair for pair in pairs if not pair.empty):
         key = (pair.patient, pair.split)
         totals[key] = totals.get(key, np.zeros(classes)) + pair.class_pixels
     return {key: counts / counts.sum() for key, counts in totals.items()}
 
 
 def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None:
-    """A row of slices per split with the classes' outlines: the richest of some patients."""
-    rows = []
+    """A row of slices per split, of as many patients as fit, with the classes' outlines."""
+    rows: dict[str, list[draw.Picture]] = {}
     for split in SPLITS:
-        best: dict[str, Pair] = {}
-        for pair in pairs:
-            if pair.split == split and not pair.parent:
-                rival = best.setdefault(pair.patient, pair)
-                if sum(pair.class_pixels[1:]) > sum(rival.class_pixels[1:]):
-                    best[pair.patient] = pair
-        row = []
-        for pair in [best[patient] for patient in sorted(best)][:_SAMPLES]:
+        members = [pair for pair in pairs if pair.split == split and not pair.parent]
+        rows[split] = []
+        for pair in _samples(members):
             image = colors.read_image(folder / split / pair.image)
             ids = colors.read_mask(folder / split / pair.mask, dataset.label_map)
-            row.append(draw.outlined(image, ids, dataset.label_map))
-        rows.append(row)
-    Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES, optimize=True)
+            rows[split].append(draw.outlined(image, ids, dataset.label_map))
+    Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES)
+
+
+def _samples(pairs: Sequence[Pair]) -> Iterator[Pair]:
+    """The richest slice of some patients; of few patients, slices spread over their foreground."""
+    patients = manifest.grouped(pairs, "patient")
+    chosen = patients[:: -(-len(patients) // _SAMPLES)]
+    for number, slices in enumerate(chosen):
+        shown = [pair for pair in slices if not pair.empty] or slices
+        count = _SAMPLES // len(chosen) + (number < _SAMPLES % len(chosen))
+        if count == 1:
+            yield max(shown, key=lambda pair: sum(pair.class_pixels[1:]))
+        else:
+            places = {len(shown) * (at + 1) // (count + 1) for at in range(count)}
+            yield from (shown[place] for place in sorted(places))
