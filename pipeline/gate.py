@@ -317,7 +317,7 @@ def _one_pair(image: Path, mask: Path | None, known: Pair | None) -> _Seen:
         with Image.open(io.BytesIO(drawn)) as opened:
             shape = (opened.height, opened.width)
             seen = replace(seen, colours=_colours(opened))
-    except (OSError, SyntaxError, ValueError, IndexError):
+    except (OSError, SyntaxError, ValueError):
         return replace(seen, fault="the mask cannot be read")
     if shape != grey.shape:
         seen = replace(seen, fault=f"the image is {grey.shape}, the mask {shape}")
