@@ -103,7 +103,7 @@ def test_near_duplicates_are_found_by_their_looks_alone(
     found = broken(clean, "^p[0-9]")
     assert set(found) == {gate.LIKENESSES}
     assert found[gate.LIKENESSES].count == 1
-    assert "train/p0_0 and test/another (correlation 0.9" in found[gate.LIKENESSES].example
+    assert "train/p0_0 and test/another (correlation " in found[gate.LIKENESSES].example
 
 
 def test_near_duplicates_within_a_split_or_a_patient_are_no_leak(clean: Path) -> None:

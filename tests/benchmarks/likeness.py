@@ -52,7 +52,7 @@ def gamma(exponent: float) -> Change:
 
 
 def brighter(factor: float, offset: float) -> Change:
-    return lambda picture: np.clip(np.rint(picture * factor + offset), 0, 255).astype(np.uint8)
+    return lambda p: np.clip(np.rint(p.astype(float) * factor + offset), 0, 255).astype(np.uint8)
 
 
 def moved(right: float, down: float, degrees: float = 0, scale: float = 1) -> Change:
