@@ -223,8 +223,10 @@ def _samples(pairs: Sequence[Pair]) -> Iterator[Pair]:
     patients = manifest.grouped(pairs, "patient")
     chosen = patients[:: -(-len(patients) // _SAMPLES)]
     for number, slices in enumerate(chosen):
-        shown = [pair for pair in slices if not pair.empty] or slices
         count = _SAMPLES // len(chosen) + (number < _SAMPLES % len(chosen))
+        shown = [pair for pair in slices if not pair.empty]
+        if len(shown) < count:
+            shown = slices
         if count == 1:
             yield max(shown, key=lambda pair: sum(pair.class_pixels[1:]))
         else:
