@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,20 +44,14 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
     unfinished = target.with_name(f".unfinished-{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        for pairs, source in (
-            (placed, paths.converted(dataset)),
-            (grown, paths.augmented(dataset)),
-        ):
-            for pair in pairs:
-                _link(source, unfinished, pair.split, pair)
-        for pair in mini:
-            _link(paths.converted(dataset), unfinished, paths.MINI_TEST, pair)
+        _link(paths.converted(dataset), unfinished, placed)
+        _link(paths.augmented(dataset), unfinished, grown)
+        _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
         pairs = [_suspected(pair, unlike) for pair in placed + grown]
         gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(unfinished, target)
+        _put_in_place(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     counts = Counter(pair.split for pair in pairs)
@@ -138,11 +132,25 @@ def _suspected(pair: Pair, unlike: Mapping[tuple[str, str], Sequence[str]]) -> P
     return replace(pair, suspicion="; ".join([*filter(None, [pair.suspicion]), *more]))
 
 
-def _link(source: Path, target: Path, name: str, pair: Pair) -> None:
-    for file in (pair.image, pair.mask):
-        link = target / name / file
-        link.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(source / file, link)
-        except OSError:  # another disk, or a file system without hard links
-            shutil.copyfile(source / file, link)
+def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:
+    """Hard links of all pictures, each in the folder of its split or in ``name``."""
+    for split in (name,) if name else SPLITS:
+        for part in (paths.IMAGES, paths.MASKS):
+            (target / split / part).mkdir(parents=True, exist_ok=True)
+    for pair in pairs:
+        for file in (pair.image, pair.mask):
+            here, there = f"{source}/{file}", f"{target}/{name or pair.split}/{file}"
+            try:
+                os.link(here, there)
+            except OSError:  # another disk, or a file system without hard links
+                shutil.copyfile(here, there)
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    """Let ``made`` take the place of ``target``, which is there until then, or not at all."""
+    old = target.with_name(f".old-{target.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(made, target)
+    shutil.rmtree(old, ignore_errors=True)

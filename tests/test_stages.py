@@ -280,3 +280,47 @@ def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params
     assert manifest.read(paths.augmented(NAME)) == []
     assert list(paths.augmented(NAME).rglob("*.png")) == []
     assert not any(pair.parent for pair in manifest.read(paths.dataset(NAME)))
+
+
+def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
+    raw: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(settings)
+    before = digests(paths.dataset(NAME))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.card.write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
+    assert digests(paths.dataset(NAME)) == before
+    assert [file.name for file in paths.dataset(NAME).parent.iterdir()] == [NAME]
+
+
+def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    tested = []
+    for fold in range(3):
+        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)), 1)
+        placed = manifest.read(paths.dataset(NAME))
+        tested += sorted({pair.patient for pair in placed if pair.split == "test"})
+        assert gate.check(paths.dataset(NAME), 1) == []
+    assert sorted(tested) == ["sub-01", "sub-02", "sub-03"]
+
+
+def test_a_mask_that_changed_and_a_pair_that_is_gone_are_found(
+    raw: Path, settings: params.Params
+) -> None:
+    run(settings)
+    folder = paths.dataset(NAME)
+    drawn = next(p for p in manifest.read(folder) if p.split == "test" and not p.empty)
+    blank = np.zeros((64, 64), np.uint8)
+    (folder / "test" / drawn.mask).unlink()  # or the link's other end would change too
+    colors.write_mask(folder / "test" / drawn.mask, blank, LABELS)
+    [found] = gate.check(folder, 1)
+    assert (found.promise, found.count) == (gate.UNCHANGED, 1)
+    for file in (drawn.image, drawn.mask):
+        (folder / "test" / file).unlink()
+    [found] = gate.check(folder, 1)
+    assert (found.promise, found.example) == (gate.UNCHANGED, f"test/{drawn.id}")
