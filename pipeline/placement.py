@@ -6,9 +6,10 @@ up to its share, in the order of a keyed hash of their ids; what it cannot give 
 patients, the branch above gives. So what becomes of a patient depends on little else than the
 patient: a new one moves few of the old ones.
 
-Measured over 200 random cohorts of 30 to 300 patients (tests/benchmarks/placement.md): a new
-patient moves MOVED. scikit-learn's StratifiedGroupKFold balances the classes no better
-and deals most patients anew.
+Measured over 100 random cohorts of 30 to 300 patients (tests/benchmarks/placement.md): a new
+patient moves 1.5 others in the mean and 8 at most; a split's share of patients that show a class
+is 2.6 points from the cohort's. scikit-learn's StratifiedGroupKFold moves 50 and 123, and is 3.3
+points off.
 """
 
 from __future__ import annotations

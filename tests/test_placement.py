@@ -4,7 +4,8 @@ Tolerance, of cohorts of 12 patients and more: with shares of patients, a split 
 patient of its share; with shares of slices, within one and a half times the slices of the largest
 patient. Smaller cohorts have at least a patient in every split.
 
-A new patient moves few of the old: MOVED.
+A new patient moves few of the old: 1.5 in the mean and 8 at most over the 100 cohorts of
+tests/benchmarks/placement.md, which also has scikit-learn's splitter for comparison.
 """
 
 from __future__ import annotations
