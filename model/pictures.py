@@ -49,9 +49,9 @@ def draw_overlay(
     predicted: NDArray[np.uint8],
     label_map: LabelMap,
 ) -> None:
-    """Side by side: the image, and it with the outlines of truth and of prediction."""
+    """Side by side below its name: the image, and it with the outlines of truth and prediction."""
     plain = np.repeat(image[..., None], 3, axis=-1)
     outlined = [draw.outlined(image, ids, label_map) for ids in (truth, predicted)]
     file.parent.mkdir(parents=True, exist_ok=True)
     px = min(_OVERLAY_PX, len(image))
-    Image.fromarray(draw.sheet([[plain, *outlined]], px)).save(file, compress_level=6)
+    Image.fromarray(draw.sheet({file.stem: [plain, *outlined]}, px)).save(file, compress_level=6)

@@ -64,7 +64,7 @@ def train(dataset: str, settings: params.Params) -> None:
     )
     run.mkdir(parents=True, exist_ok=True)
     # not before all else is well; scores of an earlier model would stand beside this one
-    for name in (paths.MODEL, paths.HISTORY, paths.CURVES, paths.METRICS, paths.PER_CASE):
+    for name in (paths.MODEL, paths.HISTORY, paths.CURVES, *paths.SCORED):
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     mode = "min" if wanted.monitor == "val_loss" else "max"

@@ -68,9 +68,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "check":
         from pipeline import gate
 
-        found = gate.check(options.folder)
+        found = gate.check(options.folder, workers, options.patient)
+        print(gate.table(found))
         gate.require(found, options.folder)
-        print(f"{options.folder}: no leak found")
         return
     if options.verb == "doctor":
         from pipeline.doctor import doctor
@@ -124,6 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         elif verb != "report":
             names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
+        if verb == "check":
+            told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
+            one.add_argument("--patient", default="", metavar="REGEX", help=told)
         common_options(one)
     return parser
 

@@ -60,6 +60,7 @@ def _augment_case(
                 parent=parent.id,
                 warp=json.dumps(warp),
                 fingerprint=job.fingerprint,
+                likeness="",
             )
             made.append(store.put(folder, pair, bent_image, bent_mask, label_map))
     return made

@@ -18,6 +18,7 @@ from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
     labels,
+    likeness,
     manifest,
     params,
     paths,
@@ -228,6 +229,7 @@ def _convert_case(
                 source=names.of("source", raw.relative(case.image, name, index)),
                 sop_instance_uid=names.uid(uids[index]),
                 suspicion=suspicion[raw_rater],
+                likeness=likeness.perceptual_hash(picture),
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
     return pairs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from datasets_spec.contract import LabelMap
 from pipeline import colors
 
 Picture = NDArray[np.uint8]
+_TITLE_PX = 22
 
 
 def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
@@ -25,13 +26,19 @@ def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
     return np.asarray(rgb, np.uint8)
 
 
-def sheet(rows: Sequence[Sequence[Picture]], tile_px: int, gap_px: int = 4) -> Picture:
-    """Rows of RGB pictures -> one RGB picture, each tile ``tile_px`` wide and high."""
-    columns = max(len(row) for row in rows)
+def sheet(rows: Mapping[str, Sequence[Picture]], tile_px: int, gap_px: int = 4) -> Picture:
+    """Rows of RGB pictures -> one RGB picture: each row below its title, tiles of one size."""
+    columns = max(len(row) for row in rows.values())
     step = tile_px + gap_px
-    paper = np.full((len(rows) * step - gap_px, columns * step - gap_px, 3), 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
+    paper = np.full((len(rows) * (step + _TITLE_PX), columns * step - gap_px, 3), 255, np.uint8)
+    for number, (title, row) in enumerate(rows.items()):
+        top = number * (step + _TITLE_PX)
+        baseline = (2, top + _TITLE_PX - 6)
+        cv2.putText(
+            paper, title, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        for column, picture in enumerate(row):
             tile = cv2.resize(picture, (tile_px, tile_px), interpolation=cv2.INTER_AREA)
-            paper[y * step : y * step + tile_px, x * step : x * step + tile_px] = tile
+            y, x = top + _TITLE_PX, column * step
+            paper[y : y + tile_px, x : x + tile_px] = tile
     return paper

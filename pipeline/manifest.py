@@ -38,9 +38,10 @@ class Pair:
     against the labels, "rule: words") are joined by "; " and empty where all is well.
     ``sop_instance_uid`` is set where the slice is one DICOM instance. Of a dataset that is not
     published as anonymous, patient, case, rater, source and SOPInstanceUID are
-    :mod:`pipeline.pseudonyms`. ``parent`` and ``warp`` (JSON) are set on augmented pairs only.
-    ``fingerprint`` stands for everything that the pair was made from; a pair whose fingerprint
-    is unchanged is not made again.
+    :mod:`pipeline.pseudonyms`. ``likeness`` is the image's perceptual hash
+    (:mod:`pipeline.likeness`; none on augmented pairs). ``parent`` and ``warp`` (JSON) are set on
+    augmented pairs only. ``fingerprint`` stands for everything that the pair was made from; a
+    pair whose fingerprint is unchanged is not made again.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Pair:
     snapped_pixels: int = 0
     findings: str = ""
     suspicion: str = ""
+    likeness: str = ""
 
     @property
     def empty(self) -> bool:

@@ -13,6 +13,8 @@ MASKS = "masks"
 MANIFEST = "manifest.parquet"
 MINI_TEST = "mini_test"
 CARD = "dataset.json"
+STATISTICS = "statistics.png"
+SAMPLES = "samples.png"
 
 MODEL = "model.keras"
 HISTORY = "history.csv"

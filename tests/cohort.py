@@ -155,3 +155,32 @@ def _affine() -> np.ndarray[Any, np.dtype[np.float64]]:
     affine = turned @ np.diag([*SIDES, 1.0])
     affine[:3, 3] = (-12.0, -10.0, 30.0)
     return affine
+
+
+def random_patients(seed: int, patients: int) -> list[Pair]:
+    """Rows of ``patients`` patients of 1 to 60 slices, one or two cases and one to six classes.
+
+    A class is shown by between 3 % and 95 % of the patients, and takes between 1 and 20,000 of a
+    slice's 262,144 pixels. A patient's rows depend on the seed and the patient's number alone.
+    """
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(1, 7))
+    shown_by = rng.choice([0.03, 0.1, 0.3, 0.6, 0.95], classes)
+    rows = []
+    for number in range(patients):
+        own = np.random.default_rng([seed, number])
+        slices = int(own.integers(1, 61))
+        second_case = int(own.integers(0, slices + 1)) if own.random() < 0.2 else slices
+        has = own.random(classes) < shown_by
+        amount = has * 10 ** own.uniform(0, 4.3, classes)
+        for index in range(slices):
+            drawn = (amount * own.uniform(0, 1, classes) * (own.random(classes) < 0.4)).astype(int)
+            rows.append(
+                pair(
+                    f"p{number:04d}_{index}",
+                    case=f"p{number:04d}{'ab'[index >= second_case]}",
+                    slice_index=index,
+                    class_pixels=(262144 - int(drawn.sum()), *drawn.tolist()),
+                )
+            )
+    return rows

@@ -31,7 +31,8 @@ from pipeline import colors, manifest, params, paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
-from pipeline.split import assign, split
+from pipeline.placement import assign
+from pipeline.split import split
 from tests import cohort
 from tests.conftest import FIXTURES, Refused
 from tests.test_dicom import write_series

@@ -15,7 +15,8 @@ from pipeline import colors, gate, manifest, params, paths, store
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
-from pipeline.split import assign, mini_test, split
+from pipeline.split import mini_test, split
+from tests import cohort as rows
 from tests.conftest import FIXTURES, PROJECT, Refused
 
 NAME = "virtual_mni152"
@@ -130,10 +131,8 @@ def test_an_augmented_pair_names_its_parent_and_is_trained_on_alone(
 
 
 def test_the_test_split_keeps_every_slice(raw: Path, settings: params.Params) -> None:
-    lean = replace(
-        settings,
-        split=replace(settings.split, empty_slices=params.EmptySlices(train=0.0, valid=0.0)),
-    )
+    few = params.EmptySlices(train=0.0, valid=0.0, test=1.0)
+    lean = replace(settings, split=replace(settings.split, empty_slices=few))
     run(lean)
     placed = manifest.read(paths.dataset(NAME))
     converted = manifest.read(paths.converted(NAME))
@@ -206,7 +205,7 @@ def test_a_picture_of_two_patients_is_a_leak(
 
 def test_a_folder_of_ours_passes_the_gate(raw: Path, settings: params.Params) -> None:
     run(settings)
-    assert gate.check(paths.dataset(NAME)) == []
+    assert gate.check(paths.dataset(NAME), 1) == []
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_the_gate_finds_harm_done_to_a_folder(
         picture = colors.read_image(image)
         picture[0, 0] ^= 255
         colors.write_image(image, picture)
-    assert any(finding.promise.startswith(promise) for finding in gate.check(folder))
+    assert any(finding.promise.startswith(promise) for finding in gate.check(folder, 1))
 
 
 def test_the_gate_judges_a_foreign_folder_by_its_files(
@@ -240,59 +239,21 @@ def test_the_gate_judges_a_foreign_folder_by_its_files(
 ) -> None:
     run(settings)
     (paths.dataset(NAME) / paths.MANIFEST).unlink()
-    assert gate.check(paths.dataset(NAME)) == []
-    refused(lambda: gate.check(paths.raw(NAME)))
+    assert gate.check(paths.dataset(NAME), 1) == []
+    refused(lambda: gate.check(paths.raw(NAME), 1))
 
 
-def cohort(patients: int, official: dict[str, str] | None = None) -> list[Pair]:
+def cohort(patients: int) -> list[Pair]:
     """Rows of a manifest for ``patients`` of two slices each."""
-    official = official or {}
-    template = gate._foreign("", "x", Path("x.png"), "")
     return [
-        replace(
-            template,
-            id=f"p{number:03d}_{index}",
-            patient=f"p{number:03d}",
-            official_split=official.get(f"p{number:03d}", ""),
-            class_pixels=(90, 10 * index),
-        )
+        rows.pair(f"p{number:03d}_{index}", class_pixels=(90, 10 * index))
         for number in range(patients)
         for index in range(2)
     ]
 
 
-@pytest.mark.parametrize("patients", [3, 4, 10, 57])
-def test_every_patient_has_one_place_and_every_split_a_patient(
-    settings: params.Params, patients: int
-) -> None:
-    place = assign("any", cohort(patients), settings.split)
-    assert len(place) == patients
-    assert set(place.values()) == {"train", "valid", "test"}
-
-
-def test_shares_are_kept(settings: params.Params) -> None:
-    place = list(assign("any", cohort(200), settings.split).values())
-    assert place.count("valid") == 30
-    assert place.count("test") == 30
-
-
-def test_a_new_patient_moves_few_of_the_old(settings: params.Params) -> None:
-    before = assign("any", cohort(100), settings.split)
-    after = assign("any", cohort(101), settings.split)
-    assert sum(before[patient] != after[patient] for patient in before) <= 3
-
-
-def test_official_splits_are_kept(settings: params.Params) -> None:
-    official = {f"p{number:03d}": "test" if number < 5 else "train" for number in range(30)}
-    place = assign("any", cohort(30, official), settings.split)
-    assert {patient for patient, name in place.items() if name == "test"} == {
-        f"p{number:03d}" for number in range(5)
-    }
-    assert "valid" in place.values()
-
-
 def test_mini_test_shows_every_class_a_normal_slice_and_several_patients() -> None:
-    pairs = [replace(pair, class_pixels=(*pair.class_pixels, 0)) for pair in cohort(5)]
+    pairs = [replace(one, class_pixels=(*one.class_pixels, 0)) for one in cohort(5)]
     pairs[3] = replace(pairs[3], class_pixels=(80, 0, 20))
     chosen = mini_test(pairs, 4)
     assert len(chosen) == 4
@@ -369,3 +330,47 @@ def test_online_leaves_no_augmented_pairs_on_disk(raw: Path, settings: params.Pa
     run(replace(settings, train=replace(settings.train, augment="online")))
     assert manifest.read(paths.augmented(NAME)) == []
     assert list(paths.augmented(NAME).rglob("*.png")) == []
+
+
+def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
+    raw: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(settings)
+    before = digests(paths.dataset(NAME))
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.card.write", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
+    assert digests(paths.dataset(NAME)) == before
+    assert [file.name for file in paths.dataset(NAME).parent.iterdir()] == [NAME]
+
+
+def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) -> None:
+    run(settings)
+    tested = []
+    for fold in range(3):
+        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)), 1)
+        placed = manifest.read(paths.dataset(NAME))
+        tested += sorted({pair.patient for pair in placed if pair.split == "test"})
+        assert gate.check(paths.dataset(NAME), 1) == []
+    assert sorted(tested) == ["sub-01", "sub-02", "sub-03"]
+
+
+def test_a_mask_that_changed_and_a_pair_that_is_gone_are_found(
+    raw: Path, settings: params.Params
+) -> None:
+    run(settings)
+    folder = paths.dataset(NAME)
+    drawn = next(p for p in manifest.read(folder) if p.split == "test" and not p.empty)
+    blank = np.zeros((64, 64), np.uint8)
+    (folder / "test" / drawn.mask).unlink()  # or the link's other end would change too
+    colors.write_mask(folder / "test" / drawn.mask, blank, LABELS)
+    [found] = gate.check(folder, 1)
+    assert (found.promise, found.count) == (gate.UNCHANGED, 1)
+    for file in (drawn.image, drawn.mask):
+        (folder / "test" / file).unlink()
+    [found] = gate.check(folder, 1)
+    assert (found.promise, found.example) == (gate.UNCHANGED, f"test/{drawn.id}")
