@@ -223,7 +223,8 @@ def _cover(
 ) -> None:
     """Move patients so that train shows every class, and test and valid those that suffice.
 
-    Each move is paid back, where it can be, by a patient of like weight, so that shares hold.
+    Each move is paid back by a patient of like weight, so that shares hold; only train may keep
+    one more, where each of its patients is the only one to show some class.
     """
     holders = Counter(
         (place[one.name], class_id) for one in known.values() for class_id in one.classes
@@ -275,8 +276,8 @@ def _cover(
             if back:
                 lack = known[moved].pairs
                 move(min(back, key=lambda n: (abs(known[n].pairs - lack), rank(n))), source)
-            elif not members[source]:
-                move(moved, source)
+            elif split != "train" or not members[source]:
+                move(moved, source)  # shares matter more than a class in valid or test
 
 
 def _require_all(dataset: str, place: Place) -> None:

@@ -171,7 +171,7 @@ def test_training_and_validation_see_their_own_split(
 ) -> None:
     train(cohort.DATASET, cohort.prepare(**{"train.steps_per_epoch": steps}))
     counts = [sum(pair.split == split for pair in _pairs()) for split in ("train", "valid")]
-    assert counts == [32, 6]
+    assert counts == [30, 6]
     assert len(fitted["pairs"]) == wanted
     assert len(fitted["validation_data"]) == 2
     pictures = [fitted["validation_data"][index][0] for index in range(2)]
@@ -180,7 +180,7 @@ def test_training_and_validation_see_their_own_split(
 
 @pytest.mark.parametrize(
     ("mode", "on_disk", "fresh"),
-    [("offline", 32, False), ("online", 12, True), ("both", 32, True)],
+    [("offline", 30, False), ("online", 10, True), ("both", 30, True)],
 )
 def test_augment_decides_what_is_trained_on(
     mode: str, on_disk: int, fresh: bool, fitted: dict[str, Any]

@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.likeness [FOLDER]`` reads the real scans that lie in ``FOLDER``
 (``shared/data`` beside the project by default) and the virtual cohorts, which it makes, and
-writes ``likeness.md`` beside this file. Copies are made of every tenth picture; strangers are all
-pictures of other patients.
+writes ``likeness.md`` beside this file. Copies are made of every tenth picture, of small albums
+of all; strangers are all pictures of other patients.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.conftest import PROJECT
 Picture = NDArray[np.uint8]
 Change = Callable[[Picture], Picture]
 _PX = 512
-_EVERY = 10
+_EVERY, _FEW = 10, 100  # of an album of few pictures, all are copied
 _HIPPOCAMPUS = "Task04_Hippocampus"
 THRESHOLDS = (0.96, 0.97, 0.975, 0.98, 0.985, 0.99)
 
@@ -136,13 +136,14 @@ def _copies(albums: Sequence[Album]) -> list[str]:
     return [
         *lines,
         "",
-        "Found, of the copies of every tenth picture; in brackets: whose hash is near enough.",
+        "Found, of the copies of every tenth picture (of few, of all); in brackets: whose hash is"
+        " near enough.",
         "",
     ]
 
 
 def _found(album: Album, change: Change) -> str:
-    originals = range(0, len(album.files), _EVERY)
+    originals = range(0, len(album.files), _EVERY if len(album.files) > _FEW else 1)
     near = same = 0
     for at in originals:
         picture = album.picture(at)
