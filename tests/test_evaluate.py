@@ -451,7 +451,7 @@ def test_worst_cases_are_kept_as_pictures_lowest_first(
     assert mask.stem == worst["picture"]
     [overlay] = sorted((predictions / paths.OVERLAYS / paths.WORST).iterdir())
     with Image.open(overlay) as picture:
-        assert picture.size == (3 * 64 + 2 * 4, 64)
+        assert picture.size == (3 * 64 + 2 * 4, 64 + 22 + 4)  # a title above, a gap below
 
 
 def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict: Predict) -> None:
