@@ -1,4 +1,4 @@
-"""python -m model <train|evaluate> [dataset], compare RUN_A RUN_B: parse, load, call."""
+"""python -m model <verb> ...: parse, load parameters, call."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pipeline import params
 from pipeline.__main__ import common_options, guarded
 
 _HELP = {
+    "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
     "train": "train a FlexUNet on data/dataset/<dataset>",
     "evaluate": "score it on the test split, in the source's own grid",
     "compare": "what one run does better than another on the same test cases, paired",
+    "predict": "masks of a folder of PNG or JPEG pictures, at their own size",
 }
 
 
@@ -35,6 +37,21 @@ def _run(options: argparse.Namespace) -> None:
             from model.train import train
 
             train(dataset, settings)
+        elif options.verb == "inspect":
+            from model.inspection import inspect
+
+            inspect(dataset, settings)
+        elif options.verb == "predict":
+            from model.predict import predict
+
+            predict(
+                dataset,
+                settings,
+                options.input,
+                options.output,
+                options.probabilities,
+                options.overlays,
+            )
         else:
             from model.evaluate import evaluate
 
@@ -44,20 +61,29 @@ def _run(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m model",
-        description="Train and score FlexUNets.",
+        description="Inspect, train, score and use FlexUNets.",
         epilog="Example: python -m model train virtual_mni152",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, told in _HELP.items():
-        example = "runs/before runs/after" if verb == "compare" else "virtual_mni152"
+        example = {
+            "compare": "runs/before runs/after",
+            "predict": "virtual_mni152 --input pictures --output masks",
+        }.get(verb, "virtual_mni152")
         one = verbs.add_parser(
             verb, help=told, description=told, epilog=f"Example: python -m model {verb} {example}"
         )
+        names = ", ".join(datasets_spec.names())
         if verb == "compare":
             one.add_argument("run_a", type=Path, help="a run's folder, as evaluate filled it")
             one.add_argument("run_b", type=Path, help="another run's folder")
+        elif verb == "predict":
+            one.add_argument("dataset", help=f"whose model to use; known: {names}")
+            one.add_argument("--input", type=Path, required=True, help="folder of pictures")
+            one.add_argument("--output", type=Path, required=True, help="folder for the masks")
+            one.add_argument("--probabilities", action="store_true", help="also <name>.npz")
+            one.add_argument("--overlays", action="store_true", help="also overlays/<name>.png")
         else:
-            names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
         common_options(one)
     return parser

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
+from model.devices import Share
 from pipeline import colors
 from pipeline.manifest import Pair
 from pipeline.params import Network
@@ -19,8 +24,9 @@ Grey = NDArray[np.uint8]
 Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
 """What an epoch shows of a pair: pair, epoch, image (H, W) and ids (H, W) -> image and ids."""
 
-_THREADS = 2
+_THREADS = min(max(2, os.cpu_count() or 2), 8)
 _AHEAD = 8  # batches
+_ALONE = Share()
 
 
 def picture_at(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
@@ -50,7 +56,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
     every pair is shown as what that gives for the epoch, before it is brought to the
-    network's size; it is called by several threads.
+    network's size; it is called by several threads. ``class_share`` of each batch gives way
+    to pairs that show the foreground classes in turn, drawn by the same key. ``share``: every
+    process has its part of each batch. With a folder ``scratch`` and without ``online``, pictures
+    larger than the network's are decoded once: see :class:`_Cache`.
     """
 
     def __init__(
@@ -63,14 +72,19 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         seed: int | None = None,
         steps: int = 0,
         online: Fresh | None = None,
+        class_share: float = 0.0,
+        share: Share = _ALONE,
+        scratch: Path | None = None,
     ) -> None:
         super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
-        self._online = online
-        self._epoch = 0
-        self._order = self._drawn()
+        self._online, self._class_share, self._share = online, class_share, share
+        self._cache = (
+            _Cache(scratch, len(self._pairs), network.image_px) if scratch and not online else None
+        )
+        self.show(0)
 
     def __len__(self) -> int:
         whole = -(-len(self._pairs) // self._batch)
@@ -78,24 +92,92 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        shown = [self._shown(self._pairs[position]) for position in chosen]
-        px = self._network.image_px
+        chosen = chosen[self._share.process :: self._share.processes]
+        shown = [self._shown(position) for position in chosen]
         pictures = model_input([image for image, _ in shown], self._network)
-        return pictures, np.stack([labels_at(ids, px) for _, ids in shown])
+        return pictures, np.stack([ids for _, ids in shown])
 
-    def _shown(self, pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _shown(self, position: int) -> tuple[Grey, Grey]:
+        """The pair at a position, at the network's size."""
+        if self._cache and (kept := self._cache.get(position)):
+            return kept
+        pair, px = self._pairs[position], self._network.image_px
         image = colors.read_image(self._folder / pair.image)
         ids = colors.read_mask(self._folder / pair.mask, self._label_map)
-        return self._online(pair, self._epoch, image, ids) if self._online else (image, ids)
+        if self._online:
+            image, ids = self._online(pair, self._epoch, image, ids)
+        small = picture_at(image, px), labels_at(ids, px)
+        if self._cache and px < len(image):
+            self._cache.put(position, *small)
+        return small
 
-    def on_epoch_end(self) -> None:
-        """Draw the next epoch's order, and its variants."""
-        self._epoch += 1
+    def show(self, epoch: int) -> None:
+        """Draw the order of an epoch, counted from 0, and its variants.
+
+        Keras' own ``on_epoch_end`` comes before, after or amid the reading ahead.
+        """
+        self._epoch = epoch
         self._order = self._drawn()
 
     def _drawn(self) -> NDArray[np.intp]:
-        count = len(self._pairs)
+        count, whole = len(self._pairs), -(-len(self._pairs) // self._batch) * self._batch
         if self._seed is None:
-            return np.arange(count)
+            # devices need equal parts; one alone shows no pair twice
+            return np.resize(np.arange(count), whole if self._share.devices > 1 else count)
         order = np.random.default_rng((self._seed, self._epoch)).permutation(count)
-        return np.resize(order, -(-count // self._batch) * self._batch)
+        order = np.resize(order, whole)
+        self._favour_classes(order.reshape(-1, self._batch))
+        return order
+
+    def _favour_classes(self, order: NDArray[np.intp]) -> None:
+        """Let the first places of each batch (row) show the foreground classes in turn."""
+        places = order[:, : round(self._class_share * self._batch)]
+        if not places.size:
+            return
+        shown = np.array([pair.class_pixels for pair in self._pairs])[:, 1:] > 0
+        showing = [np.flatnonzero(column) for column in shown.T if column.any()]
+        if not showing:
+            return
+        rng = np.random.default_rng((self._seed or 0, self._epoch, 1))
+        turn = np.arange(places.size).reshape(places.shape) % len(showing)
+        for number, positions in enumerate(showing):
+            mine = turn == number
+            places[mine] = rng.choice(positions, np.count_nonzero(mine))
+
+
+class _Cache:
+    """Pairs at the network's size, in a file without a name, which ends with the process.
+
+    To decode a pair of 512 x 512 takes half as long as a step of a small network with it. The
+    file is read, not mapped, so the process does not grow; a full disk ends the keeping alone.
+    """
+
+    def __init__(self, folder: Path, pairs: int, px: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the next line
+        weakref.finalize(self, file.close)
+        self._number = file.fileno()
+        self._shape = (2, px, px)
+        self._kept = np.zeros(pairs, bool)
+        self._full = False
+
+    def get(self, position: int) -> tuple[Grey, Grey] | None:
+        """Image and ids (px, px) as they were put, or None."""
+        if not self._kept[position]:
+            return None
+        size = math.prod(self._shape)
+        content = os.pread(self._number, size, int(position) * size)
+        image, ids = np.frombuffer(content, np.uint8).reshape(self._shape)
+        return image, ids
+
+    def put(self, position: int, image: Grey, ids: Grey) -> None:
+        """Keep image and ids (px, px); several threads may."""
+        if self._full:
+            return
+        content = np.stack([image, ids]).tobytes()
+        try:
+            written = os.pwrite(self._number, content, int(position) * len(content))
+        except OSError:
+            self._full = True
+            return
+        self._kept[position] = written == len(content)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
-from model import pictures, postprocess, scores, summary
+from model import pictures, postprocess, provenance, scores, summary
 from model.batches import labels_at
 from model.bootstrap import FEW, RESAMPLES, Resamples
 from model.metrics import cross_entropy, dice_coef_multiclass
@@ -49,8 +49,9 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     adapter = datasets_spec.load(dataset)
     facts = adapter.dataset
     run = paths.run(dataset)
-    model = _model(run / paths.MODEL, settings.train.network, len(facts.label_map))
     pairs = manifest.read(paths.dataset(dataset))
+    digest = provenance.dataset_digest(dataset)
+    model = provenance.load(run / paths.MODEL, dataset, facts, settings, digest)
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
@@ -385,25 +386,6 @@ def _draw_overlays(predictions: Path, folder: Path, facts: Dataset) -> None:
                 colors.read_mask(file, facts.label_map),
                 facts.label_map,
             )
-
-
-def _model(file: Path, network: params.Network, classes: int) -> keras.Model:
-    if not file.is_file():
-        raise Problem(
-            "expected a trained model, found none",
-            where=file,
-            remedy=f"Run: python -m model train {file.parent.name}",
-        )
-    model = keras.saving.load_model(file, compile=False)
-    wanted = (network.image_px, network.image_px, network.channels, classes)
-    got = (*model.input_shape[1:], model.output_shape[-1])
-    if got != wanted:
-        raise Problem(
-            f"expected a model for pictures and classes {wanted}, got {got}",
-            where=file,
-            remedy="Train it again with the present parameters.",
-        )
-    return model
 
 
 def _batches(slices: Sequence[Pair], count: int) -> Iterator[Sequence[Pair]]:

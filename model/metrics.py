@@ -1,4 +1,4 @@
-"""The ancestors' metrics in NumPy, and the foreground Dice over an epoch in Keras for training."""
+"""The ancestors' metrics in NumPy, and overlaps over an epoch in Keras for training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
 
 
 def dice_coef_multiclass(
@@ -38,25 +40,47 @@ def cross_entropy(
     return losses
 
 
-class ForegroundDice(keras.metrics.Metric):  # type: ignore[misc]  # untyped library
-    """Mean Dice of the foreground classes, each over all pixels since the last reset."""
+class Scores(keras.metrics.Metric):  # type: ignore[misc]  # untyped library
+    """Overlap of the likeliest classes with the truth, each over all pixels since the last reset.
 
-    def __init__(self, classes: int, name: str = "foreground_dice") -> None:
+    Gives foreground_dice and foreground_iou (means over the foreground classes that occurred),
+    dice_<class> and iou_<class>, and dice_coef_multiclass as the ancestors define it.
+    """
+
+    def __init__(self, label_map: LabelMap, name: str = "scores") -> None:
         super().__init__(name=name)
-        self.classes = classes
-        self.both = self.add_weight(shape=(classes,), initializer="zeros", name="both")
-        self.total = self.add_weight(shape=(classes,), initializer="zeros", name="total")
+        self.names = [label.name for label in label_map]
+        shape = (len(label_map),)
+        self.both = self.add_weight(shape=shape, initializer="zeros", name="both")
+        self.truth = self.add_weight(shape=shape, initializer="zeros", name="truth")
+        self.guess = self.add_weight(shape=shape, initializer="zeros", name="guess")
+        self.soft = self.add_weight(shape=(2,), initializer="zeros", name="soft")
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Count hard predictions of one batch: ids (B, H, W), probabilities (B, H, W, C)."""
-        truth = ops.one_hot(ops.cast(y_true, "int32"), self.classes, dtype="float32")
-        guess = ops.one_hot(ops.argmax(y_pred, axis=-1), self.classes, dtype="float32")
-        axes = (0, 1, 2)
+        """Count one batch: ids (B, H, W), probabilities (B, H, W, C)."""
+        classes, axes = len(self.names), (0, 1, 2)
+        truth = ops.one_hot(ops.cast(y_true, "int32"), classes, dtype="float32")
+        guess = ops.one_hot(ops.argmax(y_pred, axis=-1), classes, dtype="float32")
         self.both.assign_add(ops.sum(truth * guess, axis=axes))
-        self.total.assign_add(ops.sum(truth, axis=axes) + ops.sum(guess, axis=axes))
+        self.truth.assign_add(ops.sum(truth, axis=axes))
+        self.guess.assign_add(ops.sum(guess, axis=axes))
+        both = ops.sum(truth * y_pred, axis=(1, 2, 3))
+        total = ops.sum(truth, axis=(1, 2, 3)) + ops.sum(y_pred, axis=(1, 2, 3))
+        soft = (2 * both + 1) / (total + 1)
+        self.soft.assign_add(ops.stack([ops.sum(soft), ops.sum(ops.ones_like(soft))]))
 
-    def result(self) -> Any:
-        """The mean over the classes that occurred."""
-        occurred = ops.cast(self.total[1:] > 0, "float32")
-        dice = 2 * self.both[1:] / ops.maximum(self.total[1:], 1.0)
-        return ops.sum(dice * occurred) / ops.maximum(ops.sum(occurred), 1.0)
+    def result(self) -> dict[str, Any]:
+        """All scores by name; a class that never occurred scores 0."""
+        total = self.truth + self.guess
+        dice = 2 * self.both / ops.maximum(total, 1.0)
+        iou = self.both / ops.maximum(total - self.both, 1.0)
+        occurred = ops.cast(total[1:] > 0, "float32")
+        known = ops.maximum(ops.sum(occurred), 1.0)
+        scores = {
+            "foreground_dice": ops.sum(dice[1:] * occurred) / known,
+            "foreground_iou": ops.sum(iou[1:] * occurred) / known,
+            "dice_coef_multiclass": self.soft[0] / ops.maximum(self.soft[1], 1.0),
+        }
+        for label, name in enumerate(self.names[1:], 1):
+            scores |= {f"dice_{name}": dice[label], f"iou_{name}": iou[label]}
+        return scores

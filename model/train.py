@@ -1,140 +1,230 @@
-"""train: parameters -> batches -> model -> fit -> the best model, its history and its pictures."""
+"""train: parameters -> batches -> model -> epochs -> the best model, its history, its pictures.
+
+A run that was stopped goes on after its last finished epoch, and ends as it would have: order,
+dropout and learning rate follow from the seed, the epoch and the scores so far.
+"""
 
 from __future__ import annotations
 
-import csv
+import math
 import shutil
-import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
-import matplotlib
 import numpy as np
+from keras import layers, optimizers
 
 import datasets_spec
-from datasets_spec.contract import LabelMap, Problem
+from datasets_spec.contract import Problem
+from model import checkpoint, devices, precision, provenance, watch
 from model.batches import Batches
-from model.flexunet import flexunet
-from model.losses import LOSSES
-from model.metrics import ForegroundDice
-from model.predict import class_ids, probabilities
-from pipeline import colors, manifest, params, paths
+from model.checkpoint import State
+from model.flexunet import flexunet, trainable
+from model.losses import loss_of
+from model.metrics import Scores
+from pipeline import manifest, params, paths
+from pipeline.params import Train
 from pipeline.variants import Variants
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
 
 
 def train(dataset: str, settings: params.Params) -> None:
     """Train on ``data/dataset/<dataset>`` and fill ``runs/<dataset>``.
 
-    Raises :class:`Problem` if a split is empty. The best model so far, by the monitor,
-    is on disk after every epoch.
+    Raises :class:`Problem` if a split is empty, what was asked for is not installed, or the
+    loss is no number any more.
     """
-    wanted = settings.train
-    label_map = datasets_spec.load(dataset).dataset.label_map
-    folder, run = paths.dataset(dataset), paths.run(dataset)
-    keras.utils.set_random_seed(wanted.seed)
+    wanted, network = settings.train, settings.train.network
+    facts = datasets_spec.load(dataset).dataset
+    data, run, place = paths.dataset(dataset), paths.run(dataset), checkpoint.folder(dataset)
+    share = devices.join(wanted.batch_pairs)
+    loggers = watch.loggers(wanted, run) if share.leads else []
 
-    pairs = manifest.read(folder)
-    of_train, of_valid = (_of_split(pairs, split, folder) for split in ("train", "valid"))
+    # batches
+    pairs = manifest.read(data)
+    of_train, of_valid = (_of_split(pairs, split, data) for split in ("train", "valid"))
     if wanted.augment == "online":
         of_train = [pair for pair in of_train if not pair.parent]
     learn = Batches(
-        folder / "train",
+        data / "train",
         of_train,
-        label_map,
-        wanted.network,
+        facts.label_map,
+        network,
         wanted.batch_pairs,
         wanted.seed,
         wanted.steps_per_epoch,
         None if wanted.augment == "offline" else Variants(dataset, settings.augment).fresh,
+        wanted.class_share,
+        share,
+        scratch=run,
     )
-    valid = Batches(folder / "valid", of_valid, label_map, wanted.network, wanted.batch_pairs)
-    model = flexunet(wanted.network, len(label_map))
+    valid = Batches(
+        data / "valid",
+        of_valid,
+        facts.label_map,
+        network,
+        wanted.batch_pairs,
+        share=share,
+        scratch=run,
+    )
+
+    # where an earlier run of the same ingredients stood
+    said = provenance.of(dataset, facts, settings)
+    made_from = checkpoint.ingredients(said, wanted)
+    state = checkpoint.earlier(place, made_from)
+    goes_on = state is not None
+    if state is None:
+        form = precision.chosen(wanted, len(facts.label_map), share)
+        state = State(made_from, form, wanted.learning_rate)
+
+    # model
+    keras.utils.set_random_seed(wanted.seed)
+    precision.use(state.precision)
+    judged = flexunet(network, len(facts.label_map))
+    model = trainable(judged, network)
     model.compile(
-        optimizer=keras.optimizers.Adam(wanted.learning_rate, clipvalue=wanted.clipvalue or None),
-        loss=LOSSES[wanted.loss],
-        metrics=[ForegroundDice(len(label_map))],
-        # XLA made a step a third slower than TensorFlow's own graph on processors
-        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
+        optimizer=_optimizer(wanted),
+        loss=loss_of(wanted, np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()),
+        metrics=[Scores(facts.label_map)],
+        jit_compile=precision.jit(wanted.jit),
     )
+    model.optimizer.build(model.trainable_variables)
+    if goes_on:
+        checkpoint.restore(place, model, judged)
     print(
-        f"train {dataset}: {model.count_params():,} parameters, backend {keras.backend.backend()}"
+        f"train {dataset}: {judged.count_params():,} parameters, {keras.backend.backend()},"
+        f" {state.precision}; " + (f"goes on after epoch {state.epochs}" if goes_on else "begins")
     )
-    run.mkdir(parents=True, exist_ok=True)
-    # not before all else is well; scores of an earlier model would stand beside this one
-    for name in (paths.MODEL, paths.HISTORY, paths.CURVES, *paths.SCORED):
-        (run / name).unlink(missing_ok=True)
-    shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
-    mode = "min" if wanted.monitor == "val_loss" else "max"
-    model.fit(
+    if share.leads:  # not before all else is well: an earlier model can be hours of work
+        _clear(run, place, goes_on, state.finished(wanted))
+
+    # epochs
+    pictures = watch.EpochChange(data, place / paths.EPOCH_CHANGE, facts.label_map, wanted)
+    # not before fit, which spends some numbers when it builds the graph
+    reseed = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, _: _reseed(model, wanted.seed, epoch)
+    )
+    progress = watch.TimeLeft(f"train {dataset}", wanted.epochs, len(learn), state.epochs)
+    kept = state.epochs
+    try:
+        while not state.finished(wanted):
+            start, epoch = time.monotonic(), state.epochs
+            learn.show(epoch)
+            model.optimizer.learning_rate = state.learning_rate
+            logs = _fit(model, learn, epoch, [reseed, progress])
+            with _averaged(model):
+                scores = model.evaluate(valid, verbose=0, return_dict=True)
+                logs |= {f"val_{name}": value for name, value in scores.items()}
+                best = state.count(logs, wanted)
+                if share.leads:
+                    if share.devices == 1:
+                        pictures.draw(judged, state.epochs)
+                    if best:
+                        checkpoint.save_best(place, state, judged, said)
+            if share.leads:
+                checkpoint.save(place, state, model, judged, said)
+                _publish(place, run, state)
+                for log in loggers:
+                    log(state.epochs, state.history[-1])
+            kept = state.epochs
+            progress.tell(state.epochs, logs, wanted.monitor, time.monotonic() - start)
+    except KeyboardInterrupt:
+        print(f"train {dataset}: stopped; the same command goes on after epoch {kept}")
+        raise
+    finally:
+        progress.bar.close()
+    if share.leads:
+        _publish(place, run, state)  # also when nothing was left to train
+
+
+def _fit(
+    model: keras.Model, learn: Batches, epoch: int, callbacks: list[keras.callbacks.Callback]
+) -> watch.Row:
+    """One epoch, counted from 0; returns its scores. Raises :class:`Problem` if it diverged."""
+    history = model.fit(
         learn,
-        validation_data=valid,
-        epochs=wanted.epochs,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            keras.callbacks.ModelCheckpoint(
-                run / paths.MODEL, monitor=wanted.monitor, mode=mode, save_best_only=True
-            ),
-            keras.callbacks.ReduceLROnPlateau(
-                monitor=wanted.monitor,
-                mode=mode,
-                factor=wanted.reducer_factor,
-                patience=wanted.reducer_patience,
-            ),
-            keras.callbacks.CSVLogger(run / paths.HISTORY),  # after what adds the learning rate
-            keras.callbacks.EarlyStopping(
-                monitor=wanted.monitor, mode=mode, patience=wanted.early_stopping_patience
-            ),
-            EpochChange(folder, run / paths.EPOCH_CHANGE, label_map, wanted),
-        ],
-    )
-    draw_curves(run)
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        shuffle=False,  # or Keras would turn the order of the batches once more, by global state
+        verbose=0,
+        callbacks=callbacks,
+    ).history
+    logs = {name: float(values[-1]) for name, values in history.items()}
+    if not math.isfinite(logs["loss"]):
+        raise Problem(
+            f"expected a loss that is a number, got {logs['loss']} in epoch {epoch + 1}",
+            where="train",
+            remedy="Lower learning_rate, set clipnorm, or let precision be float32.",
+        )
+    return logs
 
 
-class EpochChange(keras.callbacks.Callback):  # type: ignore[misc]  # untyped library
-    """After every epoch, the masks that the network now gives mini_test's pictures.
-
-    They are for looking at; no decision of the training uses them.
-    """
-
-    def __init__(self, folder: Path, target: Path, label_map: LabelMap, wanted: params.Train):
-        super().__init__()
-        files = sorted((folder / paths.MINI_TEST / paths.IMAGES).glob("*.png"))
-        self._files = files[: wanted.epoch_change_pictures]
-        self._target, self._label_map, self._network = target, label_map, wanted.network
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write ``epoch_<number>/<picture>.png``, counted from 1."""
-        if not self._files:
-            return
-        pictures = [colors.read_image(file) for file in self._files]
-        predicted = probabilities(self.model, pictures, self._network)
-        for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
-            ids = class_ids(probability, len(picture))
-            target = self._target / f"epoch_{epoch + 1:03d}" / file.name
-            colors.write_mask(target, ids, self._label_map)
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let this epoch's dropout depend on seed and epoch alone."""
+    drops = [layer for layer in model.layers if isinstance(layer, layers.Dropout) and layer.rate]
+    for number, layer in enumerate(drops):
+        key = np.random.default_rng((seed, epoch, 2, number)).integers(0, 2**31)
+        layer.seed_generator.state.assign([int(key), 0])
 
 
-def draw_curves(run: Path) -> None:
-    """``history.csv`` -> ``curves.png``: the loss and the foreground Dice over the epochs."""
-    with (run / paths.HISTORY).open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    epochs = np.arange(1, len(rows) + 1)
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axis, name in zip(axes, ("loss", "foreground_dice"), strict=True):
-        for prefix, style in (("", "-"), ("val_", "--")):
-            values = [float(row[prefix + name]) for row in rows]
-            axis.plot(epochs, values, style, label="valid" if prefix else "train")
-        axis.set(xlabel="epoch", title=name.replace("_", " "))
-        axis.grid(alpha=0.3)
-        axis.legend()
-    axes[1].set_ylim(0, 1)
-    figure.savefig(run / paths.CURVES, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+def _optimizer(wanted: Train) -> optimizers.Optimizer:
+    common = {
+        "learning_rate": wanted.learning_rate,
+        "clipvalue": wanted.clipvalue or None,
+        "clipnorm": wanted.clipnorm or None,
+        "use_ema": wanted.ema_momentum > 0,
+        "ema_momentum": wanted.ema_momentum,
+        "gradient_accumulation_steps": (
+            wanted.accumulate_batches if wanted.accumulate_batches > 1 else None
+        ),
+    }
+    if wanted.optimizer == "adam":
+        optimizer = optimizers.Adam(**common)
+    else:  # Loshchilov & Hutter, ICLR 2019
+        optimizer = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # fit would end every epoch with the averages in the place of the weights: see _averaged
+    optimizer.finalize_variable_values = lambda _: None
+    return optimizer
+
+
+@contextmanager
+def _averaged(model: keras.Model) -> Iterator[None]:
+    """The moving averages of the weights, if there are any, in their place for a while."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    weights = [np.array(keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
+    optimizers.Optimizer.finalize_variable_values(optimizer, model.trainable_variables)
+    for variable in model.trainable_variables:  # JAX shares the buffer, and gives it away
+        variable.assign(np.array(keras.ops.convert_to_numpy(variable)))
+    yield
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
+
+
+def _clear(run: Path, place: Path, goes_on: bool, finished: bool) -> None:
+    """Remove what is not of this training: outputs, and scores of an earlier model."""
+    names = [paths.MODEL, paths.HISTORY, paths.CURVES]
+    names += [] if finished else paths.SCORED
+    for name in names:
+        (run / name).unlink(missing_ok=True)
+    folders = [run / paths.EPOCH_CHANGE]
+    folders += [] if finished else [run / paths.PREDICTIONS]
+    folders += [] if goes_on else [place, run / "tensorboard", run / "dvclive"]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    (run / paths.EPOCH_CHANGE).mkdir(parents=True)
+
+
+def _publish(place: Path, run: Path, state: State) -> None:
+    """The checkpoint's outputs, beside it."""
+    checkpoint.publish(place, run)
+    watch.write_history(run / paths.HISTORY, state.history)
+    watch.draw_curves(run / paths.CURVES, state.history)
 
 
 def _of_split(pairs: list[manifest.Pair], split: str, folder: Path) -> list[manifest.Pair]:

@@ -34,6 +34,20 @@ from pipeline import paths
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
 
+LOSSES = (
+    "categorical_crossentropy",
+    "weighted_ce",
+    "focal",
+    "dice",
+    "dice_ce",
+    "tversky",
+    "boundary",
+)
+"""The losses of model/losses.py."""
+
+MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
+"""What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
+
 _MARKS = str.maketrans("", "", "._-")
 PUBLISHED_SALT = "flexunet-pipeline"
 """The ``convert.id_salt`` that the project comes with: no secret."""
@@ -149,7 +163,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Network:
-    """The knobs of FlexUNet (model/flexunet.py). ``dropout_rate`` grows by level."""
+    """The knobs of FlexUNet (model/flexunet.py). ``dropout_rate`` grows by level.
+
+    ``input_normalization``: none (0..255 to 0..1) or zscore (each picture to mean 0, sd 1).
+    ``deep_supervision``: while training, coarser levels of the decoder are judged too.
+    """
 
     image_px: int
     channels: int
@@ -160,6 +178,8 @@ class Network:
     dropout_rate: float
     activation: str
     normalization: str
+    input_normalization: str = "none"
+    deep_supervision: bool = False
 
     def __post_init__(self) -> None:
         _expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
@@ -174,7 +194,8 @@ class Network:
         _expect(self.dilation >= 1, "dilation", "1 or more", self.dilation)
         _expect(0 <= self.dropout_rate < 1, "dropout_rate", "0 to below 1", self.dropout_rate)
         _one_of("activation", self.activation, ACTIVATIONS)
-        _one_of("normalization", self.normalization, ("none", "batch"))
+        _one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
+        _one_of("input_normalization", self.input_normalization, ("none", "zscore"))
         step = 2 ** (self.num_layers - 1)
         if self.image_px < step or self.image_px % step:
             near = max(step, self.image_px // step * step)
@@ -188,48 +209,90 @@ class Network:
 
 @dataclass(frozen=True)
 class Train:
-    """The trainer. ``patience`` values count epochs; ``clipvalue`` 0 does not clip.
+    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off.
 
-    ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides
-    the best checkpoint, early stopping and the learning-rate reducer. ``augment``:
-    ``offline`` trains on the originals and the variants on disk; ``online`` on the
-    originals alone, each epoch showing each as a freshly drawn variant or as it is;
-    ``both`` on the originals shown like that and the variants on disk as they are.
+    ``augment``: ``offline`` trains on the originals and the variants on disk; ``online`` on the
+    originals alone, each epoch showing each as a freshly drawn variant or as it is; ``both``
+    on the originals shown like that and the variants on disk as they are.
+    ``focal_gamma``, ``tversky_alpha`` (the weight of false positives; 1 minus it that of false
+    negatives) and ``boundary_weight`` with ``boundary_px`` matter to the losses of these names.
+    ``schedule``: plateau (times ``reducer_factor`` after ``reducer_patience`` epochs without
+    gain) or cosine (to 0 over all epochs). ``accumulate_batches``: batches per update.
+    ``ema_momentum``: the model is the moving average of its weights. ``precision`` auto: as a
+    short probe finds fastest; ``jit`` auto: where XLA is not known to be slower.
+    ``class_share``: part of each batch that is drawn from the pictures of each class in turn.
+    ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides the best
+    checkpoint, early stopping and the plateau. ``tensorboard``, ``dvclive``: also write these.
     """
 
     seed: int
     augment: str
     network: Network
     loss: str
+    focal_gamma: float
+    tversky_alpha: float
+    boundary_weight: float
+    boundary_px: int
+    optimizer: str
     learning_rate: float
+    weight_decay: float
+    schedule: str
+    reducer_factor: float
+    reducer_patience: int
     clipvalue: float
+    clipnorm: float
+    accumulate_batches: int
+    ema_momentum: float
+    precision: str
+    jit: str
     batch_pairs: int
+    class_share: float
     epochs: int
     steps_per_epoch: int
     monitor: str
     early_stopping_patience: int
-    reducer_factor: float
-    reducer_patience: int
     epoch_change_pictures: int
+    tensorboard: bool
+    dvclive: bool
 
     def __post_init__(self) -> None:
         _one_of("augment", self.augment, ("offline", "online", "both"))
-        _one_of("loss", self.loss, ("categorical_crossentropy", "dice_ce"))
-        _one_of("monitor", self.monitor, ("val_loss", "val_foreground_dice"))
+        _one_of("loss", self.loss, LOSSES)
+        _one_of("optimizer", self.optimizer, ("adam", "adamw"))
+        _one_of("schedule", self.schedule, ("plateau", "cosine"))
+        _one_of("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        _one_of("jit", self.jit, ("auto", "always", "never"))
+        _one_of("monitor", self.monitor, MONITORS)
         _expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
-        _expect(self.clipvalue >= 0, "clipvalue", "0 or more", self.clipvalue)
-        _expect(self.batch_pairs >= 1, "batch_pairs", "1 or more", self.batch_pairs)
-        _expect(self.epochs >= 1, "epochs", "1 or more", self.epochs)
-        _expect(self.steps_per_epoch >= 0, "steps_per_epoch", "0 or more", self.steps_per_epoch)
         _expect(0 < self.reducer_factor < 1, "reducer_factor", "0 to 1", self.reducer_factor)
-        for name in ("early_stopping_patience", "reducer_patience"):
-            _expect(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+        _expect(0 < self.tversky_alpha < 1, "tversky_alpha", "0 to 1", self.tversky_alpha)
+        for name in ("ema_momentum", "weight_decay"):
+            _expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
+        _expect(0 <= self.class_share <= 1, "class_share", "0 to 1", self.class_share)
         _expect(
-            self.epoch_change_pictures >= 0,
-            "epoch_change_pictures",
-            "0 or more",
-            self.epoch_change_pictures,
+            not (self.clipvalue and self.clipnorm),
+            "clipnorm",
+            "0 beside a clipvalue (Keras clips in one way only)",
+            self.clipnorm,
         )
+        for name in (
+            "focal_gamma",
+            "boundary_weight",
+            "clipvalue",
+            "clipnorm",
+            "steps_per_epoch",
+            "epoch_change_pictures",
+        ):
+            _expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name in (
+            "boundary_px",
+            "accumulate_batches",
+            "batch_pairs",
+            "epochs",
+            "early_stopping_patience",
+            "reducer_patience",
+        ):
+            _expect(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ _SMALL = {
     "train.network.num_layers": 3,
     "train.batch_pairs": 4,
     "train.epochs": 2,
+    "train.precision": "float32",  # what is fastest is another question every time
 }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.batches import Batches, Fresh, labels_at, model_input, picture_at
+from model.devices import Share
 from model.flexunet import flexunet
+from model.train import _fit
 from pipeline import colors
 from pipeline.manifest import Pair
 from pipeline.params import Augment, Network
@@ -24,6 +26,7 @@ from tests import cohort
 from tests.conftest import Refused
 
 PX = 16
+ALONE = Share()
 Make = Callable[..., Batches]
 
 
@@ -53,6 +56,45 @@ def make(workplace: Path, label_map: LabelMap) -> Make:
     return batches
 
 
+def _all(batches: Batches) -> list[Pair]:
+    return list(batches._pairs)
+
+
+def _like(
+    batches: Batches,
+    pairs: list[Pair],
+    share: float,
+    part: Share = ALONE,
+    seed: int | None = 7,
+) -> Batches:
+    """The same folder in batches of four, seen otherwise."""
+    return Batches(
+        batches._folder, pairs, batches._label_map, _network(), 4, seed, 0, None, share, part
+    )
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that were read from disk, in the order of reading."""
+    files: list[Path] = []
+    read = colors.read_image
+
+    def noted(file: Path) -> NDArray[np.uint8]:
+        files.append(file)
+        return read(file)
+
+    monkeypatch.setattr(colors, "read_image", noted)
+    return files
+
+
+def _shrinking(batches: Batches, scratch: Path | None) -> Batches:
+    """The same folder for a network that sees half the size."""
+    network = _network(PX // 2)
+    return Batches(
+        batches._folder, _all(batches), batches._label_map, network, 4, 7, scratch=scratch
+    )
+
+
 def _order(batches: Batches) -> list[int]:
     """The numbers of the pairs, in the order in which one epoch shows them."""
     return [n for index in range(len(batches)) for n in batches[index][0][:, 0, 0, 0].tolist()]
@@ -60,9 +102,9 @@ def _order(batches: Batches) -> list[int]:
 
 def _epochs(batches: Batches, count: int) -> list[list[int]]:
     orders = []
-    for _ in range(count):
+    for epoch in range(count):
+        batches.show(epoch)
         orders.append(_order(batches))
-        batches.on_epoch_end()
     return orders
 
 
@@ -136,25 +178,75 @@ def test_capped_epochs_come_round_to_every_pair(make: Make) -> None:
     assert {n for order in orders for n in order} == set(range(8))
 
 
-def test_fit_shows_every_pair_once_per_epoch(make: Make) -> None:
-    """Keras reads ahead in threads; that must not mix one epoch's order with the next's."""
-    shown: list[list[int]] = [[]]
+def test_fit_shows_every_pair_once_per_epoch_in_the_epochs_order(make: Make) -> None:
+    """Keras reads ahead in threads, and would shuffle the batches once more."""
+    shown: list[int] = []
 
     class Watched(Batches):
         def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
             pictures, ids = super().__getitem__(index)
-            shown[-1].extend(pictures[:, 0, 0, 0].tolist())
-            return pictures, ids
+            return pictures, np.full_like(ids, 0) + pictures[0, 0, 0, 0]
 
-        def on_epoch_end(self) -> None:
-            super().on_epoch_end()
-            shown.append([])
+    class Spy(keras.metrics.Metric):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(name="spy")
+            self.seen = self.add_weight(shape=(), initializer="zeros", name="seen")
 
-    model = flexunet(_network(), 3)
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    model.fit(make(12, 2, seed=7, kind=Watched), epochs=3, verbose=0)
-    epochs = [sorted(order) for order in shown if order]
-    assert epochs[-3:] == [list(range(12))] * 3  # before them it looked for the shapes
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            self.seen.assign(keras.ops.cast(keras.ops.max(y_true), "float32"))
+
+        def result(self) -> Any:
+            return self.seen * 1
+
+    class Note(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            shown.append(round(float(logs["spy"])))
+
+    model = flexunet(_network(), 12)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=[Spy()], jit_compile=False)
+    batches = make(12, 2, seed=7, kind=Watched)
+    for epoch in range(3):
+        shown.clear()
+        batches.show(epoch)
+        _fit(model, batches, epoch, [Note()])
+        assert shown == _order(batches)[::2]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_a_share_of_every_batch_shows_the_classes_in_turn(share: float, make: Make) -> None:
+    plain, wanted = make(20, 4, seed=7), round(4 * share)
+    # two of twenty show class 1, one of them class 2 as well
+    pixels = {3: (200, 56, 0), 11: (200, 30, 26)}
+    pairs = [replace(p, class_pixels=pixels.get(n, (256, 0, 0))) for n, p in enumerate(_all(plain))]
+    favouring = _like(plain, pairs, share)
+    for epoch in range(4):
+        plain.show(epoch)
+        favouring.show(epoch)
+        rows = np.reshape(_order(favouring), (-1, 4))
+        np.testing.assert_array_equal(
+            rows[:, wanted:], np.reshape(_order(plain), (-1, 4))[:, wanted:]
+        )
+        turn = rows[:, :wanted].ravel()
+        assert set(turn[::2]) <= {3, 11}
+        assert set(turn[1::2]) <= {11}
+
+
+def test_a_share_for_classes_that_nobody_shows_changes_nothing(make: Make) -> None:
+    plain = make(12, 4, seed=7)
+    pairs = [replace(pair, class_pixels=(256, 0, 0)) for pair in _all(plain)]
+    assert _order(_like(plain, pairs, 0.5)) == _order(plain)
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_processes_share_every_batch_out_evenly(seed: int | None, make: Make) -> None:
+    whole = make(10, 4, seed)
+    parts = [_like(whole, _all(whole), 0.0, Share(part, 2, 2), seed) for part in (0, 1)]
+    for index in range(len(whole)):
+        seen = [part[index][0][:, 0, 0, 0].tolist() for part in parts]
+        assert [len(one) for one in seen] == [2, 2]
+        together = [seen[n % 2][n // 2] for n in range(4)]
+        alone = whole[index][0][:, 0, 0, 0].tolist()
+        assert together[: len(alone)] == alone
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs(make: Make) -> None:
@@ -233,9 +325,9 @@ def drawn(workplace: Path, label_map: LabelMap) -> Callable[..., Batches]:
         ids[number : 30 + number, 5:40], ids[20:30, 12:25] = 1, 2
         colors.write_image(workplace / pair.image, rng.integers(1, 256, (48, 48)).astype(np.uint8))
         colors.write_mask(workplace / pair.mask, ids, label_map)
-        pairs.append(dataclasses.replace(pair, class_pixels=(9, 9, 9)))
-    pairs[4] = dataclasses.replace(pairs[4], parent="sub-01_0000")
-    pairs[5] = dataclasses.replace(pairs[5], class_pixels=(9, 0, 0))
+        pairs.append(replace(pair, class_pixels=(9, 9, 9)))
+    pairs[4] = replace(pairs[4], parent="sub-01_0000")
+    pairs[5] = replace(pairs[5], class_pixels=(9, 0, 0))
 
     def batches(online: Fresh | None) -> Batches:
         return Batches(workplace, pairs, label_map, _network(48), 6, online=online)
@@ -246,10 +338,10 @@ def drawn(workplace: Path, label_map: LabelMap) -> Callable[..., Batches]:
 def _shown(batches: Batches, epochs: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Pictures (6, 48, 48) and ids of each epoch."""
     shown = []
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        batches.show(epoch)
         pictures, ids = batches[0]
         shown.append((pictures[..., 0], ids))
-        batches.on_epoch_end()
     return shown
 
 
@@ -303,10 +395,12 @@ def test_fit_shows_fresh_pairs_once_per_epoch(drawn: Callable[..., Batches]) -> 
 
     model = flexunet(_network(48), 3)
     model.compile("sgd", "sparse_categorical_crossentropy")
-    model.fit(drawn(watched), epochs=3, verbose=0)
-    epochs = sorted({epoch for _, epoch in shown})
-    assert len(epochs) >= 3
-    assert len(shown) == 6 * len(epochs)
+    batches = drawn(watched)
+    for epoch in range(3):
+        batches.show(epoch)
+        _fit(model, batches, epoch, [])
+    assert {epoch for _, epoch in shown} == {0, 1, 2}
+    assert len(shown) == 6 * 3
 
 
 def test_missing_picture_is_named(make: Make, workplace: Path, refused: Refused) -> None:
@@ -319,3 +413,46 @@ def _centre(weight: NDArray[Any]) -> list[float]:
     """The centre of mass of a square picture, as shares of its side."""
     place = (np.arange(len(weight)) + 0.5) / len(weight)
     return [float((weight.sum(axis=1 - axis) * place).sum() / weight.sum()) for axis in (0, 1)]
+
+
+def test_pictures_that_shrink_are_decoded_once_and_stay_the_same(
+    make: Make, tmp_path: Path, decoded: list[Path]
+) -> None:
+    made = make(10, 4)
+    rng = np.random.default_rng(0)
+    for pair in _all(made):  # no even pictures: a wrong resampling would show
+        colors.write_image(made._folder / pair.image, rng.integers(0, 256, (PX, PX), np.uint8))
+    plain, cached = _shrinking(made, None), _shrinking(made, tmp_path)
+    for epoch in range(3):
+        for batches in (plain, cached):
+            batches.show(epoch)
+        for index in range(len(plain)):
+            for one, other in zip(plain[index], cached[index], strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert len(decoded) == 3 * 12 + 10
+    assert not list(tmp_path.glob("tmp*"))
+
+
+def test_pictures_of_the_networks_size_are_not_copied(
+    make: Make, tmp_path: Path, decoded: list[Path]
+) -> None:
+    made = make(4, 4)
+    batches = Batches(made._folder, _all(made), made._label_map, _network(), 4, scratch=tmp_path)
+    for _ in range(2):
+        assert len(batches[0][0]) == 4
+    assert len(decoded) == 8
+
+
+def test_a_full_disk_only_ends_the_keeping(
+    make: Make, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, cached = (_shrinking(make(8, 4), scratch) for scratch in (None, tmp_path))
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    for _ in range(2):
+        for index in range(2):
+            np.testing.assert_array_equal(plain[index][0], cached[index][0])
+    assert len(decoded) == 32

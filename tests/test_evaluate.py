@@ -24,6 +24,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
 from datasets_spec.contract import Case
+from model import provenance
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
@@ -35,6 +36,7 @@ from pipeline.placement import assign
 from pipeline.split import split
 from tests import cohort
 from tests.conftest import FIXTURES, Refused
+from tests.models import save_untrained
 from tests.test_dicom import write_series
 
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
@@ -134,8 +136,7 @@ def _raw(case: str, kind: str) -> Any:
 
 
 def _save_model(settings: params.Params, classes: int = len(LABEL_MAP)) -> None:
-    RUN.mkdir(parents=True, exist_ok=True)
-    flexunet(settings.train.network, classes).save(RUN / paths.MODEL)
+    save_untrained(cohort.DATASET, settings, classes)
 
 
 @at_both_sizes
@@ -557,9 +558,7 @@ def _untrained(name: str, **overrides: Any) -> params.Params:
     settings = params.load(name)
     for stage in (convert, augment, split):
         stage(name, settings, 1)
-    classes = len(datasets_spec.load(name).dataset.label_map)
-    paths.run(name).mkdir(parents=True)
-    flexunet(settings.train.network, classes).save(paths.run(name) / paths.MODEL)
+    save_untrained(name, settings)
     return settings
 
 
@@ -582,6 +581,7 @@ def test_slices_that_split_left_out_are_background_and_counted(
     gone = next(pair for pair in pairs if pair.split == "test" and pair.empty)
     predict(_perfect())
     manifest.write(PAIRS, [pair for pair in pairs if pair != gone])
+    _save_model(settings)
     evaluate(cohort.DATASET, settings)
     assert _found()["slices_left_out"] == 1
     assert _prediction(gone.case).shape == _raw(gone.case, "dseg").shape
@@ -692,28 +692,46 @@ def test_missing_model_is_refused(workplace: Path, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "classes"),
+    ("changes", "classes", "named"),
     [
-        ({"train.network.image_px": 64}, 4),
-        ({"train.network.channels": 3}, 4),
-        ({}, 3),
+        ({"train.network.image_px": 64}, 4, "image_px 32, got one of 64"),
+        ({"train.network.channels": 3}, 4, "channels 1, got one of 3"),
+        ({"train.network.activation": "gelu"}, 4, "activation 'relu', got one of 'gelu'"),
+        ({"convert.mr_percentiles": [1, 99]}, 4, "window [0.5, 99.5], got one of [1.0, 99.0]"),
+        ({}, 3, "labels [[0, 'background', [0, 0, 0]]"),
     ],
-    ids=["size", "channels", "classes"],
+    ids=["size", "channels", "activation", "window", "classes"],
 )
-def test_model_of_another_shape_is_refused(
-    changes: dict[str, int], classes: int, workplace: Path, refused: Refused
+def test_model_made_for_something_else_is_refused(
+    changes: dict[str, Any], classes: int, named: str, workplace: Path, refused: Refused
 ) -> None:
     settings = cohort.prepare()
     _save_model(cohort.write_params(Path("other.yaml"), **changes), classes)
     problem = refused(lambda: evaluate(cohort.DATASET, settings))
-    assert "(32, 32, 1, 4)" in problem.what
+    assert named in problem.what
     assert "rain" in problem.remedy
     assert not (RUN / paths.METRICS).exists()
 
 
+def test_model_of_another_split_is_refused(workplace: Path, refused: Refused) -> None:
+    """It could have learnt from the patients that it is now judged by."""
+    settings = cohort.prepare()
+    _save_model(settings)
+    manifest.write(PAIRS, [pair for pair in manifest.read(PAIRS) if pair.split != "valid"])
+    assert "dataset_digest" in refused(lambda: evaluate(cohort.DATASET, settings)).what
+
+
+def test_model_that_says_nothing_of_itself_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.prepare()
+    RUN.mkdir(parents=True)
+    flexunet(settings.train.network, 4).save(RUN / paths.MODEL)
+    problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert provenance.MEMBER in problem.what
+    assert f"python -m model train {cohort.DATASET}" in problem.remedy
+
+
 def test_missing_dataset_is_refused(workplace: Path, refused: Refused) -> None:
     settings = cohort.write_params()
-    _save_model(settings)
     assert str(PAIRS) in refused(lambda: evaluate(cohort.DATASET, settings)).where
 
 

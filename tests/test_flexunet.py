@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from model.flexunet import flexunet
+from model.flexunet import flexunet, trainable
+from model.losses import categorical_crossentropy
 from pipeline.params import Network, presets
 from tests.conftest import PROJECT
 
@@ -175,24 +176,83 @@ def test_brightness_reaches_the_network_between_zero_and_one() -> None:
     np.testing.assert_allclose(np.asarray(scaled.predict_on_batch(white)), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("normalization", ["group", "instance"])
+@pytest.mark.parametrize("filters", [2, 3, 8])
+def test_normalization_of_one_picture_leaves_mean_zero(normalization: str, filters: int) -> None:
+    network = replace(SMALL, normalization=normalization, base_filters=filters)
+    model = flexunet(network, 2)
+    norms = [one for one in model.layers if isinstance(one, layers.GroupNormalization)]
+    assert len(norms) == 10
+    first = keras.Model(model.input, norms[0].output)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 1), np.uint8)
+    found = np.asarray(first.predict_on_batch(picture))
+    axes = (1, 2) if normalization == "instance" else (1, 2, 3)
+    np.testing.assert_allclose(found.mean(axis=axes), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"], indirect=True)
+def test_zscore_gives_each_picture_mean_zero_and_sd_one(policy: str) -> None:
+    model = flexunet(replace(SMALL, input_normalization="zscore", channels=3), 2)
+    scaled = keras.Model(model.input, model.get_layer("zscore").output)
+    noise = np.random.default_rng(0).integers(20, 60, (2, 16, 16, 1), np.uint8)
+    found = np.asarray(scaled.predict_on_batch(np.repeat(noise, 3, axis=-1)))
+    np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), 0, atol=1e-2)
+    np.testing.assert_allclose(found.std(axis=(1, 2, 3)), 1, atol=1e-2)
+    assert model.count_params() == flexunet(replace(SMALL, channels=3), 2).count_params()
+
+
+@pytest.mark.parametrize(("num_layers", "heads"), [(2, 1), (3, 2), (4, 3), (5, 4), (6, 4)])
+def test_coarser_levels_are_judged_by_the_same_ids(num_layers: int, heads: int) -> None:
+    network = replace(SMALL, image_px=32, num_layers=num_layers, deep_supervision=True)
+    judged = flexunet(network, 3)
+    model = trainable(judged, network)
+    assert [output.shape[1] for output in model.outputs] == [32 // 2**n for n in range(heads)]
+    model.compile("sgd", categorical_crossentropy, jit_compile=False)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (2, 32, 32, 1), np.uint8)
+    ids = rng.integers(0, 3, (2, 32, 32), np.uint8)
+    costs = []
+    guesses = model.predict_on_batch(pictures)
+    for level, guess in enumerate(guesses if heads > 1 else [guesses]):
+        step = 2**level
+        truth = np.repeat(ids[:, step // 2 :: step, step // 2 :: step, None], 3, -1) == range(3)
+        costs.append(-np.log(np.asarray(guess)[truth]).mean())
+    weights = [0.5**level for level in range(heads)]
+    wanted = np.average(costs, weights=weights)
+    assert float(model.evaluate(pictures, ids, verbose=0)) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_coarser_heads_are_no_part_of_the_network() -> None:
+    network = replace(SMALL, deep_supervision=True)
+    assert flexunet(network, 3).count_params() == flexunet(SMALL, 3).count_params()
+
+
 _ONE_STEP = """
+import dataclasses
 import keras, numpy as np
-from model.flexunet import flexunet
-from model.losses import LOSSES
-from model.metrics import ForegroundDice
-from pipeline.params import Network
+from datasets_spec import load as dataset
+from model.flexunet import flexunet, trainable
+from model.losses import loss_of
+from model.metrics import Scores
+from pipeline.params import LOSSES, Network, load
 
 keras.utils.set_random_seed(1)
-model = flexunet(Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch"), 3)
+label_map = dataset("virtual_ncct").dataset.label_map
+network = Network(16, 3, 2, 3, 3, 1, 0.1, "relu", "batch", "zscore", True)
+model = trainable(flexunet(network, 3), network)
 ids = np.random.default_rng(1).integers(0, 3, (2, 16, 16)).astype(np.uint8)
 pictures = np.repeat(ids[..., None] * np.uint8(120), 3, axis=-1)
-for loss in LOSSES.values():
-    model.compile("adam", loss, metrics=[ForegroundDice(3)])
+train = load("virtual_ncct").train
+for name in LOSSES:
+    loss = loss_of(dataclasses.replace(train, loss=name), [5, 3, 2])
+    model.compile("adam", loss, metrics=[Scores(label_map)])
     before = [np.array(weight) for weight in model.get_weights()]
-    cost, dice = (float(value) for value in model.train_on_batch(pictures, ids))
+    logs = model.train_on_batch(pictures, ids, return_dict=True)
+    logs |= logs.pop("scores", {})
     moved = sum(not np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
-    assert np.isfinite(cost) and 0 <= dice <= 1 and moved >= len(model.trainable_weights)
-assert np.allclose(np.asarray(model.predict_on_batch(pictures)).sum(axis=-1), 1, atol=1e-5)
+    assert np.isfinite(logs["loss"]) and moved >= len(model.trainable_weights), name
+    assert 0 <= logs["foreground_dice"] <= 1 and 0 <= logs["dice_coef_multiclass"] <= 1
+assert np.allclose(np.asarray(model.predict_on_batch(pictures)[0]).sum(axis=-1), 1, atol=1e-5)
 print("trained with", keras.backend.backend())
 """
 
@@ -211,6 +271,57 @@ def test_a_step_trains_on_every_backend(backend: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"trained with {backend}"
+
+
+_TWO_EPOCHS = """
+import keras, numpy as np
+from datasets_spec import load as dataset
+from model.flexunet import flexunet, trainable
+from model.losses import dice_ce
+from model.metrics import Scores
+from model.train import _fit
+from pipeline.params import Network
+
+network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch", "zscore", True)
+model = trainable(flexunet(network, 3), network)
+rng = np.random.default_rng(1)
+model.set_weights([  # kernels anew, all else is 0 or 1 from the start
+    w if w.ndim == 1 else rng.normal(0, (2 / w[..., 0].size) ** 0.5, w.shape)
+    for w in model.get_weights()
+])
+label_map = dataset("virtual_ncct").dataset.label_map
+
+class Drawn(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        ids = np.random.default_rng(index).integers(0, 3, (2, 8, 8)).astype(np.uint8)
+        ids = ids.repeat(4, 1).repeat(4, 2)
+        return ids[..., None] * np.uint8(100), ids
+
+model.compile(keras.optimizers.Adam(0.01), dice_ce, metrics=[Scores(label_map)])
+for epoch in range(2):
+    logs = _fit(model, Drawn(), epoch, [])
+    print(logs["loss"], logs["foreground_dice"])
+"""
+TWO_EPOCHS = [(2.12876, 0.28054), (1.50797, 0.49604)]  # what TensorFlow gave
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_every_backend_trains_alike_from_the_same_weights(backend: str) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", _TWO_EPOCHS],
+        cwd=PROJECT,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    got = [[float(value) for value in line.split()] for line in done.stdout.splitlines()[-2:]]
+    np.testing.assert_allclose(got, TWO_EPOCHS, rtol=2e-3)
 
 
 def _blocks(model: keras.Model) -> list[layers.Conv2D]:

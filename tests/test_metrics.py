@@ -8,10 +8,13 @@ import pytest
 from keras import ops
 from numpy.typing import NDArray
 
-from model.metrics import ForegroundDice, cross_entropy, dice_coef_multiclass
+from datasets_spec.contract import Label, LabelMap
+from model.metrics import Scores, cross_entropy, dice_coef_multiclass
 from model.scores import confusion, overlaps
 
 CLASSES = 4
+NAMES = ("background", "core", "rim", "edge")
+LABEL_MAP = LabelMap(tuple(Label(n, name, (n, n, n), name) for n, name in enumerate(NAMES)))
 
 
 def _ids(seed: int, shape: tuple[int, ...], classes: int = CLASSES) -> NDArray[np.uint8]:
@@ -60,45 +63,52 @@ def test_ancestors_metric_of_a_perfect_mask_is_one() -> None:
     assert dice_coef_multiclass(ids, _one_hot(ids)).tolist() == [1.0, 1.0]
 
 
-def test_foreground_dice_over_batches_is_that_of_the_whole() -> None:
+def test_scores_over_batches_are_those_of_the_whole() -> None:
     truth, guess = _ids(1, (9, 6, 5)), _ids(2, (9, 6, 5))
     guess[3:] = truth[3:]
-    metric = ForegroundDice(CLASSES)
-    for part in (slice(0, 2), slice(2, 7), slice(7, 9)):
-        metric.update_state(truth[part], ops.convert_to_tensor(_one_hot(guess[part])))
-    wanted = np.mean([o.dice for o in overlaps(confusion(truth, guess, CLASSES))[1:]])
-    assert float(metric.result()) == pytest.approx(wanted, rel=1e-6)
+    parts = [(truth[a:b], _one_hot(guess[a:b])) for a, b in ((0, 2), (2, 7), (7, 9))]
+    got, whole = _scores(*parts), overlaps(confusion(truth, guess, CLASSES))[1:]
+    for label, overlap in zip(LABEL_MAP.foreground, whole, strict=True):
+        assert got[f"dice_{label.name}"] == pytest.approx(overlap.dice, rel=1e-6)
+        assert got[f"iou_{label.name}"] == pytest.approx(overlap.iou, rel=1e-6)
+    assert got["foreground_dice"] == pytest.approx(np.mean([o.dice for o in whole]), rel=1e-6)
+    assert got["foreground_iou"] == pytest.approx(np.mean([o.iou for o in whole]), rel=1e-6)
+    ancestors = dice_coef_multiclass(truth, _one_hot(guess)).mean()
+    assert got["dice_coef_multiclass"] == pytest.approx(ancestors, rel=1e-6)
 
 
-def test_foreground_dice_judges_the_likeliest_class() -> None:
+def test_scores_judge_the_likeliest_class() -> None:
     ids = np.array([[[0, 1, 2, 3]]], np.uint8)
-    unsure = 0.1 + 0.5 * _one_hot(ids)
-    metric = ForegroundDice(CLASSES)
-    metric.update_state(ids, ops.convert_to_tensor(unsure))
-    assert float(metric.result()) == pytest.approx(1)
+    assert _scores((ids, 0.1 + 0.5 * _one_hot(ids)))["foreground_dice"] == pytest.approx(1)
 
 
-def test_foreground_dice_leaves_out_what_never_occurred() -> None:
+def test_mean_leaves_out_what_never_occurred() -> None:
     truth = np.array([[[0, 0, 1, 1]]], np.uint8)
     guess = np.array([[[0, 1, 1, 1]]], np.uint8)
-    metric = ForegroundDice(CLASSES)
-    metric.update_state(truth, ops.convert_to_tensor(_one_hot(guess)))
-    assert float(metric.result()) == pytest.approx(4 / 5)
+    got = _scores((truth, _one_hot(guess)))
+    assert got["foreground_dice"] == pytest.approx(4 / 5)
+    assert got["foreground_iou"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize("invented", [0, 3])
-def test_foreground_dice_without_foreground_is_zero(invented: int) -> None:
+@pytest.mark.parametrize("score", ["foreground_dice", "foreground_iou"])
+def test_scores_without_foreground_are_zero(score: str, invented: int) -> None:
     truth = np.zeros((1, 2, 2), np.uint8)
-    metric = ForegroundDice(CLASSES)
-    metric.update_state(truth, ops.convert_to_tensor(_one_hot(truth + np.uint8(invented))))
-    assert float(metric.result()) == 0
+    assert _scores((truth, _one_hot(truth + np.uint8(invented))))[score] == 0
 
 
-def test_foreground_dice_forgets_when_reset() -> None:
+def test_scores_forget_when_reset() -> None:
     ids = _ids(3, (2, 4, 4))
-    metric = ForegroundDice(CLASSES)
+    metric = Scores(LABEL_MAP)
     metric.update_state(ids, ops.convert_to_tensor(_one_hot((ids + 1) % CLASSES)))
-    assert float(metric.result()) == 0
+    assert float(metric.result()["foreground_dice"]) == 0
     metric.reset_state()
     metric.update_state(ids, ops.convert_to_tensor(_one_hot(ids)))
-    assert float(metric.result()) == pytest.approx(1)
+    assert float(metric.result()["foreground_dice"]) == pytest.approx(1)
+
+
+def _scores(*batches: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> dict[str, float]:
+    metric = Scores(LABEL_MAP)
+    for truth, guess in batches:
+        metric.update_state(truth, ops.convert_to_tensor(guess))
+    return {name: float(value) for name, value in metric.result().items()}

@@ -197,7 +197,21 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.network.base_kernels", 4),
         ("train.network.dilation", 0),
         ("train.network.dropout_rate", 1.0),
-        ("train.network.normalization", "group"),
+        ("train.network.normalization", "layer"),
+        ("train.network.input_normalization", "minmax"),
+        ("train.focal_gamma", -1.0),
+        ("train.tversky_alpha", 1.0),
+        ("train.boundary_weight", -1.0),
+        ("train.boundary_px", 0),
+        ("train.optimizer", "sgd"),
+        ("train.weight_decay", 1.0),
+        ("train.schedule", "step"),
+        ("train.clipnorm", -1.0),
+        ("train.accumulate_batches", 0),
+        ("train.ema_momentum", 1.0),
+        ("train.precision", "int8"),
+        ("train.jit", "on"),
+        ("train.class_share", 1.5),
         ("train.network.image_px", 0),
         ("train.loss", "mse"),
         ("train.augment", "never"),
@@ -249,6 +263,33 @@ def test_a_number_that_yaml_reads_as_text_gets_a_hint(tmp_path, write, refused):
     assert "learning_rate" in problem
     assert "'7e-5'" in problem
     assert "1.0e-3" in problem
+
+
+def test_gradients_are_clipped_in_one_way_only(write, refused):
+    entry = {"train": {"clipvalue": 0.5, "clipnorm": 1.0}}
+    assert "clipnorm" in str(refused(lambda: params.load(NAME, write(entry=entry))))
+
+
+@pytest.mark.parametrize("kind", [params.Train, params.Network])
+def test_the_readme_lists_every_knob_of_the_trainer(kind):
+    text = (PROJECT / "README.md").read_text("utf-8")
+    table = text[text.index("| `train.` |") : text.index("`history.csv` has")]
+    for field in dataclasses.fields(kind):
+        assert f"`{field.name}" in table or f"network.{field.name}`" in table
+
+
+def test_the_ancestors_presets_take_no_setting_from_the_sections():
+    """What we find better later must not creep into what they published."""
+    text = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))["presets"]
+    free = {"seed", "jit", "tensorboard", "dvclive", "weight_decay"}
+    free |= {"focal_gamma", "tversky_alpha", "boundary_weight", "boundary_px"}  # other losses'
+    wanted = {field.name for field in dataclasses.fields(params.Train)} - free
+    network = {field.name for field in dataclasses.fields(params.Network)}
+    ancestors = [name for name in text if name != "msd_hippocampus"]
+    assert len(ancestors) == 5
+    for name in ancestors:
+        assert wanted <= set(text[name]["train"])
+        assert set(text[name]["train"]["network"]) == network
 
 
 def test_whole_numbers_are_taken_for_real_ones(changed):

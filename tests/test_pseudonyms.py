@@ -19,13 +19,13 @@ from pydicom.uid import generate_uid
 import datasets_spec
 from datasets_spec.contract import Case
 from model.evaluate import evaluate
-from model.flexunet import flexunet
 from pipeline import manifest, params, paths
 from pipeline.convert import convert
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.report import report
 from tests import cohort
 from tests.conftest import Refused
+from tests.models import save_untrained
 from tests.test_dicom import Change, write_series
 
 NAME = cohort.DATASET
@@ -120,8 +120,7 @@ def settings(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> params.Params:
     monkeypatch.setattr(datasets_spec, "load", lambda _: clinic)
     prepared = cohort.write_params(**{"convert.id_salt": SALT, "convert.raters": "each"})
     cohort.make_pairs(prepared)
-    paths.run(NAME).mkdir(parents=True)
-    flexunet(prepared.train.network, cohort.CLASSES).save(paths.run(NAME) / paths.MODEL)
+    save_untrained(NAME, prepared)
     evaluate(NAME, prepared)
     report([NAME], paths.PARAMS)
     return prepared

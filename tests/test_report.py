@@ -11,10 +11,10 @@ import pytest
 
 from datasets_spec.contract import LabelMap
 from model.evaluate import evaluate
-from model.flexunet import flexunet
 from pipeline import manifest, params, paths, plots, tiles
 from pipeline.report import report
 from tests import cohort
+from tests.models import save_untrained
 
 RUN = paths.run(cohort.DATASET)
 
@@ -31,8 +31,7 @@ def _page() -> str:
 
 
 def _evaluated(settings: params.Params) -> None:
-    RUN.mkdir(parents=True)
-    flexunet(settings.train.network, cohort.CLASSES).save(RUN / paths.MODEL)
+    save_untrained(cohort.DATASET, settings)
     evaluate(cohort.DATASET, settings)
 
 

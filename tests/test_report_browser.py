@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from model.evaluate import evaluate
-from model.flexunet import flexunet
 from pipeline import paths
 from pipeline.report import report
 from tests import cohort
+from tests.models import save_untrained
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
@@ -83,8 +83,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         settings = cohort.prepare()
         run = paths.run(cohort.DATASET)
-        run.mkdir(parents=True)
-        flexunet(settings.train.network, cohort.CLASSES).save(run / paths.MODEL)
+        save_untrained(cohort.DATASET, settings)
         evaluate(cohort.DATASET, settings)
         (run / paths.HISTORY).write_text("epoch,loss,val_loss\n0,1.0,1.2\n1,0.5,0.8\n")
         report([cohort.DATASET], paths.PARAMS)

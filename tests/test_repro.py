@@ -64,19 +64,25 @@ class Project:
         merge(content, changes)
         file.write_text(yaml.safe_dump(content), "utf-8")
 
-    def dvc(self, *arguments: str) -> str:
-        """Run dvc; returns what it printed."""
+    def running(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start dvc, as the leader of a process group of its own."""
         bin_folder = str(Path(sys.executable).parent)
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "dvc", *arguments],
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PATH": bin_folder + os.pathsep + os.environ["PATH"]},
-            check=False,
+            start_new_session=True,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+
+    def dvc(self, *arguments: str) -> str:
+        """Run dvc; returns what it printed."""
+        done = self.running(*arguments)
+        out, err = done.communicate()
+        assert done.returncode == 0, out + err
+        return out
 
     def repro(self) -> list[str]:
         """The stages that dvc repro ran."""

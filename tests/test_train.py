@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import callbacks
 from PIL import Image
 
 import datasets_spec
-from model.train import EpochChange, train
+from model.train import train
+from model.watch import EpochChange, loggers
 from pipeline import colors, manifest, params, paths
 from tests import cohort
 from tests.conftest import Refused
@@ -49,20 +49,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def fitted(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What ``train`` hands to Keras; nothing is fitted."""
-    caught: dict[str, Any] = {}
+    """What ``train`` hands to Keras; nothing is fitted, scores are all 0.5."""
+    caught: dict[str, Any] = {"rates": []}
+    names = ["loss", *(name.removeprefix("val_") for name in params.MONITORS)]
 
-    def fit(model: keras.Model, pairs: object, **settings: Any) -> None:
-        caught.update(settings, model=model, pairs=pairs)
+    def fit(model: keras.Model, batches: object, **settings: Any) -> SimpleNamespace:
+        caught.update(settings, model=model, pairs=batches)
+        caught["rates"].append(float(model.optimizer.learning_rate))
+        return SimpleNamespace(history={name: [0.5] for name in names})
+
+    def judge(model: keras.Model, batches: object, **settings: Any) -> dict[str, float]:
+        caught["valid"] = batches
+        return dict.fromkeys(names, 0.5)
 
     monkeypatch.setattr(keras.Model, "fit", fit)
-    monkeypatch.setattr("model.train.draw_curves", lambda _: None)
+    monkeypatch.setattr(keras.Model, "evaluate", judge)
     return caught
-
-
-def _only(caught: dict[str, Any], kind: type) -> Any:
-    (one,) = [callback for callback in caught["callbacks"] if isinstance(callback, kind)]
-    return one
 
 
 def _history(folder: Path) -> list[dict[str, str]]:
@@ -123,59 +125,61 @@ def test_same_seed_gives_the_same_history(
     assert _history(workplace) == _history(trained)
 
 
-@pytest.mark.parametrize("patience", [1, 4])
-@pytest.mark.parametrize(("monitor", "mode"), [("val_loss", "min"), ("val_foreground_dice", "max")])
-def test_plateau_and_stop_obey_the_parameters(
-    patience: int, monitor: str, mode: str, fitted: dict[str, Any]
+@pytest.mark.parametrize(
+    ("changes", "kind", "options"),
+    [
+        ({"train.clipvalue": 0.4}, "Adam", {"clipvalue": 0.4, "clipnorm": None, "use_ema": False}),
+        ({"train.clipnorm": 2.0}, "Adam", {"clipvalue": None, "clipnorm": 2.0}),
+        ({"train.optimizer": "adamw", "train.weight_decay": 0.1}, "AdamW", {"weight_decay": 0.1}),
+        ({"train.ema_momentum": 0.9}, "Adam", {"use_ema": True, "ema_momentum": 0.9}),
+        ({"train.accumulate_batches": 3}, "Adam", {"gradient_accumulation_steps": 3}),
+    ],
+)
+def test_optimizer_obeys_the_parameters(
+    changes: dict[str, Any], kind: str, options: dict[str, Any], fitted: dict[str, Any]
 ) -> None:
-    changes = {
-        "train.monitor": monitor,
-        "train.reducer_patience": patience,
-        "train.reducer_factor": 0.25,
-        "train.early_stopping_patience": patience + 3,
-    }
-    train(cohort.DATASET, cohort.prepare(**changes))
-    reducer = _only(fitted, callbacks.ReduceLROnPlateau)
-    assert (reducer.monitor, reducer.mode) == (monitor, mode)
-    assert (reducer.patience, reducer.factor) == (patience, 0.25)
-    stop = _only(fitted, callbacks.EarlyStopping)
-    assert (stop.monitor, stop.patience) == (monitor, patience + 3)
-    assert stop.mode == mode
-    keeper = _only(fitted, callbacks.ModelCheckpoint)
-    assert (keeper.monitor, keeper.save_best_only) == (monitor, True)
-    assert keeper.mode == mode
-
-
-@pytest.mark.parametrize(("clip", "wanted"), [(0.0, None), (0.4, 0.4)])
-def test_optimizer_and_epochs_obey_the_parameters(
-    clip: float, wanted: float | None, fitted: dict[str, Any]
-) -> None:
-    changes = {
-        "train.clipvalue": clip,
-        "train.learning_rate": 0.003,
-        "train.epochs": 7,
-        "train.loss": "categorical_crossentropy",
-    }
-    train(cohort.DATASET, cohort.prepare(**changes))
+    train(cohort.DATASET, cohort.prepare(**{**changes, "train.epochs": 1}))
     optimizer = fitted["model"].optimizer
-    assert isinstance(optimizer, keras.optimizers.Adam)
-    assert optimizer.clipvalue == wanted
-    assert float(optimizer.learning_rate) == pytest.approx(0.003)
-    assert fitted["model"].loss.__name__ == "categorical_crossentropy"
-    assert fitted["epochs"] == 7
+    assert type(optimizer).__name__ == kind
+    assert {name: getattr(optimizer, name) for name in options} == options
+
+
+def test_weight_decay_spares_biases_and_normalisation(fitted: dict[str, Any]) -> None:
+    train(cohort.DATASET, cohort.prepare(**{"train.optimizer": "adamw", "train.epochs": 1}))
+    model = fitted["model"]
+    decayed = {
+        variable.name
+        for variable in model.trainable_variables
+        if model.optimizer._use_weight_decay(variable)
+    }
+    assert decayed == {"kernel"}
+
+
+def test_cosine_falls_to_nothing_over_all_epochs(fitted: dict[str, Any]) -> None:
+    changes = {"train.schedule": "cosine", "train.epochs": 4, "train.learning_rate": 0.01}
+    train(cohort.DATASET, cohort.prepare(**changes))
+    wanted = [0.005 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)]
+    assert fitted["rates"] == pytest.approx(wanted)
+
+
+def test_loss_and_precision_obey_the_parameters(fitted: dict[str, Any]) -> None:
+    changes = {"train.loss": "focal", "train.precision": "bfloat16", "train.epochs": 1}
+    train(cohort.DATASET, cohort.prepare(**changes))
+    assert fitted["model"].loss.__name__ == "focal"
+    assert fitted["model"].get_layer("head").compute_dtype == "bfloat16"
+    assert fitted["model"].get_layer("probabilities").compute_dtype == "float32"
+    assert {weight.dtype for weight in fitted["model"].weights} == {"float32"}
 
 
 @pytest.mark.parametrize(("steps", "wanted"), [(0, 8), (3, 3)])
 def test_training_and_validation_see_their_own_split(
     steps: int, wanted: int, fitted: dict[str, Any]
 ) -> None:
-    train(cohort.DATASET, cohort.prepare(**{"train.steps_per_epoch": steps}))
+    train(cohort.DATASET, cohort.prepare(**{"train.steps_per_epoch": steps, "train.epochs": 1}))
     counts = [sum(pair.split == split for pair in _pairs()) for split in ("train", "valid")]
     assert counts == [30, 6]
     assert len(fitted["pairs"]) == wanted
-    assert len(fitted["validation_data"]) == 2
-    pictures = [fitted["validation_data"][index][0] for index in range(2)]
-    assert [len(batch) for batch in pictures] == [4, 2]
+    assert [len(fitted["valid"][index][0]) for index in range(len(fitted["valid"]))] == [4, 2]
 
 
 @pytest.mark.parametrize(
@@ -185,28 +189,50 @@ def test_training_and_validation_see_their_own_split(
 def test_augment_decides_what_is_trained_on(
     mode: str, on_disk: int, fresh: bool, fitted: dict[str, Any]
 ) -> None:
-    settings = cohort.prepare(**{"train.batch_pairs": 1})
+    settings = cohort.prepare(**{"train.batch_pairs": 1, "train.epochs": 1})
     varied = dataclasses.replace(settings.train, augment=mode)
     train(cohort.DATASET, dataclasses.replace(settings, train=varied))
-    seen, valid = fitted["pairs"], fitted["validation_data"]
+    seen, valid = fitted["pairs"], fitted["valid"]
     assert len(seen) == on_disk
     shown, checked = [], []
-    for _ in range(4):
+    for epoch in range(4):
+        seen.show(epoch)
+        valid.show(epoch)
         shown.append([seen[index][0].tobytes() for index in range(len(seen))])
         checked.append([valid[index][0].tobytes() for index in range(len(valid))])
-        seen.on_epoch_end()
-        valid.on_epoch_end()
-    pictures = {picture for epoch in shown for picture in epoch}
+    pictures = {picture for pictures in shown for picture in pictures}
     assert (len(pictures) > on_disk) == fresh
-    assert all(epoch == checked[0] for epoch in checked)
+    assert all(pictures == checked[0] for pictures in checked)
 
 
 def test_network_is_the_one_of_the_parameters(fitted: dict[str, Any]) -> None:
-    changes = {"train.network.channels": 3, "train.network.num_layers": 2}
+    changes = {"train.network.channels": 3, "train.network.num_layers": 2, "train.epochs": 1}
     train(cohort.DATASET, cohort.prepare(**changes))
     assert fitted["model"].input_shape == (None, 32, 32, 3)
     drops = [one for one in fitted["model"].layers if isinstance(one, keras.layers.Dropout)]
     assert len(drops) == 3
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "dvclive"])
+def test_a_logger_that_is_not_installed_is_named(
+    name: str, workplace: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    settings = cohort.write_params(**{f"train.{name}": True})
+    problem = refused(lambda: train(cohort.DATASET, settings))
+    assert problem.where == f"train.{name}"
+    assert "pip install" in problem.remedy
+
+
+def test_a_loss_that_is_no_number_is_told(
+    fitted: dict[str, Any], refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cohort.prepare()
+    diverged = SimpleNamespace(history={"loss": [float("nan")]})
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: diverged)
+    problem = refused(lambda: train(cohort.DATASET, settings))
+    assert "nan in epoch 1" in problem.what
+    assert "learning_rate" in problem.remedy
 
 
 @pytest.mark.parametrize("count", [0, 2, 99])
@@ -216,14 +242,23 @@ def test_epoch_change_shows_as_many_pictures_as_asked(
     settings = cohort.prepare(**{"train.epoch_change_pictures": count})
     rim = np.zeros((32, 32, len(LABEL_MAP)), np.float32)
     rim[..., 2] = 1
-    monkeypatch.setattr("model.train.probabilities", lambda _, pictures, __: [rim] * len(pictures))
-    change = EpochChange(PAIRS, Path("seen"), LABEL_MAP, settings.train)
-    change.set_model(SimpleNamespace())
-    change.on_epoch_end(11)
+    monkeypatch.setattr("model.watch.probabilities", lambda _, pictures, __: [rim] * len(pictures))
+    EpochChange(PAIRS, Path("seen"), LABEL_MAP, settings.train).draw(SimpleNamespace(), 12)
     masks = sorted(Path("seen").rglob("*.png"))
     assert len(masks) == min(count, 6)
     assert {file.parent.name for file in masks} <= {"epoch_012"}
     assert all((colors.read_mask(file, LABEL_MAP) == 2).all() for file in masks)
+
+
+def test_tensorboard_takes_in_every_epoch(workplace: Path) -> None:
+    pytest.importorskip("tensorboard")
+    settings = cohort.write_params(**{"train.tensorboard": True})
+    (log,) = loggers(settings.train, RUN)
+    for epoch in (1, 2):
+        log(epoch, {"loss": 0.5, "val_loss": 0.25, "learning_rate": 0.1})
+    files = sorted((RUN / "tensorboard").rglob("events*"))
+    assert files
+    assert all(file.stat().st_size > 100 for file in files)
 
 
 def test_missing_dataset_is_refused(workplace: Path, refused: Refused) -> None:
