@@ -21,7 +21,7 @@ _TINY = 1e-7
 _SMOOTH = 1.0  # one pixel: an empty class in an empty prediction costs nothing
 
 
-def loss_of(wanted: Train, class_pixels: Sequence[int]) -> Loss:
+def loss_of(wanted: Train, class_pixels: Sequence[int]) -> keras.losses.Loss:
     """The loss that the parameters name; ``class_pixels``: pixels of each class in train."""
     losses: dict[str, Loss] = {
         "categorical_crossentropy": categorical_crossentropy,
@@ -32,13 +32,19 @@ def loss_of(wanted: Train, class_pixels: Sequence[int]) -> Loss:
         "tversky": partial(tversky, alpha=wanted.tversky_alpha),
         "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
     }
-    loss = losses[wanted.loss]
+    return _OfBatch(losses[wanted.loss], wanted.loss)
 
-    def named(ids: Any, probabilities: Any) -> Any:
-        return loss(ids, probabilities)
 
-    named.__name__ = wanted.loss
-    return named
+class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
+    """One number for a whole batch, as Keras' own losses are: several replicas share it out."""
+
+    def __init__(self, loss: Loss, name: str) -> None:
+        super().__init__(name=name)
+        self._loss = loss
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        # a scalar would be each replica's own, and their sum too steep
+        return ops.reshape(self._loss(y_true, y_pred), (1,))
 
 
 def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:

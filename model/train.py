@@ -82,17 +82,18 @@ def train(dataset: str, settings: params.Params) -> None:
     # model
     keras.utils.set_random_seed(wanted.seed)
     precision.use(state.precision)
-    judged = flexunet(network, len(facts.label_map))
-    model = trainable(judged, network)
-    model.compile(
-        optimizer=_optimizer(wanted),
-        loss=loss_of(wanted, np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()),
-        metrics=[Scores(facts.label_map)],
-        jit_compile=precision.jit(wanted.jit),
-    )
-    model.optimizer.build(model.trainable_variables)
-    if goes_on:
-        checkpoint.restore(place, model, judged)
+    with share.scope():
+        judged = flexunet(network, len(facts.label_map))
+        model = trainable(judged, network)
+        model.compile(
+            optimizer=_optimizer(wanted),
+            loss=loss_of(wanted, np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()),
+            metrics=[Scores(facts.label_map)],
+            jit_compile=precision.jit(wanted.jit),
+        )
+        model.optimizer.build(model.trainable_variables)
+        if goes_on:
+            checkpoint.restore(place, model, judged)
     print(
         f"train {dataset}: {judged.count_params():,} parameters, {keras.backend.backend()},"
         f" {state.precision}; " + (f"goes on after epoch {state.epochs}" if goes_on else "begins")

@@ -1,4 +1,4 @@
-"""Two processes on this machine train one network together, as two machines would (JAX alone)."""
+"""Two processes train one network together, as two machines would; so do two devices of one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from model import devices
+from model.train import train
 from pipeline import paths
 from tests import cohort
 from tests.conftest import PROJECT, Refused
@@ -78,6 +79,42 @@ def test_two_processes_train_as_one(workplace: Path) -> None:
     shutil.rmtree(alone)
 
 
+MIRRORED = """
+import sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+from model import devices
+from model.train import train
+from pipeline import params, paths
+devices._gpus = lambda: ["CPU:0", "CPU:1"]
+train(sys.argv[1], params.load(sys.argv[1], paths.PARAMS))
+"""
+
+
+@pytest.mark.slow
+def test_tensorflow_mirrors_the_network_on_two_devices(workplace: Path) -> None:
+    """Two logical processors stand for GPUs; the same steps, so nearly the same losses.
+
+    Keras reads ahead to build a mirrored network, so that the order of an epoch is not fixed.
+    """
+    steady = {"dropout_rate": 0.0, "normalization": "none"}
+    knobs = {f"train.network.{name}": value for name, value in steady.items()}
+    settings = cohort.prepare(**knobs, **{"train.loss": "categorical_crossentropy"})
+    train(cohort.DATASET, settings)
+    alone = _history(workplace)
+    shutil.rmtree(RUN)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "KERAS_BACKEND": "tensorflow"}
+    call = [sys.executable, "-c", MIRRORED, cohort.DATASET]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for a, b in zip(_history(workplace), alone, strict=True):
+        assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=0.02)
+    assert (RUN / paths.MODEL).is_file()
+    again = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert "goes on after epoch 2" in again.stdout
+
+
 def test_several_processes_need_jax(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
     monkeypatch.setenv("KERAS_DISTRIBUTION_NUM_PROCESSES", "2")
@@ -90,6 +127,14 @@ def test_a_batch_must_be_shared_out_evenly(
     monkeypatch.setattr("keras.backend.backend", lambda: "jax")
     monkeypatch.setattr("keras.distribution.list_devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
     assert "3 devices, got 4" in refused(lambda: devices.join(4)).what
+
+
+def test_gpus_of_tensorflow_share_batches_evenly(
+    monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
+    monkeypatch.setattr(devices, "_gpus", lambda: ["GPU:0", "GPU:1"])
+    assert "2 devices, got 3" in refused(lambda: devices.join(3)).what
 
 
 def test_one_device_needs_no_distribution(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,7 @@ def test_classes_weigh_by_inverse_frequency() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_goes_by_its_name(loss: str) -> None:
-    assert _loss(loss).__name__ == loss
+    assert _loss(loss).name == loss
 
 
 @pytest.mark.parametrize("loss", LOSSES)

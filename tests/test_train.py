@@ -165,7 +165,7 @@ def test_cosine_falls_to_nothing_over_all_epochs(fitted: dict[str, Any]) -> None
 def test_loss_and_precision_obey_the_parameters(fitted: dict[str, Any]) -> None:
     changes = {"train.loss": "focal", "train.precision": "bfloat16", "train.epochs": 1}
     train(cohort.DATASET, cohort.prepare(**changes))
-    assert fitted["model"].loss.__name__ == "focal"
+    assert fitted["model"].loss.name == "focal"
     assert fitted["model"].get_layer("head").compute_dtype == "bfloat16"
     assert fitted["model"].get_layer("probabilities").compute_dtype == "float32"
     assert {weight.dtype for weight in fitted["model"].weights} == {"float32"}
