@@ -257,7 +257,7 @@ def main() -> None:
     lines = [
         "# Conversion",
         "",
-        "Made by `python -m tests.benchmarks.conversion`, on two shared, noisy processor cores:",
+        "Made by `python -m tests.benchmarks.conversion`, on two processor cores:",
         "ratios count, not absolute figures. "
         + ", ".join(f"{name} {version(name)}" for name in libraries)
         + ".",

@@ -46,8 +46,9 @@ def main(pairs: int) -> None:
         f"`python -m tests.benchmarks.split {pairs}`: {patients} patients of {SLICES} slices and",
         f"{VARIANTS} variants of each, {PX} px. Python {platform.python_version()}, DVC"
         f" {dvc.__version__}, {os.cpu_count()}",
-        "shared processor cores with much other work on them: seconds by the clock, in brackets of",
-        "processor time, which counts more.",
+        f"processor cores (load average {os.getloadavg()[0]:.0f} at the end): seconds by the"
+        " clock, in brackets of",
+        "processor time, which counts more on a busy machine.",
         "",
         "| what | measured |",
         "|---|---|",

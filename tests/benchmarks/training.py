@@ -225,8 +225,8 @@ def main() -> None:
     lines = [
         "# Training: step time, feeding, memory",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}), shared"
-        " and noisy: ratios count. Written by `python -m tests.benchmarks.training`.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}):"
+        " ratios count. Written by `python -m tests.benchmarks.training`.",
         "",
         "## Step time",
         *_steps(options.other, options.rounds),
