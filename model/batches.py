@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
 
 _THREADS = min(max(2, os.cpu_count() or 2), 8)
 _AHEAD = 8  # batches
+_RESERVE = 2**30  # bytes of the disk that are left to others
+_STRIDE = 2**26  # bytes that are kept before the disk is asked again
 _ALONE = Share()
 
 
@@ -56,8 +60,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
     every pair is shown as what that gives for the epoch, before it is brought to the
-    network's size; it is called by several threads. ``class_share`` of each batch gives way
-    to pairs that show the foreground classes in turn, drawn by the same key. ``share``: every
+    network's size; it is called by several threads. ``class_share`` of an epoch, spread
+    evenly over its batches, gives way to pairs that show the foreground classes in turn, drawn by
+    the same key. ``share``: every
     process has its part of each batch. With a folder ``scratch`` and without ``online``, pictures
     larger than the network's are decoded once: see :class:`_Cache`.
     """
@@ -130,36 +135,45 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         return order
 
     def _favour_classes(self, order: NDArray[np.intp]) -> None:
-        """Let the first places of each batch (row) show the foreground classes in turn."""
-        places = order[:, : round(self._class_share * self._batch)]
-        if not places.size:
+        """Let the first places of the batches (rows) show the foreground classes in turn.
+
+        What a batch cannot have of a share, a part of a place, later ones have.
+        """
+        if not self._class_share:
             return
         shown = np.array([pair.class_pixels for pair in self._pairs])[:, 1:] > 0
         showing = [np.flatnonzero(column) for column in shown.T if column.any()]
         if not showing:
             return
+        so_far = np.rint(self._class_share * self._batch * np.arange(len(order) + 1))
+        places = np.arange(self._batch) < np.diff(so_far)[:, None]
         rng = np.random.default_rng((self._seed or 0, self._epoch, 1))
-        turn = np.arange(places.size).reshape(places.shape) % len(showing)
+        drawn = np.arange(np.count_nonzero(places))
+        turn = drawn % len(showing)
         for number, positions in enumerate(showing):
             mine = turn == number
-            places[mine] = rng.choice(positions, np.count_nonzero(mine))
+            drawn[mine] = rng.choice(positions, np.count_nonzero(mine))
+        order[places] = drawn
 
 
 class _Cache:
     """Pairs at the network's size, in a file without a name, which ends with the process.
 
     To decode a pair of 512 x 512 takes half as long as a step of a small network with it. The
-    file is read, not mapped, so the process does not grow; a full disk ends the keeping alone.
+    file is read, not mapped, so the process does not grow. It leaves :data:`_RESERVE` of the disk
+    free; where writing fails all the same, it gives its room back and keeps nothing more.
     """
 
     def __init__(self, folder: Path, pairs: int, px: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the next line
         weakref.finalize(self, file.close)
-        self._number = file.fileno()
+        self._number, self._folder = file.fileno(), folder
         self._shape = (2, px, px)
         self._kept = np.zeros(pairs, bool)
-        self._full = False
+        self._writing = threading.Lock()
+        self._ended = False
+        self._roomy, self._unasked = False, 0
 
     def get(self, position: int) -> tuple[Grey, Grey] | None:
         """Image and ids (px, px) as they were put, or None."""
@@ -167,17 +181,30 @@ class _Cache:
             return None
         size = math.prod(self._shape)
         content = os.pread(self._number, size, int(position) * size)
+        if len(content) < size:  # given back since
+            return None
         image, ids = np.frombuffer(content, np.uint8).reshape(self._shape)
         return image, ids
 
     def put(self, position: int, image: Grey, ids: Grey) -> None:
-        """Keep image and ids (px, px); several threads may."""
-        if self._full:
-            return
+        """Keep image and ids (px, px), if there is room; several threads may."""
         content = np.stack([image, ids]).tobytes()
-        try:
-            written = os.pwrite(self._number, content, int(position) * len(content))
-        except OSError:
-            self._full = True
-            return
-        self._kept[position] = written == len(content)
+        with self._writing:
+            if self._ended:
+                return
+            try:
+                if self._has_room(len(content)):
+                    written = os.pwrite(self._number, content, int(position) * len(content))
+                    self._kept[position] = written == len(content)
+            except OSError:
+                self._ended = True
+                self._kept[:] = False
+                os.ftruncate(self._number, 0)
+
+    def _has_room(self, more: int) -> bool:
+        """Whether the disk keeps its reserve; it is asked once for :data:`_STRIDE` bytes."""
+        self._unasked -= more
+        if self._unasked < 0:
+            self._unasked = _STRIDE
+            self._roomy = shutil.disk_usage(self._folder).free >= _RESERVE + _STRIDE
+        return self._roomy

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -14,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
-from model.batches import Batches, Fresh, labels_at, model_input, picture_at
+from model.batches import _RESERVE, Batches, Fresh, _Cache, labels_at, model_input, picture_at
 from model.devices import Share
 from model.flexunet import flexunet
 from model.train import _fit
@@ -74,6 +76,23 @@ def _like(
 
 
 @pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Path]]:
+    """Lets the disk have so many bytes free; returns the folders it was asked about since."""
+
+    def have(count: int) -> list[Path]:
+        asked: list[Path] = []
+
+        def usage(folder: Path) -> SimpleNamespace:
+            asked.append(folder)
+            return SimpleNamespace(free=count)
+
+        monkeypatch.setattr("shutil.disk_usage", usage)
+        return asked
+
+    return have
+
+
+@pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were read from disk, in the order of reading."""
     files: list[Path] = []
@@ -98,6 +117,10 @@ def _shrinking(batches: Batches, scratch: Path | None) -> Batches:
 def _order(batches: Batches) -> list[int]:
     """The numbers of the pairs, in the order in which one epoch shows them."""
     return [n for index in range(len(batches)) for n in batches[index][0][:, 0, 0, 0].tolist()]
+
+
+def _rows(batches: Batches) -> NDArray[np.intp]:
+    return batches._order.reshape(-1, batches._batch)
 
 
 def _epochs(batches: Batches, count: int) -> list[list[int]]:
@@ -210,6 +233,27 @@ def test_fit_shows_every_pair_once_per_epoch_in_the_epochs_order(make: Make) -> 
         batches.show(epoch)
         _fit(model, batches, epoch, [Note()])
         assert shown == _order(batches)[::2]
+
+
+@pytest.mark.parametrize(("batch", "share"), [(2, 0.25), (4, 0.1), (3, 0.5), (5, 0.33)])
+def test_a_share_that_no_batch_can_have_is_carried_to_later_ones(
+    batch: int, share: float, make: Make
+) -> None:
+    plain = make(30, batch, seed=7)
+    pairs = [replace(p, class_pixels=(200, 56, 0)) for p in _all(plain)]
+    favouring = Batches(
+        plain._folder, pairs, plain._label_map, _network(), batch, 7, class_share=share
+    )
+    for epoch in range(2):
+        moved = np.zeros(len(plain))
+        for again in range(60):  # a drawn pair can by chance be the one that stood there
+            favouring._seed = plain._seed = again
+            for one in (plain, favouring):
+                one.show(epoch)
+            moved = np.maximum(moved, (_rows(plain) != _rows(favouring)).sum(axis=1))
+        wanted = share * batch * np.arange(1, len(plain) + 1)
+        assert np.abs(np.cumsum(moved) - wanted).max() <= 0.5
+    assert _order(favouring) == _order(favouring)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
@@ -416,8 +460,9 @@ def _centre(weight: NDArray[Any]) -> list[float]:
 
 
 def test_pictures_that_shrink_are_decoded_once_and_stay_the_same(
-    make: Make, tmp_path: Path, decoded: list[Path]
+    make: Make, tmp_path: Path, decoded: list[Path], free: Callable[[int], list[Path]]
 ) -> None:
+    asked = free(2 * _RESERVE)
     made = make(10, 4)
     rng = np.random.default_rng(0)
     for pair in _all(made):  # no even pictures: a wrong resampling would show
@@ -430,6 +475,7 @@ def test_pictures_that_shrink_are_decoded_once_and_stay_the_same(
             for one, other in zip(plain[index], cached[index], strict=True):
                 np.testing.assert_array_equal(one, other)
     assert len(decoded) == 3 * 12 + 10
+    assert asked == [tmp_path]
     assert not list(tmp_path.glob("tmp*"))
 
 
@@ -444,15 +490,52 @@ def test_pictures_of_the_networks_size_are_not_copied(
 
 
 def test_a_full_disk_only_ends_the_keeping(
-    make: Make, tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+    make: Make,
+    tmp_path: Path,
+    decoded: list[Path],
+    free: Callable[[int], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What was kept is given back at once: the checkpoint needs the room."""
+    free(2 * _RESERVE)
     plain, cached = (_shrinking(make(8, 4), scratch) for scratch in (None, tmp_path))
+    write, tried = os.pwrite, []
 
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
+    def full(number: int, content: bytes, place: int) -> int:
+        tried.append(number)
+        if len(tried) > 3:
+            raise OSError(28, "No space left on device")
+        return write(number, content, place)
 
     monkeypatch.setattr("os.pwrite", full)
     for _ in range(2):
         for index in range(2):
             np.testing.assert_array_equal(plain[index][0], cached[index][0])
     assert len(decoded) == 32
+    assert len(tried) == 4
+    assert os.fstat(tried[0]).st_size == 0
+
+
+def test_a_reader_meets_a_cache_that_was_given_back(
+    tmp_path: Path, free: Callable[[int], list[Path]]
+) -> None:
+    """Another thread may have asked whether the pair is kept just before."""
+    free(2 * _RESERVE)
+    cache, grey = _Cache(tmp_path, 1, 2), np.ones((2, 2), np.uint8)
+    cache.put(0, grey, grey)
+    assert cache.get(0) is not None
+    os.ftruncate(cache._number, 0)
+    assert cache.get(0) is None
+
+
+def test_the_disks_reserve_is_left_to_others(
+    tmp_path: Path, free: Callable[[int], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.batches._STRIDE", 7)
+    cache, grey = _Cache(tmp_path, 5, 2), np.ones((2, 2), np.uint8)
+    kept = []
+    for position, count in enumerate([0, 1, -1, 1, 0]):
+        free(_RESERVE + 8 * count)
+        cache.put(position, grey, grey)
+        kept.append(cache.get(position) is not None)
+    assert kept == [False, True, False, True, False]
