@@ -8,7 +8,7 @@ from pathlib import Path
 
 import datasets_spec
 from pipeline import params
-from pipeline.__main__ import common_options, guarded
+from pipeline.__main__ import debug_option, guarded, params_option
 
 _HELP = {
     "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--overlays", action="store_true", help="also overlays/<name>.png")
         else:
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
-        common_options(one)
+        if verb != "compare":
+            params_option(one)
+        debug_option(one)
     return parser
 
 

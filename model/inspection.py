@@ -42,16 +42,17 @@ def inspect(dataset: str, settings: params.Params) -> None:
     table = levels(model, network)
     print(f"{dataset}: {network.channels} x {network.image_px} x {network.image_px} pixels")
     print(f"{'level':>8}{'pixels':>8}{'filters':>9}{'kernel':>8}{'dilation':>10}", end="")
-    print(f"{'parameters':>14}{'GFLOP':>9}")
+    print(f"{'parameters':>14}{'MFLOP':>13}")
     for row in table:
         print(f"{row.name:>8}{row.px:>8}{row.filters:>9}{row.kernel:>8}{row.dilation:>10}", end="")
-        print(f"{row.weights:>14,}{row.gflop:>9.2f}")
+        print(f"{row.weights:>14,}{1000 * row.gflop:>13,.3f}")
     reach = receptive_field(network)
+    seen = f"{reach} x {reach} pixels" if reach <= network.image_px else "the whole picture"
     file = paths.run(dataset) / "network.png"
     draw(table, network, classes, file)
     print(
-        f"{model.count_params():,} parameters, {sum(row.gflop for row in table):.1f} GFLOP forwards"
-        f" per picture; a pixel sees {reach} x {reach} pixels; drawn in {file}"
+        f"{model.count_params():,} parameters, {sum(row.gflop for row in table):.4g} GFLOP forwards"
+        f" per picture; a pixel sees {seen}; drawn in {file}"
     )
 
 

@@ -23,6 +23,8 @@ from pipeline import colors, draw, params, paths
 from pipeline.params import Network
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+_LONGEST_PX = 10_000  # a picture is judged in a square: 100 million pixels
+_DARK = 16
 
 
 def predict(
@@ -45,9 +47,10 @@ def predict(
     model = provenance.load(paths.run(dataset) / paths.MODEL, dataset, facts, settings)
     network = settings.train.network
     failed: dict[Path, str] = {}
+    dark: list[Path] = []
     bar = tqdm(total=len(files), desc=f"predict {dataset}", unit="picture", disable=None)
     with bar:
-        for batch in _batches(_readable(files, failed), settings.evaluate.batch_slices):
+        for batch in _batches(_readable(files, failed, dark), settings.evaluate.batch_slices):
             squares = [_square(picture) for _, picture in batch]
             for (file, picture), guess in zip(
                 batch, probabilities(model, squares, network), strict=True
@@ -63,6 +66,11 @@ def predict(
                     overlay.save(target / "overlays" / f"{file.stem}.png", compress_level=1)
             bar.update(len(batch))
     print(f"predict {dataset}: {len(files) - len(failed)} of {len(files)} pictures, in {target}")
+    if dark:
+        print(
+            f"  {len(dark)} of {len(files)} pictures look almost black, such as {dark[0]}:"
+            " 12-bit values in 16-bit files? rescale them"
+        )
     if failed:
         for file, reason in failed.items():
             print(f"  {file}: {reason}", file=sys.stderr)
@@ -76,11 +84,17 @@ def predict(
 def read_picture(file: Path) -> NDArray[np.uint8]:
     """A picture of any depth as grey (H, W) uint8; 16 bits keep their upper eight.
 
-    Raises OSError, SyntaxError or ValueError if it cannot be read to its end.
+    Raises OSError, SyntaxError, ValueError or PIL's DecompressionBombError if it cannot be read to
+    its end or is too large.
     """
     with Image.open(file) as opened:
+        if max(opened.size) > _LONGEST_PX:
+            width, height = opened.size
+            raise ValueError(
+                f"expected at most {_LONGEST_PX} pixels a side, got {width} x {height}"
+            )
         opened.load()
-        if opened.mode.startswith(("I", "F")):
+        if _is_deep(opened):
             deep = np.asarray(opened).astype(np.int64)
             return np.asarray(np.clip(deep >> 8, 0, 255), np.uint8)
         return np.asarray(opened.convert("L"), np.uint8)
@@ -135,13 +149,23 @@ def _pictures(source: Path, target: Path) -> list[Path]:
 
 
 def _readable(
-    files: Iterable[Path], failed: dict[Path, str]
+    files: Iterable[Path], failed: dict[Path, str], dark: list[Path]
 ) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
     for file in files:
         try:
-            yield file, read_picture(file)
-        except (OSError, SyntaxError, ValueError) as error:
+            picture = read_picture(file)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             failed[file] = str(error)
+            continue
+        if picture.max() < _DARK:
+            with Image.open(file) as opened:
+                dark += [file] if _is_deep(opened) else []
+        yield file, picture
+
+
+def _is_deep(opened: Image.Image) -> bool:
+    """Whether its values have more than 8 bits."""
+    return opened.mode.startswith(("I", "F"))
 
 
 def _batches(

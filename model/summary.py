@@ -180,10 +180,6 @@ def raters(
     return {"cases": len(several), "classes": told}
 
 
-def _of_rater(one: Scored, name: str, at: int) -> float:
-    return one.raters[name][at] if name in one.raters else math.nan
-
-
 def number(value: float | None) -> float | None:
     """For a file: :data:`DIGITS` decimals, none where the number does not exist."""
     if value is None or not math.isfinite(value):

@@ -18,6 +18,7 @@ from pipeline.params import Train
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import MaxNLocator
 
 Row = dict[str, float]
 
@@ -136,8 +137,10 @@ def draw_curves(file: Path, history: Sequence[Row]) -> None:
     for axis, name in zip(axes, ("loss", "foreground_dice"), strict=True):
         for prefix, style in (("", "-"), ("val_", "--")):
             values = [row[prefix + name] for row in history]
-            axis.plot(epochs, values, style, label="valid" if prefix else "train")
+            label, marker = "valid" if prefix else "train", "" if history[1:] else "o"
+            axis.plot(epochs, values, style, label=label, marker=marker)
         axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
         axis.legend()
     axes[1].set_ylim(0, 1)

@@ -49,17 +49,22 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
     except OSError as error:  # no space left, a folder that may not be written to
         if debug:
             traceback.print_exc()
-        print(f"error: expected files that can be read and written, got {error}", file=sys.stderr)
+        told = f"expected files that can be read and written, got {error.strerror or error}"
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        print(f"error: {Problem(told, where=' -> '.join(named))}", file=sys.stderr)
         return 2
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
 
 
-def common_options(parser: argparse.ArgumentParser) -> None:
-    """The options that every verb of the project has."""
+def params_option(parser: argparse.ArgumentParser) -> None:
+    """The option of every verb that obeys parameters."""
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="default: %(default)s")
-    parser.add_argument("--workers", type=_positive, default=None, help="default: every processor")
+
+
+def debug_option(parser: argparse.ArgumentParser) -> None:
+    """The option of every verb of the project."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -127,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         if verb == "check":
             told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
             one.add_argument("--patient", default="", metavar="REGEX", help=told)
-        common_options(one)
+        params_option(one)
+        one.add_argument("--workers", type=_positive, default=None, help="default: every processor")
+        debug_option(one)
     return parser
 
 

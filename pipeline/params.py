@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -192,7 +193,13 @@ class Network:
             self.base_kernels,
         )
         _expect(self.dilation >= 1, "dilation", "1 or more", self.dilation)
-        _expect(0 <= self.dropout_rate < 1, "dropout_rate", "0 to below 1", self.dropout_rate)
+        deepest = self.num_layers - 1
+        _expect(
+            0 <= self.dropout_rate * deepest < 1,
+            "dropout_rate",
+            f"0 to below {1 / deepest:.4g} (times {deepest}, its level, at the deepest one)",
+            self.dropout_rate,
+        )
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
         _one_of("input_normalization", self.input_normalization, ("none", "zscore"))
@@ -220,7 +227,7 @@ class Train:
     gain) or cosine (to 0 over all epochs). ``accumulate_batches``: batches per update.
     ``ema_momentum``: the model is the moving average of its weights. ``precision`` auto: as a
     short probe finds fastest; ``jit`` auto: where XLA is not known to be slower.
-    ``class_share``: part of each batch that is drawn from the pictures of each class in turn.
+    ``class_share``: part of the pairs that is drawn from the pictures of each class in turn.
     ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides the best
     checkpoint, early stopping and the plateau. ``tensorboard``, ``dvclive``: also write these.
     """
@@ -264,8 +271,9 @@ class Train:
         _one_of("jit", self.jit, ("auto", "always", "never"))
         _one_of("monitor", self.monitor, MONITORS)
         _expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
-        _expect(0 < self.reducer_factor < 1, "reducer_factor", "0 to 1", self.reducer_factor)
-        _expect(0 < self.tversky_alpha < 1, "tversky_alpha", "0 to 1", self.tversky_alpha)
+        _expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
+        for name in ("reducer_factor", "tversky_alpha"):
+            _expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
         for name in ("ema_momentum", "weight_decay"):
             _expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
         _expect(0 <= self.class_share <= 1, "class_share", "0 to 1", self.class_share)
@@ -460,7 +468,9 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise Problem(f"expected a finite number, got {value}", where=where, remedy=_REMEDY)
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)

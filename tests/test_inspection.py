@@ -78,6 +78,21 @@ def test_command_tells_and_draws(workplace: Path, capsys: pytest.CaptureFixture[
         assert len(set(picture.convert("L").tobytes())) > 10
 
 
+def test_small_networks_have_digits_and_see_the_whole_picture(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort.write_params(**{"train.network.base_filters": 1, "train.network.num_layers": 5})
+    assert main(["inspect", cohort.DATASET]) == 0
+    *table, total = capsys.readouterr().out.splitlines()
+    assert float(table[-1].split()[-1]) > 0
+    assert "MFLOP" in table[1]
+    assert " 0.00" in total.split("parameters")[1].split("GFLOP")[0]
+    assert "a pixel sees the whole picture" in total
+    cohort.write_params(**{"train.network.num_layers": 2})
+    assert main(["inspect", cohort.DATASET]) == 0
+    assert "a pixel sees 18 x 18 pixels" in capsys.readouterr().out
+
+
 def test_deeper_networks_see_further() -> None:
     network = Network(64, 1, 2, 3, 2, 1, 0.0, "relu", "none")
     reaches = [receptive_field(replace(network, num_layers=number)) for number in (2, 3, 4, 5)]

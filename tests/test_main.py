@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import datasets_spec
+from model.__main__ import main as model_main
 from pipeline import gate, manifest, paths
 from pipeline.__main__ import guarded, main
 from tests.conftest import FIXTURES, PROJECT
@@ -238,7 +239,28 @@ def test_a_disk_that_fails_is_one_line(
 
     monkeypatch.setattr(manifest, "write", full)
     assert main(["convert", NAME, "--workers", "1"]) == 2
-    assert "No space left on device" in told(capsys)
+    line = told(capsys)
+    assert line.startswith("error: manifest.parquet: ")
+    assert "No space left on device" in line
+
+
+def test_a_file_that_cannot_be_moved_is_told_with_both_its_names(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded(lambda: os.rename("gone", "there"), debug=False) == 2  # noqa: PTH104
+    assert told(capsys).startswith("error: gone -> there: expected files")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", NAME, "--workers", "2"], ["compare", "a", "b", "--params", "params.yaml"]],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        model_main(arguments)
+    assert f"unrecognized arguments: {arguments[-2]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

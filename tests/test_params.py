@@ -186,7 +186,6 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("augment.variants", {"a": [{"HorizontalFlip": 1}]}),
         ("split.shares.train", 0.8),
         ("split.shares.test", 0.0),
-        ("split.shares.valid", float("nan")),
         ("split.empty_slices.train", 1.1),
         ("split.empty_slices.valid", -0.1),
         ("split.mini_test", 0),
@@ -197,6 +196,10 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.network.base_kernels", 4),
         ("train.network.dilation", 0),
         ("train.network.dropout_rate", 1.0),
+        ("train.network.dropout_rate", 0.25),
+        ("train.network.dropout_rate", -0.1),
+        ("train.seed", -1),
+        ("train.seed", 10**13),
         ("train.network.normalization", "layer"),
         ("train.network.input_normalization", "minmax"),
         ("train.focal_gamma", -1.0),
@@ -265,6 +268,34 @@ def test_a_number_that_yaml_reads_as_text_gets_a_hint(tmp_path, write, refused):
     assert "1.0e-3" in problem
 
 
+@pytest.mark.parametrize(
+    "path", ["train.weight_decay", "split.shares.valid", "train.learning_rate"]
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_refuses_a_number_that_is_not_finite(changed, refused, path, value):
+    path = path.split(".")
+    problem = str(refused(lambda: changed(path, value)))
+    assert f"params.yaml: {': '.join(path)}: expected a finite number, got {value}" in problem
+
+
+@pytest.mark.parametrize("name", ["reducer_factor", "tversky_alpha"])
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_bound_that_is_not_in_the_range_is_told(changed, refused, name, value):
+    problem = str(refused(lambda: changed(("train", name), value)))
+    assert f"{name}: expected above 0 to below 1, got {float(value)}" in problem
+
+
+def test_dropout_of_the_deepest_level_is_below_one(changed, refused):
+    assert changed(("train", "network", "dropout_rate"), 0.24).train.network.num_layers == 5
+    problem = str(refused(lambda: changed(("train", "network", "dropout_rate"), 0.25)))
+    assert "dropout_rate: expected 0 to below 0.25 (times 4" in problem
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_the_whole_range_of_seeds_is_accepted(changed, seed):
+    assert changed(("train", "seed"), seed).train.seed == seed
+
+
 def test_gradients_are_clipped_in_one_way_only(write, refused):
     entry = {"train": {"clipvalue": 0.5, "clipnorm": 1.0}}
     assert "clipnorm" in str(refused(lambda: params.load(NAME, write(entry=entry))))
@@ -302,10 +333,10 @@ def test_whole_numbers_are_taken_for_real_ones(changed):
 
 
 def test_an_override_merges_leaf_by_leaf(write):
-    entry = {"train": {"epochs": 3, "network": {"dropout_rate": 0.5}}, "split": {"mini_test": 2}}
+    entry = {"train": {"epochs": 3, "network": {"dropout_rate": 0.1}}, "split": {"mini_test": 2}}
     plain, loaded = params.load(NAME, write()), params.load(NAME, write(entry=entry))
     assert plain.train.epochs != 3
-    network = dataclasses.replace(plain.train.network, dropout_rate=0.5)
+    network = dataclasses.replace(plain.train.network, dropout_rate=0.1)
     assert loaded == dataclasses.replace(
         plain,
         train=dataclasses.replace(plain.train, epochs=3, network=network),

@@ -187,6 +187,56 @@ def test_an_unreadable_picture_is_named_and_the_others_kept(
     assert sorted(file.name for file in Path("masks").iterdir()) == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize(("shape", "limit"), [((90, 60), 2000), ((2, 33000), None)])
+def test_a_picture_that_is_too_large_is_named_and_the_others_kept(
+    shape: tuple[int, int],
+    limit: int | None,
+    model: params.Params,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond twice the limit, PIL does not open it; a long one would become a large square."""
+    _draw(Path("pictures") / "a.png", (20, 20))
+    _draw(Path("pictures") / "huge.png", shape)
+    if limit:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    assert _predict() == 2
+    told = capsys.readouterr().err
+    assert f"{shape[0] * shape[1]} pixels" in told or "33000 x 2" in told
+    assert "huge.png" in told
+    assert [file.name for file in Path("masks").iterdir()] == ["a.png"]
+
+
+def test_deep_pictures_that_are_almost_black_are_counted_and_done(
+    model: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("pictures").mkdir()
+    for name, values in (
+        ("a", np.full((20, 20), 4095, np.uint16)),
+        ("b", np.full((20, 20), 4096, np.uint16)),
+        ("c", np.full((20, 20), 15, np.uint8)),
+        ("d", np.full((20, 20), 9, np.uint16)),
+    ):
+        Image.fromarray(values).save(f"pictures/{name}.png")
+    assert _predict() == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "almost black" in line]
+    assert line.startswith("  2 of 4 pictures")
+    assert "pictures/a.png: 12-bit values in 16-bit files? rescale them" in line
+    assert len(list(Path("masks").iterdir())) == 4
+
+
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.999])
+def test_a_damaged_model_is_one_line(place: float, model: params.Params, refused: Refused) -> None:
+    _draw(Path("pictures/a.png"), (20, 20))
+    file = paths.run(cohort.DATASET) / paths.MODEL
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 0xFF
+    file.write_bytes(content)
+    problem = refused(lambda: predict(cohort.DATASET, model, Path("pictures"), Path("masks")))
+    assert problem.where == str(file)
+    assert f"python -m model train {cohort.DATASET}" in problem.remedy
+
+
 @pytest.mark.parametrize(
     ("names", "output", "told"),
     [
