@@ -32,6 +32,8 @@ _ARRAY, _STATE = "training/{:04d}.npy", "training.json"
 _MIN_GAIN = 1e-4  # what the plateau takes for one, as Keras' ReduceLROnPlateau does
 # what may change without making another training of it
 _FREE = ("epochs", "epoch_change_pictures", "tensorboard", "dvclive")
+# what the dataset's digest or the code's stands for
+_TOLD = ("convert", "split", "project")
 
 
 @dataclass
@@ -89,15 +91,16 @@ def folder(dataset: str) -> Path:
     return paths.run(dataset) / "checkpoint"
 
 
-def ingredients(provenance: dict[str, Any], wanted: Train) -> dict[str, Any]:
+def ingredients(said: dict[str, Any], wanted: Train) -> dict[str, Any]:
     """What a training follows from; another of these is another training."""
     free = [name for name in _FREE if name != "epochs" or wanted.schedule != "cosine"]
-    train = {key: value for key, value in provenance["train"].items() if key not in free}
+    train = {key: value for key, value in said["train"].items() if key not in free}
     network = train.pop("network")
     mixed: dict[str, Any] = {f"train.{key}": value for key, value in train.items()}
     mixed |= {f"train.network.{key}": value for key, value in network.items()}
-    mixed |= {key: value for key, value in provenance.items() if key not in ("train", "packages")}
-    mixed |= provenance["packages"]
+    apart = ["train", "packages", *_TOLD, *(["augment"] if wanted.augment == "offline" else [])]
+    mixed |= {key: value for key, value in said.items() if key not in apart}
+    mixed |= said["packages"]
     return dict(json.loads(json.dumps(mixed)))  # tuples are lists, as in what comes back
 
 
@@ -124,13 +127,16 @@ def earlier(place: Path, made_from: dict[str, Any]) -> State | None:
 
     One of other ingredients is left where it is, until the new one is known to be well.
     """
+    last = place / "last.keras"
+    if not last.is_file():
+        return None
     try:
-        with zipfile.ZipFile(place / "last.keras") as archive:
+        for file in (last, place / "best.keras"):
+            provenance.require_whole(file)
+        with zipfile.ZipFile(last) as archive:
             content = json.loads(archive.read(_STATE))
         state = State(**{one.name: content[one.name] for one in fields(State)})
-    except FileNotFoundError:
-        return None
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         print(f"  the checkpoint in {place} cannot be read ({error}): beginning anew")
         return None
     names = sorted(made_from | state.made_from)
@@ -176,3 +182,4 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, unfinished)
     os.replace(unfinished, target)
+    unfinished.unlink(missing_ok=True)  # two links to one file are left as they were

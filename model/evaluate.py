@@ -32,7 +32,7 @@ from model.postprocess import Choice, Rule, Search
 from model.predict import class_ids, probabilities
 from model.scores import EMPTY_POLICY, SCORES, Calibration, Stack
 from model.summary import Scored, number
-from pipeline import colors, labels, manifest, params, paths, raw, volume
+from pipeline import colors, labels, locks, manifest, params, paths, raw, volume
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
@@ -44,8 +44,14 @@ _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK
 def evaluate(dataset: str, settings: params.Params) -> None:
     """Score ``runs/<dataset>/model.keras`` on the test split and keep its predictions.
 
-    Raises :class:`Problem` if the model is missing or does not fit the parameters.
+    Raises :class:`Problem` if the model is missing or does not fit the parameters, and at once if
+    another run fills the folder.
     """
+    with locks.alone(paths.run(dataset)):
+        _evaluate(dataset, settings)
+
+
+def _evaluate(dataset: str, settings: params.Params) -> None:
     adapter = datasets_spec.load(dataset)
     facts = adapter.dataset
     run = paths.run(dataset)

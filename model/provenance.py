@@ -1,7 +1,8 @@
 """What a model file carries besides its weights, so that it is never used for something else.
 
 The archive of Keras holds one more member, ``provenance.json``: the label map with its colours,
-the window, the network, how it was trained, on what, and with which packages.
+the window, how its pairs were made, the network, how it was trained, on what, and with which
+packages. The secret ``convert.id_salt`` is left out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,10 +37,13 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
     """Everything that a model of ``data/dataset/<dataset>`` would be made from, as JSON."""
     return {
         **_pictures(dataset, facts, settings),
+        "convert": {k: v for k, v in asdict(settings.convert).items() if k != "id_salt"},
+        "augment": asdict(settings.augment),
+        "split": asdict(settings.split),
         "train": asdict(settings.train),
-        "augment": asdict(settings.augment) if settings.train.augment != "offline" else None,
         "dataset_digest": dataset_digest(dataset),
         "code": _code(),
+        "project": _project(),
         "packages": packages(),
     }
 
@@ -47,9 +54,9 @@ def dataset_digest(dataset: str) -> str:
 
 
 def packages() -> dict[str, str]:
-    """The backend, and the versions of what trains."""
+    """The backend, and the versions of Python and of what trains."""
     backend = keras.backend.backend()
-    found = {"backend": backend}
+    found = {"backend": backend, "python": platform.python_version()}
     for name in (*_PACKAGES, *_BACKENDS[backend]):
         try:
             found[name] = version(name)
@@ -80,15 +87,27 @@ def read(file: Path) -> dict[str, Any]:
             remedy=f"Run: python -m model train {name}",
         )
     try:
+        require_whole(file)
         with zipfile.ZipFile(file) as archive:
             provenance: dict[str, Any] = json.loads(archive.read(MEMBER))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise Problem(
-            f"expected a model that carries {MEMBER}, got {error}",
+            f"expected a whole model that carries {MEMBER}, got {error}",
             where=file,
             remedy=_TRAIN_AGAIN.format(name),
         ) from None
     return provenance
+
+
+def require_whole(file: Path) -> None:
+    """Raise BadZipFile if any byte of the archive's members is not as it was written."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (EOFError, RuntimeError, ValueError, zlib.error) as error:
+        raise zipfile.BadZipFile(f"{file.name} that is damaged ({error})") from None
+    if damaged:
+        raise zipfile.BadZipFile(f"{file.name} whose {damaged} is damaged")
 
 
 def load(
@@ -116,12 +135,19 @@ def load(
 
 def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
     """What the pictures show, and what the classes are called and drawn in."""
+    low, high = settings.convert.mr_percentiles
     return {
         "dataset": dataset,
         "labels": [[label.id, label.name, list(label.colour)] for label in facts.label_map],
         "modality": facts.modality,
-        "window": asdict(facts.window) if facts.window else list(settings.convert.mr_percentiles),
+        "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
     }
+
+
+def _project() -> str:
+    """The version of this project, which is run from its folder, not installed."""
+    content = tomllib.loads((imports.ROOT / "pyproject.toml").read_text("utf-8"))
+    return str(content["project"]["version"])
 
 
 def _code() -> str:

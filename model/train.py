@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import keras
@@ -25,7 +25,7 @@ from model.checkpoint import State
 from model.flexunet import flexunet, trainable
 from model.losses import loss_of
 from model.metrics import Scores
-from pipeline import manifest, params, paths
+from pipeline import locks, manifest, params, paths
 from pipeline.params import Train
 from pipeline.variants import Variants
 
@@ -34,12 +34,17 @@ def train(dataset: str, settings: params.Params) -> None:
     """Train on ``data/dataset/<dataset>`` and fill ``runs/<dataset>``.
 
     Raises :class:`Problem` if a split is empty, what was asked for is not installed, or the
-    loss is no number any more.
+    loss is no number any more, and at once if another run fills the folder.
     """
+    share = devices.join(settings.train.batch_pairs)
+    with locks.alone(paths.run(dataset)) if share.leads else nullcontext():
+        _train(dataset, settings, share)
+
+
+def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     wanted, network = settings.train, settings.train.network
     facts = datasets_spec.load(dataset).dataset
     data, run, place = paths.dataset(dataset), paths.run(dataset), checkpoint.folder(dataset)
-    share = devices.join(wanted.batch_pairs)
     loggers = watch.loggers(wanted, run) if share.leads else []
 
     # batches
@@ -78,6 +83,7 @@ def train(dataset: str, settings: params.Params) -> None:
     if state is None:
         form = precision.chosen(wanted, len(facts.label_map), share)
         state = State(made_from, form, wanted.learning_rate)
+    said["precision"] = state.precision
 
     # model
     keras.utils.set_random_seed(wanted.seed)
@@ -94,12 +100,16 @@ def train(dataset: str, settings: params.Params) -> None:
         model.optimizer.build(model.trainable_variables)
         if goes_on:
             checkpoint.restore(place, model, judged)
+    told = f"goes on after epoch {state.epochs}" if goes_on else "begins"
+    if state.finished(wanted):
+        told = f"{state.epochs} epochs are done already, nothing is left to train"
     print(
         f"train {dataset}: {judged.count_params():,} parameters, {keras.backend.backend()},"
-        f" {state.precision}; " + (f"goes on after epoch {state.epochs}" if goes_on else "begins")
+        f" {state.precision}; {told}"
     )
-    if share.leads:  # not before all else is well: an earlier model can be hours of work
-        _clear(run, place, goes_on, state.finished(wanted))
+    _warn(wanted, len(learn))
+    if share.leads and goes_on:
+        _clear(run, place, goes_on=True, finished=state.finished(wanted))
 
     # epochs
     pictures = watch.EpochChange(data, place / paths.EPOCH_CHANGE, facts.label_map, wanted)
@@ -120,6 +130,8 @@ def train(dataset: str, settings: params.Params) -> None:
                 logs |= {f"val_{name}": value for name, value in scores.items()}
                 best = state.count(logs, wanted)
                 if share.leads:
+                    if state.epochs == 1:  # not before: an earlier model can be hours of work
+                        _clear(run, place, goes_on=False, finished=False)
                     if share.devices == 1:
                         pictures.draw(judged, state.epochs)
                     if best:
@@ -132,12 +144,24 @@ def train(dataset: str, settings: params.Params) -> None:
             kept = state.epochs
             progress.tell(state.epochs, logs, wanted.monitor, time.monotonic() - start)
     except KeyboardInterrupt:
-        print(f"train {dataset}: stopped; the same command goes on after epoch {kept}")
+        told = f"goes on after epoch {kept}" if kept else "begins anew"
+        print(f"train {dataset}: stopped; the same command {told}")
         raise
     finally:
         progress.bar.close()
     if share.leads:
         _publish(place, run, state)  # also when nothing was left to train
+
+
+def _warn(wanted: Train, steps: int) -> None:
+    """Say which parameters do not do what one may expect of them."""
+    if wanted.accumulate_batches > steps:
+        print(
+            f"  accumulate_batches {wanted.accumulate_batches} is more than the {steps} steps of an"
+            " epoch: some epochs change no weight"
+        )
+    if wanted.network.deep_supervision and wanted.network.num_layers == 2:
+        print("  deep_supervision does nothing: with num_layers 2 there is no coarser level")
 
 
 def _fit(

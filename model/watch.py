@@ -140,7 +140,7 @@ def draw_curves(file: Path, history: Sequence[Row]) -> None:
             label, marker = "valid" if prefix else "train", "" if history[1:] else "o"
             axis.plot(epochs, values, style, label=label, marker=marker)
         axis.set(xlabel="epoch", title=name.replace("_", " "))
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.3)
         axis.legend()
     axes[1].set_ylim(0, 1)

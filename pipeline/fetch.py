@@ -11,7 +11,7 @@ import requests
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Problem, RemoteFile
-from pipeline import executor, labels, paths, raw, store, virtual
+from pipeline import executor, labels, locks, paths, raw, virtual
 
 _TOLD = 8  # folders named in one line
 
@@ -26,7 +26,7 @@ def fetch(dataset: str, workers: int) -> None:
     _tell_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
-        with store.alone(folder):
+        with locks.alone(folder):
             virtual.make(source.recipe, folder, workers)
     elif not raw.filled(folder):
         if source.instructions:
@@ -37,7 +37,7 @@ def fetch(dataset: str, workers: int) -> None:
                 where=folder,
                 remedy="How to get it is told above.",
             )
-        with store.alone(folder):
+        with locks.alone(folder):
             for file in source.files:
                 _download(file, folder)
     _verify(adapter, workers)

@@ -16,19 +16,17 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
-from pipeline import colors, executor, imports, manifest, paths
+from pipeline import colors, executor, imports, locks, manifest, paths
 from pipeline.manifest import Pair
 
 T = TypeVar("T")
@@ -113,7 +111,7 @@ def fill(
     anything failed, with all other pairs, those that an earlier run made of the failed jobs,
     and a manifest of them in place; and at once if another run fills the folder.
     """
-    with alone(folder):
+    with locks.alone(folder):
         earlier: dict[str, list[Pair]] = {}
         for pair in _earlier(folder):
             earlier.setdefault(pair.fingerprint, []).append(pair)
@@ -181,25 +179,6 @@ def _make(
         if made:
             manifest.write(folder, _all(made))
         raise
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which goes with the process, however that ends.
-
-    Raises :class:`Problem` if another run holds it.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), blocking=False)
-    try:
-        with lock:
-            yield
-    except filelock.Timeout:
-        raise Problem(
-            "expected to fill this folder alone, found another run at it",
-            where=folder,
-            remedy="Wait until it has ended, or stop it, and run again.",
-        ) from None
 
 
 def _told(error: Exception) -> str:

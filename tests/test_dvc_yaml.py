@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pathspec import PathSpec
 
 from pipeline import params
 from pipeline.imports import FLOORS, closure
@@ -90,6 +91,14 @@ def test_dvc_pushes_no_pictures(stage: str) -> None:
         if isinstance(out, dict)
         for settings in out.values()
     )
+
+
+def test_a_lock_is_no_dependency_of_the_report() -> None:
+    """It depends on all of runs."""
+    patterns = (PROJECT / ".dvcignore").read_text("utf-8").splitlines()
+    ignored = PathSpec.from_lines("gitignore", patterns)
+    assert ignored.match_file("runs/.virtual_mni152.lock")
+    assert not ignored.match_file("runs/virtual_mni152/metrics.json")
 
 
 def test_nothing_changes_the_working_folder() -> None:

@@ -28,7 +28,7 @@ from model import provenance
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
-from pipeline import colors, manifest, params, paths
+from pipeline import colors, locks, manifest, params, paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -697,7 +697,7 @@ def test_missing_model_is_refused(workplace: Path, refused: Refused) -> None:
         ({"train.network.image_px": 64}, 4, "image_px 32, got one of 64"),
         ({"train.network.channels": 3}, 4, "channels 1, got one of 3"),
         ({"train.network.activation": "gelu"}, 4, "activation 'relu', got one of 'gelu'"),
-        ({"convert.mr_percentiles": [1, 99]}, 4, "window [0.5, 99.5], got one of [1.0, 99.0]"),
+        ({"convert.mr_percentiles": [1, 99]}, 4, "{'percentiles': [0.5, 99.5]}, got one of"),
         ({}, 3, "labels [[0, 'background', [0, 0, 0]]"),
     ],
     ids=["size", "channels", "activation", "window", "classes"],
@@ -719,6 +719,25 @@ def test_model_of_another_split_is_refused(workplace: Path, refused: Refused) ->
     _save_model(settings)
     manifest.write(PAIRS, [pair for pair in manifest.read(PAIRS) if pair.split != "valid"])
     assert "dataset_digest" in refused(lambda: evaluate(cohort.DATASET, settings)).what
+
+
+def test_model_of_settings_that_its_pairs_do_not_show_is_taken(
+    workplace: Path, predict: Predict
+) -> None:
+    """The dataset's digest stands for how the pairs were made."""
+    settings = cohort.prepare()
+    _save_model(cohort.write_params(Path("other.yaml"), **{"split.seed": 1, "augment.seed": 1}))
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    assert (RUN / paths.METRICS).is_file()
+
+
+def test_a_run_that_another_fills_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.write_params()
+    with locks.alone(RUN):
+        problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert problem.where == str(RUN)
+    assert "found another run at it" in problem.what
 
 
 def test_model_that_says_nothing_of_itself_is_refused(workplace: Path, refused: Refused) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +14,21 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from PIL import Image
 
 import datasets_spec
+from datasets_spec.contract import Problem
+from model import checkpoint, precision, provenance
+from model.devices import Share
 from model.train import train
-from model.watch import EpochChange, loggers
-from pipeline import colors, manifest, params, paths
+from model.watch import EpochChange, draw_curves, loggers
+from pipeline import colors, locks, manifest, params, paths
 from tests import cohort
-from tests.conftest import Refused
+from tests.conftest import PROJECT, Refused
 
-LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
+FACTS = datasets_spec.load(cohort.DATASET).dataset
+LABEL_MAP = FACTS.label_map
 RUN = paths.run(cohort.DATASET)
 PAIRS = paths.dataset(cohort.DATASET)
 
@@ -110,6 +116,10 @@ def test_epoch_change_holds_indexed_masks_of_mini_test(epoch: str, trained: Path
 def test_an_older_runs_pictures_are_gone(trained: Path) -> None:
     folders = sorted(file.name for file in (trained / RUN / paths.EPOCH_CHANGE).iterdir())
     assert folders == ["epoch_001", "epoch_002"]
+
+
+def test_nothing_unfinished_is_left(trained: Path) -> None:
+    assert list((trained / RUN).rglob(".unfinished*")) == []
 
 
 def test_an_older_models_scores_do_not_stand_beside_the_new_model(trained: Path) -> None:
@@ -233,6 +243,186 @@ def test_a_loss_that_is_no_number_is_told(
     problem = refused(lambda: train(cohort.DATASET, settings))
     assert "nan in epoch 1" in problem.what
     assert "learning_rate" in problem.remedy
+
+
+@pytest.fixture
+def earlier(fitted: dict[str, Any]) -> dict[str, bytes]:
+    """What a training of two epochs and its scores left."""
+    train(cohort.DATASET, cohort.prepare())
+    (RUN / paths.PREDICTIONS).mkdir()
+    for name in (*paths.SCORED, f"{paths.PREDICTIONS}/case.nii.gz"):
+        (RUN / name).write_bytes(b"scored")
+    return _content()
+
+
+def _content() -> dict[str, bytes]:
+    files = sorted(file for file in RUN.rglob("*") if file.is_file())
+    return {file.relative_to(RUN).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, float("nan")], ids=["Ctrl-C", "NaN"])
+def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_through(
+    end: Any,
+    earlier: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fit(*_: object, **__: object) -> SimpleNamespace:
+        if end is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return SimpleNamespace(history={"loss": [end]})
+
+    changed = cohort.write_params(**{"train.learning_rate": 0.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "fit", fit)
+        with pytest.raises((KeyboardInterrupt, Problem)):
+            train(cohort.DATASET, changed)
+    told = capsys.readouterr().out
+    assert "is of other train.learning_rate: beginning anew" in told
+    assert ("the same command begins anew" in told) == (end is KeyboardInterrupt)
+    assert _content() == earlier
+    train(cohort.DATASET, cohort.write_params(**{"train.learning_rate": 0.5, "train.epochs": 1}))
+    assert len(_history(Path())) == 1
+    folders = [RUN / paths.EPOCH_CHANGE, checkpoint.folder(cohort.DATASET) / paths.EPOCH_CHANGE]
+    assert [sorted(file.name for file in one.iterdir()) for one in folders] == [["epoch_001"]] * 2
+    assert not (RUN / paths.PREDICTIONS).exists()
+    assert not [name for name in paths.SCORED if (RUN / name).exists()]
+
+
+def test_fewer_epochs_than_are_done_leave_nothing_to_train(
+    earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(cohort.DATASET, cohort.write_params(**{"train.epochs": 1}))
+    told = capsys.readouterr().out
+    assert "2 epochs are done already, nothing is left to train" in told
+    assert "goes on" not in told
+    assert _content().keys() == earlier.keys()
+
+
+@pytest.mark.parametrize("broken", ["best.keras", "last.keras"])
+@pytest.mark.parametrize("whole", [False, True], ids=["flipped", "missing"])
+def test_half_a_checkpoint_begins_anew(
+    broken: str, whole: bool, earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = checkpoint.folder(cohort.DATASET) / broken
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.unlink() if whole else file.write_bytes(content)
+    train(cohort.DATASET, params.load(cohort.DATASET))
+    told = capsys.readouterr().out
+    assert ("cannot be read" in told) != (whole and broken == "last.keras")
+    assert "; begins\n" in told
+    assert (RUN / paths.MODEL).is_file()
+
+
+def test_a_run_that_another_fills_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.write_params()
+    with locks.alone(RUN):
+        problem = refused(lambda: train(cohort.DATASET, settings))
+    assert problem.where == str(RUN)
+    assert "found another run at it" in problem.what
+
+
+def test_of_a_cluster_only_the_leading_process_holds_the_lock(
+    fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.devices.join", lambda _: Share(1, 2, 2))
+    settings = cohort.prepare(**{"train.epochs": 1})
+    with locks.alone(RUN):
+        train(cohort.DATASET, settings)
+    assert "model" in fitted
+    assert not (RUN / paths.MODEL).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train.accumulate_batches": 9}, "accumulate_batches 9 is more than the 8 steps"),
+        ({"train.accumulate_batches": 8}, ""),
+        (
+            {"train.network.deep_supervision": True, "train.network.num_layers": 2},
+            "deep_supervision does nothing: with num_layers 2",
+        ),
+        ({"train.network.deep_supervision": True}, ""),
+    ],
+)
+def test_what_does_nothing_is_told(
+    changes: dict[str, Any],
+    told: str,
+    fitted: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(cohort.DATASET, cohort.prepare(**{**changes, "train.epochs": 1}))
+    lines = capsys.readouterr().out.splitlines()
+    warned = [line for line in lines if line.startswith(("  accumulate_", "  deep_"))]
+    assert [told in line for line in warned] == [True] * bool(told)
+
+
+def test_the_precision_that_auto_chose_is_told_by_the_model_and_kept(
+    fitted: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changes = {"train.precision": "auto", "train.epochs": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(precision, "probe", lambda *_: {"float32": 1.0, "bfloat16": 0.1})
+        train(cohort.DATASET, cohort.prepare(**changes))
+    monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
+    train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
+    assert "goes on after epoch 1" in capsys.readouterr().out
+    said = provenance.read(checkpoint.folder(cohort.DATASET) / "last.keras")
+    assert (said["precision"], said["train"]["precision"]) == ("bfloat16", "auto")
+
+
+def test_a_model_says_how_its_pairs_were_made_but_not_the_salt(workplace: Path) -> None:
+    settings = cohort.prepare()
+    said = provenance.of(cohort.DATASET, FACTS, settings)
+    assert said["window"] == {"percentiles": [0.5, 99.5]}
+    assert said["convert"]["image_px"] == 64
+    assert said["split"]["shares"]["train"] == 0.5
+    assert said["augment"]["variants"].keys() == {"deformed", "barrdistorted"}
+    assert said["packages"]["python"] == platform.python_version()
+    assert f'version = "{said["project"]}"' in (PROJECT / "pyproject.toml").read_text("utf-8")
+    assert "id_salt" not in str(said)
+    assert settings.convert.id_salt not in str(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "same"),
+    [
+        ("convert.raters", "offline", True),
+        ("split.seed", "offline", True),
+        ("augment.seed", "offline", True),
+        ("augment.seed", "online", False),
+        ("train.seed", "offline", False),
+    ],
+)
+def test_what_the_datasets_digest_stands_for_begins_no_training_anew(
+    name: str, mode: str, same: bool, workplace: Path
+) -> None:
+    cohort.prepare()
+    found = []
+    for value in ({}, {name: "each" if name == "convert.raters" else 5}):
+        settings = cohort.write_params(**{"train.augment": mode, **value})
+        said = provenance.of(cohort.DATASET, FACTS, settings)
+        found.append(checkpoint.ingredients(said, settings.train))
+    assert (found[0] == found[1]) == same
+
+
+@pytest.mark.parametrize(("count", "marker"), [(1, "o"), (2, "")])
+def test_curves_have_whole_epochs_and_show_a_single_one(
+    count: int, marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    close = pyplot.close
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    names = ("loss", "val_loss", "foreground_dice", "val_foreground_dice")
+    draw_curves(tmp_path / "curves.png", [dict.fromkeys(names, 0.5)] * count)
+    [figure] = drawn
+    close(figure)
+    for axis in figure.axes:
+        assert all(tick == round(tick) for tick in axis.get_xticks())
+        assert {line.get_marker() for line in axis.get_lines()} == {marker}
 
 
 @pytest.mark.parametrize("count", [0, 2, 99])
