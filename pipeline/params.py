@@ -458,6 +458,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
             key, told = error.args
             place = where if where.endswith(f" {key}") else f"{where}: {key}"
             raise Problem(told, where=place, remedy=_REMEDY) from None
+    _finite(value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
         return tuple(_build(part, item, where) for part, item in zip(arguments, value, strict=True))
@@ -468,9 +469,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if kind is float and isinstance(value, float) and not math.isfinite(value):
-        raise Problem(f"expected a finite number, got {value}", where=where, remedy=_REMEDY)
+        return float(value)
     if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
     wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
@@ -480,6 +479,15 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         where=where,
         remedy=_REMEDY,
     )
+
+
+def _finite(value: Any, where: str) -> None:
+    """Refuse .inf and .nan, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Problem(f"expected a finite number, got {value}", where=where, remedy=_REMEDY)
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        _finite(part, where)
 
 
 def _is_number(text: object) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets_spec
 from datasets_spec.contract import SPLITS, Problem
-from pipeline import card, gate, manifest, outliers, params, paths, placement, warps
+from pipeline import card, gate, locks, manifest, outliers, params, paths, placement, warps
 from pipeline.manifest import Pair
 
 _FAR = 1 << 20  # slices; more than any volume has
@@ -21,9 +21,14 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/dataset/<dataset>``, whole or not at all.
 
     Raises :class:`Problem` if there are too few patients or the gate finds a leak;
-    what was there before then stays.
+    what was there before then stays; and at once if another run fills the folder.
     """
     del workers  # linking is bound by the disk
+    with locks.alone(paths.dataset(dataset)):
+        _split(dataset, settings)
+
+
+def _split(dataset: str, settings: params.Params) -> None:
     adapter = datasets_spec.load(dataset)
     converted = manifest.read(paths.converted(dataset))
     augmented = manifest.read(paths.augmented(dataset))

@@ -94,9 +94,10 @@ def test_dvc_pushes_no_pictures(stage: str) -> None:
 
 
 def test_a_lock_is_no_dependency_of_the_report() -> None:
-    """It depends on all of runs."""
+    """It depends on all of data/dataset and runs."""
     patterns = (PROJECT / ".dvcignore").read_text("utf-8").splitlines()
     ignored = PathSpec.from_lines("gitignore", patterns)
+    assert ignored.match_file("data/dataset/.virtual_mni152.lock")
     assert ignored.match_file("runs/.virtual_mni152.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
 

@@ -278,6 +278,12 @@ def test_refuses_a_number_that_is_not_finite(changed, refused, path, value):
     assert f"params.yaml: {': '.join(path)}: expected a finite number, got {value}" in problem
 
 
+def test_refuses_an_argument_that_is_not_finite(changed, refused):
+    variants = {"bent": [{"Elastic": {"sd_px": float("inf"), "sigma_px": 8.0}}]}
+    problem = str(refused(lambda: changed(("augment", "variants"), variants)))
+    assert "params.yaml: augment: variants: expected a finite number, got inf" in problem
+
+
 @pytest.mark.parametrize("name", ["reducer_factor", "tversky_alpha"])
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_bound_that_is_not_in_the_range_is_told(changed, refused, name, value):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import datasets_spec
-from pipeline import colors, gate, manifest, params, paths, store
+from pipeline import colors, gate, locks, manifest, params, paths, store
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -345,7 +345,8 @@ def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
     with pytest.raises(KeyboardInterrupt):
         split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
     assert digests(paths.dataset(NAME)) == before
-    assert [file.name for file in paths.dataset(NAME).parent.iterdir()] == [NAME]
+    left = {file.name for file in paths.dataset(NAME).parent.iterdir()}
+    assert left - {f".{NAME}.lock"} == {NAME}
 
 
 def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) -> None:
@@ -374,3 +375,12 @@ def test_a_mask_that_changed_and_a_pair_that_is_gone_are_found(
         (folder / "test" / file).unlink()
     [found] = gate.check(folder, 1)
     assert (found.promise, found.example) == (gate.UNCHANGED, f"test/{drawn.id}")
+
+
+def test_a_dataset_that_another_run_fills_is_refused(
+    workplace: Path, settings: params.Params, refused: Refused
+) -> None:
+    with locks.alone(paths.dataset(NAME)):
+        problem = refused(lambda: split(NAME, settings, 1))
+    assert problem.where == str(paths.dataset(NAME))
+    assert "found another run at it" in problem.what
