@@ -9,7 +9,8 @@ import pytest
 
 from model import precision
 from model.devices import Share
-from pipeline.params import load
+from model.flexunet import flexunet
+from pipeline.params import Network, load
 from tests import cohort
 from tests.conftest import PROJECT
 
@@ -42,6 +43,20 @@ def test_auto_probes_and_says_what_it_found(capsys: pytest.CaptureFixture[str]) 
     assert "float32 " in told
     assert "bfloat16 " in told
     assert keras.config.dtype_policy().name == before
+
+
+def test_the_very_network_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two finest levels alone told another story than the whole."""
+    networks: list[Network] = []
+
+    def noted(network: Network, classes: int) -> keras.Model:
+        networks.append(network)
+        return flexunet(network, classes)
+
+    monkeypatch.setattr(precision, "flexunet", noted)
+    wanted = replace(WANTED.network, image_px=16, base_filters=2, normalization="group")
+    precision.probe(replace(WANTED, network=wanted, batch_pairs=1), 2)
+    assert set(networks) == {wanted}
 
 
 def test_float16_is_not_tried_without_a_gpu() -> None:
