@@ -61,7 +61,6 @@ ROWS: list[tuple[str, Change]] = [
 ]
 TRIED: list[tuple[str, Change]] = [
     ("batch normalisation", {"network": {"normalization": "batch"}}),
-    ("24 filters", {"network": {"base_filters": 24}}),
 ]
 
 
