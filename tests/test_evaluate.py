@@ -28,7 +28,7 @@ from model import provenance
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
-from pipeline import colors, locks, manifest, params, paths
+from pipeline import colors, manifest, params, paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -730,14 +730,6 @@ def test_model_of_settings_that_its_pairs_do_not_show_is_taken(
     predict(_bright)
     evaluate(cohort.DATASET, settings)
     assert (RUN / paths.METRICS).is_file()
-
-
-def test_a_run_that_another_fills_is_refused(workplace: Path, refused: Refused) -> None:
-    settings = cohort.write_params()
-    with locks.alone(RUN):
-        problem = refused(lambda: evaluate(cohort.DATASET, settings))
-    assert problem.where == str(RUN)
-    assert "found another run at it" in problem.what
 
 
 def test_model_that_says_nothing_of_itself_is_refused(workplace: Path, refused: Refused) -> None:

@@ -315,14 +315,6 @@ def test_half_a_checkpoint_begins_anew(
     assert (RUN / paths.MODEL).is_file()
 
 
-def test_a_run_that_another_fills_is_refused(workplace: Path, refused: Refused) -> None:
-    settings = cohort.write_params()
-    with locks.alone(RUN):
-        problem = refused(lambda: train(cohort.DATASET, settings))
-    assert problem.where == str(RUN)
-    assert "found another run at it" in problem.what
-
-
 def test_of_a_cluster_only_the_leading_process_holds_the_lock(
     fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

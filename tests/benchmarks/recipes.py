@@ -30,6 +30,7 @@ import numpy as np
 import yaml
 
 import datasets_spec
+from datasets_spec.contract import LabelMap
 from model.compare import _read, differences
 from pipeline import params, paths
 from tests.conftest import PROJECT
@@ -91,7 +92,7 @@ def step_seconds(settings: str) -> float:
     return min(spent)
 
 
-def _labels() -> Any:
+def _labels() -> LabelMap:
     return datasets_spec.load(DATASET).dataset.label_map
 
 
