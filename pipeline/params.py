@@ -1,8 +1,8 @@
 """params.yaml as frozen dataclasses. This module is the only reader of that file.
 
-The sections ``convert``, ``augment``, ``split``, ``train`` and ``evaluate`` hold
+The sections ``convert``, ``augment``, ``split``, ``train``, ``evaluate`` and ``limits`` hold
 for every dataset. ``datasets`` lists the enabled ones; an entry may override
-leaves of any section but ``evaluate`` for its dataset::
+leaves of any section but ``evaluate`` and ``limits`` for its dataset::
 
     datasets:
       virtual_mni152:                      # as the sections say
@@ -22,7 +22,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +325,22 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What is refused before memory is taken for it. They decide no byte, so no stage tracks them.
+
+    ``voxels``: of one volume (a scan takes 4 bytes a voxel, each of its labels 1, and several
+    times that while it is converted). ``pixels``: of one picture.
+    """
+
+    voxels: int = 300_000_000
+    pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        for name in ("voxels", "pixels"):
+            _expect(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
 class Params:
     """Everything in params.yaml that holds for one dataset."""
 
@@ -333,6 +349,7 @@ class Params:
     split: Split
     train: Train
     evaluate: Evaluate
+    limits: Limits
 
 
 _OVERRIDABLE = ("convert", "augment", "split", "train")
@@ -367,6 +384,23 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
     return _with(content, content["datasets"][dataset], f"{file}: datasets.{dataset}", file)
 
 
+def limits(file: Path = paths.PARAMS) -> Limits:
+    """The limits of the parameter file; the defaults where there is none.
+
+    For what needs no dataset: ``fetch``, ``check`` and ``doctor`` work in any folder.
+    """
+    if file == paths.PARAMS and not file.exists():
+        return Limits()
+    return _limits(_read(file), file)
+
+
+def _limits(content: Mapping[str, Any], file: Path) -> Limits:
+    """The one section that may be left out: its defaults decide no byte."""
+    section = _section(content, "limits", file)
+    limits: Limits = _build(Limits, section or asdict(Limits()), f"{file}: limits")
+    return limits
+
+
 def presets(file: Path = paths.PARAMS) -> dict[str, Params]:
     """Every entry of ``presets``, as the parameters that it leads to."""
     content = _read(file)
@@ -380,8 +414,10 @@ def _with(content: dict[str, Any], entry: Any, where: str, file: Path) -> Params
     entry = {} if entry is None else entry
     _mapping(entry, where)
     _no_unknown(entry, _OVERRIDABLE, where)
-    sections = {}
+    sections: dict[str, Any] = {"limits": _limits(content, file)}
     for field in dataclasses.fields(Params):
+        if field.name in sections:
+            continue
         section = _section(content, field.name, file)
         kind = typing.get_type_hints(Params)[field.name]
         sections[field.name] = _build(kind, section, f"{file}: {field.name}")

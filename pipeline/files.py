@@ -1,0 +1,133 @@
+"""Files and folders that are there whole or not at all, and never anything but regular files.
+
+What is written goes to a place beside its target, is forced to the disk, and then takes the
+target's name, so neither a kill nor a power cut leaves half a file under it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasets_spec.contract import Problem
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+@contextmanager
+def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
+    """A path to write to; when the block ends, what stands there takes the place of ``target``.
+
+    If the block raises, ``target`` stays as it was. ``durable`` files are forced to the disk
+    before they get their name; pictures, whose digests stand in a manifest, need not be.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = beside(target)
+    try:
+        yield unfinished
+        if durable:
+            sync(unfinished)
+        os.replace(unfinished, target)
+        if durable:
+            sync(target.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def beside(target: Path) -> Path:
+    """Where ``target`` is written before it gets its name; DVC ignores such names."""
+    return target.with_name(f".unfinished-{target.name}")
+
+
+def sync(path: Path) -> None:
+    """Force a file's content, or the names in a folder, to the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Let the folder ``made`` take the place of ``target``.
+
+    On Linux both names are exchanged in one step, so that ``target`` is there at every moment.
+    Elsewhere, and on file systems that cannot exchange, the old folder is moved aside first, and
+    :func:`restore_folder` brings it back after a kill between the two steps.
+    """
+    restore_folder(target)
+    if not target.exists():
+        os.replace(made, target)
+    elif _exchanged(made, target):
+        shutil.rmtree(made)
+    else:
+        old = _old(target)
+        os.replace(target, old)
+        os.replace(made, target)
+        shutil.rmtree(old)
+    sync(target.parent)
+
+
+def restore_folder(target: Path) -> None:
+    """Finish what a killed :func:`replace_folder` left: the old folder back, or removed."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        os.replace(old, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".old-{target.name}")
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange two names in one step (renameat2(2)); False where that cannot be done."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:  # a C library without it
+        return False
+    ends = os.fsencode(one), os.fsencode(other)
+    return int(rename(_AT_FDCWD, ends[0], _AT_FDCWD, ends[1], _RENAME_EXCHANGE)) == 0
+
+
+def is_regular(file: Path) -> bool:
+    """Whether ``file``, or what a link of that name leads to, is a regular file."""
+    try:
+        return stat.S_ISREG(file.stat().st_mode)
+    except OSError:
+        return False
+
+
+def require_regular(file: Path) -> Path:
+    """``file``; raises :class:`Problem` if it is a pipe, a device, a socket or a folder.
+
+    Reading a named pipe would wait for ever, and a device may have no end. A missing file is
+    left to the reader, which knows what it is missed for.
+    """
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return file
+    for is_kind, name in _KINDS:
+        if is_kind(mode):
+            raise Problem(
+                f"expected a regular file, got {name}",
+                where=file,
+                remedy="Put the file itself there, or take this one out.",
+            )
+    return file
