@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Picture, Problem
+from pipeline import files as regular
 from pipeline import paths, volume
 
 
@@ -84,6 +85,9 @@ def files(case: Case) -> list[Path]:
                     remedy="Add the missing label file, or remove its image.",
                 )
         found += parts(label)
+    for path in found:
+        if not path.is_dir():
+            regular.require_regular(path)
     return [file for path in found for file in _below(path)]
 
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
 from pipeline import colors, executor, imports, locks, manifest, paths
+from pipeline.files import require_regular
 from pipeline.manifest import Pair
 
 T = TypeVar("T")
@@ -67,10 +68,13 @@ def code(module: str, *more: Path) -> str:
 
 
 def digest(*files: Path) -> str:
-    """The sha256 of the files' bytes, one after the other."""
+    """The sha256 of the files' bytes, one after the other.
+
+    Raises :class:`Problem` for what is no regular file: a pipe would be waited for.
+    """
     total = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
+        with require_regular(file).open("rb") as stream:
             while block := stream.read(1 << 20):
                 total.update(block)
     return total.hexdigest()

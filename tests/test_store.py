@@ -1,5 +1,6 @@
 """A folder of pairs is filled with what is missing, keeps what holds and loses what nobody owns."""
 
+import os
 from functools import partial
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_a_digest_is_that_of_all_bytes(tmp_path):
     whole.write_bytes(one.read_bytes() + two.read_bytes())
     assert store.digest(one, two) == store.digest(whole)
     assert store.digest(two, one) != store.digest(whole)
+
+
+def test_a_digest_of_a_pipe_is_refused_and_not_waited_for(tmp_path, refused):
+    os.mkfifo(tmp_path / "pipe")
+    assert "got a named pipe" in str(refused(lambda: store.digest(tmp_path / "pipe")))
+    (tmp_path / "link").symlink_to("/dev/zero")
+    assert "got a device" in str(refused(lambda: store.digest(tmp_path / "link")))
 
 
 # --- put -------------------------------------------------------------------------------------
