@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 SPLITS = ("train", "valid", "test")
 PLANES = ("axial", "coronal", "sagittal")
@@ -166,17 +167,48 @@ class Licence:
     note: str = ""
 
 
+_DIGEST = "sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}"
+
+
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that can be downloaded without a login. ``digest``: "sha256:..." or "md5:..."."""
+    """A file that can be downloaded without a login.
+
+    ``url`` is https, or this machine's own address. ``digest``: "sha256:<64 hex>" or
+    "md5:<32 hex>", or both with a space between: each is checked. State sha256 wherever it is
+    known, since a file can be forged to have a given md5.
+    """
 
     url: str
     digest: str
     unpack: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", self.digest):
+        stated = self.digest.split()
+        if not (stated and all(re.fullmatch(_DIGEST, one) for one in stated)):
             raise ValueError(f"{self.url}: a digest is sha256:<64 hex> or md5:<32 hex>")
+        if len(self.digests) < len(stated):
+            raise ValueError(f"{self.url}: one digest of a kind, not {self.digest}")
+        if not (urlsplit(self.url).scheme == "https" or is_own_address(self.url)):
+            raise ValueError(f"a file's address begins with https://, not {self.url!r}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+%-]*", self.name):
+            raise ValueError(f"a file's address ends in the file's name, not {self.url!r}")
+
+    @property
+    def name(self) -> str:
+        """The file's name, which ends the path of its address."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """Kind ("sha256", "md5") -> hexadecimal digits."""
+        return dict(one.split(":") for one in self.digest.split())
+
+
+def is_own_address(url: str) -> bool:
+    """Whether ``url`` is plain http within this machine, where nobody stands between."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,44 @@ def test_accepts_sha256_and_md5(digest):
     assert RemoteFile("https://example.org/a.zip", digest).digest == digest
 
 
+def test_a_remote_file_may_state_both_digests():
+    file = RemoteFile("https://example.org/a.zip", f"md5:{'1' * 32} sha256:{'2' * 64}")
+    assert file.digests == {"md5": "1" * 32, "sha256": "2" * 64}
+    with pytest.raises(ValueError, match="one digest of a kind"):
+        RemoteFile("https://example.org/a.zip", f"md5:{'1' * 32} md5:{'2' * 32}")
+
+
 @pytest.mark.parametrize(
-    "digest", ["", "0" * 64, "sha256:" + "0" * 63, "md5:" + "F" * 32, "sha1:" + "0" * 40]
+    ("url", "name"),
+    [
+        ("https://example.org/files/a%20b.tar.gz?download=1", "a%20b.tar.gz"),
+        ("https://example.org/12345", "12345"),
+        ("http://127.0.0.1:8000/a.zip", "a.zip"),
+    ],
+)
+def test_a_remote_file_has_the_name_at_the_end_of_its_path(url, name):
+    assert RemoteFile(url, "md5:" + "0" * 32).name == name
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://example.org/a.zip", "begins with https"),
+        ("http://127.0.0.1.example.org/a.zip", "begins with https"),
+        ("ftp://example.org/a.zip", "begins with https"),
+        ("file:///etc/passwd", "begins with https"),
+        ("https://example.org/", "ends in the file's name"),
+        ("https://example.org/..", "ends in the file's name"),
+        ("https://example.org/.hidden", "ends in the file's name"),
+    ],
+)
+def test_refuses_an_address_that_is_not_safe_or_names_no_file(url, message):
+    with pytest.raises(ValueError, match=message):
+        RemoteFile(url, "md5:" + "0" * 32)
+
+
+@pytest.mark.parametrize(
+    "digest", ["", " ", "0" * 64, "sha256:" + "0" * 63, "md5:" + "F" * 32, "sha1:" + "0" * 40]
 )
 def test_refuses_a_remote_file_without_a_proper_digest(digest):
     with pytest.raises(ValueError, match="a digest is"):
