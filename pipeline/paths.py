@@ -8,6 +8,10 @@ DATA = Path("data")
 RUNS = Path("runs")
 REPORT = Path("report")
 
+DOWNLOADS = DATA / "downloads"
+MOVING = ".unfinished-moving"
+"""What is whole and on its way into the raw folder that this lies in (pipeline/staging.py)."""
+
 IMAGES = "images"
 MASKS = "masks"
 MANIFEST = "manifest.parquet"

@@ -51,8 +51,10 @@ def cases(adapter: Adapter) -> list[Case]:
 
 
 def filled(folder: Path) -> bool:
-    """Whether there is anything in it but hidden files."""
-    return folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir())
+    """Whether there is anything in it but hidden files, and nothing still on its way into it."""
+    if not folder.is_dir() or (folder / paths.MOVING).exists():
+        return False
+    return any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def files(case: Case) -> list[Path]:
