@@ -8,7 +8,7 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Problem
-from pipeline import store, virtual, virtual_ct
+from pipeline import imports, raw, store, virtual, virtual_ct
 from pipeline.virtual import Recipe
 from tests.conftest import Refused
 
@@ -43,6 +43,63 @@ def test_only_missing_patients_are_made(tmp_path: Path, monkeypatch: pytest.Monk
     files[4].parent.rmdir()
     virtual.make("fake", tmp_path, workers=1)
     assert [file.read_text() for file in files] == [*["kept"] * 4, "sub-05", *["kept"] * 2]
+
+
+def stopped_at(number: int) -> Recipe:
+    def make(patient: str, folder: Path) -> None:
+        fake(patient, folder)
+        if patient == f"sub-{number:02d}":
+            raise KeyboardInterrupt
+
+    return Recipe(make, 7)
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_a_cohort_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setitem(virtual.RECIPES, "fake", stopped_at(number))
+    with pytest.raises(KeyboardInterrupt):
+        virtual.make("fake", tmp_path, workers=1)
+    assert not raw.filled(tmp_path)
+    made = []
+    again = Recipe(lambda patient, folder: (made.append(patient), fake(patient, folder))[1], 7)
+    monkeypatch.setitem(virtual.RECIPES, "fake", again)
+    virtual.make("fake", tmp_path, workers=1)
+    assert made == [f"sub-{n:02d}" for n in range(number, 8)]  # resumed
+    assert len(list(tmp_path.glob("sub-*/scan.nii"))) == 7
+    assert virtual.missing("fake", tmp_path) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"sub-0{n}" for n in range(1, 8)]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_cohort_of_another_recipe_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    folder = tmp_path / "cohort"
+    monkeypatch.setitem(virtual.RECIPES, "fake", Recipe(fake, 3))
+    virtual.make("fake", folder, workers=1)
+    for file in folder.glob("*/scan.nii"):
+        file.write_text("as an earlier version made it")
+    if recorded:
+        monkeypatch.setattr(virtual.store, "code", lambda _: "another")
+    else:
+        (tmp_path / ".cohort.recipe").unlink()
+    assert len(virtual.missing("fake", folder)) == 3
+    virtual.make("fake", folder, workers=1)
+    assert virtual.missing("fake", folder) == []
+    assert {file.read_text() for file in folder.glob("*/scan.nii")} == {
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    }
+
+
+def test_the_recipe_follows_from_the_code_that_draws() -> None:
+    files = {file.name for file in imports.closure(virtual_ct.make.__module__)}
+    assert {"virtual_ct.py", "virtual_anatomy.py", "virtual_dicom.py", "virtual_head.py"} <= files
+    digests = {virtual._digest(recipe) for recipe in virtual.RECIPES.values()}
+    assert len(digests) == len(virtual.RECIPES) > 1
 
 
 def test_a_patient_that_cannot_be_made_is_named(
