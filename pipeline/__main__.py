@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
         if options.verb == "fetch":
             from pipeline.fetch import fetch
 
-            fetch(dataset, workers)
+            fetch(dataset, workers, subset=options.subset)
         else:
             _stage(options.verb)(dataset, params.load(dataset, options.params), workers)
 
@@ -129,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         elif verb != "report":
             names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
+        if verb == "fetch":
+            told = "fewer cases than published are here on purpose; remembered for later runs"
+            one.add_argument("--subset", action="store_true", help=told)
         if verb == "check":
             told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
             one.add_argument("--patient", default="", metavar="REGEX", help=told)

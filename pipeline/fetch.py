@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-import pooch
-import requests
 
 import datasets_spec
 from datasets_spec import Adapter
-from datasets_spec.contract import Case, Problem, RemoteFile
-from pipeline import executor, labels, locks, paths, raw, virtual
+from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile
+from pipeline import executor, files, labels, locks, paths, raw, staging, tally, virtual
+from pipeline.download import download
+from pipeline.params import Limits
+from pipeline.unpack import unpack
 
 _TOLD = 8  # folders named in one line
 
 
-def fetch(dataset: str, workers: int) -> None:
+def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = False) -> None:  # noqa: B008
     """Bring the raw data of ``dataset`` and read every file of it once.
 
-    Raises :class:`Problem` if a download fails, a gated dataset is not there yet, or
-    a file is missing or damaged.
+    ``subset`` states that fewer cases than published are meant to be here; the number is recorded
+    beside the folder, and later runs expect it. Raises :class:`Problem` if a download fails, a
+    gated dataset is not there yet, cases are missing that nobody left out on purpose, a file is
+    missing or damaged, or there are fewer patients than splits.
     """
     adapter = datasets_spec.load(dataset)
     _tell_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
-        with locks.alone(folder):
-            virtual.make(source.recipe, folder, workers)
+        if virtual.missing(source.recipe, folder):
+            with locks.alone(folder):
+                virtual.make(source.recipe, folder, workers)
     elif not raw.filled(folder):
         if source.instructions:
             print(f"  To get it: {source.instructions}")
@@ -35,12 +41,14 @@ def fetch(dataset: str, workers: int) -> None:
             raise Problem(
                 "expected the unpacked download, found no files",
                 where=folder,
-                remedy="How to get it is told above.",
+                remedy="How to get it is printed above.",
             )
         with locks.alone(folder):
-            for file in source.files:
-                _download(file, folder)
-    _verify(adapter, workers)
+            _bring(source.files, folder)
+    cases = raw.cases(adapter)
+    whole = _require_count(adapter, len(cases), subset)
+    _verify(adapter, cases, workers, limits, whole)
+    _record_subset(adapter, len(cases), subset)
 
 
 def _tell_terms(adapter: Adapter) -> None:
@@ -56,68 +64,141 @@ def _tell_terms(adapter: Adapter) -> None:
         print(f"  Warning: {warning}.")
 
 
-def _download(file: RemoteFile, folder: Path) -> None:
-    processor = None
-    if file.unpack:
-        unpack = pooch.Unzip if file.url.endswith(".zip") else pooch.Untar
-        processor = unpack(extract_dir=str(folder.resolve()))
-    name = file.url.rsplit("/", 1)[-1]
+def _bring(remote: Sequence[RemoteFile], folder: Path) -> None:
+    """Download all files, then unpack them beside what ``folder`` holds, then move them into it."""
+    staging.finish(folder)
+    if raw.filled(folder):  # by that, or by another run just now
+        return
+    archives = [paths.DOWNLOADS / file.name for file in remote]
+    for file, archive in zip(remote, archives, strict=True):
+        with locks.alone(archive):
+            sha256 = download(file, archive)
+        unpinned = "" if "sha256" in file.digests else " (to pin it, state it in the adapter)"
+        size = archive.stat().st_size
+        print(f"  Downloaded: {archive}, {size:,} bytes, sha256:{sha256}{unpinned}")
+    place = staging.begin(folder, "download", resume=False)
     try:
-        pooch.retrieve(
-            file.url,
-            known_hash=file.digest,
-            fname=name,
-            path=(paths.DATA / "downloads" if file.unpack else folder).resolve(),
-            processor=processor,
-            progressbar=sys.stderr.isatty(),
-        )
-    except (requests.RequestException, ValueError, OSError) as error:
-        raise Problem(
-            f"expected a download with {file.digest}, got {' '.join(str(error).split())}",
-            where=file.url,
-            remedy=f"Try again, or download it by hand and unpack it in {folder}.",
-        ) from None
+        for file, archive in zip(remote, archives, strict=True):
+            if file.unpack:
+                unpack(archive, place)
+            else:
+                shutil.move(archive, place / file.name)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    staging.deliver(place)
 
 
-def _verify(adapter: Adapter, workers: int) -> None:
-    cases = raw.cases(adapter)
-    faults = []
+def _require_count(adapter: Adapter, found: int, subset: bool) -> bool:
+    """Whether all published cases are here. Raises :class:`Problem` if some are missing unasked."""
+    source, folder = adapter.dataset.source, paths.raw(adapter.name)
+    if found > source.cases > 0:
+        print(f"fetch {adapter.name}: warning: {source.cases} cases are published", file=sys.stderr)
+    if found >= source.cases:
+        return source.cases > 0
+    stated = _stated_subset(folder)
+    if subset or found == stated:
+        return False
+    anyway = f"python -m pipeline fetch {adapter.name} --subset"
+    rest = "Unpack the rest of the download"
+    if source.files:
+        rest = "A stopped download of an earlier version leaves it so: move it away and fetch again"
+    raise Problem(
+        f"expected {source.cases} published cases, got {found}"
+        if stated is None
+        else f"expected the {stated} cases of the stated subset, got {found}",
+        where=folder,
+        remedy=f"{rest}; or, if the others are left out on purpose, run: {anyway}",
+    )
+
+
+def _stated_subset(folder: Path) -> int | None:
+    record = _subset_record(folder)
+    text = record.read_text("utf-8").strip() if files.is_regular(record) else ""
+    return int(text) if text.isdecimal() else None
+
+
+def _record_subset(adapter: Adapter, found: int, subset: bool) -> None:
+    record = _subset_record(paths.raw(adapter.name))
+    if found >= adapter.dataset.source.cases:
+        record.unlink(missing_ok=True)
+    elif subset:
+        with files.replacing(record) as place:
+            place.write_text(f"{found}\n", "utf-8")
+        print(f"  Recorded in {record}: these {found} cases are a subset on purpose.")
+
+
+def _subset_record(folder: Path) -> Path:
+    """Beside the folder, which may be a link to where nothing can be written."""
+    return folder.with_name(f".{folder.name}.subset")
+
+
+def _verify(
+    adapter: Adapter, cases: Sequence[Case], workers: int, limits: Limits, whole: bool
+) -> None:
+    """Read every file once, and count who shows what; raises :class:`Problem` for what is amiss."""
+    faults: list[str] = []
+    doubts: list[str] = []
     handled: dict[str, list[str]] = {}
-    for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
-        if outcome.error is not None:
-            faults.append(outcome.job.id)
-            print(f"verify {adapter.name}: {outcome.job.id}: {outcome.error}", file=sys.stderr)
-        for finding in outcome.result or ():
-            handled.setdefault(finding.partition(":")[0], []).append(f"{outcome.job.id}: {finding}")
+    count = tally.Tally(adapter.dataset)
+    task = partial(_read_all, adapter.dataset, limits)
+    for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
+        case, seen = outcome.job, outcome.result
+        if seen is None:
+            faults.append(case.id)
+            print(f"verify {adapter.name}: {case.id}: {outcome.error}", file=sys.stderr)
+            continue
+        count.add(case, seen.shown)
+        doubts += [f"{case.id}: {seen.doubt}"] * bool(seen.doubt)
+        for finding in seen.findings:
+            handled.setdefault(finding.partition(":")[0], []).append(f"{case.id}: {finding}")
     for kind, volumes in sorted(handled.items()):
         print(f"  Handled: {kind} in {len(volumes)} volumes, such as {volumes[0]}")
-    patients = len({case.patient for case in cases})
+    folder, source = paths.raw(adapter.name), adapter.dataset.source
     if faults:
         raise Problem(
             f"expected {len(cases)} complete cases, got {len(faults)} with missing or damaged"
             f" files ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
-            where=paths.raw(adapter.name),
+            where=folder,
             remedy="Delete the named cases and fetch again."
-            if adapter.dataset.source.recipe
+            if source.recipe
             else "Download or unpack the named files again.",
         )
-    published = adapter.dataset.source.cases
-    of = f" of {published} published" if published else ""
+    patients = len({case.patient for case in cases})
+    published = f" of {source.cases} published" if source.cases else ""
     print(
-        f"  Verified: {len(cases)}{of} cases, {patients} patients, in {paths.raw(adapter.name)}:"
-        " every file can be read (grids and label values are checked by convert)."
+        f"  {'Verified' if whole else 'Readable'}: {len(cases)}{published} cases, {patients}"
+        f" patients, in {folder}: every file can be read"
+        " (grids and label values are checked by convert)."
     )
-    if len(cases) < published:
-        print("  Warning: the rest is not here. If that is not meant, unpack the download again.")
+    for line in count.table():
+        print(f"    {line}")
     unused = raw.unused(adapter, cases)
     if unused:
         told = ", ".join(f"{count} in {folder}" for folder, count in list(unused.items())[:_TOLD])
         more = f" and {len(unused) - _TOLD} more folders" if len(unused) > _TOLD else ""
         print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
+    warnings = list(count.warnings())
+    if doubts:
+        warnings.append(f"convert will refuse {len(doubts)} labels, such as {doubts[0]}")
+    for warning in warnings:
+        print(f"fetch {adapter.name}: warning: {warning}", file=sys.stderr)
+    if patients < len(SPLITS):
+        raise Problem(
+            f"expected at least {len(SPLITS)} patients, one for each of {', '.join(SPLITS)}, got"
+            f" {patients}",
+            where=folder,
+            remedy="Add patients: fewer cannot be split.",
+        )
 
 
-def _read_all(case: Case) -> tuple[str, ...]:
-    """What was handled in the files of a case; raises for what is refused."""
+def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:  # noqa: ARG001
+    """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    pictures = (case.image, *case.labels.values())
-    return tuple(told for picture in pictures for told in labels.read_image(picture).findings)
+    image = labels.read_image(case.image)
+    seen = [tally.read(dataset, label) for label in case.labels.values()]
+    return tally.Seen(
+        (*image.findings, *(finding for one in seen for finding in one.findings)),
+        frozenset[str]().union(*(one.shown for one in seen)),
+        next((one.doubt for one in seen if one.doubt), ""),
+    )

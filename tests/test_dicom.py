@@ -260,11 +260,12 @@ def test_manifest_names_the_instance_of_every_slice_and_the_findings(workplace: 
 
 
 def test_fetch_tells_what_was_handled(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    masks(paths.raw("aisd") / "mask" / "0100001", 5)
-    write_series(paths.raw("aisd") / "dicom" / "0100001", tilt=1.5)
-    fetch("aisd", workers=1)
+    for patient in ("0100001", "0100002", "0100003"):
+        masks(paths.raw("aisd") / "mask" / patient, 5)
+        write_series(paths.raw("aisd") / "dicom" / patient, tilt=1.5)
+    fetch("aisd", workers=1, subset=True)
     told = capsys.readouterr().out
-    assert "Handled: gantry tilt in 1 volumes, such as 0100001: gantry tilt: 16.7 degrees" in told
+    assert "Handled: gantry tilt in 3 volumes, such as 0100001: gantry tilt: 16.7 degrees" in told
 
 
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
