@@ -23,12 +23,17 @@ test: .venv/ready
 	python -m pytest
 
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes \
+	uv pip compile --quiet --universal --python-version 3.11 --extra build --extra test --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt
+
+# antlr4-python3-runtime has no wheel: it is built with the setuptools of the lock, nothing else is.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 
 .venv/ready: requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: expected Python 3.11 to 3.13 on the PATH, found none." \
 		"Install one, or name it: make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	sed -n '/^setuptools==/,/# via/p' requirements.txt > .venv/build.txt
+	$(PIP) --only-binary=:all: -r .venv/build.txt
+	$(PIP) --only-binary=:all: --no-binary=antlr4-python3-runtime --no-build-isolation -r requirements.txt
 	touch $@

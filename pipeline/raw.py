@@ -8,8 +8,8 @@ from pathlib import Path
 
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Picture, Problem
-from pipeline import files as regular
 from pipeline import paths, volume
+from pipeline.files import require_regular
 
 
 def cases(adapter: Adapter) -> list[Case]:
@@ -89,7 +89,7 @@ def files(case: Case) -> list[Path]:
         found += parts(label)
     for path in found:
         if not path.is_dir():
-            regular.require_regular(path)
+            require_regular(path)
     return [file for path in found for file in _below(path)]
 
 
