@@ -232,6 +232,8 @@ class Source:
         ways = [bool(self.files), bool(self.instructions), bool(self.recipe)]
         if sum(ways) != 1:
             raise ValueError("a source has exactly one of files, instructions and recipe")
+        if len({file.name for file in self.files}) < len(self.files):
+            raise ValueError("a source's files have names of their own")
         if not self.homepage.startswith("https://") or not self.citation.strip():
             raise ValueError("a source states its homepage (https://...) and its citation")
 

@@ -19,6 +19,7 @@ from datasets_spec.contract import (
 )
 
 BLACK = (0, 0, 0)
+REMOTE = RemoteFile("https://example.org/a.zip", "md5:" + "0" * 32)
 TERMS = Licence("CC BY 4.0", redistribute=True, commercial=True)
 
 
@@ -198,6 +199,7 @@ def test_refuses_a_remote_file_without_a_proper_digest(digest):
         ({"recipe": "mni152_t1w"}, "exactly one"),
         ({"homepage": "http://example.org"}, "homepage"),
         ({"citation": " "}, "citation"),
+        ({"instructions": "", "files": (REMOTE, REMOTE)}, "names of their own"),
     ],
 )
 def test_refuses_a_source_that_leaves_out_or_doubles_a_fact(changes, message):
