@@ -80,8 +80,12 @@ def _download(file: RemoteFile, folder: Path) -> None:
 
 
 def _verify(adapter: Adapter, workers: int) -> None:
-    cases = raw.cases(adapter)
-    faults = []
+    listing = raw.listing(adapter)
+    raw.tell_renamed(listing, f"verify {adapter.name}")
+    cases = listing.cases
+    faults = sorted(listing.faults)
+    for name in faults:
+        print(f"verify {adapter.name}: {name}: {listing.faults[name]}", file=sys.stderr)
     handled: dict[str, list[str]] = {}
     for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
         if outcome.error is not None:
@@ -93,9 +97,10 @@ def _verify(adapter: Adapter, workers: int) -> None:
         print(f"  Handled: {kind} in {len(volumes)} volumes, such as {volumes[0]}")
     patients = len({case.patient for case in cases})
     if faults:
+        total = len(cases) + len(listing.faults)
         raise Problem(
-            f"expected {len(cases)} complete cases, got {len(faults)} with missing or damaged"
-            f" files ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
+            f"expected {total} complete cases, got {len(faults)} with missing or damaged files"
+            f" ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
             where=paths.raw(adapter.name),
             remedy="Delete the named cases and fetch again."
             if adapter.dataset.source.recipe

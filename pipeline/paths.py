@@ -8,6 +8,9 @@ DATA = Path("data")
 RUNS = Path("runs")
 REPORT = Path("report")
 
+ID_SALT = DATA / "id_salt"
+IDENTITIES = DATA / "identities"
+
 IMAGES = "images"
 MASKS = "masks"
 MANIFEST = "manifest.parquet"
