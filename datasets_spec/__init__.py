@@ -16,11 +16,15 @@ _GROUND = {"contract"}
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter module says: its name, its facts and how to list its cases."""
+    """What an adapter module says: its name, its facts and how to list its cases.
+
+    In place of a case that it cannot make, ``cases`` may yield the :class:`Problem` that names it;
+    the other cases are then kept.
+    """
 
     name: str
     dataset: Dataset
-    cases: Callable[[Path], Iterable[Case]]
+    cases: Callable[[Path], Iterable[Case | Problem]]
     layout: str
     module_file: Path
 

@@ -7,9 +7,13 @@ a mistake in an adapter is an error at import, not a wrong picture later.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -34,6 +38,28 @@ LESIONS = ("blood", "oedema", "infarct")
 
 Picture = Path | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
+
+
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*")
+_LONGEST = 100  # characters: with variant, rater and slice, a file's name has at most 255
+_DIGITS = 6  # of a digest, where a slug alone does not tell two names apart
+_PLAIN = str.maketrans(
+    {
+        **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"},
+        **{
+            "ø": "o",
+            "Ø": "O",
+            "ł": "l",
+            "Ł": "L",
+            "đ": "d",
+            "Đ": "D",
+            "ð": "d",
+            "Ð": "D",
+            "ı": "i",
+        },
+    }
+)
+"""Letters that Unicode does not take apart into a plain one and its mark."""
 
 
 class Problem(Exception):
@@ -302,9 +328,81 @@ class Dataset:
                 raise ValueError(f"table {table.name} has class ids that the map lacks: {strange}")
 
 
+def slug(name: str) -> str:
+    """``name`` as text that is safe in a file's name, in a path and in a spreadsheet's cell.
+
+    That is letters and digits of ASCII, '.', '+', '-' and single '_', from a letter or digit on, at
+    most 100 characters. A name like this stays as it is. Else letters lose their marks, whatever
+    else is not allowed becomes '-', and what is too long, or of other scripts alone, has a digest
+    of the name. Composed and decomposed spellings (NFC, NFD) give the same slug; a name without any
+    letter or digit gives "".
+
+    >>> slug("x (1)"), slug("Müller"), slug("=1+1"), slug("sub-01")
+    ('x-1', 'Muller', '1+1', 'sub-01')
+    """
+    name = unicodedata.normalize("NFC", name)
+    if is_slug(name) or not any(map(str.isalnum, name)):
+        return name if is_slug(name) else ""
+    plain = unicodedata.normalize("NFKD", name.translate(_PLAIN))
+    plain = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    plain = re.sub(r"[^A-Za-z0-9.+_-]+", "-", plain)
+    plain = re.sub(r"_+", "_", re.sub(r"-+", "-", plain)).strip("-_.+")
+    if is_slug(plain):
+        return plain
+    return f"{plain[: _LONGEST // 2].rstrip('_') or 'x'}-{_digest(name)}"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Name -> :func:`slug`, different ones for different names, whatever their order.
+
+    Names that are slugs stay. Others that would have the same slug as another name have a digest
+    of the whole name at its end.
+    """
+    spelled = {name: unicodedata.normalize("NFC", name) for name in names}
+    made = {name: name for name in spelled.values() if is_slug(name)}
+    changed = sorted(set(spelled.values()) - made.keys())
+    common = Counter([*made, *map(slug, changed)])
+    for name in changed:
+        made[name] = slug(name)
+        if made[name] and common[made[name]] > 1:
+            made[name] = f"{made[name][: _LONGEST // 2].rstrip('_')}-{_digest(name)}"
+    return {name: made[spelling] for name, spelling in spelled.items()}
+
+
+def is_slug(name: str) -> bool:
+    """Whether ``name`` can be an id as it is."""
+    return len(name) <= _LONGEST and bool(_SLUG.fullmatch(name))
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]
+
+
+_UNCHECKED: ContextVar[bool] = ContextVar("unchecked", default=False)
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """In this block a :class:`Case` takes whatever it is given.
+
+    ``pipeline.raw`` lists an adapter's cases in it, and then builds each of them again, with slugs
+    for its names, outside. So building a case checks it, but a bad one is named and the others
+    are kept; an error amid the adapter's loop would end the loop.
+    """
+    before = _UNCHECKED.set(True)
+    try:
+        yield
+    finally:
+        _UNCHECKED.reset(before)
+
+
 @dataclass(frozen=True)
 class Case:
-    """One volume of one patient: its image and, per rater, its label (one rater: "")."""
+    """One volume of one patient: its image and, per rater, its label (one rater: "").
+
+    An adapter may give names as they stand in the raw data: ``pipeline.raw`` makes unique slugs
+    of them (:func:`slugs`). Everywhere else id, patient and raters are slugs, or it is an error.
+    """
 
     id: str
     patient: str
@@ -313,11 +411,14 @@ class Case:
     split: str | None = None
 
     def __post_init__(self) -> None:
-        for what, value in (("id", self.id), ("patient", self.patient)):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*", value):
+        if _UNCHECKED.get():
+            return
+        named = [("id", self.id), ("patient", self.patient)]
+        for what, value in [*named, *(("rater", rater) for rater in self.labels if rater)]:
+            if not isinstance(value, str) or not is_slug(value):
                 raise ValueError(
-                    f"a case's {what} is letters, digits, '.', '+', '-' and single '_',"
-                    f" not {value!r}"
+                    f"a case's {what} is letters, digits, '.', '+', '-' and single '_', at most"
+                    f" {_LONGEST} of them, not {value!r}"
                 )
         if not self.labels:
             raise ValueError(f"case {self.id} has no label")

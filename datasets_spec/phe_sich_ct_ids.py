@@ -62,17 +62,28 @@ DATASET = Dataset(
 )
 
 
-def cases(raw: Path) -> Iterator[Case]:
+def cases(raw: Path) -> Iterator[Case | Problem]:
     """One case per patient; ``raw`` holds ``SubdatasetC_PNG`` or ``SubdatasetA*``."""
     volumes = sorted(folder for folder in raw.glob("SubdatasetA*") if folder.is_dir())
     if volumes:
         images, labels = volumes[0] / "set", volumes[0] / "label"
         for file in names_in(images, labels, suffix=".nii.gz"):
-            patient = f"{int(file.removesuffix('.nii.gz')):04d}"
+            digits = file.removesuffix(".nii.gz")
+            if not digits.isdecimal():
+                yield _stray("volumes <number>.nii.gz", file, images)
+                continue
+            patient = f"{int(digits):04d}"
             yield Case(patient, patient, images / file, {"": labels / file})
         return
     images, labels = (raw / "SubdatasetC_PNG" / part for part in ("set", "label"))
-    numbers = _numbers(images, "image") | _numbers(labels, "label")
+    numbers: set[int] = set()
+    for parent, prefix in ((images, "image"), (labels, "label")):
+        for name in folders_in(parent):
+            digits = name.removeprefix(prefix)
+            if name.startswith(prefix) and digits.isdecimal():
+                numbers.add(int(digits))
+            else:
+                yield _stray(f"folders {prefix}<number>", name, parent)
     for number in sorted(numbers):
         patient = f"{number:04d}"
         shown = _by_slice(images / f"image{number}")
@@ -93,19 +104,12 @@ def cases(raw: Path) -> Iterator[Case]:
         )
 
 
-def _numbers(parent: Path, prefix: str) -> set[int]:
-    """The patients' numbers N of the folders <prefix><N>."""
-    numbers = set()
-    for name in folders_in(parent):
-        number = name.removeprefix(prefix)
-        if not (name.startswith(prefix) and number.isdecimal()):
-            raise Problem(
-                f"expected folders {prefix}<number>, got {name!r}",
-                where=parent,
-                remedy="Remove what the download did not bring.",
-            )
-        numbers.add(int(number))
-    return numbers
+def _stray(expected: str, name: str, parent: Path) -> Problem:
+    return Problem(
+        f"expected {expected}, got {name!r}",
+        where=parent / name,
+        remedy="Rename it, or remove what the download did not bring.",
+    )
 
 
 def _by_slice(folder: Path) -> dict[str, Path]:

@@ -32,7 +32,18 @@ from model.postprocess import Choice, Rule, Search
 from model.predict import class_ids, probabilities
 from model.scores import EMPTY_POLICY, SCORES, Calibration, Stack
 from model.summary import Scored, number
-from pipeline import colors, labels, locks, manifest, params, paths, raw, volume
+from pipeline import (
+    colors,
+    identities,
+    labels,
+    locks,
+    manifest,
+    params,
+    paths,
+    pseudonyms,
+    raw,
+    volume,
+)
 from pipeline.canvas import Canvas
 from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
@@ -47,7 +58,7 @@ def evaluate(dataset: str, settings: params.Params) -> None:
     Raises :class:`Problem` if the model is missing or does not fit the parameters, and at once if
     another run fills the folder.
     """
-    with locks.alone(paths.run(dataset)):
+    with locks.alone(paths.run(dataset)), identities.explaining(dataset):
         _evaluate(dataset, settings)
 
 
@@ -61,8 +72,8 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
-    names = Pseudonyms(dataset, facts.anonymous, settings.convert.id_salt)
-    sources = {names.of("case", case.id): case for case in raw.cases(adapter)}
+    names = pseudonyms.load(adapter)
+    sources = {names.of("case", case.id): case for case in raw.listing(adapter).cases}
     judge = _Judge(model, facts, settings, names, sources)
 
     choices = judge.choose(_cases(pairs, "valid", dataset)) if settings.evaluate.postprocess else {}
@@ -262,7 +273,9 @@ class _Judge:
             raise Problem(
                 f"expected the case {pair.case} in the raw data, found it no more",
                 where=paths.raw(pair.dataset),
-                remedy="Were files or convert.id_salt changed? Run: dvc repro",
+                remedy="Were files of the raw data changed? "
+                + ("" if self.names.anonymous else pseudonyms.SALT_HINT)
+                + f"Run: python -m pipeline convert {pair.dataset}, then: dvc repro",
             )
         return self.sources[pair.case]
 

@@ -2,7 +2,7 @@
 
 The archive of Keras holds one more member, ``provenance.json``: the label map with its colours,
 the window, how its pairs were made, the network, how it was trained, on what, and with which
-packages. The secret ``convert.id_salt`` is left out.
+packages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
     """Everything that a model of ``data/dataset/<dataset>`` would be made from, as JSON."""
     return {
         **_pictures(dataset, facts, settings),
-        "convert": {k: v for k, v in asdict(settings.convert).items() if k != "id_salt"},
+        "convert": asdict(settings.convert),
         "augment": asdict(settings.augment),
         "split": asdict(settings.split),
         "train": asdict(settings.train),

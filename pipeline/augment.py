@@ -33,12 +33,17 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     offline = settings.train.augment != "online"
     parents = [pair for pair in converted if offline and variants.wanted(pair)]
     _require_own_names(variants.names, converted, parents, f"augment {dataset}")
-    jobs = []
+    jobs: list[Job[Sequence[Pair]]] = []
     for pairs in manifest.grouped(parents, "case"):
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
         jobs.append(Job(pairs[0].case, store.fingerprint(recipe, digests), pairs))
     task = partial(_augment_case, dataset, settings.augment, label_map)
-    store.fill(paths.augmented(dataset), jobs, task, workers, f"augment {dataset}", {})
+    title, parent_of = f"augment {dataset}", {pair.id: pair for pair in parents}
+
+    def present(_: Job[Sequence[Pair]], pair: Pair) -> Pair:
+        return manifest.inherited(pair, parent_of[pair.parent])
+
+    store.fill(paths.augmented(dataset), jobs, task, workers, title, {}, present=present)
 
 
 def _augment_case(

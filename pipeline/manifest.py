@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,17 @@ SCHEMA = pa.schema(
         for field in dataclasses.fields(Pair)
     ]
 )
+
+
+_OWN = (
+    *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
+    *("parent", "warp", "fingerprint", "likeness"),
+)
+
+
+def inherited(pair: Pair, parent: Pair) -> Pair:
+    """An augmented pair with all that is not its own as it is in ``parent``, its present one."""
+    return replace(parent, **{name: getattr(pair, name) for name in _OWN})
 
 
 def write(folder: Path, pairs: Iterable[Pair]) -> None:

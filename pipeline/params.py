@@ -46,12 +46,18 @@ LOSSES = (
 )
 """The losses of model/losses.py."""
 
+FUSIONS = ("majority", "staple", "each")
+"""What ``convert.raters`` can be beside the name of one rater (pipeline/labels.py)."""
+
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
 
 _MARKS = str.maketrans("", "", "._-")
-PUBLISHED_SALT = "flexunet-pipeline"
-"""The ``convert.id_salt`` that the project comes with: no secret."""
+_MOVED = {
+    "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
+    " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
+}
+"""Parameters of earlier versions, and where what they said belongs now."""
 
 _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
 
@@ -61,19 +67,16 @@ class Convert:
     """Scans to square pictures. ``image_px``: width and height of every picture.
 
     ``raters``: majority, staple, each, or one rater's name. ``label_table``: auto, or one of
-    the tables of a dataset whose sources contradict each other. ``id_salt``: what the ids of
-    datasets that are not published as anonymous are hashed with; who knows it can try ids.
+    the tables of a dataset whose sources contradict each other.
     """
 
     image_px: int
     mr_percentiles: tuple[float, float]
     raters: str
     label_table: str
-    id_salt: str
 
     def __post_init__(self) -> None:
         _expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
-        _expect(bool(self.id_salt.strip()), "id_salt", "some text of your own", self.id_salt)
         low, high = self.mr_percentiles
         _expect(0 <= low < high <= 100, "mr_percentiles", "0 <= low < high <= 100", [low, high])
 
@@ -555,6 +558,8 @@ def _mapping(value: Any, where: str) -> None:
 def _no_unknown(value: Mapping[str, Any], known: typing.Iterable[str], where: str) -> None:
     known = sorted(known)
     for key in value:
+        if key in _MOVED:
+            raise Problem(f"expected no {key!r} any more", where=where, remedy=_MOVED[str(key)])
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise Problem(

@@ -11,6 +11,8 @@ REPORT = Path("report")
 DOWNLOADS = DATA / "downloads"
 MOVING = ".unfinished-moving"
 """What is whole and on its way into the raw folder that this lies in (pipeline/staging.py)."""
+ID_SALT = DATA / "id_salt"
+IDENTITIES = DATA / "identities"
 
 IMAGES = "images"
 MASKS = "masks"

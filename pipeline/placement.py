@@ -19,7 +19,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from datasets_spec.contract import SPLITS, Problem
+from datasets_spec.contract import SPLITS, LabelMap, Problem
 from pipeline import params, warps
 from pipeline.manifest import Pair
 
@@ -290,3 +290,28 @@ def _require_all(dataset: str, place: Place) -> None:
             where=f"split {dataset}",
             remedy="Add patients: three are the least.",
         )
+
+
+def gaps(pairs: Sequence[Pair], label_map: LabelMap) -> list[str]:
+    """What the placed ``pairs`` cannot teach or test, in words; nothing where all is well.
+
+    That is a class that no patient shows, and a split that shows no foreground, or not a class
+    that another split shows.
+    """
+    shown: dict[int, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for pair in pairs:
+        for class_id, count in enumerate(pair.class_pixels):
+            if count:
+                shown[class_id][pair.split].add(pair.patient)
+    told = [f"no patient shows {one.name}" for one in label_map.foreground if not shown[one.id]]
+    for split in SPLITS:
+        if not any(split in shown[one.id] for one in label_map.foreground):
+            told.append(f"no patient of {split} shows any foreground")
+            continue
+        for one in label_map.foreground:
+            if shown[one.id] and split not in shown[one.id]:
+                patients = len(set().union(*shown[one.id].values()))
+                told.append(
+                    f"no patient of {split} shows {one.name}, which {patients} of other splits show"
+                )
+    return told

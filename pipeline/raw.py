@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import Case, Picture, Problem
-from pipeline import paths, volume
+from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
+from pipeline import params, paths, volume
 from pipeline.files import require_regular
 
+_TOLD = 8  # names in one line
 
-def cases(adapter: Adapter) -> list[Case]:
+
+@dataclass(frozen=True)
+class Listing:
+    """What an adapter says of the raw data.
+
+    ``cases`` are sound, sorted, and have ids of their own; ``faults`` name the others with the
+    reason; ``renamed`` has the names that could not be ids as they stand, and what they became.
+    """
+
+    cases: tuple[Case, ...]
+    faults: Mapping[str, Problem]
+    renamed: Mapping[str, str]
+
+
+def cases(adapter: Adapter) -> tuple[Case, ...]:
     """All cases of the raw data, in order.
 
-    Raises :class:`Problem` if there are none, and for whatever else the adapter does wrong.
+    Raises :class:`Problem` if there are none, for the first case that is not sound, and for
+    whatever else the adapter does wrong.
+    """
+    found = listing(adapter)
+    for fault in found.faults.values():
+        raise fault
+    return found.cases
+
+
+def listing(adapter: Adapter) -> Listing:
+    """The cases of the raw data; those that are not sound are named, and cost no others.
+
+    Raises :class:`Problem` if no case is sound, and for whatever else the adapter does wrong.
     """
     raw = paths.raw(adapter.name)
     if not filled(raw):
@@ -24,30 +52,134 @@ def cases(adapter: Adapter) -> list[Case]:
             where=raw,
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
-    module = f"datasets_spec/{adapter.name}.py"
+    stated, faults = _stated(adapter, raw)
+    ids, patients = (_slugs(getattr(case, name) for case in stated) for name in ("id", "patient"))
+    labelled = [case for case in stated if isinstance(case.labels, Mapping)]
+    raters = _slugs(rater for case in labelled for rater in case.labels if rater)
+    layout = f"Compare the folder with the layout in datasets_spec/{adapter.name}.py."
+    found: list[Case] = []
+    for case in stated:
+        name = str(case.id)
+        try:
+            name = ids.get(case.id, case.id)
+            labels = {raters.get(rater, rater): label for rater, label in case.labels.items()}
+            patient = patients.get(case.patient, case.patient)
+            found.append(replace(case, id=name, patient=patient, labels=labels))
+        except (AttributeError, TypeError, ValueError) as error:
+            told = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
+            faults[str(name)] = Problem(told, where=raw, remedy=layout)
+    for name, times in Counter(case.id for case in found).items():
+        if times > 1:
+            faults[name] = Problem(
+                f"expected cases with ids of their own, got {name!r} twice",
+                where=raw,
+                remedy=layout,
+            )
+    sound = sorted((case for case in found if case.id not in faults), key=lambda case: case.id)
+    if not sound:
+        for fault in faults.values():
+            raise fault
+        raise Problem("expected cases, found none", where=raw, remedy=layout)
+    renamed = {old: new for names in (ids, patients, raters) for old, new in names.items()}
+    return Listing(
+        tuple(sound), faults, {old: new for old, new in sorted(renamed.items()) if old != new}
+    )
+
+
+def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]]:
+    """The cases as the adapter gives them, unchecked, and those of which it gave a Problem."""
+    stated: list[Case] = []
+    faults: dict[str, Problem] = {}
     try:
-        found = list(adapter.cases(raw))
-        strange = next((case for case in found if not isinstance(case, Case)), None)
-        if strange is not None:
-            raise TypeError(f"cases yields Case values, not {strange!r}")
+        with unchecked():
+            for one in adapter.cases(raw):
+                if isinstance(one, Problem):
+                    faults[Path(one.where).name or str(one)] = one
+                elif isinstance(one, Case):
+                    stated.append(one)
+                else:
+                    raise TypeError(f"cases yields Case values, not {one!r}")
     except Problem:
         raise
     except Exception as error:  # the author of a new adapter must hear where it went wrong
+        after = f" after the case {stated[-1].id!r}" if stated else ""
         raise Problem(
-            f"expected cases, got {type(error).__name__}: {error}",
-            where=module,
+            f"expected cases, got {type(error).__name__}{after}: {error}",
+            where=f"datasets_spec/{adapter.name}.py",
             remedy="Correct the module; --debug shows the traceback.",
         ) from error
-    twice = [name for name, times in Counter(case.id for case in found).items() if times > 1]
-    if twice or not found:
+    return stated, faults
+
+
+def _slugs(names: Iterable[object]) -> dict[str, str]:
+    """Name -> slug; what no slug can be made of is left to the check of Case."""
+    made = slugs(name for name in names if isinstance(name, str))
+    return {name: made[name] or name for name in made}
+
+
+def tell_renamed(found: Listing, title: str) -> None:
+    """Print which names of the raw data could not be ids, and what they are called instead."""
+    if found.renamed:
+        told = [f"{old!r} is {new}" for old, new in found.renamed.items()][:_TOLD]
+        more = f", and {len(found.renamed) - _TOLD} more" if len(found.renamed) > _TOLD else ""
+        print(f"{title}: names made fit for files: {', '.join(told)}{more}")
+
+
+def labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
+    """The cases with what ``convert.raters`` asks for: where it names a rater, with that label.
+
+    Raises :class:`Problem` for the name of no rater.
+    """
+    if raters in params.FUSIONS:
+        return cases
+    theirs = [case for case in cases if raters in case.labels]
+    if not theirs:
+        known = sorted({rater for case in cases for rater in case.labels if rater})
         raise Problem(
-            f"expected cases with ids of their own, got {twice[0]!r} twice"
-            if twice
-            else "expected cases, found none",
-            where=raw,
-            remedy=f"Compare the folder with the layout in {module}.",
+            f"expected {', '.join(params.FUSIONS)} or the name of a rater"
+            f" ({', '.join(known) or 'this dataset names none'}), got {raters!r}",
+            where=f"convert.raters of {dataset}",
+            remedy="Correct it in the parameter file.",
         )
-    return sorted(found, key=lambda case: case.id)
+    return theirs
+
+
+def kept_raters(raters: str, case: Case) -> tuple[str, ...]:
+    """Whose labels become pairs of ``case`` ("": one label, of all raters together)."""
+    if raters == "each":
+        return tuple(case.labels)
+    return ("",) if raters in params.FUSIONS else (raters,)
+
+
+def require_patients(dataset: str, cases: Iterable[Case], settings: params.Split) -> None:
+    """Raises the :class:`Problem` for which ``split`` would refuse these cases.
+
+    No picture is needed to see that there are fewer patients than splits or folds, that a patient
+    is in two official splits, or that the official splits leave nobody for one of the others.
+    """
+    official: dict[str, set[str]] = {}
+    for case in cases:
+        official.setdefault(case.patient, set()).add(case.split or "")
+    listed = {split for splits in official.values() for split in splits} & {"valid", "test"}
+    free = [name for name, splits in official.items() if not splits & listed]
+    twice = sorted(name for name, splits in official.items() if len(splits) > 1)
+    least = max(len(SPLITS) - len(listed), settings.folds)
+    if twice:
+        what = f"expected one official split per patient, got two for {twice[0]}"
+        remedy = f"Correct Case.split in datasets_spec/{dataset}.py."
+    elif settings.folds and "valid" in listed:
+        what = f"expected no folds where the valid list is official, got {settings.folds}"
+        remedy = "Set split.folds to 0 for this dataset."
+    elif len(free) < least:
+        what = f"expected at least {least} patients" + (
+            f" beside those of the official {' and '.join(sorted(listed))} list" if listed else ""
+        )
+        what += f" for {'as many folds' if settings.folds else 'train, valid and test'}"
+        what += f", got {len(free)}"
+        remedy = "Add patients" + (", or ask for fewer folds." if settings.folds else ".")
+    else:
+        return
+    raise Problem(what, where=paths.raw(dataset), remedy=remedy)
 
 
 def filled(folder: Path) -> bool:
@@ -58,7 +190,12 @@ def filled(folder: Path) -> bool:
 
 
 def files(case: Case) -> list[Path]:
-    """Every file of a case, image first.
+    """Every file of a case, image first. Raises :class:`Problem` as :func:`files_by_role` does."""
+    return [file for _, files in files_by_role(case) for file in files]
+
+
+def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
+    """The files of the image (None), and of the label of each rater by name, in the case's order.
 
     Raises :class:`Problem` that names a missing file and the partner that is there.
     """
@@ -69,7 +206,7 @@ def files(case: Case) -> list[Path]:
             where=f"case {case.id}",
             remedy="Unpack the case again, or remove its empty folder.",
         )
-    found = list(image)
+    roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
     for rater, label in case.labels.items():
         for number, file in enumerate(parts(label)):
             picture = image[number] if len(image) > 1 else image[0]
@@ -86,11 +223,11 @@ def files(case: Case) -> list[Path]:
                     where=file,
                     remedy="Add the missing label file, or remove its image.",
                 )
-        found += parts(label)
-    for path in found:
+        roles.append((rater, parts(label)))
+    for path in (path for _, part in roles for path in part):
         if not path.is_dir():
             require_regular(path)
-    return [file for path in found for file in _below(path)]
+    return [(role, [file for path in part for file in _below(path)]) for role, part in roles]
 
 
 def _below(path: Path) -> list[Path]:
@@ -115,7 +252,11 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
 
 
 def relative(picture: Picture, dataset: str, index: int) -> str:
-    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``."""
+    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``.
+
+    Bytes that are no UTF-8 are written as \\xNN: a table holds text.
+    """
     files = parts(picture)
     file = files[index] if len(files) > 1 else files[0]
-    return file.relative_to(paths.raw(dataset)).as_posix()
+    path = file.relative_to(paths.raw(dataset)).as_posix()
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -67,7 +67,6 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     pairs = manifest.read(folder)
     card = json.loads((folder / paths.CARD).read_text("utf-8"))
     settings = asdict(params.load(adapter.name, params_file))
-    del settings["convert"]["id_salt"]  # a secret: with it, hashed ids could be tried
     scored = all((run / name).is_file() for name in paths.SCORED)  # else of an earlier model
     scores = _json(run / paths.SCORES) if scored else None
     rows = _rows(run / paths.PER_CASE) if scores else []
@@ -77,7 +76,7 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     return {
         "name": adapter.name,
         "facts": adapter.dataset,
-        "warnings": [*virtual, *adapter.dataset.warnings],
+        "warnings": [*virtual, *adapter.dataset.warnings, *card["gaps"]],
         "labels": label_map,
         "totals": {**_counts(pairs, label_map), "slices": len(originals)},
         "splits": {

@@ -10,9 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets_spec
-from datasets_spec.contract import SPLITS, Problem
-from pipeline import card, gate, locks, manifest, outliers, params, paths, placement, warps
+from datasets_spec.contract import SPLITS, Case, Problem
+from pipeline import (
+    card,
+    gate,
+    identities,
+    locks,
+    manifest,
+    outliers,
+    params,
+    paths,
+    placement,
+    pseudonyms,
+    raw,
+    warps,
+)
 from pipeline.manifest import Pair
+from pipeline.pseudonyms import Pseudonyms
 
 _FAR = 1 << 20  # slices; more than any volume has
 
@@ -20,18 +34,22 @@ _FAR = 1 << 20  # slices; more than any volume has
 def split(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/dataset/<dataset>``, whole or not at all.
 
-    Raises :class:`Problem` if there are too few patients or the gate finds a leak;
-    what was there before then stays; and at once if another run fills the folder.
+    Raises :class:`Problem` if there are too few patients, the gate finds a leak, or the manifests
+    are not of the present raw data as the adapter describes it; what was there before then
+    stays; and at once if another run fills the folder.
     """
     del workers  # linking is bound by the disk
-    with locks.alone(paths.dataset(dataset)):
-        _split(dataset, settings)
+    with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
+        _split(dataset, settings, known)
 
 
-def _split(dataset: str, settings: params.Params) -> None:
+def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None:
     adapter = datasets_spec.load(dataset)
     converted = manifest.read(paths.converted(dataset))
     augmented = manifest.read(paths.augmented(dataset))
+    names, cases = pseudonyms.load(adapter), raw.cases(adapter)
+    known |= identities.known(names, cases)
+    _require_as_stated(names, cases, converted, settings.convert.raters)
     _require_present_parents(dataset, converted, augmented)
     where = placement.assign(dataset, converted, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
@@ -62,6 +80,8 @@ def _split(dataset: str, settings: params.Params) -> None:
     counts = Counter(pair.split for pair in pairs)
     told = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
     print(f"split {dataset}: {len(where)} patients; pairs: {told}, {len(mini)} {paths.MINI_TEST}")
+    for gap in placement.gaps(pairs, adapter.dataset.label_map):
+        print(f"split {dataset}: warning: {gap}")
 
 
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
@@ -100,7 +120,59 @@ def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
     return sorted(chosen.values(), key=lambda pair: pair.id)
 
 
-_INHERITED = ("patient", "case", "source_digest", "canvas", "window", "label_table", "rater")
+_STATED = ("patient", "official split", "number of raters", "rater")
+
+
+def _require_as_stated(
+    names: Pseudonyms, cases: Sequence[Case], converted: Sequence[Pair], raters: str
+) -> None:
+    """Raises :class:`Problem` unless the manifest says of every case what the adapter says now.
+
+    The raw data may hold a table of patients that was corrected since, say, and then one patient
+    would be in two splits.
+    """
+    wanted = {
+        names.of("case", case.id): {
+            (
+                names.of("patient", case.patient),
+                case.split or "",
+                len(case.labels),
+                names.of("rater", rater),
+            )
+            for rater in raw.kept_raters(raters, case)
+        }
+        for case in raw.labelled_by(raters, cases, names.dataset)
+    }
+    found: dict[str, set[tuple[str, str, int, str]]] = {}
+    for pair in converted:
+        row = (pair.patient, pair.official_split, pair.raters, pair.rater)
+        found.setdefault(pair.case, set()).add(row)
+    for case in sorted(wanted.keys() | found.keys()):
+        if wanted.get(case) == found.get(case):
+            continue
+        if case not in found:
+            told = f"expected a conversion of all cases of the raw data, got none of {case}"
+        elif case not in wanted:
+            told = f"expected cases of the present raw data, got {case}, which it does not have"
+        else:
+            now, then = (
+                list(zip(*sorted(rows), strict=True)) for rows in (wanted[case], found[case])
+            )
+            what = next((at for at in range(len(_STATED)) if set(now[at]) != set(then[at])), 0)
+            told = (
+                f"expected {case} to have the {_STATED[what]} that the raw data give it,"
+                f" {_listed(now[what])}, got {_listed(then[what])}"
+            )
+        salt = "" if names.anonymous or wanted.keys() & found.keys() else pseudonyms.SALT_HINT
+        raise Problem(
+            told,
+            where=paths.converted(names.dataset),
+            remedy=f"{salt}Run: python -m pipeline convert {names.dataset}",
+        )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return " and ".join(sorted({repr(value) for value in values}))
 
 
 def _require_present_parents(
@@ -112,7 +184,7 @@ def _require_present_parents(
         pair
         for pair in augmented
         if (parent := parents.get(pair.parent)) is None
-        or any(getattr(pair, name) != getattr(parent, name) for name in _INHERITED)
+        or not _same(pair, manifest.inherited(pair, parent))
     ]
     if old:
         raise Problem(
@@ -121,6 +193,11 @@ def _require_present_parents(
             where=paths.augmented(dataset),
             remedy=f"Run: python -m pipeline augment {dataset}",
         )
+
+
+def _same(one: Pair, other: Pair) -> bool:
+    """Whether all columns are equal; a NaN is equal to another."""
+    return one == other or repr(one) == repr(other)
 
 
 def _kept(dataset: str, pair: Pair, settings: params.Split) -> bool:

@@ -42,6 +42,14 @@ _LIBRARIES = (
     "scipy",
     "SimpleITK",
 )
+_RUNNERS = (
+    "pipeline.executor",
+    "pipeline.identities",
+    "pipeline.limits",
+    "pipeline.locks",
+    "pipeline.params",
+)
+"""What runs a stage, names it or judges it beforehand, and decides none of its bytes."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,12 @@ def fingerprint(*parts: object) -> str:
 
 
 def code(module: str, *more: Path) -> str:
-    """The fingerprint of a module with all it imports, ``more`` files and the libraries."""
-    files = [*(imports.ROOT / file for file in sorted(imports.closure(module))), *more]
+    """The fingerprint of a module with all it imports, ``more`` files and the libraries.
+
+    What decides no byte is left out: values of parameters are fingerprinted by their stage.
+    """
+    used = sorted(imports.closure(module, without=_RUNNERS))
+    files = [*(imports.ROOT / file for file in used), *more]
     return fingerprint(
         [digest(file) for file in files], [(name, version(name)) for name in _LIBRARIES]
     )
@@ -78,6 +90,19 @@ def digest(*files: Path) -> str:
             while block := stream.read(1 << 20):
                 total.update(block)
     return total.hexdigest()
+
+
+def digests(*files: Path) -> tuple[str, list[str]]:
+    """:func:`digest` of all files, and that of each of them; each is read once."""
+    total, each = hashlib.sha256(), []
+    for file in files:
+        own = hashlib.sha256()
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+                own.update(block)
+        each.append(own.hexdigest())
+    return total.hexdigest(), each
 
 
 def put(
@@ -107,12 +132,14 @@ def fill(
     title: str,
     failed: dict[str, Exception],
     case_of: Callable[[str], str] = str,
+    present: Callable[[Job[T], Pair], Pair] = lambda _, pair: pair,
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
-    ``case_of`` turns a job's name into the case of its pairs. ``failed`` names what could not
-    even become a job; failures of the task are added. Raises :class:`Problem` at the end if
-    anything failed, with all other pairs, those that an earlier run made of the failed jobs,
+    ``case_of`` turns a job's name into the case of its pairs. ``present`` brings the row of a pair
+    that is kept up to date, where no pixel follows from what changed. ``failed`` names what
+    could not even become a job; failures of the task are added. Raises :class:`Problem` at the
+    end if anything failed, with all other pairs, those that an earlier run made of the failed jobs,
     and a manifest of them in place; and at once if another run fills the folder.
     """
     with locks.alone(folder):
@@ -121,7 +148,9 @@ def fill(
             earlier.setdefault(pair.fingerprint, []).append(pair)
         earlier = {key: all_ for key, all_ in earlier.items() if _whole(folder, all_)}
         made = {
-            job.fingerprint: earlier[job.fingerprint] for job in jobs if job.fingerprint in earlier
+            job.fingerprint: [present(job, pair) for pair in earlier[job.fingerprint]]
+            for job in jobs
+            if job.fingerprint in earlier
         }
         missing = [job for job in jobs if job.fingerprint not in made]
         _make(folder, missing, task, workers, title, failed, made)

@@ -214,6 +214,24 @@ def test_phe_volumes_are_preferred_and_keep_their_geometry(raw, settings, value)
         assert pair.empty == (pair.slice_index != 1)
 
 
+def test_phe_names_a_volume_without_a_number_and_keeps_the_others(raw, settings, refused, capsys):
+    folder = raw(PHE) / "SubdatasetA_NIfTI"
+    phe_volumes(folder)
+    shutil.copy(folder / "set" / "0004.nii.gz", folder / "set" / "x (1).nii.gz")
+    told, kept = failures(PHE, settings, refused, capsys)
+    assert str(folder / "set" / "x (1).nii.gz") in told
+    assert "Rename it" in told
+    assert kept == {"0004", "0167"}
+
+
+def test_phe_names_a_folder_without_a_number_and_keeps_the_others(raw, settings, refused, capsys):
+    stray = raw(PHE) / "SubdatasetC_PNG" / "set" / "image4 (1)"
+    stray.mkdir()
+    told, kept = failures(PHE, settings, refused, capsys)
+    assert str(stray) in told
+    assert kept == {"0004", "0013", "0167"}
+
+
 def test_phe_volumes_are_not_sought_in_an_archive(raw):
     touch(raw(PHE), "SubdatasetA_NIfTI.zip")
     assert [case.id for case in cases(PHE, paths.raw(PHE))] == ["0004", "0013", "0167"]

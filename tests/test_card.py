@@ -30,7 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, params.Params]
     folder = tmp_path_factory.mktemp("card")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        settings = cohort.prepare(**{"convert.id_salt": SALT})
+        patch.setenv("FLEXUNET_ID_SALT", SALT)
+        settings = cohort.prepare()
     return folder / paths.dataset(cohort.DATASET), settings
 
 

@@ -2,8 +2,12 @@
 
 import dataclasses
 import pickle
+import unicodedata
+from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datasets_spec.contract import (
     Case,
@@ -15,7 +19,11 @@ from datasets_spec.contract import (
     RemoteFile,
     Source,
     Window,
+    is_slug,
     names_in,
+    slug,
+    slugs,
+    unchecked,
 )
 
 BLACK = (0, 0, 0)
@@ -236,6 +244,84 @@ def test_accepts_plain_case_and_patient_names(tmp_path, name):
 def test_refuses_names_that_are_no_safe_file_names(tmp_path, what, name):
     with pytest.raises(ValueError, match=f"a case's {what}"):
         case(tmp_path, **{what: name})
+
+
+@pytest.mark.parametrize(
+    "rater", ["=HYPERLINK(1)", "<script>", "a b", "../a", "@x", "-x", "+x", "a\n"]
+)
+def test_refuses_a_rater_whose_name_is_a_formula_markup_or_a_path(tmp_path, rater):
+    with pytest.raises(ValueError, match="a case's rater"):
+        case(tmp_path, labels={rater: tmp_path / "l.nii"})
+
+
+@pytest.mark.parametrize("what", ["id", "patient"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "."])
+def test_no_name_begins_like_a_formula_or_a_hidden_file(tmp_path, what, start):
+    with pytest.raises(ValueError, match=f"a case's {what}"):
+        case(tmp_path, **{what: f"{start}1"})
+
+
+@pytest.mark.parametrize("rater", ["", "1", "Reader-2", "A_1"])
+def test_accepts_plain_rater_names_and_the_only_one(tmp_path, rater):
+    assert case(tmp_path, labels={rater: tmp_path / "l.nii"}).labels.keys() == {rater}
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("x (1)", "x-1"),
+        ("Müller", "Muller"),
+        ("Weiß Ørsted", "Weiss-Orsted"),
+        ("YARISMA_İSKEMİ", "YARISMA_ISKEMI"),
+        ("=HYPERLINK(1)", "HYPERLINK-1"),
+        ("../a", "a"),
+        ("a__b", "a_b"),
+        ("._a", "a"),
+        ("a\n", "a"),
+        ("", ""),
+        ("()", ""),
+    ],
+)
+def test_a_slug_is_readable_and_the_same_for_both_spellings(name, made):
+    for form in ("NFC", "NFD"):
+        assert slug(unicodedata.normalize(form, name)) == made
+
+
+@given(st.text(max_size=150))
+def test_a_slug_is_a_safe_name_or_nothing_and_its_own_slug(name):
+    made = slug(name)
+    assert is_slug(made) or (made == "" and not any(map(str.isalnum, name)))
+    assert slug(made) == made
+
+
+@given(st.text(st.sampled_from("aÄä患 (1)_-=."), max_size=110))
+def test_what_is_a_slug_stays_as_it_is(name):
+    assert (slug(name) == name) == (is_slug(name) or name == "")
+
+
+@given(st.lists(st.text(st.sampled_from("aAä患 (1)_-"), min_size=1, max_size=4), max_size=6))
+def test_different_names_have_different_slugs_in_any_order(names):
+    named = [name for name in names if slug(name)]
+    made = slugs(named)
+    assert len(set(made.values())) == len({unicodedata.normalize("NFC", name) for name in named})
+    assert all(made == slugs(order) for order in list(permutations(named))[:24])
+
+
+def test_names_of_one_slug_both_say_which_they_are_and_a_plain_name_stays():
+    made = slugs(["x (1)", "x 1", "x-1", "y 1"])
+    assert made["x-1"] == "x-1"
+    assert made["y 1"] == "y-1"
+    assert made["x (1)"].startswith("x-1-")
+    assert made["x 1"].startswith("x-1-")
+    assert len(set(made.values())) == 4
+
+
+def test_a_case_takes_anything_where_it_is_checked_later_and_only_there(tmp_path):
+    with unchecked():
+        made = case(tmp_path, id="x (1)", labels={"a b": tmp_path / "l.nii"}, split="validation")
+    assert made.id == "x (1)"
+    with pytest.raises(ValueError, match="a case's id"):
+        dataclasses.replace(made, split="valid")
 
 
 def test_refuses_a_case_without_labels(tmp_path):

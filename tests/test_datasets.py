@@ -42,7 +42,7 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Case
-from pipeline import colors, labels, manifest, params, paths, raw, store
+from pipeline import colors, labels, manifest, params, paths, pseudonyms, raw, store
 from pipeline.canvas import Canvas
 from pipeline.convert import convert
 from pipeline.pseudonyms import Pseudonyms
@@ -83,10 +83,9 @@ def settings() -> params.Params:
 
 
 @pytest.fixture
-def names(name: str, settings: params.Params) -> Pseudonyms:
+def names(name: str, workplace: Path) -> Pseudonyms:
     """What the adapter's ids are called in the manifest."""
-    anonymous = datasets_spec.load(name).dataset.anonymous
-    return Pseudonyms(name, anonymous, settings.convert.id_salt)
+    return pseudonyms.load(datasets_spec.load(name), new_salt=True)
 
 
 def test_the_folder_is_the_list() -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pathspec import PathSpec
 
-from pipeline import params
+from pipeline import params, paths
 from pipeline.imports import FLOORS, closure
 from tests.conftest import PROJECT
 
@@ -100,6 +100,28 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     assert ignored.match_file("data/dataset/.virtual_mni152.lock")
     assert ignored.match_file("runs/.virtual_mni152.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
+
+
+def test_split_sees_the_raw_data_that_it_asks_the_adapter_about() -> None:
+    assert "data/raw/${key}" in body("split")["deps"]
+    assert "convert.raters" in body("split")["params"]
+
+
+def test_dvc_and_git_overlook_the_salt_and_what_the_hashes_stand_for() -> None:
+    for name in (".dvcignore", ".gitignore"):
+        ignored = PathSpec.from_lines("gitignore", (PROJECT / name).read_text("utf-8").splitlines())
+        assert ignored.match_file(paths.ID_SALT.as_posix())
+        assert ignored.match_file((paths.IDENTITIES / "clinic" / "0123.csv").as_posix())
+    tracked = {
+        str(path) for stage in STAGES for path in (*body(stage)["deps"], *body(stage)["outs"])
+    }
+    assert not [path for path in tracked if "salt" in path or "identities/" in path]
+
+
+def test_no_parameter_is_a_secret() -> None:
+    """DVC writes the values of parameters into dvc.lock and its run cache."""
+    assert not [name for name in names(params.Params) if "salt" in name]
+    assert "salt" not in (PROJECT / "dvc.yaml").read_text("utf-8")
 
 
 def test_nothing_changes_the_working_folder() -> None:

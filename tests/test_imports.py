@@ -26,8 +26,8 @@ MODULES = sorted(
 )
 
 
-def closure(module):
-    return {file.as_posix() for file in imports.closure(module)}
+def closure(module, without=()):
+    return {file.as_posix() for file in imports.closure(module, without)}
 
 
 def loaded(module):
@@ -50,6 +50,12 @@ def project(tmp_path, monkeypatch):
 
     yield write
     imports.closure.cache_clear()
+
+
+def test_what_is_left_out_hides_what_is_needed_through_it_alone():
+    whole, without = closure("pipeline.split"), closure("pipeline.split", ("pipeline.card",))
+    assert {"pipeline/card.py", "pipeline/draw.py"} <= whole - without
+    assert {"pipeline/split.py", "pipeline/manifest.py", "pipeline/__init__.py"} <= without
 
 
 def test_convert_needs_volumes_and_no_warps():

@@ -1,5 +1,6 @@
 """The manifest comes back as it was written, and the same pairs give the same bytes."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -82,6 +83,18 @@ def test_the_order_given_does_not_change_the_bytes(shuffled):
         manifest.write(Path(two), iter(sorted(shuffled, key=lambda pair: pair.id)))
         files = [Path(folder) / paths.MANIFEST for folder in (one, two)]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+COLUMNS = [field.name for field in dataclasses.fields(Pair)]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_is_the_augmented_pairs_own_or_its_parents(name):
+    own = {"id", "parent", "warp", "image", "mask", "image_digest", "mask_digest", "class_pixels"}
+    own |= {"fingerprint", "likeness"}
+    parent, child = pair(**{name: "a parent's"}), pair(**{name: "a child's"})
+    made = getattr(manifest.inherited(child, parent), name)
+    assert made == ("a child's" if name in own else "a parent's")
 
 
 def test_numbers_come_back_to_the_last_bit(tmp_path):

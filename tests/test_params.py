@@ -100,6 +100,19 @@ def test_datasets_are_enabled_in_the_files_order(tmp_path):
     assert params.enabled(file) == tuple(listed)
 
 
+@pytest.mark.parametrize("entry", [None, {"convert": {"id_salt": "mine, and secret"}}])
+def test_a_salt_of_earlier_versions_is_told_where_it_belongs_now(write, refused, entry):
+    def salted(content):
+        if entry is None:
+            content["convert"]["id_salt"] = "mine, and secret"
+
+    problem = refused(lambda: params.load(NAME, write(salted, entry)))
+    assert problem.where.endswith("convert")
+    assert "FLEXUNET_ID_SALT" in problem.remedy
+    assert "data/id_salt" in problem.remedy
+    assert "mine, and secret" not in str(problem)
+
+
 @pytest.mark.parametrize("path", LEAVES, ids=".".join)
 def test_no_parameter_has_a_name_that_dvc_does_not_track(path):
     # iterative/dvc #10296: a change of a parameter called size or nfiles goes unseen
@@ -171,7 +184,6 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
     [
         ("convert.image_px", 15),
         ("convert.image_px", 4097),
-        ("convert.id_salt", " "),
         ("convert.mr_percentiles", [99.5, 0.5]),
         ("convert.mr_percentiles", [-1, 99]),
         ("convert.mr_percentiles", [1, 101]),

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets_spec.contract import SPLITS
-from pipeline import params, paths
+from datasets_spec.contract import SPLITS, Case, Label, LabelMap, Problem, unchecked
+from pipeline import params, paths, raw
 from pipeline.manifest import Pair
-from pipeline.placement import Place, assign
+from pipeline.placement import Place, assign, gaps
 from tests.cohort import pair, random_patients
 from tests.conftest import PROJECT, Refused
 
@@ -284,3 +284,72 @@ def test_any_two_folds_differ() -> None:
     rows = random_patients(3, 50)
     folds = [of(assign("any", rows, replace(DEFAULT, folds=5, fold=k)), "test") for k in range(5)]
     assert all(not one & other for one, other in combinations(folds, 2))
+
+
+# --- what is said before and after -----------------------------------------------------------
+
+LABELS = LabelMap(
+    (
+        Label(0, "background", (0, 0, 0), "all else"),
+        Label(1, "core", (255, 0, 0), "the inner part"),
+        Label(2, "rim", (0, 255, 0), "the outer part"),
+    )
+)
+
+
+@given(
+    st.lists(st.sampled_from(["", "train", "valid", "test"]), min_size=1, max_size=8),
+    st.sampled_from([0, 3, 4, 5]),
+)
+@settings(deadline=None)
+def test_what_convert_says_of_the_patients_is_what_split_will_say(
+    official: list[str], folds: int
+) -> None:
+    asked = replace(DEFAULT, folds=folds)
+    with unchecked():
+        cases = [Case(f"c{n}", f"p{n}", paths.DATA, {}, one) for n, one in enumerate(official)]
+    rows = [
+        pair(f"p{n}_0", official_split=one, class_pixels=(9, 1)) for n, one in enumerate(official)
+    ]
+    told = []
+    for judge in (
+        lambda: raw.require_patients("some", cases, asked),
+        lambda: assign("some", rows, asked),
+    ):
+        try:
+            judge()
+            told.append(False)
+        except Problem:
+            told.append(True)
+    assert told[0] == told[1]
+
+
+def shows(split: str, core: int, rim: int) -> Pair:
+    return pair(f"{split}_0", split=split, class_pixels=(9, core, rim))
+
+
+@pytest.mark.parametrize(
+    ("placed", "told"),
+    [
+        ([shows(split, 1, 1) for split in SPLITS], []),
+        ([shows(split, 1, 0) for split in SPLITS], ["no patient shows rim"]),
+        (
+            [shows("train", 1, 1), shows("valid", 1, 1), shows("test", 0, 0)],
+            ["no patient of test shows any foreground"],
+        ),
+        (
+            [shows("train", 1, 1), shows("valid", 1, 0), shows("test", 0, 2)],
+            [
+                "no patient of valid shows rim, which 2 of other splits show",
+                "no patient of test shows core, which 2 of other splits show",
+            ],
+        ),
+        (
+            [shows(split, 0, 0) for split in SPLITS],
+            ["no patient shows core", "no patient shows rim"]
+            + [f"no patient of {split} shows any foreground" for split in SPLITS],
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_splits_cannot_teach_or_test_is_said(placed: list[Pair], told: list[str]) -> None:
+    assert gaps(placed, LABELS) == told

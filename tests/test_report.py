@@ -110,10 +110,6 @@ def test_counts_are_those_of_the_manifest(settings: params.Params) -> None:
     assert numbers[5:] == np.sum([pair.class_pixels for pair in members], axis=0).tolist()
 
 
-def test_the_salt_of_the_ids_stays_secret(settings: params.Params) -> None:
-    assert settings.convert.id_salt not in _page()
-
-
 def test_text_of_others_cannot_become_markup(settings: params.Params) -> None:
     card = paths.dataset(cohort.DATASET) / paths.CARD
     content = json.loads(card.read_text("utf-8"))

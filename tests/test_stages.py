@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +14,17 @@ import numpy as np
 import pytest
 
 import datasets_spec
+from datasets_spec.contract import Case, Licence
 from pipeline import colors, gate, locks, manifest, params, paths, store
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
-from pipeline.split import mini_test, split
+from pipeline.split import _require_present_parents, mini_test, split
 from tests import cohort as rows
 from tests.conftest import FIXTURES, PROJECT, Refused
 
 NAME = "virtual_mni152"
+OTHER_TERMS = Licence("other terms", redistribute=False, commercial=False)
 LABELS = datasets_spec.load(NAME).dataset.label_map
 
 
@@ -285,6 +290,217 @@ def test_augmented_pairs_of_an_earlier_conversion_are_refused(
         problem = str(refused(lambda: split(NAME, settings, 1)))
         assert f"python -m pipeline augment {NAME}" in problem
         assert digests(paths.dataset(NAME)) == before
+
+
+Table = Callable[..., None]
+
+
+@pytest.fixture
+def table(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
+    """Six patients, and what a table in their raw folder says of them.
+
+    The call writes the table: case -> patient, official split, raters (one letter each).
+    """
+    rows.write_raw(patients=6)
+    adapter = datasets_spec.load(NAME)
+
+    def cases(folder: Path) -> Iterator[Case]:
+        with (folder / "patients.csv").open(newline="") as stream:
+            said = {row[0]: row[1:] for row in csv.reader(stream)}
+        for case in adapter.cases(folder):
+            assert isinstance(case, Case)
+            if case.id in said:
+                patient, official, raters = said[case.id]
+                labels = dict.fromkeys(raters or [""], case.labels[""])
+                yield replace(case, patient=patient, split=official or None, labels=labels)
+
+    monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=cases))
+
+    def write(**changes: tuple[str, str, str] | None) -> None:
+        said: dict[str, tuple[str, str, str] | None] = {
+            f"sub-0{number}": (f"p{number}", "", "") for number in range(1, 7)
+        }
+        said |= {name.replace("_", "-"): row for name, row in changes.items()}
+        with (paths.raw(NAME) / "patients.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([name, *row] for name, row in said.items() if row)
+
+    write()
+    return write
+
+
+def splits_of_patients() -> Mapping[str, set[str]]:
+    splits = defaultdict(set)
+    for pair in manifest.read(paths.dataset(NAME)):
+        splits[pair.patient].add(pair.split)
+    return splits
+
+
+CORRECTIONS = {
+    "a patient": {"sub_01": ("p2", "", "")},
+    "an official split": {"sub_01": ("p1", "test", "")},
+    "a case less": {"sub_01": None},
+    "a rater more": {"sub_01": ("p1", "", "ab")},
+}
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_split_refuses_a_manifest_that_says_something_else_than_the_raw_data(
+    table: Table, refused: Refused, correction: str
+) -> None:
+    settings = rows.write_params()
+    run(settings)
+    before = digests()
+    table(**CORRECTIONS[correction])
+    problem = refused(lambda: split(NAME, settings, 1))
+    assert "sub-01" in problem.what
+    assert problem.remedy == f"Run: python -m pipeline convert {NAME}"
+    assert digests() == before
+    table()
+    split(NAME, settings, 1)
+    assert digests() == before
+
+
+def test_split_refuses_a_manifest_without_a_case_of_the_raw_data(
+    table: Table, refused: Refused
+) -> None:
+    table(sub_01=None)
+    run(settings := rows.write_params())
+    table()
+    assert "sub-01" in refused(lambda: split(NAME, settings, 1)).what
+
+
+def test_split_refuses_raters_that_are_asked_for_only_now(table: Table, refused: Refused) -> None:
+    table(sub_01=("p1", "", "ab"))
+    run(settings := rows.write_params())
+    each = replace(settings, convert=replace(settings.convert, raters="each"))
+    assert "the rater" in refused(lambda: split(NAME, each, 1)).what
+    run(each)
+    assert {pair.rater for pair in manifest.read(paths.dataset(NAME))} == {"", "a", "b"}
+
+
+@pytest.mark.parametrize("number", range(2, 7))
+def test_a_corrected_table_of_patients_leaves_no_patient_in_two_splits(
+    table: Table, number: int
+) -> None:
+    settings = rows.write_params()
+    run(settings)
+    case = f"sub_0{number}"
+    table(sub_01=("same", "", ""), **{case: ("same", "", "")})
+    convert(NAME, settings, 1)
+    augment(NAME, settings, 1)
+    split(NAME, settings, 1)
+    splits = splits_of_patients()
+    assert splits.keys() == {"same", *(f"p{n}" for n in range(2, 7) if n != number)}
+    assert all(len(where) == 1 for where in splits.values())
+
+
+def test_labels_that_two_raters_exchange_are_converted_anew(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = rows.write_params(**{"convert.raters": "each"})
+    table(sub_01=("p1", "", "ab"))
+    convert(NAME, settings, 1)
+    told = capsys.readouterr().out
+    assert "0 kept, 6 to make" in told
+    table(sub_01=("p1", "", "ba"))
+    convert(NAME, settings, 1)
+    assert "5 kept, 1 to make" in capsys.readouterr().out
+
+
+def rewritten(raw: Path) -> None:
+    """The scan of one patient with other bytes and the same picture, as if compressed anew."""
+    with (raw / "sub-01" / "sub-01_T1w.nii").open("r+b") as stream:
+        stream.seek(148)  # descrip, 80 characters of no meaning
+        stream.write(b"compressed anew")
+
+
+def test_a_file_with_other_bytes_and_the_same_picture_costs_no_new_warp(
+    raw: Path, settings: params.Params, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    before = {name: made for name, made in digests().items() if name.endswith(".png")}
+    rewritten(raw)
+    convert(NAME, settings, 1)
+    refused(lambda: split(NAME, settings, 1))
+    capsys.readouterr()
+    augment(NAME, settings, 1)
+    assert f"augment {NAME}: 3 kept, 0 to make" in capsys.readouterr().out
+    split(NAME, settings, 1)
+    assert {name: made for name, made in digests().items() if name.endswith(".png")} == before
+    whole = digests()
+    shutil.rmtree(paths.augmented(NAME))
+    run(settings)
+    assert digests() == whole
+
+
+def test_whatever_a_pair_inherits_follows_its_present_parent(
+    raw: Path, settings: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    texts = ("patient", "source", "source_digest", "licence", "label_table", "findings")
+    numbers = {"window": (1.0, 2.0), "agreement": (float("nan"), 0.5), "raters": 2}
+    changes = {**dict.fromkeys(texts, "another"), **numbers}
+    pairs = manifest.read(paths.converted(NAME))
+    manifest.write(paths.converted(NAME), [replace(pair, **changes) for pair in pairs])
+    capsys.readouterr()
+    augment(NAME, settings, 1)
+    assert f"augment {NAME}: 3 kept, 0 to make" in capsys.readouterr().out
+    grown = manifest.read(paths.augmented(NAME))
+    assert grown
+    for pair in grown:
+        assert {name: repr(getattr(pair, name)) for name in changes} == {
+            name: repr(value) for name, value in changes.items()
+        }
+    _require_present_parents(NAME, manifest.read(paths.converted(NAME)), grown)
+
+
+def test_a_renamed_scan_and_other_terms_make_no_picture_again(
+    raw: Path,
+    settings: params.Params,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(settings)
+    adapter = datasets_spec.load(NAME)
+    (raw / "sub-01").rename(raw / "moved")
+
+    def cases(folder: Path) -> Iterator[Case]:
+        yield from adapter.cases(folder)  # type: ignore[misc]  # of the others
+        moved = folder / "moved"
+        image, label = moved / "sub-01_T1w.nii", moved / "sub-01_dseg.nii"
+        yield Case("sub-01", "sub-01", image, {"": label})
+
+    source = replace(adapter.dataset.source, citation="Someone else", licence=OTHER_TERMS)
+    facts = replace(adapter.dataset, title="Another title", source=source)
+    other = replace(adapter, cases=cases, dataset=facts)
+    monkeypatch.setattr(datasets_spec, "load", lambda _: other)
+    capsys.readouterr()
+    run(settings)
+    told = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in told
+    assert f"augment {NAME}: 3 kept, 0 to make" in told
+    placed = manifest.read(paths.dataset(NAME))
+    assert {pair.licence for pair in placed} == {"other terms"}
+    assert {pair.source for pair in placed if pair.case == "sub-01"} == {"moved/sub-01_T1w.nii"}
+
+
+def test_limits_on_what_is_read_make_nothing_again(
+    raw: Path, settings: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(NAME, settings, 1)
+    capsys.readouterr()
+    convert(NAME, replace(settings, limits=params.Limits(voxels=10**7, pixels=10**7)), 1)
+    assert "3 kept, 0 to make" in capsys.readouterr().out
+
+
+def test_a_class_or_a_lesion_that_a_split_lacks_is_said_and_kept_on_the_card(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows.prepare(classes=3)
+    told = capsys.readouterr().out
+    assert f"split {NAME}: warning: no patient shows white_matter" in told
+    card = (paths.dataset(NAME) / "README.md").read_text("utf-8")
+    assert "no patient shows white_matter" in card
 
 
 def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params) -> None:

@@ -1,7 +1,9 @@
 """A folder of pairs is filled with what is missing, keeps what holds and loses what nobody owns."""
 
 import os
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +131,24 @@ def test_a_digest_of_a_pipe_is_refused_and_not_waited_for(tmp_path, refused):
     assert "got a device" in str(refused(lambda: store.digest(tmp_path / "link")))
 
 
+def test_each_file_has_a_digest_beside_that_of_all(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"ab" * 1_500_000)
+    two.write_bytes(b"c")
+    assert store.digests(one, two) == (
+        store.digest(one, two),
+        [store.digest(one), store.digest(two)],
+    )
+
+
+@pytest.mark.parametrize("stage", ["convert", "augment"])
+@pytest.mark.parametrize("name", store._RUNNERS)
+def test_what_runs_a_stage_is_no_part_of_its_fingerprint(stage, name):
+    left = imports.closure(f"pipeline.{stage}", without=store._RUNNERS)
+    assert Path(*name.split(".")).with_suffix(".py") not in left
+    assert Path("pipeline", "colors.py") in left
+
+
 # --- put -------------------------------------------------------------------------------------
 
 
@@ -206,6 +226,24 @@ def test_fill_makes_all_again_without_a_manifest_to_trust(tmp_path, content):
         (tmp_path / paths.MANIFEST).write_bytes(content)
     assert fill(tmp_path, jobs_of(a=1, b=2)) == ["a", "b"]
     assert files(tmp_path) == before
+
+
+def test_fill_brings_the_rows_of_what_it_keeps_up_to_date(tmp_path):
+    fill(tmp_path, jobs_of(a=1, b=2))
+    before = files(tmp_path)
+
+    def present(job, pair):
+        return replace(pair, licence=f"terms of {job.name}")
+
+    jobs = jobs_of(a=1, b=2)
+    pairs = store.fill(tmp_path, jobs, pytest.fail, 1, "fill", {}, present=present)
+    assert {(pair.case, pair.licence) for pair in pairs} == {
+        ("a", "terms of a"),
+        ("b", "terms of b"),
+    }
+    assert sorted(manifest.read(tmp_path), key=str) == sorted(pairs, key=str)
+    before.pop(paths.MANIFEST)
+    assert before.items() < files(tmp_path).items()
 
 
 def test_fill_removes_what_no_job_owns(tmp_path):
