@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets_spec
 from datasets_spec.contract import SPLITS, Problem
-from pipeline import card, gate, locks, manifest, outliers, params, paths, placement, warps
+from pipeline import card, files, gate, locks, manifest, outliers, params, paths, placement, warps
 from pipeline.manifest import Pair
 
 _FAR = 1 << 20  # slices; more than any volume has
@@ -46,6 +46,7 @@ def _split(dataset: str, settings: params.Params) -> None:
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
     target = paths.dataset(dataset)
+    files.restore_folder(target)
     unfinished = target.with_name(f".unfinished-{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -56,7 +57,7 @@ def _split(dataset: str, settings: params.Params) -> None:
         gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
-        _put_in_place(unfinished, target)
+        files.replace_folder(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     counts = Counter(pair.split for pair in pairs)
@@ -149,13 +150,3 @@ def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> 
                 os.link(here, there)
             except OSError:  # another disk, or a file system without hard links
                 shutil.copyfile(here, there)
-
-
-def _put_in_place(made: Path, target: Path) -> None:
-    """Let ``made`` take the place of ``target``, which is there until then, or not at all."""
-    old = target.with_name(f".old-{target.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(made, target)
-    shutil.rmtree(old, ignore_errors=True)

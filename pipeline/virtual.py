@@ -6,7 +6,6 @@ wherever and in whatever order it is made.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline import executor, virtual_ct, virtual_t1w
+from pipeline import executor, files, virtual_ct, virtual_t1w
 
 
 @dataclass(frozen=True)
@@ -57,5 +56,4 @@ def _make_patient(make_one: Callable[[str, Path], None], folder: Path, patient: 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     make_one(patient, unfinished)
-    (folder / patient).mkdir(exist_ok=True)  # an emptied one is replaced
-    os.replace(unfinished, folder / patient)
+    files.replace_folder(unfinished, folder / patient)
