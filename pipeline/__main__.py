@@ -62,7 +62,8 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
         if stopped or isinstance(error, KeyboardInterrupt):
             print("error: stopped before the end; what was finished is kept", file=sys.stderr)
             return 130
-        if isinstance(error, BrokenPipeError) and _reader_left():
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
             return 141
         line = _line(error)
         if line is None:
@@ -91,16 +92,6 @@ def _line(error: BaseException) -> str | None:
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return str(Problem(told, where=" -> ".join(named)))
     return None
-
-
-def _reader_left() -> bool:
-    """Whether nobody reads stdout any more; then Python's own last flush goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def debug_wanted(arguments: list[str] | None) -> bool:

@@ -44,7 +44,7 @@ def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(target.parent)
     except OSError as error:
-        if error.filename is None:  # a write to a full disk names nothing
+        if error.errno and error.filename is None:  # a write to a full disk names nothing
             error.filename = str(target)
         raise
     finally:
