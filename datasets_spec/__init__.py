@@ -47,7 +47,9 @@ def load(name: str) -> Adapter:
             where="datasets_spec",
             remedy=f"Did you mean {near[0]!r}?"
             if near
-            else f"To add it, write datasets_spec/{name}.py.",
+            else f"To add it, write datasets_spec/{name}.py."
+            if name.isidentifier()
+            else "A dataset's name has letters, digits and '_' alone.",
         )
     try:
         module = importlib.import_module(f"{__name__}.{name}")

@@ -78,7 +78,8 @@ class Problem(Exception):
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{line}. {self.remedy}" if self.remedy else line
+        line = f"{line}. {self.remedy}" if self.remedy else line
+        return " ".join(line.splitlines())  # a file's name may hold a line's end
 
 
 def _problem(what: str, where: str, remedy: str) -> Problem:

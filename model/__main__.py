@@ -5,10 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import datasets_spec
-from pipeline import params
-from pipeline.__main__ import debug_option, guarded, params_option
+from pipeline.__main__ import (
+    debug_option,
+    debug_wanted,
+    guarded,
+    params_option,
+    wanted_datasets,
+)
+
+if TYPE_CHECKING:
+    from pipeline import params
 
 _HELP = {
     "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
@@ -21,8 +29,7 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    options = _parser().parse_args(arguments)
-    return guarded(lambda: _run(options), options.debug)
+    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -31,8 +38,16 @@ def _run(options: argparse.Namespace) -> None:
 
         compare(options.run_a, options.run_b)
         return
-    for dataset in [options.dataset] if options.dataset else params.enabled(options.params):
-        settings = params.load(dataset, options.params)
+    from pipeline import params
+
+    for dataset in wanted_datasets(options):
+        _of_dataset(options, dataset, params.load(dataset, options.params))
+
+
+def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Params) -> None:
+    from pipeline import shortages
+
+    with shortages.named(f"{options.verb} {dataset}"):
         if options.verb == "train":  # imported late, so that --help and errors come at once
             from model.train import train
 
@@ -59,6 +74,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import datasets_spec
+
     parser = argparse.ArgumentParser(
         prog="python -m model",
         description="Inspect, train, score and use FlexUNets.",

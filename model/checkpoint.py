@@ -25,7 +25,7 @@ import keras
 import numpy as np
 
 from model import provenance
-from pipeline import paths
+from pipeline import files, paths
 from pipeline.params import Train
 
 _ARRAY, _STATE = "training/{:04d}.npy", "training.json"
@@ -110,7 +110,7 @@ def save(
     """Write ``last.keras`` at once or not at all."""
     said = said | {"epoch": state.epochs}
     with provenance.writing(network, place / "last.keras", said) as archive:
-        archive.writestr(_STATE, json.dumps(asdict(state)))
+        provenance.add(archive, _STATE, json.dumps(asdict(state)))
         for number, variable in enumerate(_beside(model, network)):
             with archive.open(_ARRAY.format(number), "w", force_zip64=True) as stream:
                 np.save(stream, keras.ops.convert_to_numpy(variable))
@@ -174,12 +174,9 @@ def _beside(model: keras.Model, network: keras.Model) -> list[Any]:
 
 def _link(source: Path, target: Path) -> None:
     """Hard link, or copy where the file system has none; replaces ``target`` at once."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".unfinished-{target.name}")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:
-        shutil.copyfile(source, unfinished)
-    os.replace(unfinished, target)
-    unfinished.unlink(missing_ok=True)  # two links to one file are left as they were
+    files.beside(target).unlink(missing_ok=True)  # of a run that was killed
+    with files.replacing(target) as unfinished:
+        try:
+            os.link(source, unfinished)
+        except OSError:
+            shutil.copyfile(source, unfinished)

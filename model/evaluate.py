@@ -9,7 +9,6 @@ import csv
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from model.scores import EMPTY_POLICY, SCORES, Calibration, Stack
 from model.summary import Scored, number
 from pipeline import (
     colors,
+    files,
     identities,
     labels,
     locks,
@@ -444,16 +444,18 @@ def _write_per_case(file: Path, scored: Sequence[Scored], facts: Dataset) -> Non
 
 
 def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(head)
         writer.writerows(rows)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    unfinished = file.with_name(f".unfinished-{file.name}")
-    unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
-    os.replace(unfinished, file)
+    with files.replacing(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 def _tell(dataset: str, found: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import LabelMap
-from pipeline import draw
+from pipeline import draw, files
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -38,7 +38,8 @@ def draw_confusion(file: Path, voxels: NDArray[np.int64], names: Sequence[str]) 
     axis.set(xlabel="predicted", ylabel="truth", title="share of each true class's voxels")
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axis.set_yticks(range(len(names)), names)
-    figure.savefig(file, dpi=100, metadata={"Software": None})
+    with files.replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=100, metadata={"Software": None})
     pyplot.close(figure)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
+import shutil
 import tomllib
 import zipfile
 import zlib
@@ -24,7 +24,7 @@ from typing import Any
 import keras
 
 from datasets_spec.contract import Dataset, Problem
-from pipeline import imports, paths
+from pipeline import files, imports, paths
 from pipeline.params import Params
 
 MEMBER = "provenance.json"
@@ -67,14 +67,34 @@ def packages() -> dict[str, str]:
 
 @contextmanager
 def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zipfile.ZipFile]:
-    """Write ``model`` with its provenance at once or not at all; its archive may be added to."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".unfinished-{file.name}")
-    model.save(unfinished)
-    with zipfile.ZipFile(unfinished, "a") as archive:
-        archive.writestr(MEMBER, json.dumps(said, indent=1, sort_keys=True))
-        yield archive
-    os.replace(unfinished, file)
+    """Write ``model`` with its provenance at once or not at all; its archive may be added to.
+
+    No clock stands in it: Keras would write the hour, and fails where that is before 1980.
+    """
+    parts = files.beside(file).with_suffix(".parts")
+    shutil.rmtree(parts, ignore_errors=True)
+    try:
+        with files.replacing(file) as unfinished:
+            model.save(parts, zipped=False)
+            (parts / "metadata.json").write_text(
+                json.dumps({"keras_version": keras.__version__}), "utf-8"
+            )
+            with zipfile.ZipFile(unfinished, "w") as archive:
+                for part in sorted(parts.glob("*.*")):
+                    with (
+                        part.open("rb") as source,
+                        archive.open(part.name, "w", force_zip64=True) as target,
+                    ):
+                        shutil.copyfileobj(source, target)
+                add(archive, MEMBER, json.dumps(said, indent=1, sort_keys=True))
+                yield archive
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
+    """Add a text to an archive, with the date of no clock."""
+    archive.writestr(zipfile.ZipInfo(name), text)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
 from model.predict import class_ids, probabilities
-from pipeline import colors, paths
+from pipeline import colors, files, paths
 from pipeline.params import Train
 
 matplotlib.use("Agg")
@@ -124,7 +124,10 @@ def _dvclive(run: Path) -> Callable[[int, Row], None]:
 
 def write_history(file: Path, history: Sequence[Row]) -> None:
     """One row per epoch, counted from 0."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with (
+        files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
         writer = csv.DictWriter(stream, list(history[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(history)
@@ -144,5 +147,6 @@ def draw_curves(file: Path, history: Sequence[Row]) -> None:
         axis.grid(alpha=0.3)
         axis.legend()
     axes[1].set_ylim(0, 1)
-    figure.savefig(file, dpi=110, metadata={"Software": None})
+    with files.replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=110, metadata={"Software": None})
     pyplot.close(figure)

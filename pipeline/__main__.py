@@ -1,19 +1,25 @@
-"""python -m pipeline <verb> [dataset]: parse, load parameters, call."""
+"""python -m pipeline <verb> [dataset]: parse, load parameters, call.
+
+Only what Python itself brings is imported at once, so that Ctrl-C finds :func:`guarded` in charge.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
-import datasets_spec
-from datasets_spec.contract import Problem
-from pipeline import executor, params, paths
+if TYPE_CHECKING:
+    from pipeline import params
 
 _HELP = {
+    "preflight": "every dataset's name and parameters, before any work begins",
     "fetch": "fill data/raw/<dataset>, or say where to get it; verify what is there",
     "convert": "raw volumes -> square 8-bit images and indexed masks",
     "augment": "warped variants of every pair",
@@ -26,40 +32,93 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    options = _parser().parse_args(arguments)
-    return guarded(lambda: _run(options), options.debug)
+    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
 def guarded(action: Callable[[], None], debug: bool) -> int:
-    """Call ``action``; a :class:`Problem` becomes one line on stderr and exit status 2.
+    """Call ``action``; an error that a user can mend becomes one line on stderr and status 2.
 
-    Being asked to end (SIGTERM) is like Ctrl-C: what is finished is kept, exit status 130.
+    Ctrl-C and being asked to end (SIGTERM) give status 130, whatever a library makes of them
+    on their way up; what is finished is kept. A reader of the output that leaves (``| head``)
+    ends the run in silence, with 141, as a shell tells it.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stopped: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    before = {
+        one: signal.signal(one, stop)
+        for one in (signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(one) not in (signal.SIG_IGN, None)  # as nohup leaves it
+    }
     try:
         action()
-    except Problem as problem:
+        sys.stdout.flush()
+    except SystemExit:  # argparse's, which has said why
+        raise
+    except BaseException as error:
+        if stopped or isinstance(error, KeyboardInterrupt):
+            print("error: stopped before the end; what was finished is kept", file=sys.stderr)
+            return 130
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+            return 141
+        line = _line(error)
+        if line is None:
+            raise
         if debug:
             traceback.print_exc()
-        print(f"error: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: stopped before the end; what was finished is kept", file=sys.stderr)
-        return 130
-    except OSError as error:  # no space left, a folder that may not be written to
-        if debug:
-            traceback.print_exc()
-        told = f"expected files that can be read and written, got {error.strerror or error}"
-        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        print(f"error: {Problem(told, where=' -> '.join(named))}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         return 2
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+def _line(error: BaseException) -> str | None:
+    """What a user is shown; None for a mistake of ours, whose traceback is wanted."""
+    from datasets_spec.contract import Problem
+    from pipeline import shortages
+
+    if isinstance(error, Problem):
+        return str(error)
+    if (problem := shortages.problem_of(error)) is not None:
+        return str(problem)
+    if isinstance(error, OSError):  # a folder that may not be written to, a disk that fails
+        told = f"expected files that can be read and written, got {error.strerror or error}"
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return str(Problem(told, where=" -> ".join(named)))
+    return None
+
+
+def debug_wanted(arguments: list[str] | None) -> bool:
+    """Whether ``--debug`` is there, asked before the options are parsed."""
+    return "--debug" in (sys.argv[1:] if arguments is None else arguments)
+
+
+def wanted_datasets(options: argparse.Namespace) -> tuple[str, ...]:
+    """The dataset of the command line, that of the DVC stage that runs this, or all enabled.
+
+    dvc.yaml does not write the name into its commands, since a shell would read it: DVC hands
+    it over as "convert@aisd" in DVC_STAGE.
+    """
+    from pipeline import params
+
+    stage, _, dataset = os.environ.get("DVC_STAGE", "").partition("@")
+    if options.dataset:
+        return (options.dataset,)
+    if dataset and stage.rpartition(":")[2] == options.verb:
+        return (dataset,)
+    return params.enabled(options.params)
 
 
 def params_option(parser: argparse.ArgumentParser) -> None:
     """The option of every verb that obeys parameters."""
+    from pipeline import paths
+
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="default: %(default)s")
 
 
@@ -69,6 +128,8 @@ def debug_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from pipeline import executor, params, shortages
+
     workers = options.workers or executor.default_workers()
     if options.verb == "check":
         from pipeline import gate
@@ -82,18 +143,25 @@ def _run(options: argparse.Namespace) -> None:
 
         doctor(options.folder)
         return
+    if options.verb == "preflight":
+        from pipeline.preflight import preflight
+
+        preflight(options.params)
+        return
     if options.verb == "report":
         from pipeline.report import report
 
-        report(params.enabled(options.params), options.params)
+        with shortages.named("report"):
+            report(params.enabled(options.params), options.params)
         return
-    for dataset in [options.dataset] if options.dataset else params.enabled(options.params):
-        if options.verb == "fetch":
-            from pipeline.fetch import fetch
+    for dataset in wanted_datasets(options):
+        with shortages.named(f"{options.verb} {dataset}"):
+            if options.verb == "fetch":
+                from pipeline.fetch import fetch
 
-            fetch(dataset, workers, subset=options.subset)
-        else:
-            _stage(options.verb)(dataset, params.load(dataset, options.params), workers)
+                fetch(dataset, workers, params.limits(options.params), options.subset)
+            else:
+                _stage(options.verb)(dataset, params.load(dataset, options.params), workers)
 
 
 def _stage(verb: str) -> Callable[[str, params.Params, int], None]:
@@ -112,6 +180,8 @@ def _stage(verb: str) -> Callable[[str, params.Params, int], None]:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import datasets_spec
+
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="From brain scans to leak-free image/mask pairs.",
@@ -119,14 +189,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, told in _HELP.items():
-        example = "" if verb == "report" else " virtual_mni152"
+        example = "" if verb in ("preflight", "report") else " virtual_mni152"
         example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
         one = verbs.add_parser(
             verb, help=told, description=told, epilog=f"Example: python -m pipeline {verb}{example}"
         )
         if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
-        elif verb != "report":
+        elif verb not in ("preflight", "report"):
             names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
         if verb == "fetch":
@@ -142,10 +212,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return number
+    if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
+    return int(text[:9])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import LabelMap, Problem
+from pipeline import files
 
 _Z_RLE = 3
 _IMAGE_SETTINGS = [
@@ -128,12 +129,6 @@ def pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
 
 def _put(file: Path, content: bytes) -> str:
     """Write a new file at ``file`` at once or not at all; never into a linked one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".unfinished-{file.name}")
-    try:
+    with files.replacing(file, durable=False) as unfinished:
         unfinished.write_bytes(content)
-        unfinished.replace(file)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
     return hashlib.sha256(content).hexdigest()

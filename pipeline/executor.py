@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
 import cv2
@@ -68,12 +70,12 @@ def _in_processes(
 ) -> Iterator[Outcome[J, R]]:
     left = list(jobs)
     while left:
-        pool = _pool(workers)
+        pool, leash = _pool(workers)
         under_way: list[tuple[J, Future[R]]] = []
         try:
             while left or under_way:
                 while left and len(under_way) < _AHEAD * workers:
-                    under_way.append((left[0], pool.submit(_portable, task, left[0])))
+                    under_way.append((left[0], _begun(pool, task, left[0])))
                     del left[0]
                 job, future = under_way[0]
                 outcome = _finished(job, future)
@@ -81,12 +83,39 @@ def _in_processes(
                 yield outcome
         except BrokenProcessPool:
             suspects = [job for job, _ in under_way]
+        except BaseException:
+            leash.close()  # stopped, or nobody asks for more: nothing under way is waited for
+            raise
         else:
+            pool.shutdown()
             return
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         for job in suspects:
             yield _alone(task, job)
+
+
+def _begun(pool: ProcessPoolExecutor, task: Callable[[J], R], job: J) -> Future[R]:
+    """Hand a job to the pool, which begins another worker for it where none is idle."""
+    with _without_ctrl_c():
+        return pool.submit(_portable, task, job)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back, from here and for ever from processes that are begun meanwhile.
+
+    It is sent to all processes of the terminal, and is this one's to handle: a worker would print
+    a traceback if it came while it imports, before it could say so itself.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _portable(task: Callable[[J], R], job: J) -> R:
@@ -103,9 +132,10 @@ def _portable(task: Callable[[J], R], job: J) -> R:
 
 def _alone(task: Callable[[J], R], job: J) -> Outcome[J, R]:
     """Run one job in a process of its own: if that dies too, this job is the killer."""
-    with _pool(1) as pool:
+    pool, leash = _pool(1)
+    with pool, leash:
         try:
-            return _finished(job, pool.submit(_portable, task, job))
+            return _finished(job, _begun(pool, task, job))
         except BrokenProcessPool:
             return Outcome(
                 job,
@@ -126,19 +156,22 @@ def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
         return Outcome(job, None, error)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+def _pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
+    """Workers, and a leash: when it is closed, they end at once, whatever they are making."""
+    context = multiprocessing.get_context("spawn")
+    held, leash = context.Pipe(duplex=False)
+    return ProcessPoolExecutor(workers, context, _begin, (held,)), leash
 
 
-def _begin() -> None:
-    """What a worker does first: one thread per worker, and an end when the parent ends."""
+def _begin(held: Connection) -> None:
+    """What a worker does first: one thread per worker, and an end when the parent wants one."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(held,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(held: Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    parent.join()
+    wait([parent.sentinel, held])
     os._exit(1)

@@ -7,7 +7,6 @@ holds no clock and no host name: the same pairs give the same bytes.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets_spec.contract import Problem
-from pipeline import paths
+from pipeline import files, paths
 
 
 @dataclass(frozen=True)
@@ -114,12 +113,9 @@ def inherited(pair: Pair, parent: Pair) -> Pair:
 def write(folder: Path, pairs: Iterable[Pair]) -> None:
     """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
     rows = [vars(pair) for pair in sorted(pairs, key=lambda pair: pair.id)]
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / paths.MANIFEST
-    unfinished = target.with_suffix(".tmp")
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, unfinished, compression="zstd")
-    os.replace(unfinished, target)
+    with files.replacing(folder / paths.MANIFEST) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd")
 
 
 def grouped(pairs: Iterable[Pair], *fields: str) -> list[list[Pair]]:

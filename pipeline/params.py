@@ -11,7 +11,8 @@ leaves of any section but ``evaluate`` and ``limits`` for its dataset::
 
 ``presets`` holds entries for datasets that are not enabled, to be referred to by
 YAML anchors. An unknown key, a missing key and a wrong type are errors that name
-the place; a value is never taken as a Python expression.
+the place; a value is never taken as a Python expression. A file that is larger, deeper or, with
+its aliases written out, longer than anyone would write is refused before anything walks it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import Problem
-from pipeline import paths
+from pipeline import files, paths
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
@@ -58,6 +59,12 @@ _MOVED = {
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
 }
 """Parameters of earlier versions, and where what they said belongs now."""
+
+_MOST_BYTES = 1_000_000
+_MOST_NODES, _DEEPEST = 100_000, 32
+"""Values and levels of a parameter file with its aliases written out; ours: 2,000 and 11."""
+_MOST_BITS = 63  # of a whole number: what numpy and Parquet can hold
+_SHOWN = 100  # characters of a wrong value
 
 _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the parameters."
 
@@ -355,6 +362,7 @@ class Params:
     limits: Limits
 
 
+_ROOT = Path(__file__).resolve().parent.parent
 _OVERRIDABLE = ("convert", "augment", "split", "train")
 _LEAVES = {"variants"}  # replaced whole by an override, not merged
 _TOP = {"datasets", "presets", *(field.name for field in dataclasses.fields(Params))}
@@ -362,12 +370,32 @@ _TOP = {"datasets", "presets", *(field.name for field in dataclasses.fields(Para
 
 def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
     """The names under ``datasets``, in the file's order; each has an adapter."""
-    entries = _section(_read(file), "datasets", file)
+    entries, where = _read(file).get("datasets"), f"{file}: datasets"
+    if isinstance(entries, list | str):  # "- aisd", or "aisd" without its colon
+        names = entries.split() if isinstance(entries, str) else entries
+        raise Problem(
+            f"expected a line '  name:' for each dataset, got {_shown(entries)}",
+            where=where,
+            remedy=f"Write '  {names[0] if names else 'aisd'}:', indented, with the colon and"
+            " without a dash.",
+        )
     if not entries:
-        raise Problem("expected at least one dataset, found none", where=f"{file}: datasets")
+        raise Problem("expected at least one dataset, found none", where=where)
+    _mapping(entries, where)
     for name in entries:
-        datasets_spec.load(str(name))
-    return tuple(str(name) for name in entries)
+        if name in _TOP:
+            raise Problem(
+                f"expected a dataset's name, got the section {name!r}",
+                where=where,
+                remedy=f"Indent '{name}:' below the dataset that it is for; to hold for all,"
+                " it stands at the margin.",
+            )
+        if not isinstance(name, str):
+            raise Problem(
+                f"expected a dataset's name, got {_shown(name)}, which is no text", where=where
+            )
+        datasets_spec.load(name)
+    return tuple(entries)
 
 
 def load(dataset: str, file: Path = paths.PARAMS) -> Params:
@@ -434,32 +462,99 @@ def _with(content: dict[str, Any], entry: Any, where: str, file: Path) -> Params
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(file.read_text("utf-8"), _OnceEach)  # noqa: S506  # a SafeLoader
+        length = files.require_regular(file).stat().st_size
+        if length > _MOST_BYTES:
+            raise Problem(
+                f"expected a parameter file of at most {_MOST_BYTES:,} bytes, got {length:,}",
+                where=file,
+                remedy=_REMEDY,
+            )
+        content = yaml.load(file.read_text("utf-8"), _Strict)  # noqa: S506  # a SafeLoader
     except FileNotFoundError:
         raise Problem(
             "expected the parameter file, found none",
             where=file.resolve(),
-            remedy="Run from the project's root, or name the file with --params.",
+            remedy=f"Run from the project's root, {_ROOT}, or name the file with --params.",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise Problem(f"expected YAML, got {error}", where=file, remedy=_REMEDY) from None
     _mapping(content, str(file))
-    _no_unknown(content, _TOP, str(file))
+    try:
+        _no_unknown(content, _TOP, str(file))
+    except Problem as problem:
+        if Path.cwd() == _ROOT:
+            raise
+        other = f" (Or is it another project's? This one's is {_ROOT / paths.PARAMS}.)"
+        raise Problem(problem.what, where=problem.where, remedy=problem.remedy + other) from None
     return dict(content)
 
 
-class _OnceEach(yaml.SafeLoader):
-    """YAML in which no key stands twice in one mapping: the second would win in silence."""
+class _Strict(yaml.SafeLoader):
+    """YAML whose every value can be read, and walked without end or surprise.
+
+    No key stands twice in one mapping (the second would win in silence). Nesting is limited, and
+    so is what the aliases unfold to, since ten lines of them can stand for a billion values.
+    """
+
+    _depth = 0
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        count, levels = _extent(node, {})
+        if count > _MOST_NODES or levels > _DEEPEST:
+            raise yaml.YAMLError(
+                f"aliases that unfold to more than {_MOST_NODES:,} values or {_DEEPEST} levels"
+            )
+        return self.construct_document(node)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self._depth == _DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem=f"more than {_DEEPEST} levels", problem_mark=mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} twice", problem_mark=node.start_mark
-                )
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key {_shown(key.value)} twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+                raise ValueError(f"a number of {value.bit_length()} bits")
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise yaml.MarkedYAMLError(
+                problem=f"a value that cannot be read ({error})", problem_mark=node.start_mark
+            ) from None
+        return value
+
+
+def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Values and levels of a node with its aliases written out; more than allowed if endless."""
+    if id(node) not in known:
+        known[id(node)] = (_MOST_NODES + 1, _DEEPEST + 1)  # until it is left: met again inside
+        parts = [node.value] if isinstance(node, yaml.SequenceNode) else []
+        parts = node.value if isinstance(node, yaml.MappingNode) else parts
+        below = [_extent(child, known) for part in parts for child in part]
+        known[id(node)] = (
+            1 + sum(count for count, _ in below),
+            1 + max((levels for _, levels in below), default=0),
+        )
+    return known[id(node)]
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -514,7 +609,7 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     wanted = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
     hint = " (YAML reads 1e-3 as text; write 1.0e-3)" if _is_number(value) else ""
     raise Problem(
-        f"expected {wanted}, got {value!r} of type {type(value).__name__}{hint}",
+        f"expected {wanted}, got {_shown(value)} of type {type(value).__name__}{hint}",
         where=where,
         remedy=_REMEDY,
     )
@@ -543,7 +638,7 @@ class _OutOfRange(Exception):
 
 def _expect(fits: bool, key: str, expected: str, got: object) -> None:
     if not fits:
-        raise _OutOfRange(key, f"expected {expected}, got {got!r}")
+        raise _OutOfRange(key, f"expected {expected}, got {_shown(got)}")
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -552,7 +647,11 @@ def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 def _mapping(value: Any, where: str) -> None:
     if not isinstance(value, dict):
-        raise Problem(f"expected a mapping of keys to values, got {value!r}", where=where)
+        raise Problem(
+            f"expected a mapping of keys to values, got {_shown(value)}",
+            where=where,
+            remedy=_REMEDY,
+        )
 
 
 def _no_unknown(value: Mapping[str, Any], known: typing.Iterable[str], where: str) -> None:
@@ -561,9 +660,37 @@ def _no_unknown(value: Mapping[str, Any], known: typing.Iterable[str], where: st
         if key in _MOVED:
             raise Problem(f"expected no {key!r} any more", where=where, remedy=_MOVED[str(key)])
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
             raise Problem(
-                f"expected keys among {', '.join(known)}, got {key!r}",
+                f"expected keys among {', '.join(known)}, got {_shown(key)}",
                 where=where,
-                remedy=f"Did you mean {near[0]!r}?" if near else _REMEDY,
+                remedy=_place_of(str(key), known),
             )
+
+
+def _place_of(key: str, known: typing.Sequence[str]) -> str:
+    """What to do about an unknown key: it stands at the wrong level, or is misspelt."""
+    homes = [home for home in _homes(Params) if home.rpartition(".")[2] == key]
+    above = " or ".join(home.rpartition(".")[0] for home in homes if "." in home)
+    if key in _TOP:
+        inside = ", or indented below a dataset's name" if key in _OVERRIDABLE else ""
+        return f"Write '{key}:' at the margin{inside}."
+    if above:
+        return f"{key!r} belongs to {above}: indent it below that."
+    if key in datasets_spec.names():
+        return f"A dataset stands below 'datasets:', indented by two: '  {key}:'."
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else _REMEDY
+
+
+def _homes(kind: type, above: str = "") -> typing.Iterator[str]:
+    """The dotted path of every key of a dataclass: train, train.network, train.network.channels."""
+    for name, hint in typing.get_type_hints(kind).items():
+        yield above + name
+        if dataclasses.is_dataclass(hint):
+            yield from _homes(typing.cast(type, hint), f"{above}{name}.")
+
+
+def _shown(value: object) -> str:
+    """``value`` as it is written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -7,6 +7,7 @@ PARAMS = Path("params.yaml")
 DATA = Path("data")
 RUNS = Path("runs")
 REPORT = Path("report")
+PREFLIGHT = DATA / "preflight.txt"
 
 DOWNLOADS = DATA / "downloads"
 MOVING = ".unfinished-moving"

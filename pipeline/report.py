@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +22,7 @@ import yaml
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, LabelMap
-from pipeline import colors, manifest, params, paths, plots, tiles
+from pipeline import colors, files, manifest, params, paths, plots, tiles
 from pipeline.manifest import Pair
 from pipeline.tiles import Tile
 
@@ -55,8 +54,7 @@ def report(datasets: Sequence[str], params_file: Path) -> None:
         page_mb = f"{len(page.encode()) / 1e6:.1f}"
     (unfinished / "index.html").write_text(page, "utf-8")
     (unfinished / "summary.txt").write_text(_summary(sections), "utf-8")
-    shutil.rmtree(paths.REPORT, ignore_errors=True)
-    os.replace(unfinished, paths.REPORT)
+    files.replace_folder(unfinished, paths.REPORT)
     print(f"report: {paths.REPORT / 'index.html'}, {page_mb} MB")
 
 

@@ -13,6 +13,7 @@ import datasets_spec
 from datasets_spec.contract import SPLITS, Case, Problem
 from pipeline import (
     card,
+    files,
     gate,
     identities,
     locks,
@@ -64,6 +65,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
     target = paths.dataset(dataset)
+    files.restore_folder(target)
     unfinished = target.with_name(f".unfinished-{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -74,7 +76,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
-        _put_in_place(unfinished, target)
+        files.replace_folder(unfinished, target)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     counts = Counter(pair.split for pair in pairs)
@@ -226,13 +228,3 @@ def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> 
                 os.link(here, there)
             except OSError:  # another disk, or a file system without hard links
                 shutil.copyfile(here, there)
-
-
-def _put_in_place(made: Path, target: Path) -> None:
-    """Let ``made`` take the place of ``target``, which is there until then, or not at all."""
-    old = target.with_name(f".old-{target.name}")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(made, target)
-    shutil.rmtree(old, ignore_errors=True)

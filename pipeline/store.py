@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
-from pipeline import colors, executor, imports, locks, manifest, paths
+from pipeline import colors, executor, files, imports, locks, manifest, paths, shortages
 from pipeline.files import require_regular
 from pipeline.manifest import Pair
 
@@ -165,6 +165,8 @@ def fill(
                 remedy="Rename a case or a rater in the raw data.",
             )
         if pairs or not failed:
+            folder.mkdir(parents=True, exist_ok=True)
+            files.sync_disk(folder)  # the pictures: what comes next trusts the manifest
             manifest.write(folder, pairs)
             _remove_others(folder, pairs)
         else:
@@ -215,7 +217,9 @@ def _make(
 
 
 def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+    if isinstance(error, Problem):
+        return str(error)
+    return str(shortages.problem_of(error) or f"{type(error).__name__}: {error}")
 
 
 def _earlier(folder: Path) -> list[Pair]:

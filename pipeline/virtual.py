@@ -7,7 +7,6 @@ makes it anew.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -93,5 +92,4 @@ def _make_patient(make_one: Callable[[str, Path], None], folder: Path, patient: 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     make_one(patient, unfinished)
-    (folder / patient).mkdir(exist_ok=True)  # an emptied one is replaced
-    os.replace(unfinished, folder / patient)
+    files.replace_folder(unfinished, folder / patient)

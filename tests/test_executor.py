@@ -1,5 +1,6 @@
 """One task over many jobs: the same outcomes in the same order, and a bad job costs only itself."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,6 +30,11 @@ def square(job):
 def slow_at_first(job):
     time.sleep(0.3 if job == 0 else 0)
     return job, os.getpid()
+
+
+def slow_but_first(job):
+    time.sleep(600 if job else 0)
+    return job
 
 
 def troubled(job):
@@ -136,6 +142,53 @@ def test_workers_end_with_the_process_that_began_them(tmp_path, how):
     parent.wait(10)
     while (last := max(file.stat().st_mtime for file in tmp_path.iterdir())) > time.time() - 1:
         assert time.monotonic() < soon, f"a worker still beats at {last}"
+        time.sleep(0.1)
+
+
+def take_ten_minutes(job):
+    time.sleep(600)
+    return job
+
+
+_STOPPED = """
+import sys
+from pipeline import executor
+from pipeline.__main__ import guarded
+from tests.test_executor import take_ten_minutes
+def work():
+    print("begins", flush=True)
+    list(executor.run(take_ten_minutes, range(9), 2, "wait"))
+if __name__ == "__main__":
+    sys.exit(guarded(work, debug=False))
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 1.0, 2.0, 4.0])
+def test_ctrl_c_ends_workers_at_once_and_without_a_traceback(tmp_path, after_s):
+    """Also while they start; the terminal sends it to all of them."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _STOPPED],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert parent.stdout.readline() == "begins\n"
+    time.sleep(after_s)
+    os.killpg(parent.pid, signal.SIGINT)
+    _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert errors == "error: stopped before the end; what was finished is kept\n"
+
+
+def test_workers_end_when_nobody_asks_for_more_outcomes():
+    outcomes = executor.run(slow_but_first, range(9), 2, "wait")
+    assert next(outcomes).result == 0
+    begin = time.monotonic()
+    outcomes.close()
+    while multiprocessing.active_children():
+        assert time.monotonic() - begin < 60
         time.sleep(0.1)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -17,8 +19,8 @@ import yaml
 
 import datasets_spec
 from model.__main__ import main as model_main
-from pipeline import gate, manifest, paths
-from pipeline.__main__ import guarded, main
+from pipeline import gate, manifest, params, paths
+from pipeline.__main__ import guarded, main, wanted_datasets
 from tests.conftest import FIXTURES, PROJECT
 
 NAME = "virtual_mni152"
@@ -240,8 +242,143 @@ def test_a_disk_that_fails_is_one_line(
     monkeypatch.setattr(manifest, "write", full)
     assert main(["convert", NAME, "--workers", "1"]) == 2
     line = told(capsys)
-    assert line.startswith("error: manifest.parquet: ")
+    assert line.startswith(f"error: convert {NAME}: manifest.parquet: ")
     assert "No space left on device" in line
+    assert f"GB are free in {project}" in line
+
+
+def test_a_full_disk_is_named_although_the_error_names_no_file(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """write(2) fails without a name."""
+    folder = paths.converted(NAME)
+    folder.mkdir(parents=True)
+    (folder / ".unfinished-manifest.parquet").symlink_to("/dev/full")
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    line = told(capsys)
+    assert "manifest.parquet: expected room on the disk, got: No space left on device" in line
+    assert f"GB are free in {folder.absolute()}" in line
+
+
+def test_too_little_memory_is_told_with_what_was_being_made(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*_: object) -> None:
+        raise MemoryError
+
+    assert main(["convert", NAME, "--workers", "1"]) == 0
+    monkeypatch.setattr("pipeline.outliers.outliers", hungry)
+    assert main(["augment", NAME, "--workers", "1"]) == 0
+    assert main(["split", NAME]) == 2
+    line = told(capsys)
+    assert line.startswith(f"error: split {NAME}: expected enough memory, got none from the system")
+    assert "--workers 1" in line
+
+
+def test_a_case_that_needs_too_much_memory_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9.31 GiB")
+
+    monkeypatch.setattr("pipeline.volume.to_8_bit", hungry)
+    assert main(["convert", NAME, "--workers", "1"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    [line] = [line for line in lines if f"convert {NAME}: sub-02" in line]
+    assert "expected enough memory, got Unable to allocate 9.31 GiB" in line
+
+
+@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
+@pytest.mark.parametrize("verb", ["convert", "check"])
+def test_a_number_of_workers_that_is_none_is_told(
+    capsys: pytest.CaptureFixture[str], verb: str, number: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "x", f"--workers={number}"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"--workers: expected a whole number of 1 or more, got {number!r}" in said
+
+
+@pytest.mark.parametrize("verb", ["convert", "augment", "split", "train", "evaluate"])
+@pytest.mark.parametrize("prefix", ["", "../../dvc.yaml:"])
+def test_a_stage_of_dvc_is_told_its_dataset_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, verb: str, prefix: str
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", f"{prefix}{verb}@aisd")
+    wanted = argparse.Namespace(verb=verb, dataset=None, params=PROJECT / "params.yaml")
+    assert wanted_datasets(wanted) == ("aisd",)
+    wanted.dataset = NAME
+    assert wanted_datasets(wanted) == (NAME,)
+
+
+@pytest.mark.parametrize("stage", ["", "convert", "mine@aisd", "dvc.yaml:report"])
+def test_another_stage_of_dvc_leaves_all_enabled_datasets(
+    monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", stage)
+    wanted = argparse.Namespace(verb="convert", dataset=None, params=PROJECT / "params.yaml")
+    assert wanted_datasets(wanted) == params.enabled(PROJECT / "params.yaml")
+
+
+def test_a_hostile_stage_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "convert@x;touch pwned\ntouch pwned")
+    assert main(["convert"]) == 2
+    assert "expected a dataset's name" in told(capsys)
+
+
+def test_a_stop_that_a_library_makes_another_error_of_is_still_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def traced() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("in user code: KeyboardInterrupt") from None
+
+    assert guarded(traced, debug=False) == 130
+    assert "what was finished is kept" in told(capsys)
+
+
+def test_a_stop_that_is_ignored_from_above_stays_ignored() -> None:
+    """As nohup asks for."""
+    program = (
+        "import os, signal, sys; from pipeline.__main__ import guarded;"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "sys.exit(guarded(lambda: os.kill(os.getpid(), signal.SIGINT), debug=False))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("after_s", [0.15, 0.3, 0.5, 0.8, 1.2, 1.8, 2.5])
+def test_ctrl_c_at_any_moment_of_a_verb_is_one_line(project: Path, after_s: float) -> None:
+    """Imports included; before them Python itself starts, and hears nothing of ours."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "convert", NAME, "--workers", "2"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(after_s)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode in (0, 130)
+    assert "Traceback" not in errors
+
+
+def test_a_reader_that_leaves_ends_the_run_in_silence() -> None:
+    program = (
+        "import sys; from pipeline.__main__ import guarded;"
+        "sys.exit(guarded(lambda: [print('x' * 9000) for _ in range(99)] and None, debug=False))"
+    )
+    command = f'{sys.executable} -c "{program}" | head -n 1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], cwd=PROJECT, capture_output=True)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_a_file_that_cannot_be_moved_is_told_with_both_its_names(

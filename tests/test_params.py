@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import os
+import time
 import typing
 from pathlib import Path
 
@@ -482,6 +484,64 @@ def test_a_dataset_may_refer_to_a_preset(tmp_path, write):
     assert params.load(NAME, file).train.epochs == 3
 
 
+LEVELS = {
+    "a section among the datasets": (
+        f"datasets:\n  {NAME}:\n  train: {{epochs: 3}}\n",
+        ["params.yaml: datasets:", "section 'train'", "Indent 'train:' below the dataset"],
+    ),
+    "a leaf in an entry": (
+        f"datasets:\n  {NAME}:\n    epochs: 3\n",
+        [f"datasets.{NAME}", "'epochs' belongs to train: indent it below that"],
+    ),
+    "a leaf of the network in train": (
+        f"datasets:\n  {NAME}:\n    train: {{num_layers: 3}}\n",
+        [f"datasets.{NAME}", "'num_layers' belongs to train.network"],
+    ),
+    "a leaf at the margin": (
+        f"datasets:\n  {NAME}:\nepochs: 3\n",
+        ["params.yaml:", "'epochs' belongs to train: indent it below that"],
+    ),
+    "a section in a section": (
+        f"datasets:\n  {NAME}:\n    train: {{split: {{mini_test: 2}}}}\n",
+        ["'split'", "Write 'split:' at the margin, or indented below a dataset's name"],
+    ),
+    "a dataset at the margin": (
+        f"datasets:\n  {NAME}:\naisd:\n",
+        ["'aisd'", "A dataset stands below 'datasets:', indented by two"],
+    ),
+    "a dataset in a dataset": (
+        f"datasets:\n  {NAME}:\n    aisd:\n",
+        [f"datasets.{NAME}", "A dataset stands below 'datasets:', indented by two"],
+    ),
+    "a dataset with a dash": ("datasets:\n  - aisd\n", ["Write '  aisd:'", "without a dash"]),
+    "a dataset without colon": ("datasets:\n  aisd\n", ["Write '  aisd:'", "with the colon"]),
+    "two datasets without colon": ("datasets:\n  aisd\n  mbh_seg25\n", ["Write '  aisd:'"]),
+    "a dataset without colon below another": (
+        f"datasets:\n  {NAME}:\n  aisd\n",
+        ["could not find expected ':'", "line 4"],
+    ),
+    "a word that YAML takes for a truth": (
+        "datasets:\n  yes:\n",
+        ["expected a dataset's name, got True"],
+    ),
+    "a number": ("datasets:\n  2021:\n", ["expected a dataset's name, got 2021"]),
+    "nothing for a name": ("datasets:\n  ~:\n", ["expected a dataset's name, got None"]),
+}
+
+
+@pytest.mark.parametrize(("lines", "told"), LEVELS.values(), ids=LEVELS)
+def test_what_stands_at_the_wrong_level_is_told_where_it_belongs(tmp_path, refused, lines, told):
+    file = tmp_path / "params.yaml"
+    file.write_text(lines + yaml.safe_dump(SECTIONS), "utf-8")
+    problem = str(refused(lambda: params.load(NAME, file)))
+    assert [words for words in told if words not in problem] == []
+
+
+@pytest.mark.parametrize("name", ["x;touch pwned", "$(touch pwned)", "x\ntouch pwned", "../x"])
+def test_a_name_that_a_shell_would_obey_is_no_dataset(write, refused, name):
+    assert repr(name) in str(refused(lambda: params.enabled(write(datasets={name: None}))))
+
+
 # --- the file itself ---------------------------------------------------------------------------
 
 
@@ -520,6 +580,90 @@ def test_refuses_a_file_that_is_no_mapping_in_yaml(tmp_path, refused, content):
     file = tmp_path / "params.yaml"
     file.write_bytes(content)
     assert str(file) in str(refused(lambda: params.load(NAME, file)))
+
+
+def laughs(times):
+    """A list that unfolds to 10 ** times values, in that many lines."""
+    lines = ["a0: &a0 [1]"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, times + 1)
+    ]
+    return "\n".join(lines)
+
+
+HOSTILE = {
+    "nested lists": ("augment: " + "[" * 20_000, "more than 32 levels"),
+    "nested mappings": ("augment: " + "{a: " * 20_000, "more than 32 levels"),
+    "nested by aliases": (
+        "a0: &a0 [1]\n" + "\n".join(f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 2000)),
+        "32 levels",
+    ),
+    "a billion laughs": (laughs(9), "100,000 values"),
+    "a billion merges": (
+        "a0: &a0 {x: 1}\n"
+        + "\n".join(
+            f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 10)
+        ),
+        "100,000 values",
+    ),
+    "what holds itself": ("a: &a [*a]", "100,000 values"),
+    "a merge of itself": ("a: &a {<<: *a}", "100,000 values"),
+    "a number of 5,000 digits": ("train: {epochs: " + "9" * 5000 + "}", "line 1"),
+    "a number of 4,000 digits": ("train: {epochs: " + "9" * 4000 + "}", "a number of 13288 bits"),
+    "a hexadecimal of 9,000 digits": ("train: {epochs: 0x" + "f" * 9000 + "}", "36000 bits"),
+    "a day that is none": ("train: {epochs: 2001-99-99}", "line 1"),
+    "a truth that is none": ("train: {epochs: !!bool maybe}", "line 1"),
+    "no number at all": ("train: {epochs: !!int ''}", "line 1"),
+    "a list as key": ("? [a]\n: b", "unhashable key"),
+    "a key that stands twice, one of them a list": ("? [a]\n: b\n? [a]\n: c", "unhashable key"),
+    "a file of two megabytes": ("# " + "x" * 2_000_000, "at most 1,000,000 bytes"),
+    "100,000 keys": ("\n".join(f"a{n}: 1" for n in range(60_000)), "100,000 values"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_one_line_at_once(tmp_path, refused, text, told):
+    file = tmp_path / "params.yaml"
+    file.write_text(text, "utf-8")
+    begin = time.monotonic()
+    problem = str(refused(lambda: params.load(NAME, file)))
+    assert told in problem
+    assert str(file) in problem
+    assert len(problem) < 1000
+    assert time.monotonic() - begin < 20
+
+
+def test_a_long_value_is_cut_where_it_is_shown(changed, refused):
+    problem = str(refused(lambda: changed(["train", "loss"], "x" * 10_000)))
+    assert "got 'xxx" in problem
+    assert len(problem) < 500
+
+
+@pytest.mark.parametrize("key", [1, None, True, 1.5, "a\nb"], ids=repr)
+@pytest.mark.parametrize("path", [[], ["train"], ["train", "network"], ["datasets", NAME]])
+def test_a_key_that_is_no_word_is_refused_in_one_line(write, refused, path, key):
+    def add(content):
+        content["datasets"][NAME] = {}
+        mapping_of(content, path)[key] = 1
+
+    assert repr(key) in str(refused(lambda: params.load(NAME, write(add))))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_file_without_end_is_not_read(tmp_path, refused, kind):
+    file = tmp_path / "params.yaml"
+    os.mkfifo(file) if kind == "pipe" else file.symlink_to("/dev/zero")
+    assert "expected a regular file" in str(refused(lambda: params.load(NAME, file)))
+
+
+def test_another_projects_file_is_told_apart(workplace, refused):
+    Path("params.yaml").write_text("prepare: {split: 0.2}\ntrain: {lr: 0.1}\n", "utf-8")
+    problem = str(refused(lambda: params.enabled()))
+    assert str(PROJECT / "params.yaml") in problem
+    assert "another project's" in problem
+
+
+def test_where_there_is_no_file_the_projects_root_is_named(workplace, refused):
+    assert str(PROJECT) in str(refused(lambda: params.enabled()))
 
 
 def test_refuses_a_folder_as_parameter_file(tmp_path, refused):
