@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "check":
         from pipeline import gate
 
-        found = gate.check(options.folder, workers, options.patient)
+        found = gate.check(options.folder, workers, options.patient, params.limits(options.params))
         print(gate.table(found))
         gate.require(found, options.folder)
         return
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
         if options.verb == "fetch":
             from pipeline.fetch import fetch
 
-            fetch(dataset, workers)
+            fetch(dataset, workers, params.limits(options.params))
         else:
             _stage(options.verb)(dataset, params.load(dataset, options.params), workers)
 

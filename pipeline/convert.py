@@ -17,6 +17,7 @@ import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
+    kept,
     labels,
     likeness,
     manifest,
@@ -56,7 +57,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     """
     adapter = datasets_spec.load(dataset)
     cases = _labelled_by(settings.convert.raters, raw.cases(adapter), dataset)
-    decision = _decided(adapter.dataset, cases, settings.convert, workers)
+    decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = store.fingerprint(
         asdict(settings.convert),
         repr(adapter.dataset),
@@ -74,7 +75,15 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         work = _Work(case, source_digest)
         jobs.append(Job(case.id, store.fingerprint(recipe, case.id, source_digest), work))
     folder = paths.converted(dataset)
-    task = partial(_convert_case, dataset, adapter.dataset, settings.convert, decision, folder)
+    task = partial(
+        _convert_case,
+        dataset,
+        adapter.dataset,
+        settings.convert,
+        decision,
+        folder,
+        limits=settings.limits,
+    )
     names = Pseudonyms(dataset, adapter.dataset.anonymous, settings.convert.id_salt)
     if not names.anonymous and names.salt == params.PUBLISHED_SALT:
         print(
@@ -126,7 +135,11 @@ def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[C
 
 
 def _decided(
-    dataset: Dataset, cases: Sequence[Case], settings: params.Convert, workers: int
+    dataset: Dataset,
+    cases: Sequence[Case],
+    settings: params.Convert,
+    workers: int,
+    limits: params.Limits,
 ) -> _Decision:
     """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""
     if settings.label_table != labels.AUTO:
@@ -136,7 +149,7 @@ def _decided(
         return _Decision("", "")
     if dataset.probe not in probes.DECIDED_BY_ALL_CASES:
         return _Decision(labels.AUTO, "")
-    task = partial(_vote, dataset)
+    task = partial(_vote, dataset, limits)
     outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
     votes = Counter(outcome.result for outcome in outcomes if outcome.result)
     ranking = votes.most_common(2)
@@ -150,10 +163,10 @@ def _decided(
     return _Decision(ranking[0][0], f"votes of the cases by intensity: {told}")
 
 
-def _vote(dataset: Dataset, case: Case) -> str:
+def _vote(dataset: Dataset, limits: params.Limits, case: Case) -> str:
     """The table that fits a case, or "" where it has no label or does not tell."""
-    image = labels.read_image(case.image)
-    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())))
+    image = labels.read_image(case.image, limits)
+    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""
     verdict = probes.probe(dataset, image.array, label.array)
@@ -167,13 +180,20 @@ def _convert_case(
     decision: _Decision,
     folder: Path,
     job: Job[_Work],
+    limits: params.Limits,
 ) -> list[Pair]:
     """All pairs of one case: every slice, once per rater that is kept."""
     case = job.content.case
-    image = labels.read_image(case.image)
+    image = labels.read_image(case.image, limits)
     window = _window(case, image.array, dataset, settings)
     truth = labels.truth(
-        dataset, image, case.labels, settings.raters, decision.table, decision.evidence
+        dataset,
+        image,
+        case.labels,
+        settings.raters,
+        decision.table,
+        decision.evidence,
+        limits=limits,
     )
     names = Pseudonyms(name, dataset.anonymous, settings.id_salt)
     uids = image.slice_uids(dataset.plane)
@@ -215,8 +235,10 @@ def _convert_case(
         for rater, ids in truth.ids.items()
     }
     pairs = []
+    shades: set[int] = set()
     for index, native in enumerate(stack):
         picture = np.rint(canvas.image(volume.to_8_bit(native, window))).astype(np.uint8)
+        shades |= {int(picture.min()), int(picture.max())}
         for raw_rater, ids in truth.ids.items():
             rater = names.of("rater", raw_rater)
             mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
@@ -232,7 +254,8 @@ def _convert_case(
                 likeness=likeness.perceptual_hash(picture),
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
-    return pairs
+    by_name = {names.of("rater", rater): ids for rater, ids in truth.ids.items()}
+    return kept.judged(pairs, image.array, shades, by_name, dataset.label_map)
 
 
 def _window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pooch
@@ -12,15 +13,16 @@ import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import Case, Problem, RemoteFile
 from pipeline import executor, labels, locks, paths, raw, virtual
+from pipeline.params import Limits
 
 _TOLD = 8  # folders named in one line
 
 
-def fetch(dataset: str, workers: int) -> None:
+def fetch(dataset: str, workers: int, limits: Limits = Limits()) -> None:  # noqa: B008
     """Bring the raw data of ``dataset`` and read every file of it once.
 
     Raises :class:`Problem` if a download fails, a gated dataset is not there yet, or
-    a file is missing or damaged.
+    a file is missing, damaged or larger than ``limits`` allow.
     """
     adapter = datasets_spec.load(dataset)
     _tell_terms(adapter)
@@ -40,7 +42,7 @@ def fetch(dataset: str, workers: int) -> None:
         with locks.alone(folder):
             for file in source.files:
                 _download(file, folder)
-    _verify(adapter, workers)
+    _verify(adapter, workers, limits)
 
 
 def _tell_terms(adapter: Adapter) -> None:
@@ -79,11 +81,12 @@ def _download(file: RemoteFile, folder: Path) -> None:
         ) from None
 
 
-def _verify(adapter: Adapter, workers: int) -> None:
+def _verify(adapter: Adapter, workers: int, limits: Limits) -> None:
     cases = raw.cases(adapter)
     faults = []
     handled: dict[str, list[str]] = {}
-    for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
+    task = partial(_read_all, limits)
+    for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
         if outcome.error is not None:
             faults.append(outcome.job.id)
             print(f"verify {adapter.name}: {outcome.job.id}: {outcome.error}", file=sys.stderr)
@@ -116,8 +119,9 @@ def _verify(adapter: Adapter, workers: int) -> None:
         print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
 
 
-def _read_all(case: Case) -> tuple[str, ...]:
+def _read_all(limits: Limits, case: Case) -> tuple[str, ...]:
     """What was handled in the files of a case; raises for what is refused."""
     raw.files(case)
     pictures = (case.image, *case.labels.values())
-    return tuple(told for picture in pictures for told in labels.read_image(picture).findings)
+    volumes = (labels.read_image(picture, limits) for picture in pictures)
+    return tuple(told for volume in volumes for told in volume.findings)

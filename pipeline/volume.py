@@ -74,6 +74,10 @@ above, the float32 in which pictures are made overflows."""
 _HEADER_BYTES = 1 << 26  # of a NIfTI header with all its extensions
 _MGH_TAGS_BYTES = 1 << 24  # FreeSurfer's history and colour table, behind the voxels
 _PADDING_BYTES = 1 << 12  # zeros behind the voxels: programs that write whole blocks leave them
+_RESAMPLE = (
+    "Resample the label onto the image's grid (nearest neighbour), or let the adapter state"
+    " resample_labels, which does that."
+)
 _QUIET = logging.getLogger(f"{__name__}.nibabel")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False  # what nibabel's checks of a header change is refused here, or a finding
@@ -92,6 +96,11 @@ class Grid:
         sides = _lengths(self.affine)
         x, y, z = (float(sides[source]) for source in np.argsort(self._orientation()[:, 0]))
         return x, y, z
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of a voxel in ml."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array in this grid's axis order -> (X, Y, Z) in RAS+ order."""
@@ -489,6 +498,24 @@ def resampled(label: Volume, onto: Grid) -> Volume:
     return Volume(onto.to_ras(native), onto, findings=(*label.findings, told))
 
 
+def outside(ids: Volume, onto: Grid, classes: int) -> NDArray[np.int64]:
+    """How many voxels of each class have their centre outside the voxels of ``onto``, (classes,).
+
+    Background, class 0, is not counted.
+    """
+    way = np.linalg.inv(onto.affine) @ ids.grid.affine
+    half = 0.5 + 1e-6  # of a voxel; a centre on the border is inside, whatever rounding says
+    far = np.array(onto.shape) - 1 + half
+    native = ids.grid.from_ras(ids.array)
+    counts = np.zeros(classes, np.int64)
+    for index in range(native.shape[2]):
+        i, j = np.nonzero(native[..., index])
+        place = np.stack([i, j, np.full(len(i), index)], axis=1) @ way[:3, :3].T + way[:3, 3]
+        beyond = ((place < -half) | (place > far)).any(axis=1)
+        counts += np.bincount(native[i[beyond], j[beyond], index], minlength=classes)
+    return counts
+
+
 def _told(grid: Grid) -> str:
     return f"{_by(grid.shape)} voxels of {_by(grid.spacing)} mm"
 
@@ -516,7 +543,7 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
         raise Problem(
             f"expected the image's shape {image.shape}, got a label of shape {label.shape}",
             where=where,
-            remedy="Resample the label onto the image's grid (nearest neighbour).",
+            remedy=_RESAMPLE,
         )
     if not same_grid(image, label):
         raise Problem(
@@ -524,8 +551,7 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
             f" {image.distance(label):.3g} mm away"
             f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
             where=where,
-            remedy="Correct the header that is wrong, or resample the label onto the image's"
-            " grid (nearest neighbour).",
+            remedy=f"Correct the header that is wrong. {_RESAMPLE}",
         )
 
 
@@ -551,10 +577,19 @@ def slice_spacing(grid: Grid, plane: str) -> tuple[float, float]:
 
 
 def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
-    """Intensities -> float32 in 0..255: ``window`` (low, high) becomes (0, 255), clipped."""
+    """Intensities -> float32 in 0..255: ``window`` (low, high) becomes (0, 255), clipped.
+
+    Raises :class:`Problem` for a window that float32 cannot hold.
+    """
     low, high = window
     if high <= low:
         return np.zeros(native.shape, np.float32)
+    if max(abs(low), abs(high)) > LARGEST or high - low < 1 / LARGEST:
+        raise Problem(
+            f"expected a window within values up to {LARGEST:g} and wider than {1 / LARGEST:g},"
+            f" got {low:g} to {high:g}",
+            remedy="Is the slope or intercept in the scan's header damaged?",
+        )
     scaled = (native.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(scaled, 0, 255, out=scaled)
 
