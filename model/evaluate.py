@@ -201,7 +201,7 @@ class _Judge:
             for pair, one in zip(batch, predicted, strict=True):
                 native[pair.slice_index] = canvas.native(class_ids(one, canvas.px))
         case = self._source(first)
-        image = labels.read_image(case.image)
+        image = labels.read_image(case.image, self.settings.limits)
         truth_ids = self._truth(case, image, self.settings.convert.raters, first.label_table)
         drawn = volume.slices(truth_ids[first.rater], first.plane)
         stack = np.zeros(drawn.shape, np.uint8)  # split may leave slices out: background there
@@ -218,7 +218,9 @@ class _Judge:
         )
 
     def _truth(self, case: Case, image: Volume, raters: str, table: str) -> dict[str, Stack]:
-        told = labels.truth(self.facts, image, case.labels, raters, table)
+        told = labels.truth(
+            self.facts, image, case.labels, raters, table, limits=self.settings.limits
+        )
         return {self.names.of("rater", rater): ids for rater, ids in told.ids.items()}
 
     def _against_raters(

@@ -84,10 +84,9 @@ def predict(
 def read_picture(file: Path) -> NDArray[np.uint8]:
     """A picture of any depth as grey (H, W) uint8; 16 bits keep their upper eight.
 
-    Raises OSError, SyntaxError, ValueError or PIL's DecompressionBombError if it cannot be read to
-    its end or is too large.
+    Raises :class:`Problem` if it cannot be read to its end or is too large.
     """
-    with Image.open(file) as opened:
+    with colors.opened(file) as opened:
         if max(opened.size) > _LONGEST_PX:
             width, height = opened.size
             raise ValueError(
@@ -154,11 +153,11 @@ def _readable(
     for file in files:
         try:
             picture = read_picture(file)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            failed[file] = str(error)
+        except Problem as problem:
+            failed[file] = problem.what
             continue
         if picture.max() < _DARK:
-            with Image.open(file) as opened:
+            with colors.opened(file) as opened:
                 dark += [file] if _is_deep(opened) else []
         yield file, picture
 

@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "check":
         from pipeline import gate
 
-        found = gate.check(options.folder, workers, options.patient)
+        found = gate.check(options.folder, workers, options.patient, params.limits(options.params))
         print(gate.table(found))
         gate.require(found, options.folder)
         return

@@ -18,6 +18,7 @@ from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
     identities,
+    kept,
     labels,
     likeness,
     manifest,
@@ -62,7 +63,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
     _tell_what_split_refuses(dataset, cases, settings.split)
     names = pseudonyms.load(adapter, new_salt=True)
-    decision = _decided(adapter.dataset, cases, settings.convert, workers)
+    decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = store.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
@@ -80,7 +81,15 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
             continue
         jobs.append(Job(case.id, store.fingerprint(recipe, made_from), work))
     folder = paths.converted(dataset)
-    task = partial(_convert_case, adapter.dataset, settings.convert, decision, names, folder)
+    task = partial(
+        _convert_case,
+        adapter.dataset,
+        settings.convert,
+        decision,
+        names,
+        folder,
+        limits=settings.limits,
+    )
     title, case_of = f"convert {dataset}", partial(names.of, "case")
     present = partial(_present, adapter.dataset, decision, names)
     try:
@@ -170,7 +179,11 @@ def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[C
 
 
 def _decided(
-    dataset: Dataset, cases: Sequence[Case], settings: params.Convert, workers: int
+    dataset: Dataset,
+    cases: Sequence[Case],
+    settings: params.Convert,
+    workers: int,
+    limits: params.Limits,
 ) -> _Decision:
     """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""
     if settings.label_table != labels.AUTO:
@@ -180,7 +193,7 @@ def _decided(
         return _Decision("", "")
     if dataset.probe not in probes.DECIDED_BY_ALL_CASES:
         return _Decision(labels.AUTO, "")
-    task = partial(_vote, dataset)
+    task = partial(_vote, dataset, limits)
     outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
     votes = Counter(outcome.result for outcome in outcomes if outcome.result)
     ranking = votes.most_common(2)
@@ -194,10 +207,10 @@ def _decided(
     return _Decision(ranking[0][0], f"votes of the cases by intensity: {told}")
 
 
-def _vote(dataset: Dataset, case: Case) -> str:
+def _vote(dataset: Dataset, limits: params.Limits, case: Case) -> str:
     """The table that fits a case, or "" where it has no label or does not tell."""
-    image = labels.read_image(case.image)
-    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())))
+    image = labels.read_image(case.image, limits)
+    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""
     verdict = probes.probe(dataset, image.array, label.array)
@@ -211,13 +224,20 @@ def _convert_case(
     names: Pseudonyms,
     folder: Path,
     job: Job[_Work],
+    limits: params.Limits,
 ) -> list[Pair]:
     """All pairs of one case: every slice, once per rater that is kept."""
     case, name = job.content.case, names.dataset
-    image = labels.read_image(case.image)
+    image = labels.read_image(case.image, limits)
     window = _window(case, image.array, dataset, settings)
     truth = labels.truth(
-        dataset, image, case.labels, settings.raters, decision.table, decision.evidence
+        dataset,
+        image,
+        case.labels,
+        settings.raters,
+        decision.table,
+        decision.evidence,
+        limits=limits,
     )
     uids = image.slice_uids(dataset.plane)
     identities.write(names, case, uids)
@@ -259,8 +279,10 @@ def _convert_case(
         for rater, ids in truth.ids.items()
     }
     pairs = []
+    shades: set[int] = set()
     for index, native in enumerate(stack):
         picture = np.rint(canvas.image(volume.to_8_bit(native, window))).astype(np.uint8)
+        shades |= {int(picture.min()), int(picture.max())}
         for raw_rater, ids in truth.ids.items():
             rater = names.of("rater", raw_rater)
             mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
@@ -276,7 +298,8 @@ def _convert_case(
                 likeness=likeness.perceptual_hash(picture),
             )
             pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
-    return pairs
+    by_name = {names.of("rater", rater): ids for rater, ids in truth.ids.items()}
+    return kept.judged(pairs, image.array, shades, by_name, dataset.label_map)
 
 
 def _window(

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from pipeline import findings, instance, series
 from pipeline.findings import HANDLED, Finding
 from pipeline.instance import Instance
+from pipeline.limits import require_voxels
+from pipeline.params import Limits
 from pipeline.series import Series
 from pipeline.volume import Grid, Volume
 
@@ -22,13 +24,16 @@ AIR_HU = -1000
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series(folder: Path) -> Volume:
+def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
     """The one series below ``folder``, in HU or the scanner's values, RAS+.
 
-    Raises :class:`Problem` for whatever the series doctor refuses, and for pixels that cannot
-    be decoded.
+    Raises :class:`Problem` for whatever the series doctor refuses, for more voxels than
+    ``limits`` allow, and for pixels that cannot be decoded.
     """
-    return read(series.only_volume(folder))
+    chosen = series.only_volume(folder)
+    rows, columns = chosen.slices[0].shape
+    require_voxels((columns, rows, len(chosen.slices)), limits, folder)
+    return read(chosen)
 
 
 def read(chosen: Series) -> Volume:

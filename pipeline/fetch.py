@@ -19,13 +19,13 @@ from pipeline.unpack import unpack
 _TOLD = 8  # folders named in one line
 
 
-def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = False) -> None:  # noqa: B008
+def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = False) -> None:
     """Bring the raw data of ``dataset`` and read every file of it once.
 
     ``subset`` states that fewer cases than published are meant to be here; the number is recorded
     beside the folder, and later runs expect it. Raises :class:`Problem` if a download fails, a
     gated dataset is not there yet, cases are missing that nobody left out on purpose, a file is
-    missing or damaged, or there are fewer patients than splits.
+    missing, damaged or larger than ``limits`` allow, or there are fewer patients than splits.
     """
     adapter = datasets_spec.load(dataset)
     _tell_terms(adapter)
@@ -197,11 +197,11 @@ def _verify(
         )
 
 
-def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:  # noqa: ARG001
+def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    image = labels.read_image(case.image)
-    seen = [tally.read(dataset, label) for label in case.labels.values()]
+    image = labels.read_image(case.image, limits)
+    seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     return tally.Seen(
         (*image.findings, *(finding for one in seen for finding in one.findings)),
         frozenset[str]().union(*(one.shown for one in seen)),

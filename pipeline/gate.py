@@ -7,12 +7,12 @@ its manifest, a foreign one by its files and their names.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from PIL import Image
 from datasets_spec.contract import SPLITS, Problem
 from pipeline import colors, executor, identities, likeness, manifest, paths
 from pipeline.manifest import Pair
+from pipeline.params import Limits
 
 PATIENTS = "no patient is in two splits"
 PARENTS = "no parent of an augmented pair is in two splits"
@@ -103,12 +104,18 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     return found
 
 
-def check(folder: Path, workers: int, patient: str = "") -> list[Finding]:
+def check(
+    folder: Path,
+    workers: int,
+    patient: str = "",
+    limits: Limits = Limits(),
+) -> list[Finding]:
     """What is wrong with a folder on disk: :func:`judge`, unpaired, changed and damaged files.
 
     Image and mask are paired by their names without suffix, so a JPEG image may have a PNG mask.
     ``patient`` is a regular expression whose match (its first group, if it has one) in a file's
-    name is the patient, for folders without a manifest. There a picture counts as augmented if
+    name is the patient, for folders without a manifest. Pictures larger than ``limits`` allow
+    count as unreadable. There a picture counts as augmented if
     its name ends in "_" and another picture's name, which then tells the patient. Raises
     :class:`Problem` if the folder does not have the layout, a split has no pictures, or no name
     matches ``patient``.
@@ -119,7 +126,8 @@ def check(folder: Path, workers: int, patient: str = "") -> list[Finding]:
     known = {}
     if (folder / paths.MANIFEST).is_file():
         known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
-    seen = _look(folder, {key: files[0] for key, files in images.items()}, masks, known, workers)
+    first = {key: files[0] for key, files in images.items()}
+    seen = _look(folder, first, masks, known, workers, limits)
     parents = _parents(images)
     pairs = []
     for key, one in seen.items():
@@ -226,7 +234,11 @@ def _blank_digests(folder: Path, pairs: Iterable[Pair]) -> frozenset[str]:
 
 
 def _blank(file: Path) -> bool:
-    picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    try:
+        with colors.opened(file):  # its size is judged before it is decoded
+            picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    except Problem:
+        return False
     return picture is not None and bool(picture.min() == picture.max())
 
 
@@ -275,6 +287,7 @@ def _look(
     masks: _Files,
     known: Mapping[_Key, Pair],
     workers: int,
+    limits: Limits,
 ) -> dict[_Key, _Seen]:
     """Read every image with its mask, several at a time."""
     jobs = [
@@ -284,7 +297,8 @@ def _look(
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
     seen: list[_Seen] = []
     workers = workers if len(jobs) > _FEW else 1
-    for outcome in executor.run(_look_at, chunks, workers, f"check {folder}", "batch"):
+    task = partial(_look_at, limits)
+    for outcome in executor.run(task, chunks, workers, f"check {folder}", "batch"):
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None
@@ -292,12 +306,13 @@ def _look(
     return dict(zip(images, seen, strict=True))
 
 
-def _look_at(jobs: Sequence[tuple[Path, Path | None, Pair | None]]) -> list[_Seen]:
-    return [_one_pair(*job) for job in jobs]
+def _look_at(limits: Limits, jobs: Sequence[tuple[Path, Path | None, Pair | None]]) -> list[_Seen]:
+    return [_one_pair(*job, limits) for job in jobs]
 
 
-def _one_pair(image: Path, mask: Path | None, known: Pair | None) -> _Seen:
-    content, drawn = image.read_bytes(), mask.read_bytes() if mask else b""
+def _one_pair(image: Path, mask: Path | None, known: Pair | None, limits: Limits) -> _Seen:
+    content = colors.content_of(image, limits)
+    drawn = colors.content_of(mask, limits) if mask else b""
     digest = hashlib.sha256(content).hexdigest()
     if (
         known is not None
@@ -306,9 +321,10 @@ def _one_pair(image: Path, mask: Path | None, known: Pair | None) -> _Seen:
     ):
         return _Seen(digest, ours=True)
     try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:  # an empty file
-        picture = None
+        with colors.opened(image, limits, content):  # its size is judged before it is decoded
+            picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except Problem as problem:
+        return _Seen(digest, fault=f"the image cannot be read: {problem.what}")
     if picture is None:
         return _Seen(digest, fault="the image cannot be read")
     grey = np.asarray(picture, np.uint8)
@@ -316,11 +332,11 @@ def _one_pair(image: Path, mask: Path | None, known: Pair | None) -> _Seen:
     if mask is None:
         return seen
     try:
-        with Image.open(io.BytesIO(drawn)) as opened:
+        with colors.opened(mask, limits, drawn) as opened:
             shape = (opened.height, opened.width)
             seen = replace(seen, colours=_colours(opened))
-    except (OSError, SyntaxError, ValueError):
-        return replace(seen, fault="the mask cannot be read")
+    except Problem as problem:
+        return replace(seen, fault=f"the mask cannot be read: {problem.what}")
     if shape != grey.shape:
         seen = replace(seen, fault=f"the image is {grey.shape}, the mask {shape}")
     return seen
@@ -332,7 +348,7 @@ def _colours(mask: Image.Image) -> frozenset[int]:
         shown = np.flatnonzero(mask.histogram())
         return frozenset(colors.pack(np.array(palette, np.uint8).reshape(-1, 3)[shown]).tolist())
     rgb = np.asarray(mask.convert("RGB"), np.uint8)
-    return frozenset(np.unique(colors.pack(rgb)).tolist())
+    return frozenset(colors.distinct(colors.pack(rgb)).tolist())
 
 
 def _stray_colours(folder: Path, seen: Mapping[_Key, _Seen]) -> list[Finding]:

@@ -6,7 +6,7 @@ radiologist sees it (anterior up, patient's right on the left), slice by slice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import Problem
-from pipeline.colors import pack
+from pipeline.colors import distinct, opened, pack
+from pipeline.limits import require_voxels
+from pipeline.params import Limits
 from pipeline.volume import Grid, Volume, unslice
 
-_WEIGHTS = np.array([299, 587, 114])  # ITU-R BT.601 luma, in thousandths
+_WEIGHTS = (299, 587, 114)  # ITU-R BT.601 luma, in thousandths
+_WHOLE_MODES = ("1", "L", "I", "I;16", "I;16B")  # grey, in integers
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,21 @@ class Snapped:
     pixels: int
 
 
-def images(files: Sequence[Path]) -> Volume:
+def images(files: Sequence[Path], limits: Limits = Limits()) -> Volume:
     """Grey values of a stack, (X, Y, Z) in RAS+; coloured pictures by their luma.
 
-    Raises :class:`Problem` for a picture that cannot be read or has another shape.
+    Raises :class:`Problem` for a picture that cannot be read or has another shape, and, before
+    any is decoded, for pictures larger than ``limits`` allow, one or all together.
     """
-    return _volume(files, [_grey(_open(file)) for file in files])
+    return _volume(files, limits, _grey)
 
 
-def values(files: Sequence[Path]) -> Volume:
+def values(files: Sequence[Path], limits: Limits = Limits()) -> Volume:
     """Raw label values of a stack: grey values, or the indices of a palette.
 
-    Raises :class:`Problem` for a picture in colours.
+    Raises :class:`Problem` for a picture in colours, and as :func:`images` does.
     """
-    return _volume(files, [_values(_open(file), file) for file in files])
+    return _volume(files, limits, _values)
 
 
 def binary(raw: Volume, where: Path) -> Volume:
@@ -65,7 +69,12 @@ def binary(raw: Volume, where: Path) -> Volume:
     return replace(raw, array=(raw.array > 0).astype(np.uint8))
 
 
-def colours(files: Sequence[Path], known: Iterable[int], snap_distance: float) -> Snapped:
+def colours(
+    files: Sequence[Path],
+    known: Iterable[int],
+    snap_distance: float,
+    limits: Limits = Limits(),
+) -> Snapped:
     """Packed colours (red * 65536 + green * 256 + blue) of a stack, all of them ``known``.
 
     With ``snap_distance`` 0 a colour that is not known is a :class:`Problem`, with the
@@ -73,69 +82,73 @@ def colours(files: Sequence[Path], known: Iterable[int], snap_distance: float) -
     distance in RGB, and the pixels so changed are counted.
     """
     palette = np.array(sorted(known), np.int64)
-    pictures, moved = [], 0
-    for file in files:
-        packed = pack(np.asarray(_open(file).convert("RGB"))).astype(np.int64)
-        found, inverse = np.unique(packed, return_inverse=True)
-        nearest, distance = _nearest(found, palette)
-        stray = (distance > 0)[inverse].reshape(packed.shape)
-        far = (distance > snap_distance)[inverse].reshape(packed.shape)
-        if far.any():
-            row, col = np.argwhere(far)[0]
+    moved = 0
+
+    def snapped(picture: Image.Image, file: Path) -> NDArray[np.int32]:
+        nonlocal moved
+        packed = pack(np.asarray(picture.convert("RGB")))
+        present = distinct(packed)
+        nearest, distance = _nearest(present, palette)
+        far = present[distance > snap_distance]
+        if far.size:
+            pixels = np.isin(packed, far)
+            row, col = np.argwhere(pixels)[0]
             example = tuple(_unpack(packed[row, col][None])[0].tolist())
             raise Problem(
-                f"expected {len(palette)} colours, got {int(far.sum())} pixels of"
-                f" {int((distance > snap_distance).sum())} other colours, such as {example} at"
-                f" row {row}, column {col}",
+                f"expected {len(palette)} colours, got {int(pixels.sum())} pixels of"
+                f" {far.size} other colours, such as {example} at row {row}, column {col}",
                 where=file,
                 remedy="Was the mask resampled or saved as JPEG? Take the original, or let the"
                 " adapter state a snap_distance.",
             )
-        moved += int(stray.sum())
-        pictures.append(nearest[inverse].reshape(packed.shape))
-    return Snapped(_volume(files, pictures), moved)
+        becomes = np.zeros(int(present[-1]) + 1, np.int32)
+        becomes[present] = nearest
+        taken = becomes[packed]
+        moved += int(np.count_nonzero(taken != packed))
+        return taken
+
+    return Snapped(_volume(files, limits, snapped), moved)
 
 
-def _volume(files: Sequence[Path], pictures: Sequence[NDArray[Any]]) -> Volume:
-    for file, picture in zip(files, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
+def _volume(
+    files: Sequence[Path], limits: Limits, of: Callable[[Image.Image, Path], NDArray[Any]]
+) -> Volume:
+    """What ``of`` makes of each picture, as a volume; all headers are judged first."""
+    shapes, kinds = [], []
+    for file in files:
+        with opened(file, limits) as picture:
+            shapes.append((picture.height, picture.width))
+            kinds.append(np.float32 if of is _grey and picture.mode == "F" else np.int32)
+        if shapes[-1] != shapes[0]:
             raise Problem(
-                f"expected the shape of {files[0].name}, {pictures[0].shape}, got {picture.shape}",
+                f"expected the shape of {files[0].name}, {shapes[0]}, got {shapes[-1]}",
                 where=file,
                 remedy="The slices of one case have one shape.",
             )
-    height, width = pictures[0].shape
-    grid = Grid((width, height, len(pictures)), np.diag([-1.0, -1.0, 1.0, 1.0]))
-    return Volume(unslice(np.stack(pictures), "axial"), grid)
+    height, width = shapes[0]
+    require_voxels((width, height, len(files)), limits, files[0].parent)
+    stack = np.empty((len(files), height, width), np.result_type(*kinds))
+    for index, file in enumerate(files):
+        with opened(file, limits) as picture:
+            stack[index] = of(picture, file)
+    grid = Grid((width, height, len(files)), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    return Volume(unslice(stack, "axial"), grid)
 
 
-def _open(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as opened:
-            opened.load()
-            return opened.copy()
-    except FileNotFoundError:
-        raise Problem("expected a picture, found none", where=file) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise Problem(
-            f"expected a readable picture, got {error}",
-            where=file,
-            remedy="It may be damaged; download or unpack it again.",
-        ) from None
-
-
-def _grey(picture: Image.Image) -> NDArray[Any]:
-    if picture.mode in ("1", "L", "I", "I;16", "I;16B", "F"):
-        return np.asarray(picture).astype(np.int32 if picture.mode != "F" else np.float32)
-    rgb = np.asarray(picture.convert("RGB")).astype(np.int32)
-    return np.asarray((rgb @ _WEIGHTS + 500) // 1000, np.int32)
+def _grey(picture: Image.Image, _file: Path) -> NDArray[Any]:
+    if picture.mode in (*_WHOLE_MODES, "F"):
+        return np.asarray(picture)
+    rgb = np.asarray(picture.convert("RGB"))
+    grey = np.full(rgb.shape[:2], 500, np.int32)
+    for channel, weight in enumerate(_WEIGHTS):
+        grey += rgb[..., channel] * np.int32(weight)
+    grey //= 1000
+    return grey
 
 
 def _values(picture: Image.Image, file: Path) -> NDArray[Any]:
-    if picture.mode == "P":
-        return np.asarray(picture).astype(np.int32)
-    if picture.mode in ("1", "L", "I", "I;16", "I;16B"):
-        return np.asarray(picture).astype(np.int32)
+    if picture.mode in ("P", *_WHOLE_MODES):
+        return np.asarray(picture)
     rgb = np.asarray(picture.convert("RGB"))
     coloured = (rgb != rgb[..., :1]).any(axis=-1)
     if coloured.any():
@@ -145,11 +158,11 @@ def _values(picture: Image.Image, file: Path) -> NDArray[Any]:
             f" {tuple(rgb[row, col].tolist())}",
             where=file,
         )
-    return rgb[..., 0].astype(np.int32)
+    return rgb[..., 0]
 
 
 def _nearest(
-    found: NDArray[np.int64], palette: NDArray[np.int64]
+    found: NDArray[np.intp], palette: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     apart = _unpack(found)[:, None, :] - _unpack(palette)[None, :, :]
     distance = np.sqrt((apart.astype(np.float64) ** 2).sum(axis=-1))
@@ -157,7 +170,7 @@ def _nearest(
     return palette[best], distance[np.arange(len(found)), best]
 
 
-def _unpack(packed: NDArray[np.int64]) -> NDArray[np.int64]:
+def _unpack(packed: NDArray[Any]) -> NDArray[Any]:
     return np.stack([packed >> 16, (packed >> 8) & 255, packed & 255], axis=-1)
 
 

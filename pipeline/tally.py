@@ -15,6 +15,7 @@ import numpy as np
 
 from datasets_spec.contract import SPLITS, Case, Dataset, Picture, Problem
 from pipeline import labels, stack
+from pipeline.params import Limits
 from pipeline.volume import INTEGER, Volume
 
 NOTHING = "no class"
@@ -33,12 +34,12 @@ class Seen:
     doubt: str = ""
 
 
-def read(dataset: Dataset, picture: Picture) -> Seen:
+def read(dataset: Dataset, picture: Picture, limits: Limits = Limits()) -> Seen:
     """Read a label once. Raises :class:`Problem` only where it cannot be read at all."""
     try:
-        raw, _ = labels.read_raw(dataset, picture)
+        raw, _ = labels.read_raw(dataset, picture, limits)
     except Problem as problem:
-        return Seen(labels.read_image(picture).findings, frozenset(), str(problem))
+        return Seen(labels.read_image(picture, limits).findings, frozenset(), str(problem))
     named = _names(dataset)
     values = _values(raw)
     strange = sorted(value for value in values if value not in named)

@@ -7,14 +7,21 @@ Which affine a NIfTI header states is decided by rule, as nibabel and most reade
 sform where its code is above 0, else the qform where its code is above 0, else (both codes
 0, no orientation stated) the voxel sides with the axes taken as left, anterior, superior
 and the origin in the middle. Where the two forms disagree by more than :data:`SAME_GRID`,
-where none is stated, or where lengths are said to be no millimetres, that is a *finding*
-of the volume: it is told, and nothing else is changed by it.
+where none is stated, where lengths are said to be no millimetres, or where the voxel sides
+that the header states are not those of the affine, that is a *finding* of the volume: it is
+told, and nothing else is changed by it. Sides that were made up, or are no brain scan's, are
+refused.
+
+A file is read once, to its end, so that a checksum is always compared, and its header is judged
+before memory is taken for its voxels.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +34,14 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from datasets_spec.contract import Picture, Problem
+from pipeline import stream
+from pipeline.limits import require_voxels
+from pipeline.params import Limits
 
 # plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -46,13 +57,30 @@ _UNREADABLE = (
     zlib.error,
 )
 _ANALYZE = nib.AnalyzeImage
-_NIFTI = nib.Nifti1Pair  # NIfTI-2 and single files are kinds of it
+_NIFTI = nib.Nifti1Header  # those of NIfTI-2 and of single files are kinds of it
+_NIFTI_IMAGE = nib.Nifti1Pair  # likewise
 _OTHER_LENGTHS = {1: "metres", 3: "micrometres"}  # by the header's xyzt_units, bits 0 to 2
 _COUNTABLE = 1 << 16  # integers that span less are counted, which is quicker than sorting them
 SAME_GRID = 0.1
 """Two grids are the same if their corners lie within this share of the smallest voxel side."""
 INTEGER = 1e-6
 """A float label counts as an integer within this distance."""
+SIDES_MM = (0.01, 30.0)
+"""A voxel's shortest and longest side. The finest whole human brain (histology) has 0.02 mm and
+the thickest slices of a scanner 10 mm; at 30 mm a brain would have five slices."""
+LARGEST = 1e12
+"""No scanner's value is larger: they are integers of 16 bits, or counts of PET below 1e9. Far
+above, the float32 in which pictures are made overflows."""
+_HEADER_BYTES = 1 << 26  # of a NIfTI header with all its extensions
+_MGH_TAGS_BYTES = 1 << 24  # FreeSurfer's history and colour table, behind the voxels
+_PADDING_BYTES = 1 << 12  # zeros behind the voxels: programs that write whole blocks leave them
+_RESAMPLE = (
+    "Resample the label onto the image's grid (nearest neighbour), or let the adapter state"
+    " resample_labels, which does that."
+)
+_QUIET = logging.getLogger(f"{__name__}.nibabel")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False  # what nibabel's checks of a header change is refused here, or a finding
 
 
 @dataclass(frozen=True)
@@ -65,9 +93,14 @@ class Grid:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel sides in mm along RAS+ axes x, y, z."""
-        sides = np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
+        sides = _lengths(self.affine)
         x, y, z = (float(sides[source]) for source in np.argsort(self._orientation()[:, 0]))
         return x, y, z
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of a voxel in ml."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
 
     def to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array in this grid's axis order -> (X, Y, Z) in RAS+ order."""
@@ -139,48 +172,39 @@ def per_instance(ids: NDArray[np.uint8], image: Volume) -> dict[str, NDArray[np.
 
 def files(source: Path) -> tuple[Path, ...]:
     """A file itself, or both halves (.hdr and .img) of a pair, as far as they are there."""
-    stem, gz = (source.with_suffix(""), ".gz") if source.suffix == ".gz" else (source, "")
+    packed = source.suffix if source.suffix in (".gz", ".bz2") else ""
+    stem = source.with_suffix("") if packed else source
     if stem.suffix not in (".hdr", ".img"):
         return (source,)
     other = stem.with_suffix(".img" if stem.suffix == ".hdr" else ".hdr")
-    other = other.with_name(other.name + gz)
-    return (source, other) if other.is_file() else (source,)
+    other = other.with_name(other.name + packed)
+    return (source, other) if other.exists() else (source,)
 
 
-def read(source: Picture) -> Volume:
+def read(source: Picture, limits: Limits = Limits()) -> Volume:
     """A NIfTI file (1 or 2, single or a pair) or an MGZ file as a volume of its scaled values.
 
-    Raises :class:`Problem` for a missing or unreadable file, another format, more than one
-    volume, an affine without three directions, or values that are not numbers.
+    Raises :class:`Problem` for a missing or unreadable file, a wrong checksum, another format,
+    more voxels than ``limits`` allow, more than one volume, an affine without three directions
+    or with sides outside :data:`SIDES_MM`, and values that are not finite or above
+    :data:`LARGEST`.
     """
     if not isinstance(source, Path) or source.is_dir():
         raise Problem("expected a NIfTI file, got a folder or slices", where=source)
-    if not source.is_file():
+    if not source.exists():
         raise Problem("expected a file, found none", where=source)
     try:
-        file: Any = _kind(source).from_filename(source)
-        array = np.asanyarray(file.dataobj)
-        affine = np.asarray(file.affine, np.float64)
+        for half in files(source):
+            stream.require_sound(half)
+        block, header, array, left = _content(source, _kind(source), limits)
+        affine = np.asarray(header.get_best_affine(), np.float64)
     except _UNREADABLE as error:
         raise Problem(
             f"expected a complete NIfTI file, got one that cannot be read ({error})",
             where=source,
             remedy="It may be truncated or damaged; download or unpack it again.",
         ) from None
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3 or 0 in array.shape:
-        raise Problem(f"expected one volume with 3 axes, got shape {array.shape}", where=source)
-    if array.dtype.kind not in "iufb":
-        raise Problem(f"expected numbers as voxels, got {array.dtype}", where=source)
-    if array.dtype.kind == "f":
-        strange = int((~np.isfinite(array)).sum())
-        if strange:
-            raise Problem(
-                f"expected finite values, got {strange} voxels that are NaN or infinite",
-                where=source,
-                remedy="Replace them (for example by 0) in a corrected copy.",
-            )
+    _require_values(array, source)
     if not _three_directions(affine):
         raise Problem(
             f"expected an affine with three directions, got {affine[:3].tolist()}",
@@ -188,8 +212,133 @@ def read(source: Picture) -> Volume:
             remedy="Set a right qform or sform in the header.",
         )
     grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
-    doubts = _of_nifti(file.header, grid) if isinstance(file, _NIFTI) else _of_mgh(source)
-    return Volume(grid.to_ras(array), grid, findings=doubts)
+    doubts = _of_nifti(block, header, grid) if isinstance(header, _NIFTI) else _of_mgh(block)
+    _require_sides(grid, source, doubts)
+    return Volume(grid.to_ras(array), grid, findings=(*doubts, *left))
+
+
+def _content(
+    source: Path, kind: Any, limits: Limits
+) -> tuple[bytes, Any, NDArray[Any], tuple[str, ...]]:
+    """The header's bytes, what nibabel makes of them, the scaled voxels, and what was left out.
+
+    Both halves of a pair are read to their ends.
+    """
+    halves = {part: Path(one.filename) for part, one in kind.filespec_to_file_map(source).items()}
+    file = halves["image"]
+    with stream.opened(halves.get("header", file)) as content:
+        block = content.read(kind.header_class.template_dtype.itemsize)
+        if "header" in halves and len(content.read(_HEADER_BYTES + 1)) > _HEADER_BYTES:
+            raise ValueError(f"more than {_HEADER_BYTES:,} bytes of header")
+    header = kind.header_class(block, check=False)
+    _require_stated_sides(header, source)
+    header.check_fix(logger=_QUIET)
+    shape = [int(side) for side in header.get_data_shape()]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) != 3 or min(shape) < 1:
+        raise Problem(f"expected one volume with 3 axes, got shape {tuple(shape)}", where=source)
+    require_voxels(shape, limits, source)
+    try:
+        dtype = header.get_data_dtype()
+    except KeyError as code:  # nibabel looks it up in a table
+        raise ValueError(f"voxels of the unknown type {code}") from None
+    if dtype.kind not in "iufb":
+        raise Problem(f"expected numbers as voxels, got {dtype}", where=source)
+    slope, inter = header.get_slope_inter()
+    tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
+    array, left = _voxels(file, dtype, shape, int(header.get_data_offset()), tags)
+    scaled = apply_read_scaling(
+        array,
+        np.float64(1.0 if slope is None else slope),
+        np.float64(0.0 if inter is None else inter),
+    )
+    return block, header, scaled, left
+
+
+def _voxels(
+    file: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int, tags: int
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The voxels from ``offset`` on, and what is left behind them, in words.
+
+    ``tags``: so many bytes behind the voxels are the format's own. Otherwise less than a slice
+    is left out with a finding, but for padding; a slice or more means that the header lies.
+    """
+    count = math.prod(shape) * dtype.itemsize
+    if not 0 <= offset <= _HEADER_BYTES:
+        raise ValueError(f"voxels that begin at byte {offset:,}")
+    one_slice = count // shape[2]
+    most = tags or max(_PADDING_BYTES, one_slice)
+    with stream.opened(file) as content:
+        if stream.compression(file):
+            content.seek(offset)
+            array = stream.take(content, count).view(dtype).reshape(shape, order="F")
+        else:
+            there = file.stat().st_size - offset
+            if there < count:
+                raise EOFError(f"{max(there, 0):,} of {count:,} bytes of voxels are there")
+            array = np.asarray(np.memmap(file, dtype, "c", offset, tuple(shape), "F"))
+            content.seek(offset + count)
+        rest = content.read(most + 1)
+    padding = len(rest) <= _PADDING_BYTES and not any(rest)
+    if padding or (tags and len(rest) <= tags):
+        return array, ()
+    if tags or len(rest) >= one_slice:
+        raise Problem(
+            f"expected {count:,} bytes of voxels, as the header states, got a slice or more"
+            " behind them",
+            where=file,
+            remedy="Its header may be damaged; download or unpack it again.",
+        )
+    return array, (f"{len(rest):,} bytes behind the last voxel are left out",)
+
+
+def _require_values(array: NDArray[Any], source: Path) -> None:
+    """Raises :class:`Problem` for values that are not finite, or of no scanner."""
+    if array.dtype.kind in "iub" and array.dtype.itemsize <= 4:
+        return
+    low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        strange = int((~np.isfinite(array)).sum())
+        raise Problem(
+            f"expected finite values, got {strange} voxels that are NaN or infinite",
+            where=source,
+            remedy="Replace them (for example by 0) in a corrected copy.",
+        )
+    if max(-low, high) > LARGEST:
+        raise Problem(
+            f"expected values up to {LARGEST:g}, got {low:g} to {high:g}",
+            where=source,
+            remedy="Is the header's slope or intercept damaged?",
+        )
+
+
+def _require_stated_sides(header: Any, source: Path) -> None:
+    """Raises :class:`Problem` where the grid has to follow voxel sides that are none.
+
+    nibabel makes 0 to 1 mm, and the sform alone does without them.
+    """
+    if not isinstance(header, _NIFTI) or _code(header, "sform_code") > 0:
+        return
+    sides = np.abs(np.asarray(header["pixdim"][1:4], float))
+    if not (np.isfinite(sides) & (sides > 0)).all():
+        raise Problem(
+            f"expected voxel sides in mm, got {_by(header['pixdim'][1:4])} (pixdim)",
+            where=source,
+            remedy="Set the true voxel sides in the header.",
+        )
+
+
+def _require_sides(grid: Grid, source: Path, doubts: Sequence[str]) -> None:
+    """Raises :class:`Problem` for voxel sides outside :data:`SIDES_MM`."""
+    least, most = SIDES_MM
+    if not (least <= min(grid.spacing) and max(grid.spacing) <= most):
+        raise Problem(
+            f"expected voxel sides of {least:g} to {most:g} mm, got {_by(grid.spacing)}"
+            + "".join(f"; {doubt}" for doubt in doubts),
+            where=source,
+            remedy="Correct the voxel sides, or their unit, in the header.",
+        )
 
 
 def _kind(source: Path) -> Any:
@@ -203,7 +352,7 @@ def _kind(source: Path) -> Any:
         fits, sniff = kind.path_maybe_image(source, sniff)
         if not fits:
             continue
-        if issubclass(kind, (_NIFTI, nib.MGHImage)):
+        if issubclass(kind, (_NIFTI_IMAGE, nib.MGHImage)):
             return kind
         if issubclass(kind, _ANALYZE):
             raise Problem(
@@ -224,11 +373,9 @@ def _kind(source: Path) -> Any:
     )
 
 
-def _of_mgh(source: Path) -> tuple[str, ...]:
-    """What is doubtful in the geometry of an MGH file: its goodRASFlag, bytes 28 and 29, is 0."""
-    with nib.openers.ImageOpener(str(source)) as stream:
-        stated = any(stream.read(30)[28:])
-    if stated:
+def _of_mgh(block: bytes) -> tuple[str, ...]:
+    """What is doubtful in the geometry of an MGH header: its goodRASFlag, bytes 28 and 29, is 0."""
+    if any(block[28:30]):
         return ()
     return (
         "the header states no orientation (goodRASFlag is 0): its axes are taken as left,"
@@ -236,10 +383,25 @@ def _of_mgh(source: Path) -> tuple[str, ...]:
     )
 
 
-def _of_nifti(header: Any, grid: Grid) -> tuple[str, ...]:
-    """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it."""
-    found = []
-    sform, qform = int(header["sform_code"]), int(header["qform_code"])
+def _code(header: Any, name: str) -> int:
+    """The code of a NIfTI form, 0 for one that the standard does not have, as nibabel does."""
+    code = int(header[name])
+    return code if code in nib.nifti1.xform_codes.value_set() else 0
+
+
+def _of_nifti(block: bytes, header: Any, grid: Grid) -> tuple[str, ...]:
+    """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it.
+
+    ``block`` holds the header's bytes in the file, ``header`` is what nibabel corrected.
+    """
+    stated = type(header)(block, check=False)
+    sform, qform = _code(stated, "sform_code"), _code(stated, "qform_code")
+    found = [
+        f"the header's {name} is {int(stated[name])}, which the standard does not have: that form"
+        " is left out"
+        for name in ("sform_code", "qform_code")
+        if int(stated[name]) > 0 and not _code(stated, name)
+    ]
     if sform <= 0 and qform <= 0:
         found.append(
             "the header states no orientation (sform and qform codes are 0): its axes are taken"
@@ -255,6 +417,16 @@ def _of_nifti(header: Any, grid: Grid) -> tuple[str, ...]:
                 f"sform (code {sform}) and qform (code {qform}) place the corners up to"
                 f" {apart:.3g} mm apart: the sform is taken"
             )
+    sides = np.asarray(stated["pixdim"][1:4], float)
+    if sform > 0 and not np.allclose(np.abs(sides), _lengths(grid.affine), rtol=SAME_GRID):
+        found.append(
+            f"the header states voxel sides of {_by(sides)} mm, the sform"
+            f" {_by(_lengths(grid.affine))} mm: the sform is taken"
+        )
+    elif (sides < 0).any():
+        found.append(
+            f"the header states negative voxel sides, {_by(sides)} mm: they are taken as positive"
+        )
     lengths = _OTHER_LENGTHS.get(int(header["xyzt_units"]) & 7)
     if lengths:
         found.append(f"the header states lengths in {lengths}: they are taken as millimetres")
@@ -326,9 +498,36 @@ def resampled(label: Volume, onto: Grid) -> Volume:
     return Volume(onto.to_ras(native), onto, findings=(*label.findings, told))
 
 
+def outside(ids: Volume, onto: Grid, classes: int) -> NDArray[np.int64]:
+    """How many voxels of each class have their centre outside the voxels of ``onto``, (classes,).
+
+    Background, class 0, is not counted.
+    """
+    way = np.linalg.inv(onto.affine) @ ids.grid.affine
+    half = 0.5 + 1e-6  # of a voxel; a centre on the border is inside, whatever rounding says
+    far = np.array(onto.shape) - 1 + half
+    native = ids.grid.from_ras(ids.array)
+    counts = np.zeros(classes, np.int64)
+    for index in range(native.shape[2]):
+        i, j = np.nonzero(native[..., index])
+        place = np.stack([i, j, np.full(len(i), index)], axis=1) @ way[:3, :3].T + way[:3, 3]
+        beyond = ((place < -half) | (place > far)).any(axis=1)
+        counts += np.bincount(native[i[beyond], j[beyond], index], minlength=classes)
+    return counts
+
+
 def _told(grid: Grid) -> str:
-    shape, sides = ("x".join(f"{n:.4g}" for n in them) for them in (grid.shape, grid.spacing))
-    return f"{shape} voxels of {sides} mm"
+    return f"{_by(grid.shape)} voxels of {_by(grid.spacing)} mm"
+
+
+def _by(numbers: Iterable[float]) -> str:
+    return "x".join(f"{number:.4g}" for number in numbers)
+
+
+def _lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lengths in mm of an affine's columns: the voxel sides along its own axes."""
+    lengths: NDArray[np.float64] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return lengths
 
 
 def same_grid(image: Grid, label: Grid) -> bool:
@@ -344,7 +543,7 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
         raise Problem(
             f"expected the image's shape {image.shape}, got a label of shape {label.shape}",
             where=where,
-            remedy="Resample the label onto the image's grid (nearest neighbour).",
+            remedy=_RESAMPLE,
         )
     if not same_grid(image, label):
         raise Problem(
@@ -352,8 +551,7 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
             f" {image.distance(label):.3g} mm away"
             f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
             where=where,
-            remedy="Correct the header that is wrong, or resample the label onto the image's"
-            " grid (nearest neighbour).",
+            remedy=f"Correct the header that is wrong. {_RESAMPLE}",
         )
 
 
@@ -379,10 +577,19 @@ def slice_spacing(grid: Grid, plane: str) -> tuple[float, float]:
 
 
 def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
-    """Intensities -> float32 in 0..255: ``window`` (low, high) becomes (0, 255), clipped."""
+    """Intensities -> float32 in 0..255: ``window`` (low, high) becomes (0, 255), clipped.
+
+    Raises :class:`Problem` for a window that float32 cannot hold.
+    """
     low, high = window
     if high <= low:
         return np.zeros(native.shape, np.float32)
+    if max(abs(low), abs(high)) > LARGEST or high - low < 1 / LARGEST:
+        raise Problem(
+            f"expected a window within values up to {LARGEST:g} and wider than {1 / LARGEST:g},"
+            f" got {low:g} to {high:g}",
+            remedy="Is the slope or intercept in the scan's header damaged?",
+        )
     scaled = (native.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
     return np.clip(scaled, 0, 255, out=scaled)
 
@@ -396,7 +603,7 @@ def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> N
     like: Any = None if source.is_dir() else nib.load(source)
     header: Any = None
     kind: Any = nib.Nifti1Image
-    if isinstance(like, _NIFTI):
+    if isinstance(like, _NIFTI_IMAGE):
         if isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair)):
             kind = nib.Nifti2Image
         # a pair's header has no magic of its own beside that of the file: the bytes serve both

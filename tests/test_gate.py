@@ -185,7 +185,7 @@ def test_an_unreadable_picture_is_named(clean: Path, part: str, harm: bytes | No
     found = broken(clean)
     assert set(found) == {gate.READABLE}
     told = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
-    assert found[gate.READABLE].example == told
+    assert found[gate.READABLE].example.startswith(told)
 
 
 def test_a_mask_of_another_size_is_named(clean: Path) -> None:

@@ -1,6 +1,9 @@
 """Volumes keep their geometry: a voxel's place in the world decides where it is seen."""
 
+import bz2
 import gzip
+import os
+import tracemalloc
 from itertools import permutations, product
 
 import nibabel as nib
@@ -10,9 +13,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from datasets_spec.contract import Label, LabelMap
+from datasets_spec.contract import Label, LabelMap, Problem
 from pipeline import volume
 from pipeline.canvas import Canvas
+from pipeline.params import Limits
 from pipeline.volume import Grid, Volume
 
 QUICK = settings(max_examples=30, deadline=None)
@@ -357,6 +361,110 @@ def test_lengths_that_are_no_millimetres_are_told(tmp_path, unit):
     assert "taken as millimetres" in told
 
 
+def stating(file, sides, codes, kind=nib.Nifti1Image):
+    """A NIfTI file whose header states these voxel sides, whatever its forms say."""
+    stored(file, noise(HEAD), grid_of(*STRAIGHT), codes, kind)
+    content = bytearray(file.read_bytes())
+    at, form = (80, "<f4") if kind is nib.Nifti1Image else (112, "<f8")
+    packed = np.array(sides, form).tobytes()
+    content[at : at + len(packed)] = packed
+    return holding(file, bytes(content))
+
+
+NO_SIDES = [(0, 1, 1), (1, 1, -0.0), (np.nan, 1, 1), (1, np.inf, 1), (1, 1, -np.inf)]
+either_kind = pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+
+
+@either_kind
+@pytest.mark.parametrize("codes", [(0, 0), (0, 1)])
+@pytest.mark.parametrize("sides", NO_SIDES)
+def test_sides_that_would_be_made_up_are_refused(tmp_path, refused, sides, codes, kind):
+    problem = refused(lambda: volume.read(stating(tmp_path / "a.nii", sides, codes, kind)))
+    assert "expected voxel sides in mm" in str(problem)
+    assert "Set the true voxel sides" in problem.remedy
+
+
+@either_kind
+@pytest.mark.parametrize("sides", [*NO_SIDES, (1, 1, 4)])
+def test_sides_that_are_not_the_sform_s_are_told_where_it_is_taken(tmp_path, sides, kind):
+    read = volume.read(stating(tmp_path / "a.nii", sides, (1, 0), kind))
+    assert read.grid.spacing == pytest.approx(SIDES)
+    [told] = read.findings
+    assert told.endswith("the sform 1x1.5x4 mm: the sform is taken")
+
+
+@either_kind
+@pytest.mark.parametrize("codes", [(0, 1), (1, 0), (1, 1)])
+def test_negative_sides_are_taken_as_positive_and_told(tmp_path, codes, kind):
+    read = volume.read(stating(tmp_path / "a.nii", (-1.0, 1.5, 4.0), codes, kind))
+    assert read.grid.spacing == pytest.approx(SIDES)
+    assert any("negative voxel sides, -1x1.5x4 mm" in told for told in read.findings)
+
+
+@pytest.mark.parametrize(
+    ("sides", "right"),
+    [
+        ((2000, 1, 1), False),
+        ((1, 1, 30.1), False),
+        ((1, 1, 30), True),
+        ((0.02, 0.02, 0.02), True),
+        ((0.009, 1, 1), False),
+        ((1e-3, 1e-3, 1e-3), False),
+        ((1e20, 1e20, 1e20), False),
+    ],
+)
+@pytest.mark.parametrize("codes", [(0, 0), (0, 1), (1, 0)])
+def test_sides_of_no_brain_scan_are_refused(tmp_path, refused, sides, right, codes):
+    grid = grid_of(*STRAIGHT, sides=sides)
+    image = nib.Nifti1Image(noise(HEAD), grid.affine)
+    image.set_sform(grid.affine, codes[0])
+    image.set_qform(grid.affine, codes[1])
+    nib.save(image, tmp_path / "a.nii")
+    if right:
+        assert volume.read(tmp_path / "a.nii").grid.spacing == pytest.approx(sides)
+        return
+    assert "expected voxel sides of 0.01 to 30 mm" in str(
+        refused(lambda: volume.read(tmp_path / "a.nii"))
+    )
+
+
+def test_sides_in_another_unit_are_refused_with_that_unit(tmp_path, refused):
+    image = nib.Nifti1Image(noise(HEAD), np.diag([1e-3, 1e-3, 5e-3, 1]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "a.nii")
+    assert "lengths in metres" in str(refused(lambda: volume.read(tmp_path / "a.nii")))
+
+
+@pytest.mark.parametrize(("place", "taken"), [(254, 3), (252, 0)])
+def test_a_form_whose_code_the_standard_does_not_have_is_left_out_and_told(tmp_path, place, taken):
+    file = with_forms(tmp_path / "a.nii", moved(0), moved(3))
+    content = bytearray(file.read_bytes())
+    content[place : place + 2] = (9).to_bytes(2, "little")
+    read = volume.read(holding(file, bytes(content)))
+    assert read.grid.affine[0, 3] == taken
+    [told] = read.findings
+    assert "is 9, which the standard does not have" in told
+
+
+@pytest.mark.parametrize("value", [1e302, -1e302, 1e13])
+def test_values_of_no_scanner_are_refused(tmp_path, refused, value):
+    array = noise(HEAD, np.float64)
+    array[1, 2, 3] = value
+    problem = refused(lambda: volume.read(save(tmp_path / "a.nii", array)))
+    assert "expected values up to 1e+12" in str(problem)
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(1e30, 0), (1, 1e30), (-1e30, 5)])
+def test_a_slope_or_intercept_of_no_scanner_is_refused(tmp_path, refused, slope, inter):
+    file = sloped(tmp_path / "a.nii", slope, inter)
+    assert "slope or intercept" in str(refused(lambda: volume.read(file)))
+
+
+def test_reading_leaves_no_word_of_a_library_on_the_screen(tmp_path, capfd):
+    assert volume.read(stating(tmp_path / "a.nii", (0, 1, -1), (1, 0))).findings
+    assert capfd.readouterr() == ("", "")
+
+
 def test_refuses_analyze_because_it_states_no_orientation(tmp_path, refused):
     file = save(tmp_path / "a.img", noise(HEAD), kind=nib.AnalyzeImage)
     problem = refused(lambda: volume.read(file))
@@ -499,6 +607,226 @@ BROKEN = {
 def test_refuses_a_broken_file_and_names_it(tmp_path, refused, how):
     file = BROKEN[how](tmp_path)
     assert str(file) in str(refused(lambda: volume.read(file)))
+
+
+# --- damaged bits ----------------------------------------------------------------------------
+
+COMPRESSED = {
+    "nii.gz": (nib.Nifti1Image, "a.nii.gz", "a.nii.gz"),
+    "nii.bz2": (nib.Nifti1Image, "a.nii.bz2", "a.nii.bz2"),
+    "mgz": (nib.MGHImage, "a.mgz", "a.mgz"),
+    "voxels of a pair": (nib.Nifti1Pair, "a.img.gz", "a.img.gz"),
+    "header of a pair": (nib.Nifti1Pair, "a.img.gz", "a.hdr.gz"),
+}
+ENDS = 20  # bytes at either end of a file that are damaged bit by bit
+ELSEWHERE = 200  # bits of the rest
+any_compression = pytest.mark.parametrize("kind", COMPRESSED)
+
+
+@any_compression
+def test_a_flipped_bit_of_a_compressed_file_is_refused_or_changes_nothing(tmp_path, kind):
+    form, name, hit = COMPRESSED[kind]
+    whole = volume.read(save(tmp_path / name, noise(HEAD), np.diag([*SIDES, 1.0]), form))
+    file = tmp_path / hit
+    content = file.read_bytes()
+    bits = len(content) * 8
+    inner = np.random.default_rng(5).choice(np.arange(ENDS * 8, bits - ENDS * 8), ELSEWHERE, False)
+    outer = [*range(ENDS * 8), *range(bits - ENDS * 8, bits)]
+    refusals = 0
+    for bit in [*outer, *inner.tolist()]:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            read = volume.read(holding(file, bytes(damaged)).with_name(name))
+        except Problem:
+            refusals += 1
+            continue
+        np.testing.assert_array_equal(read.array, whole.array, str(bit))
+        np.testing.assert_array_equal(read.grid.affine, whole.grid.affine, str(bit))
+        assert read.findings == whole.findings
+    assert refusals > (len(outer) + ELSEWHERE) // 2
+
+
+@any_compression
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.99])
+def test_a_truncated_compressed_file_is_refused(tmp_path, refused, kind, share):
+    form, name, hit = COMPRESSED[kind]
+    save(tmp_path / name, noise(HEAD), kind=form)
+    cut(tmp_path / hit, share)
+    assert refused(lambda: volume.read(tmp_path / name)).where
+
+
+def test_a_field_of_the_gzip_header_that_says_nothing_of_the_content_is_free(tmp_path):
+    file = save(tmp_path / "a.nii.gz", noise(HEAD))
+    content = bytearray(file.read_bytes())
+    content[4:10] = b"\xde\xad\xbe\xef\x02\x0b"  # the time, the effort and the system
+    np.testing.assert_array_equal(volume.read(holding(file, bytes(content))).array, noise(HEAD))
+
+
+def test_a_file_compressed_in_several_members_is_read(tmp_path):
+    content = save(tmp_path / "a.nii", noise(HEAD)).read_bytes()
+    packed = gzip.compress(content[:500]) + gzip.compress(content[500:])
+    read = volume.read(holding(tmp_path / "b.nii.gz", packed))
+    np.testing.assert_array_equal(read.array, noise(HEAD))
+
+
+SLICE = 5 * 6 * 2  # bytes of one slice of HEAD
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nii.bz2"])
+@pytest.mark.parametrize(
+    ("behind", "findings"),
+    [
+        pytest.param(b"", [], id="nothing"),
+        pytest.param(bytes(4096), [], id="padding of a block"),
+        pytest.param(
+            b"x" * (SLICE - 1), ["59 bytes behind the last voxel"], id="less than a slice"
+        ),
+        pytest.param(b"x" * SLICE, None, id="a slice"),
+        pytest.param(bytes(4097), None, id="slices of zeros"),
+    ],
+)
+def test_what_lies_behind_the_voxels_is_judged(tmp_path, refused, name, behind, findings):
+    content = save(tmp_path / "plain.nii", noise(HEAD)).read_bytes() + behind
+    pack = {"nii": bytes, "gz": gzip.compress, "bz2": bz2.compress}[name.rsplit(".", 1)[1]]
+    file = holding(tmp_path / name, pack(content))
+    if findings is None:
+        assert "a slice or more behind them" in str(refused(lambda: volume.read(file)))
+        return
+    read = volume.read(file)
+    np.testing.assert_array_equal(read.array, noise(HEAD))
+    assert len(read.findings) == len(findings)
+    assert all(told in one for told, one in zip(findings, read.findings, strict=True))
+
+
+def test_what_lies_behind_a_compressed_stream_and_is_none_is_refused(tmp_path, refused):
+    file = save(tmp_path / "a.nii.gz", noise((20, 20, 20)))
+    holding(file, file.read_bytes() + b"appended by a bad download")
+    assert "cannot be read" in str(refused(lambda: volume.read(file)))
+
+
+@pytest.mark.parametrize("kind", ["mgz", "mgh"])
+def test_tags_behind_the_voxels_of_an_mgh_file_belong_to_it(tmp_path, kind):
+    content = gzip.decompress(save(tmp_path / "a.mgz", noise(HEAD), kind=nib.MGHImage).read_bytes())
+    content += b"mri_convert in.mgz out.mgz" * 400
+    file = tmp_path / f"b.{kind}"
+    read = volume.read(holding(file, gzip.compress(content) if kind == "mgz" else content))
+    np.testing.assert_array_equal(read.array, noise(HEAD))
+    assert read.findings == ()
+
+
+# --- wrong names -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "pack", "right"),
+    [
+        ("a.nii.gz", nib.Nifti1Image, bytes, "a.nii"),
+        ("a.nii.gz", nib.Nifti2Image, bytes, "a.nii"),
+        ("a.nii.gz", nib.Nifti1Image, bz2.compress, "a.nii.bz2"),
+        ("a.nii", nib.Nifti1Image, gzip.compress, "a.nii.gz"),
+        ("a.nii", nib.Nifti1Image, bz2.compress, "a.nii.bz2"),
+        ("a.nii.bz2", nib.Nifti1Image, gzip.compress, "a.nii.gz"),
+        ("a.mgz", nib.MGHImage, bytes, "a.mgh"),
+        ("a.mgh", nib.MGHImage, gzip.compress, "a.mgz"),
+        ("a b.NII.GZ", nib.Nifti1Image, bytes, "a b.NII"),
+    ],
+)
+def test_a_name_that_denies_the_compression_is_refused_with_the_right_one(
+    tmp_path, refused, name, form, pack, right
+):
+    suffix = ".mgh" if form is nib.MGHImage else ".nii"
+    content = save(tmp_path / f"plain{suffix}", noise(HEAD), kind=form).read_bytes()
+    problem = refused(lambda: volume.read(holding(tmp_path / name, pack(content))))
+    assert problem.remedy == f"Rename it to {right}."
+    (tmp_path / name).rename(tmp_path / right)
+    np.testing.assert_array_equal(volume.read(tmp_path / right).array, noise(HEAD))
+
+
+def test_zstandard_is_refused_with_the_way_out(tmp_path, refused):
+    file = holding(tmp_path / "a.nii.zst", b"\x28\xb5\x2f\xfd" + bytes(400))
+    assert "zstd -d" in str(refused(lambda: volume.read(file)))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.img", "a.hdr.gz"])
+def test_a_pipe_is_refused_at_once(tmp_path, refused, name):
+    os.mkfifo(tmp_path / name)
+    assert "got a named pipe" in str(refused(lambda: volume.read(tmp_path / name)))
+
+
+def test_a_pair_with_a_pipe_for_a_half_is_refused_at_once(tmp_path, refused):
+    file = save(tmp_path / "a.img", noise(HEAD), kind=nib.Nifti1Pair)
+    file.unlink()
+    os.mkfifo(file)
+    assert "got a named pipe" in str(refused(lambda: volume.read(tmp_path / "a.hdr")))
+
+
+def test_a_link_to_a_device_is_refused(tmp_path, refused):
+    (tmp_path / "a.nii").symlink_to("/dev/zero")
+    assert "got a device" in str(refused(lambda: volume.read(tmp_path / "a.nii")))
+
+
+# --- limits ----------------------------------------------------------------------------------
+
+
+def bomb(file, shape, dtype=np.int16):
+    """A compressed file of zeros that is small, and asks for much."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"] = 352
+    with gzip.open(file, "wb", 9) as stream:
+        stream.write(header.binaryblock + bytes(4))
+        for _ in range(64):
+            stream.write(bytes(1 << 20))
+    return file
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused, name):
+    file = save(tmp_path / name, noise(HEAD))
+    count = int(np.prod(HEAD))
+    assert volume.read(file, limits=Limits(voxels=count)).array.size == count
+    problem = refused(lambda: volume.read(file, limits=Limits(voxels=count - 1)))
+    assert "limits.voxels" in str(problem)
+    assert str(file) in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        pytest.param((2000, 1500, 1000), "at most 300,000,000 voxels", id="too many voxels"),
+        pytest.param((700, 600, 500), "cannot be read", id="more than the content has"),
+        pytest.param((20, 20, 20), "a slice or more behind them", id="less than the content has"),
+        pytest.param((20, 20, 20, 30000), "got shape", id="many volumes"),
+    ],
+)
+def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, told):
+    file = bomb(tmp_path / "a.nii.gz", shape)
+    assert file.stat().st_size < 100_000
+    tracemalloc.start()
+    try:
+        assert told in str(refused(lambda: volume.read(file)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    held = int(np.prod(shape)) * 2 if told == "cannot be read" else 0  # reserved, not touched
+    assert peak - held < 8 << 20
+
+
+@pytest.mark.parametrize("offset", [np.inf, np.nan, -400, 1e30, 2**27])
+def test_voxels_that_begin_nowhere_are_refused(tmp_path, refused, offset):
+    file = save(tmp_path / "a.nii", noise(HEAD))
+    content = bytearray(file.read_bytes())
+    content[108:112] = np.array(offset, "<f4").tobytes()
+    assert str(file) in str(refused(lambda: volume.read(holding(file, bytes(content)))))
+
+
+@pytest.mark.parametrize("side", [0, -5])
+def test_an_axis_without_voxels_is_refused(tmp_path, refused, side):
+    file = patched(tmp_path / "a.nii", 44, side % 65536)
+    assert "got shape" in str(refused(lambda: volume.read(file)))
 
 
 def test_refuses_slices_as_a_volume(tmp_path, refused):
