@@ -79,23 +79,13 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     """
     pairs = list(pairs)
     blank = frozenset(blank) | _blank_digests(folder, pairs)
-    found = []
-    keys: dict[str, Callable[[Pair], str]] = {
-        PATIENTS: lambda pair: pair.patient,
-        PARENTS: lambda pair: pair.parent or pair.id,
-        COPIES: lambda pair: pair.image_digest,
-    }
-    for promise, key in keys.items():
-        places: dict[str, dict[str, str]] = defaultdict(dict)
-        for pair in pairs:
-            if promise != COPIES or pair.image_digest not in blank:
-                places[key(pair)].setdefault(pair.split, pair.id)
-        broken = {name: where for name, where in places.items() if len(where) > 1}
-        if broken:
-            name, where = next(iter(broken.items()))
-            example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
-            found.append(Finding(promise, len(broken), f"{name}: {example}"))
-    found += _likenesses(folder, [pair for pair in pairs if pair.image_digest not in blank])
+    showing = [pair for pair in pairs if pair.image_digest not in blank]
+    found = [
+        *_shared(PATIENTS, pairs, lambda pair: pair.patient),
+        *_shared(PARENTS, pairs, lambda pair: pair.parent or pair.id),
+        *_shared(COPIES, showing, lambda pair: pair.image_digest),
+    ]
+    found += _likenesses(folder, showing)
     strays = [pair for pair in pairs if pair.parent and pair.split != "train"]
     if strays:
         example = f"{strays[0].split}/{strays[0].id}"
@@ -168,6 +158,28 @@ def require(found: Sequence[Finding], where: object) -> None:
         )
 
 
+def _shared(
+    promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]
+) -> Iterator[Finding]:
+    """The finding that pairs of several splits have one ``key``, if there are such pairs."""
+    several = _in_several_splits(pairs, key)
+    if several:
+        name = next(key(pair) for pair in pairs if key(pair) in several)
+        where: dict[str, str] = {}
+        for pair in pairs:
+            if key(pair) == name:
+                where.setdefault(pair.split, pair.id)
+        example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
+        yield Finding(promise, len(several), f"{name}: {example}")
+
+
+def _in_several_splits(pairs: Iterable[Pair], key: Callable[[Pair], str]) -> set[str]:
+    first: dict[str, str] = {}
+    return {
+        name for pair in pairs if first.setdefault(name := key(pair), pair.split) != pair.split
+    }
+
+
 def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     """Pictures of two patients in two splits that show the same slice.
 
@@ -189,19 +201,14 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
     """Correlation and names of the pictures that show one slice of what should be two patients."""
 
-    def strangers(one: int, other: int) -> bool:
-        copies = here[one].image_digest == there[other].image_digest
-        return here[one].patient != there[other].patient and not copies
-
     def reader(members: Sequence[Pair]) -> likeness.Picture:
         return lambda at: colors.read_image(folder / members[at].split / members[at].image)
 
-    likenesses = likeness.near_duplicates(
-        [pair.likeness for pair in here],
-        [pair.likeness for pair in there],
-        (reader(here), reader(there)),
-        strangers,
-    )
+    looks = [
+        [likeness.Look(pair.likeness, pair.patient, pair.image_digest) for pair in members]
+        for members in (here, there)
+    ]
+    likenesses = likeness.near_duplicates(*looks, (reader(here), reader(there)))
     return [
         (
             alike.correlation,
@@ -212,15 +219,15 @@ def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tu
     ]
 
 
-def _blank_digests(folder: Path, pairs: Iterable[Pair]) -> frozenset[str]:
+def _blank_digests(folder: Path, pairs: Sequence[Pair]) -> frozenset[str]:
     """Digests of the pictures of one single value, among those that occur in several splits."""
-    splits = defaultdict(set)
-    files = {}
-    for pair in pairs:
-        splits[pair.image_digest].add(pair.split)
-        files[pair.image_digest] = folder / pair.split / pair.image
-    shared = [digest for digest, where in splits.items() if len(where) > 1]
-    return frozenset(digest for digest in shared if _blank(files[digest]))
+    shared = _in_several_splits(pairs, lambda pair: pair.image_digest)
+    files = {
+        pair.image_digest: folder / pair.split / pair.image
+        for pair in pairs
+        if pair.image_digest in shared
+    }
+    return frozenset(digest for digest, file in files.items() if _blank(file))
 
 
 def _blank(file: Path) -> bool:
