@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline import likeness
-from pipeline.likeness import Likeness, Look, candidates, correlation, near_duplicates, perceptual_hash
+from pipeline.likeness import (
+    Likeness,
+    Look,
+    candidates,
+    correlation,
+    near_duplicates,
+    perceptual_hash,
+)
 
 Picture = NDArray[np.uint8]
 PX = 512
@@ -144,8 +151,8 @@ def test_positions_count_pictures_that_say_nothing_too() -> None:
 @pytest.mark.parametrize(
     ("patients", "digests"),
     [
-        pytest.param(lambda n: "p", lambda n: str(n), id="one patient"),
-        pytest.param(lambda n: str(n), lambda n: "d", id="one picture"),
+        pytest.param(lambda _: "p", lambda n: str(n), id="one patient"),
+        pytest.param(lambda n: str(n), lambda _: "d", id="one picture"),
         pytest.param(lambda n: f"p{n % 2}", lambda n: f"d{n % 2}", id="copies or one patient"),
     ],
 )

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import SPLITS
-from pipeline import manifest, params, paths
+from pipeline import manifest, paths
 from tests.conftest import PROJECT
 
 SMALL, LARGE = "virtual_mni152", "mbh_seg25"
@@ -194,7 +194,7 @@ def _draw_small(folder: Path, number: int) -> None:
     rows, columns = np.mgrid[:PX, :PX] - PX / 2
     away = np.hypot(rows * rng.uniform(1, 1.3), columns * rng.uniform(1, 1.3))
     ids = np.select([away < 4, away < 8, away < 13], [3, 2, 1], 0).astype(np.uint8)
-    grain = rng.normal(0, 1, (SLICES, 8, 8)).astype(np.float32)
+    grain = rng.normal(0, 1, (SLICES, 16, 16)).astype(np.float32)
     texture = [cv2.resize(coarse, (PX, PX), interpolation=cv2.INTER_CUBIC) for coarse in grain]
     image = np.where(ids, 500 + 120 * np.stack(texture), 0).astype(np.int16)
     folder.mkdir(parents=True)
@@ -221,9 +221,12 @@ def _draw_head(folder: Path, shape: tuple[int, int, int], raters: int) -> None:
     image[inside] = 32
     for wave in waves:
         ripple = [np.sin(axis * pace) for axis, pace in zip(axes, wave, strict=True)]
-        image += np.multiply.outer(
-            np.multiply.outer(ripple[0], 3 * ripple[1]), ripple[2]
-        ).astype(np.int16) * inside
+        image += (
+            np.multiply.outer(np.multiply.outer(ripple[0], 3 * ripple[1]), ripple[2]).astype(
+                np.int16
+            )
+            * inside
+        )
     labels = np.zeros((raters, *shape), np.uint8)
     for class_id, (place, size) in enumerate(zip(places, sizes, strict=True), 1):
         distance = away(place)
