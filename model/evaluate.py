@@ -12,7 +12,8 @@ import math
 import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ from pipeline.manifest import Pair
 from pipeline.pseudonyms import Pseudonyms
 from pipeline.volume import Grid, Volume
 
+_ANCESTORS = {"dice_coef_multiclass": dice_coef_multiclass, "cross_entropy": cross_entropy}
 _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
@@ -81,7 +83,8 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     mini = {
         file.stem for file in (paths.dataset(dataset) / paths.MINI_TEST / paths.IMAGES).iterdir()
     }
-    scored = [judge.score(slices, rules, mini) for slices in _cases(pairs, "test", dataset)]
+    tested = _cases(pairs, "test", dataset)
+    scored = [one for drawings in tested for one in judge.score(drawings, rules, mini)]
     worst = _worst(run / paths.PREDICTIONS, scored, settings.evaluate.worst_cases)
     _draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), facts)
 
@@ -110,18 +113,36 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     _tell(dataset, found)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What the network says of one case, beside the truth; stacks are (N, H, W)."""
+Drawings = Sequence[Sequence[Pair]]
+"""The slices of one case by rater: the same pictures, once for each who drew them."""
+
+
+@dataclass
+class _Beside:
+    """The network beside what one rater drew: the truth (N, H, W), and sums over the pictures."""
 
     truth: Stack
-    predicted: Stack
-    image: Volume
-    table: str
-    ancestors: Mapping[str, Sequence[float]]
-    ancestors_background: Mapping[str, Sequence[float]]
     calibration: Calibration
+    ancestors: dict[str, list[float]]
+    ancestors_background: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the network says of one case; stacks are (N, H, W).
+
+    ``beside``: by rater, in the order of the drawings; ``raters``: what each rater of the raw data
+    drew. ``image`` is without its voxels. ``planar``: pictures without geometry.
+    """
+
+    case: Case
+    image: Volume
+    predicted: Stack
     missing: int
+    beside: Sequence[_Beside]
+    raters: Mapping[str, Stack]
+    steps: NDArray[np.float64]
+    planar: bool
 
 
 @dataclass(frozen=True)
@@ -134,108 +155,125 @@ class _Judge:
     names: Pseudonyms
     sources: Mapping[str, Case]
 
-    def choose(self, cases: Iterable[Sequence[Pair]]) -> dict[int, Choice]:
+    def choose(self, cases: Iterable[Drawings]) -> dict[int, Choice]:
         """The post-processing of every class, judged on these cases of valid."""
         search = Search(len(self.facts.label_map))
-        for slices in cases:
-            answer, case = self._answer(slices), self._source(slices[0])
-            steps, planar = _steps(slices[0], case)
-            voxel_ml = scores.voxel_ml(steps)
-            search.add(slices[0].patient, answer.truth, answer.predicted, voxel_ml, planar)
+        for drawings in cases:
+            answer = self._answer(drawings)
+            voxel_ml, patient = scores.voxel_ml(answer.steps), drawings[0][0].patient
+            for one in answer.beside:
+                search.add(patient, one.truth, answer.predicted, voxel_ml, answer.planar)
         return search.choose(self.settings.evaluate.seed)
 
-    def score(self, slices: Sequence[Pair], rules: Mapping[int, Rule], mini: set[str]) -> Scored:
-        """One test case; its prediction is written into the run's folder."""
-        first, classes = slices[0], len(self.facts.label_map)
-        case, answer = self._source(first), self._answer(slices)
-        steps, planar = _steps(first, case)
-        mended = postprocess.apply(answer.predicted, rules, scores.voxel_ml(steps), planar)
-        self._write(first, case, answer.image, mended)
-        shown = self._show(slices, answer.truth, mended, mini)
-        judged = [
-            scores.score(
-                answer.truth, ids, classes, steps, planar, self.settings.evaluate.nsd_tolerance_mm
+    def score(self, drawings: Drawings, rules: Mapping[int, Rule], mini: set[str]) -> list[Scored]:
+        """One test case beside each rater; its prediction is written into the run's folder."""
+        classes, tolerance = len(self.facts.label_map), self.settings.evaluate.nsd_tolerance_mm
+        answer = self._answer(drawings)
+        steps, planar, mended = answer.steps, answer.planar, answer.predicted
+        if rules:
+            mended = postprocess.apply(mended, rules, scores.voxel_ml(steps), planar)
+        nothing = np.zeros(mended.shape, np.uint8)
+        against = self._against_raters(answer, mended)
+        scored = []
+        for slices, one in zip(drawings, answer.beside, strict=True):
+            first = slices[0]
+            self._write(first, answer.case, answer.image, mended)
+            judged = [
+                scores.score(one.truth, ids, classes, steps, planar, tolerance)
+                for ids in ([mended, answer.predicted] if rules else [mended])
+            ]
+            scored.append(
+                Scored(
+                    first.case,
+                    first.patient,
+                    first.rater,
+                    mended=judged[0],
+                    plain=judged[-1],
+                    background=scores.score(one.truth, nothing, classes, steps, planar, 0.0),
+                    ancestors=one.ancestors,
+                    ancestors_background=one.ancestors_background,
+                    calibration=one.calibration,
+                    confusion=scores.confusion(one.truth, mended, classes),
+                    raters=against,
+                    agreement=first.agreement,
+                    slices_left_out=answer.missing,
+                    shown=self._show(slices, one.truth, mended, mini),
+                    planar=planar,
+                )
             )
-            for ids in ([mended, answer.predicted] if rules else [mended])
-        ]
-        return Scored(
-            first.case,
-            first.patient,
-            first.rater,
-            mended=judged[0],
-            plain=judged[-1],
-            background=scores.score(
-                answer.truth, np.zeros_like(mended), classes, steps, planar, 0.0
-            ),
-            ancestors=answer.ancestors,
-            ancestors_background=answer.ancestors_background,
-            calibration=answer.calibration,
-            confusion=scores.confusion(answer.truth, mended, classes),
-            raters=self._against_raters(first, case, answer, mended),
-            agreement=first.agreement,
-            slices_left_out=answer.missing,
-            shown=shown,
-            planar=planar,
-        )
+        return scored
 
-    def _answer(self, slices: Sequence[Pair]) -> _Answer:
-        first = slices[0]
-        folder = paths.dataset(first.dataset) / first.split
-        canvas = Canvas.of(first.canvas)
-        network = self.settings.train.network
-        sums = Calibration.none()
-        native: dict[int, Stack] = {}
-        ancestors: dict[str, list[float]] = {"dice_coef_multiclass": [], "cross_entropy": []}
-        nothing: dict[str, list[float]] = {"dice_coef_multiclass": [], "cross_entropy": []}
-        for batch in _batches(slices, self.settings.evaluate.batch_slices):
-            shown = [colors.read_image(folder / pair.image) for pair in batch]
-            predicted = probabilities(self.model, shown, network)
-            masks = [colors.read_mask(folder / pair.mask, self.facts.label_map) for pair in batch]
-            truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
-            background = np.zeros_like(predicted)
-            background[..., 0] = 1
-            for told, answer in ((ancestors, predicted), (nothing, background)):
-                told["dice_coef_multiclass"] += dice_coef_multiclass(truth, answer).tolist()
-                told["cross_entropy"] += cross_entropy(truth, answer).tolist()
-            sums += Calibration.of(truth, predicted)
-            for pair, one in zip(batch, predicted, strict=True):
-                native[pair.slice_index] = canvas.native(class_ids(one, canvas.px))
+    def _answer(self, drawings: Drawings) -> _Answer:
+        first = drawings[0][0]
         case = self._source(first)
-        image = labels.read_image(case.image, self.settings.limits)
-        truth_ids = self._truth(case, image, self.settings.convert.raters, first.label_table)
-        drawn = volume.slices(truth_ids[first.rater], first.plane)
-        stack = np.zeros(drawn.shape, np.uint8)  # split may leave slices out: background there
-        stack[list(native)] = np.stack(list(native.values()))
+        read = labels.read_image(case.image, self.settings.limits)
+        image = replace(read, array=np.empty((0, 0, 0), np.uint8))  # only labels are compared
+        del read
+        drawn = labels.drawn(
+            self.facts, image, case.labels, first.label_table, limits=self.settings.limits
+        ).ids
+        raters = self.settings.convert.raters
+        fused = labels.fused(drawn, raters, len(self.facts.label_map))
+        truths, every = (self._stacks(ids, first.plane) for ids in (fused, drawn))
+        beside = [
+            _Beside(truths[slices[0].rater], Calibration.none(), {}, {}) for slices in drawings
+        ]
+        stack = np.zeros(beside[0].truth.shape, np.uint8)  # of what split left out: background
+        canvas = Canvas.of(first.canvas)
+        for batch in _batches(
+            list(zip(*drawings, strict=True)), self.settings.evaluate.batch_slices
+        ):
+            predicted = self._ask(batch, beside)
+            for (pair, *_), one in zip(batch, predicted, strict=True):
+                stack[pair.slice_index] = canvas.native(class_ids(one, canvas.px))
+        grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
         return _Answer(
-            drawn,
-            stack,
+            case,
             image,
-            first.label_table,
-            ancestors,
-            nothing,
-            sums,
-            len(stack) - len(native),
+            stack,
+            len(stack) - len(drawings[0]),
+            beside,
+            every,
+            grid.steps(first.plane),
+            not isinstance(case.image, Path),
         )
 
-    def _truth(self, case: Case, image: Volume, raters: str, table: str) -> dict[str, Stack]:
-        told = labels.truth(
-            self.facts, image, case.labels, raters, table, limits=self.settings.limits
-        )
-        return {self.names.of("rater", rater): ids for rater, ids in told.ids.items()}
+    def _ask(
+        self, batch: Sequence[Sequence[Pair]], beside: Sequence[_Beside]
+    ) -> NDArray[np.float32]:
+        """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
+        folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
+        network = self.settings.train.network
+        shown = [colors.read_image(folder / pair.image) for pair, *_ in batch]
+        predicted = probabilities(self.model, shown, network)
+        background = np.zeros_like(predicted)
+        background[..., 0] = 1
+        for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
+            masks = [colors.read_mask(folder / pair.mask, self.facts.label_map) for pair in pairs]
+            truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
+            for told, answer in (
+                (one.ancestors, predicted),
+                (one.ancestors_background, background),
+            ):
+                for name, metric in _ANCESTORS.items():
+                    told.setdefault(name, []).extend(metric(truth, answer).tolist())
+            one.calibration += Calibration.of(truth, predicted)
+        return predicted
 
-    def _against_raters(
-        self, first: Pair, case: Case, answer: _Answer, mended: Stack
-    ) -> dict[str, list[float]]:
-        if len(case.labels) < 2:
+    def _stacks(self, ids: Mapping[str, NDArray[np.uint8]], plane: str) -> dict[str, Stack]:
+        """Slices by the raters' names in the manifest."""
+        return {
+            self.names.of("rater", rater): volume.slices(one, plane) for rater, one in ids.items()
+        }
+
+    def _against_raters(self, answer: _Answer, mended: Stack) -> dict[str, list[float]]:
+        if len(answer.raters) < 2:
             return {}
-        drawn = self._truth(case, answer.image, "each", first.label_table)
-        against = {}
-        for rater, ids in drawn.items():
-            table = scores.confusion(
-                volume.slices(ids, first.plane), mended, len(self.facts.label_map)
-            )
-            against[rater] = [overlap.dice for overlap in scores.overlaps(table)[1:]]
-        return against
+        classes = len(self.facts.label_map)
+        return {
+            rater: [one.dice for one in scores.overlaps(scores.confusion(ids, mended, classes))[1:]]
+            for rater, ids in answer.raters.items()
+        }
 
     def _write(self, first: Pair, case: Case, image: Volume, stack: Stack) -> None:
         """The prediction in the source's own form: NIfTI, instances, or slices."""
@@ -260,7 +298,7 @@ class _Judge:
         """
         target = paths.run(slices[0].dataset) / paths.PREDICTIONS
         canvas = Canvas.of(slices[0].canvas)
-        wrong = np.count_nonzero(truth != stack, axis=(1, 2))
+        wrong = [np.count_nonzero(one != other) for one, other in zip(truth, stack, strict=True)]
         worst = max(slices, key=lambda pair: (wrong[pair.slice_index], sum(pair.class_pixels[1:])))
         for kind, chosen in ((paths.MINI_TEST, mini), (paths.WORST, {worst.id})):
             for pair in slices:
@@ -282,15 +320,15 @@ class _Judge:
         return self.sources[pair.case]
 
 
-def _cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Sequence[Pair]]:
-    cases = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
+def _cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]:
+    """Case by case; raters apart where split kept other slices of one than of the other."""
+
+    def pictures(slices: Sequence[Pair]) -> tuple[str, list[tuple[int, str]]]:
+        return slices[0].case, [(pair.slice_index, pair.image_digest) for pair in slices]
+
+    by_rater = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
+    cases = [list(drawings) for _, drawings in groupby(by_rater, pictures)]
     return tqdm(cases, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
-
-
-def _steps(pair: Pair, case: Case) -> tuple[NDArray[np.float64], bool]:
-    """Millimetres from voxel to voxel, and whether the slices are pictures without geometry."""
-    grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
-    return grid.steps(pair.plane), not isinstance(case.image, Path)
 
 
 def _found(
@@ -409,7 +447,7 @@ def _draw_overlays(predictions: Path, folder: Path, facts: Dataset) -> None:
             )
 
 
-def _batches(slices: Sequence[Pair], count: int) -> Iterator[Sequence[Pair]]:
+def _batches(slices: Drawings, count: int) -> Iterator[Drawings]:
     for start in range(0, len(slices), count):
         yield slices[start : start + count]
 

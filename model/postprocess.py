@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.bootstrap import Resamples, interval
-from model.scores import Mask, Stack, box, components
+from model.scores import Mask, Parts, Stack, box, corners, slabs
 
 LEAST_PATIENTS = 5
 LEAST_GAIN = 0.001
@@ -63,15 +63,18 @@ def apply(
     """
     mended = ids.copy()
     for label, rule in sorted(rules.items()):
-        part = mended[box(mended == label)]  # a view; what is enclosed lies in it
+        part = mended[box(mended, label)]  # a view; what is enclosed lies in it
         if rule.fill_holes:
             part[holes(part == label, planar) & (part == 0)] = label
         if rule.smallest_ml:
-            numbers, count = components(part == label, planar)
-            volumes = np.bincount(numbers.ravel(), minlength=count + 1) * voxel_ml
-            small = volumes < rule.smallest_ml
+            pieces, again = Parts(corners(planar)), Parts(corners(planar))
+            for slab in slabs(part):
+                pieces.add(slab == label)
+            small = pieces.sizes() * voxel_ml < rule.smallest_ml
             small[0] = False
-            part[small[numbers]] = 0
+            removed = small[pieces.whole()]
+            for slab in slabs(part):
+                slab[removed[again.add(slab == label)]] = 0
     return mended
 
 
@@ -83,14 +86,21 @@ def holes(mask: Mask, planar: bool) -> Mask:
     near = ndimage.generate_binary_structure(3, 1)
     if planar:
         near[[0, 2]] = False
-    numbers, count = ndimage.label(~mask, near)
-    open_ones = np.zeros(count + 1, bool)
-    open_ones[0] = True
-    for axis in range(1 if planar else 0, 3):
-        across = np.moveaxis(numbers, axis, 0)
-        open_ones[across[:1]] = True
-        open_ones[across[-1:]] = True
-    enclosed: Mask = ~open_ones[numbers]
+    pieces, again = Parts(near), Parts(near)
+    border = [np.zeros(1, np.int64)]
+    ends = [np.zeros(1, np.int64)]
+    for slab in slabs(mask):
+        numbers = pieces.add(~slab)
+        border += [np.unique(numbers[:, [0, -1]]), np.unique(numbers[:, :, [0, -1]])]
+        ends += [np.unique(numbers[0]), np.unique(numbers[-1])]
+    if not planar:
+        border += [*ends[:2], ends[-1]]
+    whole = pieces.whole()
+    closed = np.ones(len(whole), bool)
+    closed[whole[np.concatenate(border)]] = False
+    enclosed = np.zeros(mask.shape, bool)
+    for slab, inside in zip(slabs(mask), slabs(enclosed), strict=True):
+        inside[:] = closed[whole[again.add(~slab)]]
     return enclosed
 
 
@@ -107,7 +117,7 @@ class Search:
         """Try every rule on one case."""
         self._patients.append(patient)
         for label, rows in self._dice.items():
-            rows.append(_dice_of_rules(truth == label, predicted, label, voxel_ml, planar))
+            rows.append(_dice_of_rules(truth, predicted, label, voxel_ml, planar))
 
     def choose(self, *key: object) -> dict[int, Choice]:
         """The best rule of every class, kept or not; ``key`` draws the resamples."""
@@ -128,20 +138,22 @@ class Search:
 
 
 def _dice_of_rules(
-    truth: Mask, predicted: Stack, label: int, voxel_ml: float, planar: bool
+    truth: Stack, predicted: Stack, label: int, voxel_ml: float, planar: bool
 ) -> list[float]:
     """Dice of one class in one case under each of :data:`RULES`."""
-    total = int(np.count_nonzero(truth))
-    near = box(predicted == label)
+    total = sum(int(np.count_nonzero(slab == label)) for slab in slabs(truth))
+    near = box(predicted, label)
     truth, predicted = truth[near], predicted[near]
     mask = predicted == label
     counts = {}
     for fill in (False, True):
         filled = mask | (holes(mask, planar) & (predicted == 0)) if fill else mask
-        numbers, found = components(filled, planar)
-        voxels = np.bincount(numbers.ravel(), minlength=found + 1)[1:]
-        both = np.bincount(numbers[truth], minlength=found + 1)[1:]
-        counts[fill] = voxels, both
+        pieces, right = Parts(corners(planar)), [np.zeros(0, np.int64)]
+        for slab, drawn in zip(slabs(filled), slabs(truth), strict=True):
+            right.append(pieces.add(slab)[drawn == label])
+        voxels, whole = pieces.sizes(), pieces.whole()
+        both = np.bincount(whole[np.concatenate(right)], minlength=len(voxels))
+        counts[fill] = voxels[1:], both[1:]
     dice = []
     for rule in RULES:
         voxels, both = counts[rule.fill_holes]

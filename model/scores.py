@@ -12,11 +12,15 @@ those of each slice, and a pixel's side stands for the mm that nobody states.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 BINS = 15
@@ -28,6 +32,8 @@ EMPTY_POLICY = (
     " lesion F1 are 0 and HD95 does not exist (left out, counted as no_surface); sensitivity and"
     " relative volume error need a truth, precision a prediction"
 )
+
+_SLAB = 16  # slices at once
 
 Stack = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -191,14 +197,26 @@ def score(
     truth: Stack, predicted: Stack, classes: int, steps: Floats, planar: bool, tolerance_mm: float
 ) -> tuple[ClassScores, ...]:
     """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ..."""
-    counts = overlaps(confusion(truth, predicted, classes))
+    tables = _of_slices(truth, predicted, classes)
+    counts = overlaps(tables.sum(axis=0))
+    boxes = zip(_boxes(truth, classes), _boxes(predicted, classes), strict=True)
     planar = planar or len(truth) == 1  # a single slice has no neighbours to be bounded by
-    return tuple(
-        _class_scores(
-            truth == label, predicted == label, counts[label], steps, planar, tolerance_mm
+    found = []
+    for label, (drawn, guessed) in enumerate(boxes, start=1):
+        near = _around(drawn, guessed)
+        masks = _Class(truth[near], label), _Class(predicted[near], label)
+        distances = surfaces(*masks, steps, planar)
+        found.append(
+            ClassScores(
+                counts[label],
+                distances.hd95,
+                distances.nsd(tolerance_mm),
+                lesions(*masks, planar),
+                _healthy(tables, label),
+                voxel_ml(steps),
+            )
         )
-        for label in range(1, classes)
-    )
+    return tuple(found)
 
 
 def voxel_ml(steps: Floats) -> float:
@@ -208,9 +226,21 @@ def voxel_ml(steps: Floats) -> float:
 
 def confusion(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64]:
     """Voxels by class of the truth (rows) and of the prediction (columns), background first."""
-    pairs = truth.ravel().astype(np.intp) * classes + predicted.ravel()
-    table = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    return table.astype(np.int64)
+    table: NDArray[np.int64] = _of_slices(truth, predicted, classes).sum(axis=0)
+    return table
+
+
+def _of_slices(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64]:
+    """The confusion of each slice, (N, classes, classes)."""
+    code = np.min_scalar_type(classes**2)
+    tables = np.zeros((len(truth), classes**2), np.int64)
+    for table, drawn, guessed in zip(tables, truth, predicted, strict=True):
+        if drawn.any() or guessed.any():
+            pairs = drawn.astype(code) * code.type(classes) + guessed
+            table += np.bincount(pairs.ravel("K"), minlength=classes**2)
+        else:
+            table[0] = drawn.size
+    return tables.reshape(-1, classes, classes)
 
 
 def overlaps(table: NDArray[np.int64]) -> list[Overlap]:
@@ -221,48 +251,136 @@ def overlaps(table: NDArray[np.int64]) -> list[Overlap]:
     ]
 
 
-def surfaces(truth: Mask, predicted: Mask, steps: Floats, planar: bool) -> Surfaces:
+class _Class:
+    """Where a stack of class ids (N, H, W) is of one class: a mask made where it is read."""
+
+    def __init__(self, ids: Stack, label: int) -> None:
+        self._ids, self._label = ids, label
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, at: slice) -> Mask:
+        mask: Mask = self._ids[at] == self._label
+        return mask
+
+
+Slices = Mask | _Class
+
+
+def surfaces(truth: Slices, predicted: Slices, steps: Floats, planar: bool) -> Surfaces:
     """The distances between the surfaces of two masks (N, H, W)."""
     one, other = _surface(truth, planar), _surface(predicted, planar)
     if not planar:
         return _distances(one, other, steps)
+    nothing = np.empty(0)
     slices = [
         _distances(one[one[:, 0] == index], other[other[:, 0] == index], steps)
-        for index in range(len(truth))
+        for index in np.union1d(one[:, 0], other[:, 0])
     ]
-    nothing = np.empty(0)
     return Surfaces(
         np.concatenate([nothing, *(each.of_truth for each in slices)]),
         np.concatenate([nothing, *(each.of_predicted for each in slices)]),
     )
 
 
-def lesions(truth: Mask, predicted: Mask, planar: bool) -> Lesions:
+def lesions(truth: Slices, predicted: Slices, planar: bool) -> Lesions:
     """Which connected components of ``truth`` (N, H, W) were found, which found ones are false."""
-    drawn, count = components(truth, planar)
-    guessed, guesses = components(predicted, planar)
-    met = truth & predicted
-    found = len(np.unique(drawn[met]))
-    return Lesions(count, guesses, found, guesses - len(np.unique(guessed[met])))
+    drawn, guessed = Parts(corners(planar)), Parts(corners(planar))
+    met = [np.empty((0, 2), np.int64)]
+    for one, other in zip(slabs(truth), slabs(predicted), strict=True):
+        both = one & other
+        numbers = drawn.add(one)[both], guessed.add(other)[both]
+        met.append(np.unique(np.stack(numbers, axis=1), axis=0))
+    of_drawn, of_guessed = drawn.whole(), guessed.whole()
+    hits = np.concatenate(met)
+    found, right = len(np.unique(of_drawn[hits[:, 0]])), len(np.unique(of_guessed[hits[:, 1]]))
+    guesses = int(of_guessed.max())
+    return Lesions(int(of_drawn.max()), guesses, found, guesses - right)
 
 
-def components(mask: Mask, planar: bool) -> tuple[NDArray[np.int32], int]:
-    """Numbers 1, 2, ... of connected parts of ``mask`` (N, H, W), and how many there are."""
+def corners(planar: bool) -> Mask:
+    """The neighbours (3, 3, 3) of a voxel by sides, edges and corners; planar, in its slice."""
     near = np.ones((3, 3, 3), bool)
-    if planar:
-        near[[0, 2]] = False
-    numbers, count = ndimage.label(mask, near)
-    return numbers, int(count)
+    near[[0, 2]] = not planar
+    return near
 
 
-def box(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box that holds all of ``mask``; nothing of it is kept where it is empty."""
-    found = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        found.append(slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0))
-    return tuple(found)
+class Parts:
+    """Connected parts of a mask (N, H, W) that comes slab by slab; ``near``: neighbours (3, 3, 3).
+
+    A whole volume of numbers would take four bytes a voxel. So pieces are numbered slab by slab,
+    and which of them hang together is known when all were added.
+    """
+
+    def __init__(self, near: Mask) -> None:
+        self._near, self._pieces = near, 0
+        self._voxels = [np.zeros(1, np.intp)]
+        self._joined = [np.empty((0, 2), np.int64)]
+        self._last: NDArray[np.int64] | None = None
+
+    def add(self, mask: Mask) -> NDArray[np.int64]:
+        """The numbers of the pieces in the next slab (n, H, W): 1, 2, ...; 0 outside."""
+        if not mask.any():
+            self._last = None
+            return np.zeros(mask.shape, np.int64)
+        numbers, count = ndimage.label(mask, self._near, output=np.int64)
+        self._voxels.append(np.bincount(numbers[mask])[1:])
+        np.add(numbers, self._pieces, out=numbers, where=mask)
+        if self._last is not None:
+            self._joined.append(self._touching(self._last, numbers[0]))
+        self._pieces, self._last = self._pieces + count, numbers[-1]
+        return np.asarray(numbers, np.int64)
+
+    def whole(self) -> NDArray[np.intp]:
+        """The part that each piece is of, by its number: 1, 2, ...; and 0 for 0."""
+        pairs = np.concatenate(self._joined)
+        size = self._pieces + 1
+        links = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
+        return np.asarray(connected_components(links, directed=False)[1], np.intp)
+
+    def sizes(self) -> NDArray[np.intp]:
+        """Voxels of each part, 0 for 0."""
+        sizes = np.bincount(self.whole(), np.concatenate(self._voxels))
+        return np.asarray(sizes, np.intp)
+
+    def _touching(self, lower: NDArray[np.int64], upper: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Pairs (n, 2) of pieces that touch, of two slices (H, W), one upon the other."""
+        around = np.pad(lower, 1)
+        rows, columns = np.nonzero(upper)
+        here = upper[rows, columns]
+        found = [np.empty((0, 2), np.int64)]
+        for down, right in np.argwhere(self._near[0]):
+            pairs = np.stack([around[rows + down, columns + right], here], axis=1)
+            found.append(np.unique(pairs[pairs[:, 0] > 0], axis=0))
+        return np.concatenate(found)
+
+
+def slabs(stack: Slices | Stack) -> Iterator[Any]:
+    """Some slices at a time; of an array, views."""
+    return (stack[start : start + _SLAB] for start in range(0, len(stack), _SLAB))
+
+
+def box(ids: Stack, label: int) -> tuple[slice, ...]:
+    """The smallest box that holds all of a class; nothing of it is kept where there is none."""
+    return _around(_boxes(ids, label + 1)[-1])
+
+
+def _boxes(ids: Stack, classes: int) -> list[tuple[slice, ...] | None]:
+    """The smallest box that holds each foreground class; None where it has nowhere."""
+    boxes: list[tuple[slice, ...] | None] = ndimage.find_objects(ids, classes - 1)
+    return boxes
+
+
+def _around(*boxes: tuple[slice, ...] | None) -> tuple[slice, ...]:
+    """The smallest box around boxes; of nothing, nothing."""
+    known = [box for box in boxes if box is not None]
+    if not known:
+        return (slice(0),) * 3
+    return tuple(
+        slice(min(s.start for s in sides), max(s.stop for s in sides))
+        for sides in zip(*known, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -311,34 +429,33 @@ class Calibration:
         return _ratio(float(np.abs(self.right - self.confidence).sum()), total)
 
 
-def _class_scores(
-    truth: Mask, predicted: Mask, overlap: Overlap, steps: Floats, planar: bool, tolerance_mm: float
-) -> ClassScores:
-    without = ~truth.any(axis=(1, 2))
-    false = np.count_nonzero(predicted[without], axis=(1, 2))
-    healthy = Healthy(int(without.sum()), int((false > 0).sum()), int(false.sum()))
-    near = box(truth | predicted)
-    truth, predicted = truth[near], predicted[near]
-    distances = surfaces(truth, predicted, steps, planar)
-    return ClassScores(
-        overlap,
-        distances.hd95,
-        distances.nsd(tolerance_mm),
-        lesions(truth, predicted, planar),
-        healthy,
-        voxel_ml(steps),
-    )
+def _healthy(tables: NDArray[np.int64], label: int) -> Healthy:
+    """What is marked where the truth lacks a class, from the confusion of each slice."""
+    false = tables[tables[:, label].sum(axis=1) == 0, :, label].sum(axis=1)
+    return Healthy(len(false), int((false > 0).sum()), int(false.sum()))
 
 
-def _surface(mask: Mask, planar: bool) -> NDArray[np.intp]:
-    """Indices (points, 3) of the voxels of ``mask`` that have a side neighbour outside it."""
-    near = ndimage.generate_binary_structure(3, 1)
-    if planar:
-        near[[0, 2]] = False
-    return np.argwhere(mask & ~ndimage.binary_erosion(mask, near))
+def _surface(mask: Slices, planar: bool) -> NDArray[np.int32]:
+    """Indices (points, 3) of the voxels of a mask that have a side neighbour outside it."""
+    found = [np.empty((0, 3), np.int32)]
+    for start in range(0, len(mask), _SLAB):
+        stop = min(start + _SLAB, len(mask))
+        part = mask[max(start - 1, 0) : stop + 1]
+        if not part.any():
+            continue
+        ends = (start == 0, stop == len(mask))  # beyond the border is outside
+        part = np.pad(part, (ends, (0, 0), (0, 0)))
+        here = part[1:-1]
+        inner = here.copy() if planar else here & part[:-2] & part[2:]
+        inner[:, 1:-1] &= here[:, :-2] & here[:, 2:]
+        inner[:, :, 1:-1] &= here[:, :, :-2] & here[:, :, 2:]
+        inner[:, [0, -1]] = inner[:, :, [0, -1]] = False
+        points = np.argwhere(here & ~inner).astype(np.int32)
+        found.append(points + np.array([start, 0, 0], np.int32))
+    return np.concatenate(found)
 
 
-def _distances(one: NDArray[np.intp], other: NDArray[np.intp], steps: Floats) -> Surfaces:
+def _distances(one: NDArray[np.int32], other: NDArray[np.int32], steps: Floats) -> Surfaces:
     """How far in mm each voxel of one surface is from the nearest one of the other.
 
     A search tree over the surfaces costs what the surfaces cost, not what the volume does, and

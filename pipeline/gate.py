@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -45,7 +47,7 @@ _CHUNK = 64
 _FEW = 256
 """So few pictures are read here: to start other processes takes longer."""
 _Key = tuple[str, str]  # split and a file's name without its suffix
-_Files = Mapping[_Key, Sequence[Path]]
+_Files = Mapping[_Key, Sequence[str]]  # the suffixes of all files of that name
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,14 @@ class Finding:
     example: str
 
 
-@dataclass(frozen=True)
+class _Digests(NamedTuple):
+    """What the manifest says of a pair's files."""
+
+    image_digest: str
+    mask_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """What reading one pair of files told: digest and hash of the image, colours of the mask.
 
@@ -80,23 +89,13 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     """
     pairs = list(pairs)
     blank = frozenset(blank) | _blank_digests(folder, pairs)
-    found = []
-    keys: dict[str, Callable[[Pair], str]] = {
-        PATIENTS: lambda pair: pair.patient,
-        PARENTS: lambda pair: pair.parent or pair.id,
-        COPIES: lambda pair: pair.image_digest,
-    }
-    for promise, key in keys.items():
-        places: dict[str, dict[str, str]] = defaultdict(dict)
-        for pair in pairs:
-            if promise != COPIES or pair.image_digest not in blank:
-                places[key(pair)].setdefault(pair.split, pair.id)
-        broken = {name: where for name, where in places.items() if len(where) > 1}
-        if broken:
-            name, where = next(iter(broken.items()))
-            example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
-            found.append(Finding(promise, len(broken), f"{name}: {example}"))
-    found += _likenesses(folder, [pair for pair in pairs if pair.image_digest not in blank])
+    showing = [pair for pair in pairs if pair.image_digest not in blank]
+    found = [
+        *_shared(PATIENTS, pairs, lambda pair: pair.patient),
+        *_shared(PARENTS, pairs, lambda pair: pair.parent or pair.id),
+        *_shared(COPIES, showing, lambda pair: pair.image_digest),
+    ]
+    found += _likenesses(folder, showing)
     strays = [pair for pair in pairs if pair.parent and pair.split != "train"]
     if strays:
         example = f"{strays[0].split}/{strays[0].id}"
@@ -126,25 +125,31 @@ def check(
     known = {}
     if (folder / paths.MANIFEST).is_file():
         known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
-    first = {key: files[0] for key, files in images.items()}
-    seen = _look(folder, first, masks, known, workers, limits)
     parents = _parents(images)
-    pairs = []
-    for key, one in seen.items():
-        if key in known:
-            pair = known[key]
-            looks = pair.likeness if one.ours else one.likeness
-            pairs.append(replace(pair, image_digest=one.digest, likeness=looks))
+    pairs, blank, faults, changed = [], set(), [], []
+    shown: dict[_Key, frozenset[int]] = {}
+    kinds: dict[frozenset[int], frozenset[int]] = {}  # masks share few sets of colours
+    for key, one in _look(folder, images, masks, known, workers, limits):
+        pair = known.get(key)
+        if one.ours and pair is not None:
+            pairs.append(pair)
             continue
-        split, stem = key
-        parent = parents.get(stem, "")
-        whose = patients.get(parent or stem) or f"{split}/{stem}"
-        pair = _foreign(split, stem, images[key][0], one)
-        pairs.append(replace(pair, patient=whose, parent=parent))
-    faults = [f"{'/'.join(key)}: {one.fault}" for key, one in seen.items() if one.fault]
-    changed = ["/".join(key) for key, one in seen.items() if known and not one.ours]
+        if pair is None:
+            split, stem = key
+            parent = parents.get(stem, "")
+            whose = patients.get(parent or stem) or f"{split}/{stem}"
+            pairs.append(_foreign(key, images[key][0], one, whose, parent))
+        else:
+            pairs.append(replace(pair, image_digest=one.digest, likeness=one.likeness))
+        if one.blank:
+            blank.add(one.digest)
+        if one.fault:
+            faults.append(f"{'/'.join(key)}: {one.fault}")
+        if known:
+            changed.append("/".join(key))
+        shown[key] = kinds.setdefault(one.colours, one.colours)
     changed += ["/".join(key) for key in known.keys() - images.keys()]
-    found = judge(folder, pairs, [one.digest for one in seen.values() if one.blank])
+    found = judge(folder, pairs, blank)
     for promise, broken in (
         (PAIRED, _unpaired(images, masks)),
         (READABLE, faults),
@@ -152,7 +157,7 @@ def check(
     ):
         if broken:
             found.append(Finding(promise, len(broken), broken[0]))
-    found += _stray_colours(folder, seen)
+    found += _stray_colours(folder, shown)
     for dataset in sorted({pair.dataset for pair in known.values()}):
         found = [replace(one, example=identities.explained(dataset, one.example)) for one in found]
     return sorted(found, key=lambda finding: PROMISES.index(finding.promise))
@@ -178,6 +183,24 @@ def require(found: Sequence[Finding], where: object) -> None:
         )
 
 
+def _shared(promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]) -> Iterator[Finding]:
+    """The finding that pairs of several splits have one ``key``, if there are such pairs."""
+    several = _in_several_splits(pairs, key)
+    if several:
+        name = next(key(pair) for pair in pairs if key(pair) in several)
+        where: dict[str, str] = {}
+        for pair in pairs:
+            if key(pair) == name:
+                where.setdefault(pair.split, pair.id)
+        example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
+        yield Finding(promise, len(several), f"{name}: {example}")
+
+
+def _in_several_splits(pairs: Iterable[Pair], key: Callable[[Pair], str]) -> set[str]:
+    first: dict[str, str] = {}
+    return {name for pair in pairs if first.setdefault(name := key(pair), pair.split) != pair.split}
+
+
 def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     """Pictures of two patients in two splits that show the same slice.
 
@@ -199,19 +222,13 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
     """Correlation and names of the pictures that show one slice of what should be two patients."""
 
-    def strangers(one: int, other: int) -> bool:
-        copies = here[one].image_digest == there[other].image_digest
-        return here[one].patient != there[other].patient and not copies
-
     def reader(members: Sequence[Pair]) -> likeness.Picture:
         return lambda at: colors.read_image(folder / members[at].split / members[at].image)
 
-    likenesses = likeness.near_duplicates(
-        [pair.likeness for pair in here],
-        [pair.likeness for pair in there],
-        (reader(here), reader(there)),
-        strangers,
-    )
+    def looks(members: Sequence[Pair]) -> list[likeness.Look]:
+        return [likeness.Look(p.likeness, p.patient, p.image_digest) for p in members]
+
+    likenesses = likeness.near_duplicates(looks(here), looks(there), (reader(here), reader(there)))
     return [
         (
             alike.correlation,
@@ -222,15 +239,15 @@ def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tu
     ]
 
 
-def _blank_digests(folder: Path, pairs: Iterable[Pair]) -> frozenset[str]:
+def _blank_digests(folder: Path, pairs: Sequence[Pair]) -> frozenset[str]:
     """Digests of the pictures of one single value, among those that occur in several splits."""
-    splits = defaultdict(set)
-    files = {}
-    for pair in pairs:
-        splits[pair.image_digest].add(pair.split)
-        files[pair.image_digest] = folder / pair.split / pair.image
-    shared = [digest for digest, where in splits.items() if len(where) > 1]
-    return frozenset(digest for digest in shared if _blank(files[digest]))
+    shared = _in_several_splits(pairs, lambda pair: pair.image_digest)
+    files = {
+        pair.image_digest: folder / pair.split / pair.image
+        for pair in pairs
+        if pair.image_digest in shared
+    }
+    return frozenset(digest for digest, file in files.items() if _blank(file))
 
 
 def _blank(file: Path) -> bool:
@@ -243,8 +260,11 @@ def _blank(file: Path) -> bool:
 
 
 def _listing(folder: Path, part: str) -> _Files:
-    """(split, name without suffix) -> the pictures of that name in ``part`` (images or masks)."""
-    found: dict[_Key, list[Path]] = defaultdict(list)
+    """(split, name without suffix) -> the pictures of that name in ``part`` (images or masks).
+
+    Only names are kept, so that a folder of many files fits.
+    """
+    found: dict[_Key, tuple[str, ...]] = {}
     for split in SPLITS:
         place = folder / split / part
         if not place.is_dir():
@@ -255,9 +275,10 @@ def _listing(folder: Path, part: str) -> _Files:
                 where=folder,
                 remedy="Name a folder of the layout {train,valid,test}/{images,masks}/.",
             )
-        for file in sorted(place.iterdir()):
-            if file.suffix.lower() in _PICTURES and not file.name.startswith("."):
-                found[split, file.stem].append(file)
+        for name in sorted(file.name for file in place.iterdir()):
+            stem, suffix = Path(name).stem, sys.intern(Path(name).suffix)
+            if suffix.lower() in _PICTURES and not name.startswith("."):
+                found[split, stem] = (*found.get((split, stem), ()), suffix)
     return found
 
 
@@ -277,40 +298,59 @@ def _require_pictures(folder: Path, images: Iterable[_Key]) -> None:
 def _unpaired(images: _Files, masks: _Files) -> list[str]:
     """Images without mask, masks without image, and names that two files share."""
     lonely = sorted("/".join(key) for key in images.keys() ^ masks.keys())
-    twice = [files for part in (images, masks) for files in part.values() if len(files) > 1]
-    return lonely + [" and ".join("/".join(file.parts[-3:]) for file in files) for files in twice]
+    twice = [
+        [f"{split}/{part}/{stem}{suffix}" for suffix in suffixes]
+        for part, files in ((paths.IMAGES, images), (paths.MASKS, masks))
+        for (split, stem), suffixes in files.items()
+        if len(suffixes) > 1
+    ]
+    return lonely + [" and ".join(names) for names in twice]
+
+
+_Job = tuple[_Key, str, str | None, _Digests | None]  # the suffixes of image and mask
 
 
 def _look(
     folder: Path,
-    images: Mapping[_Key, Path],
+    images: _Files,
     masks: _Files,
     known: Mapping[_Key, Pair],
     workers: int,
     limits: Limits,
-) -> dict[_Key, _Seen]:
+) -> Iterator[tuple[_Key, _Seen]]:
     """Read every image with its mask, several at a time."""
     jobs = [
-        (image, masks[key][0] if key in masks else None, known.get(key))
-        for key, image in images.items()
+        (
+            key,
+            suffixes[0],
+            masks[key][0] if key in masks else None,
+            _Digests(pair.image_digest, pair.mask_digest) if (pair := known.get(key)) else None,
+        )
+        for key, suffixes in images.items()
     ]
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    seen: list[_Seen] = []
     workers = workers if len(jobs) > _FEW else 1
-    task = partial(_look_at, limits)
+    task = partial(_look_at, folder, limits)
     for outcome in executor.run(task, chunks, workers, f"check {folder}", "batch"):
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None
-        seen += outcome.result
-    return dict(zip(images, seen, strict=True))
+        yield from zip((key for key, *_ in outcome.job), outcome.result, strict=True)
 
 
-def _look_at(limits: Limits, jobs: Sequence[tuple[Path, Path | None, Pair | None]]) -> list[_Seen]:
-    return [_one_pair(*job, limits) for job in jobs]
+def _look_at(folder: Path, limits: Limits, jobs: Sequence[_Job]) -> list[_Seen]:
+    return [
+        _one_pair(
+            folder / split / paths.IMAGES / f"{stem}{image}",
+            None if mask is None else folder / split / paths.MASKS / f"{stem}{mask}",
+            known,
+            limits,
+        )
+        for (split, stem), image, mask, known in jobs
+    ]
 
 
-def _one_pair(image: Path, mask: Path | None, known: Pair | None, limits: Limits) -> _Seen:
+def _one_pair(image: Path, mask: Path | None, known: _Digests | None, limits: Limits) -> _Seen:
     content = colors.content_of(image, limits)
     drawn = colors.content_of(mask, limits) if mask else b""
     digest = hashlib.sha256(content).hexdigest()
@@ -351,15 +391,15 @@ def _colours(mask: Image.Image) -> frozenset[int]:
     return frozenset(colors.distinct(colors.pack(rgb)).tolist())
 
 
-def _stray_colours(folder: Path, seen: Mapping[_Key, _Seen]) -> list[Finding]:
+def _stray_colours(folder: Path, shown: Mapping[_Key, frozenset[int]]) -> list[Finding]:
     """Masks with colours of no class: by the card's label map, else by their great number."""
     declared = _declared(folder)
     if declared is None:
-        counts = Counter(colour for one in seen.values() for colour in one.colours)
+        counts = Counter(colour for colours in shown.values() for colour in colours)
         if len(counts) <= _MOST_COLOURS:
             return []
         declared = {colour for colour, _ in counts.most_common(_MOST_COLOURS)}
-    bad = {key: one.colours - declared for key, one in seen.items() if one.colours - declared}
+    bad = {key: stray for key, colours in shown.items() if (stray := colours - declared)}
     if not bad:
         return []
     (split, stem), colours = max(bad.items(), key=lambda entry: len(entry[1]))
@@ -410,17 +450,18 @@ def _patients(folder: Path, images: Iterable[_Key], pattern: str) -> dict[str, s
     return found
 
 
-def _foreign(split: str, stem: str, image: Path, seen: _Seen) -> Pair:
-    """A pair of a folder without a manifest: nothing is known but the file."""
+def _foreign(key: _Key, suffix: str, seen: _Seen, patient: str, parent: str) -> Pair:
+    """A pair of a folder without a manifest: nothing is known but the file and its name."""
+    split, stem = key
     return Pair(
         id=stem,
         dataset="",
-        patient=f"{split}/{stem}",
+        patient=patient,
         case=stem,
         slice_index=0,
         rater="",
-        image=f"{paths.IMAGES}/{image.name}",
-        mask=f"{paths.MASKS}/{image.name}",
+        image=f"{paths.IMAGES}/{stem}{suffix}",
+        mask="",
         source="",
         source_digest="",
         source_shape=(0, 0, 0),
@@ -433,6 +474,7 @@ def _foreign(split: str, stem: str, image: Path, seen: _Seen) -> Pair:
         mask_digest="",
         licence="",
         fingerprint="",
+        parent=parent,
         split=split,
         likeness=seen.likeness,
     )

@@ -9,7 +9,7 @@ the name of one rater.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -85,6 +85,44 @@ def truth(
     on another grid or holds undeclared values, that resampling takes more than :data:`LOST`
     from, or that is larger than ``limits`` allow, and for a rater that is not there.
     """
+    read = drawn(dataset, image, labels, table, evidence, limits)
+    classes = len(dataset.label_map)
+    agreement = _agreement(list(read.ids.values()), classes)
+    return Truth(
+        fused(read.ids, raters, classes),
+        len(labels),
+        agreement,
+        read.table,
+        read.evidence,
+        read.snapped,
+        read.findings,
+    )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Class ids (X, Y, Z) in RAS+ of every rater, and their story as in :class:`Truth`."""
+
+    ids: Mapping[str, Ids]
+    table: str
+    evidence: str
+    snapped: int
+    findings: tuple[str, ...]
+
+
+def drawn(
+    dataset: Dataset,
+    image: Volume,
+    labels: Mapping[str, Picture],
+    table: str = AUTO,
+    evidence: str = "",
+    limits: Limits = Limits(),
+) -> Drawn:
+    """Read and decode what each rater drew in one case, one after the other.
+
+    Of ``image``, the voxels are looked at only where ``table`` is ``auto``. Raises as
+    :func:`truth` does.
+    """
     table = table if dataset.tables else ""
     snapped = 0
     findings: list[str] = []
@@ -94,7 +132,7 @@ def truth(
         raw, moved = read_raw(dataset, picture, limits)
         if (image.instances or image.uids) and not isinstance(picture, Path):
             raw = _beside(image, raw, where)
-        drawn = raw
+        stored = raw
         if dataset.resample_labels and not volume.same_grid(image.grid, raw.grid):
             raw = _resampled(raw, image.grid, where)
         volume.require_same_grid(image.grid, raw.grid, where)
@@ -108,21 +146,14 @@ def truth(
             class_of = dict(class_of_table(dataset, table))
         ids[rater] = volume.class_ids(raw, class_of, where).array
         told = list(raw.findings)
-        if raw is not drawn:
-            before = volume.class_ids(drawn, class_of, where)
+        if raw is not stored:
+            before = volume.class_ids(stored, class_of, where)
             told[-1] += _volumes(dataset, before, Volume(ids[rater], image.grid), where)
+            del before
         findings += [f"label: {one}" for one in told if one not in image.findings]
+        del raw, stored  # else they would stand in memory beside the next
         snapped += moved
-    classes = len(dataset.label_map)
-    return Truth(
-        _fused(ids, raters, classes),
-        len(ids),
-        _agreement(ids, classes),
-        table,
-        evidence,
-        snapped,
-        tuple(dict.fromkeys(findings)),
-    )
+    return Drawn(ids, table, evidence, snapped, tuple(dict.fromkeys(findings)))
 
 
 def read_raw(
@@ -226,7 +257,11 @@ def class_of_table(dataset: Dataset, name: str) -> Mapping[int, int]:
     )
 
 
-def _fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
+def fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
+    """What :data:`FUSIONS` or the name of a rater make of the class ids of several raters.
+
+    Raises :class:`Problem` for a rater who is not there.
+    """
     if raters == "each":
         return dict(ids)
     if raters not in FUSIONS:
@@ -236,28 +271,42 @@ def _fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
                 where="convert.raters",
             )
         return {raters: ids[raters]}
-    if len(ids) == 1:
-        return {"": next(iter(ids.values()))}
-    stacked = [sitk.GetImageFromArray(array) for array in ids.values()]
+    arrays = list(ids.values())
+    if len(arrays) == 1:
+        return {"": arrays[0]}
     if raters == "majority":
-        fused = sitk.LabelVoting(stacked, 0)
-    else:
-        fused = sitk.MultiLabelSTAPLE(stacked, classes)
-    array = sitk.GetArrayFromImage(fused).astype(np.uint8)
-    array[array >= classes] = 0  # STAPLE's mark for a tie
-    return {"": array}
+        whole = volume.blank(arrays[0])
+        for out, *votes in volume.slabs(whole, *arrays):
+            if any(vote.any() for vote in votes):
+                out[:] = sitk.GetArrayFromImage(
+                    sitk.LabelVoting([sitk.GetImageFromArray(vote) for vote in votes], 0)
+                )
+        return {"": whole}
+    staple = sitk.MultiLabelSTAPLE([sitk.GetImageFromArray(array) for array in arrays], classes)
+    whole = sitk.GetArrayFromImage(staple).astype(np.uint8, copy=False)
+    whole[whole >= classes] = 0  # STAPLE's mark for a tie
+    return {"": whole}
 
 
-def _agreement(ids: Mapping[str, Ids], classes: int) -> tuple[float, ...]:
+def _agreement(ids: Sequence[Ids], classes: int) -> tuple[float, ...]:
     if len(ids) < 2:
         return ()
+    pairs = list(combinations(range(len(ids)), 2))
+    tables = np.zeros((len(pairs), classes, classes), np.int64)
+    code = np.min_scalar_type(classes**2)
+    for slab in volume.slabs(*ids):
+        if not any(one.any() for one in slab):
+            tables[:, 0, 0] += slab[0].size
+            continue
+        for table, (one, other) in zip(tables, pairs, strict=True):
+            both = slab[one].astype(code) * code.type(classes) + slab[other]
+            table += np.bincount(both.ravel("K"), minlength=classes**2).reshape(table.shape)
     means = []
     for class_id in range(classes):
         scores = []
-        for one, other in combinations(ids.values(), 2):
-            first, second = one == class_id, other == class_id
-            total = int(first.sum()) + int(second.sum())
+        for table in tables:
+            total = int(table[class_id].sum() + table[:, class_id].sum())
             if total:
-                scores.append(2 * int((first & second).sum()) / total)
+                scores.append(2 * int(table[class_id, class_id]) / total)
         means.append(sum(scores) / len(scores) if scores else math.nan)
     return tuple(means)

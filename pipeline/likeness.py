@@ -13,9 +13,11 @@ mirrored or JPEG-coded nearly all do above .98. Darkening a CT that is dark alre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -34,10 +36,19 @@ _CONTRAST = 24  # grey levels; a picture that has fewer, such as noise in air, s
 _SHIFT_STEPS = 8  # the tissue's middle is known to an eighth of a pixel
 _COMPARE_PX, _SHIFT_PX, _BLUR_PX = 128, 8, 1.0
 _REMEMBERED = 4096  # small pictures of each group: 64 MiB
-_BLOCK = 1 << 24  # comparisons at once: 64 MiB
+_BLOCK, _COLUMNS = 1 << 18, 1 << 12  # comparisons at once, so few that the cache holds them
 _frequency = np.arange(_SIDE * _SIDE)[1:]
 _ODD_X, _ODD_Y = _frequency % _SIDE % 2 == 1, _frequency // _SIDE % 2 == 1
-_MIRRORED = np.stack([_ODD_X & False, _ODD_X, _ODD_Y, _ODD_X ^ _ODD_Y])
+_PARITIES = (~_ODD_X & ~_ODD_Y, _ODD_X & ~_ODD_Y, ~_ODD_X & _ODD_Y, _ODD_X & _ODD_Y)
+_WORD = _SIDE * _SIDE // 4  # bits of each parity; the first has one less, that of the mean
+
+
+class Look(NamedTuple):
+    """What tells pictures apart without reading them; one digest is one and the same picture."""
+
+    hash: str
+    patient: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -103,48 +114,122 @@ def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def near_duplicates(
-    first: Sequence[str],
-    second: Sequence[str],
-    pictures: tuple[Picture, Picture],
-    wanted: Callable[[int, int], bool] = lambda _one, _other: True,
+    first: Sequence[Look], second: Sequence[Look], pictures: tuple[Picture, Picture]
 ) -> list[Likeness]:
-    """Pairs of pictures, one of each group, that show the same slice; at most :data:`ENOUGH`.
+    """Pictures of two patients, one of each group, that show the same slice and are no copies.
 
-    ``first`` and ``second`` are perceptual hashes; ``pictures`` reads a picture of each group by
-    its position. It is asked for candidates only, and of these for what is ``wanted``.
+    At most :data:`ENOUGH`. ``pictures`` reads a picture of each group by its position; it is
+    asked for candidates only. What is equal is compared once: the work grows with the number of
+    different hashes, not with that of pictures.
     """
     here, there = (
         lru_cache(_REMEMBERED)(lambda at, read=read: _thumbnail(read(at))) for read in pictures
     )
+    patients: dict[str, int] = {}
+    one, other = _Hashes(first, patients), _Hashes(second, patients)
     found: list[Likeness] = []
-    for one, other in candidates(first, second):
-        if len(found) == ENOUGH:
-            break
-        if wanted(one, other):
-            alike = _correlation(here(one), there(other))
-            if alike >= SAME:
-                found.append(Likeness(one, other, alike))
+    for codes in candidates(one.texts, other.texts, (one.patients, other.patients)):
+        kinds = product(one.members(codes[0]).items(), other.members(codes[1]).items())
+        for (digest, mine), (another, theirs) in kinds:
+            if digest == another or (mine.keys() == theirs.keys() and len(mine) == 1):
+                continue
+            alike = _correlation(here(_any(mine)), there(_any(theirs)))
+            if alike < SAME:
+                continue
+            for patient, stranger in product(mine, theirs):
+                if patient == stranger:
+                    continue
+                for pair in product(mine[patient], theirs[stranger]):
+                    found.append(Likeness(*pair, alike))
+                    if len(found) == ENOUGH:
+                        return found
     return found
 
 
-def candidates(first: Sequence[str], second: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Positions of hashes that differ in few bits, mirror images included."""
-    (here, one), (there, other) = _signs(first), _signs(second)
-    if not len(here) or not len(there):
-        return
-    mirrored = np.concatenate([np.where(flips, -other, other) for flips in _MIRRORED])
-    step = max(1, _BLOCK // len(mirrored))
-    for start in range(0, len(one), step):
-        # the product of two vectors of +-1 is the number of equal bits less that of different ones
-        agree = one[start : start + step] @ mirrored.T
-        rows, columns = np.nonzero(agree >= one.shape[1] - 2 * CANDIDATE_BITS)
-        near = zip(here[rows + start].tolist(), there[columns % len(there)].tolist(), strict=True)
-        yield from sorted(set(near))
+_Members = Mapping[str, Mapping[str, Sequence[int]]]
 
 
-def _signs(hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Positions of the hashes that say something, and their bits as -1 and 1, (N, 255)."""
+class _Hashes:
+    """The different hashes (``texts``) of pictures that say something, and who has them.
+
+    ``patients``: the number of the only patient whom a hash shows, or -1.
+    """
+
+    def __init__(self, looks: Sequence[Look], patients: dict[str, int]) -> None:
+        self._looks = looks
+        codes: dict[str, int] = {}
+        of = [codes.setdefault(look.hash, len(codes)) if look.hash else -1 for look in looks]
+        whose = [patients.setdefault(look.patient, len(patients)) for look in looks]
+        self.texts = list(codes)
+        self._order = np.argsort(of, kind="stable")
+        self._starts = np.searchsorted(np.array(of)[self._order], np.arange(len(codes) + 1))
+        shown = np.array(whose, np.int64)[self._order]
+        least, most = (
+            edge.reduceat(shown, self._starts[:-1]) if codes else np.empty(0, np.int64)
+            for edge in (np.minimum, np.maximum)
+        )
+        self.patients = np.where(least == most, least, -1)
+
+    def members(self, code: int) -> _Members:
+        """Digest -> patient -> positions of the pictures of a hash."""
+        found: dict[str, dict[str, list[int]]] = {}
+        for at in self._order[self._starts[code] : self._starts[code + 1]].tolist():
+            look = self._looks[at]
+            found.setdefault(look.digest, {}).setdefault(look.patient, []).append(at)
+        return found
+
+
+def _any(members: Mapping[str, Sequence[int]]) -> int:
+    return next(iter(members.values()))[0]
+
+
+def candidates(
+    first: Sequence[str],
+    second: Sequence[str],
+    patients: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Positions of hashes that differ in few bits, mirror images included, in order.
+
+    Where both are of one of ``patients`` (numbers from 0; -1 is nobody), they are left out.
+    """
+    (here, one), (there, other) = _words(first), _words(second)
+    columns = min(_COLUMNS, _BLOCK)
+    rows = _BLOCK // columns
+    for top in range(0, len(here), rows):
+        near: list[tuple[int, int]] = []
+        for left in range(0, len(there), columns):
+            few = _differ(one[:, top : top + rows], other[:, left : left + columns])
+            row, column = np.nonzero(few <= CANDIDATE_BITS)
+            row, column = here[row + top], there[column + left]
+            if patients is not None and len(row):
+                known = patients[0][row]
+                strangers = (known < 0) | (known != patients[1][column])
+                row, column = row[strangers], column[strangers]
+            near += zip(row.tolist(), column.tolist(), strict=True)
+        yield from sorted(near)
+
+
+def _differ(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """In how many bits hashes (4, N) and (4, M) differ, of all mirror images the fewest: (N, M).
+
+    Mirroring flips all bits of odd frequencies, so that these differ in all that agreed.
+    """
+    even, x, y, both = (
+        np.bitwise_count(mine[:, None] ^ theirs) for mine, theirs in zip(one, other, strict=True)
+    )
+    upright, turned = x + both, x + (_WORD - both)
+    upright = np.minimum(upright, 2 * _WORD - upright) + y
+    turned = np.minimum(turned, 2 * _WORD - turned) + (_WORD - y)
+    fewest: NDArray[np.uint8] = even + np.minimum(upright, turned)
+    return fewest
+
+
+def _words(hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Positions of the hashes that say something, and their bits by parity, (4, N)."""
     known = [position for position, text in enumerate(hashes) if text]
     raw = np.frombuffer(bytes.fromhex("".join(hashes[k] for k in known)), np.uint8)
     bits = np.unpackbits(raw.reshape(len(known), _SIDE * _SIDE // 8), axis=1)[:, : len(_frequency)]
-    return np.array(known, np.int64), (bits * 2.0 - 1.0).astype(np.float32)
+    words = np.zeros((len(_PARITIES), len(known), _WORD // 8), np.uint8)
+    for word, parity in zip(words, _PARITIES, strict=True):
+        word[:] = np.packbits(bits[:, parity], axis=1)
+    return np.array(known, np.int64), words.view(np.uint64)[..., 0]

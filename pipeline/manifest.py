@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from datasets_spec.contract import Problem
 from pipeline import files, paths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One image/mask pair.
 
@@ -91,6 +92,7 @@ _TYPES = {
     "tuple[float, ...]": pa.list_(pa.float64()),
     "tuple[float, float]": pa.list_(pa.float64()),
 }
+_BATCH_ROWS = 8192  # read at once
 SCHEMA = pa.schema(
     [
         pa.field(field.name, _TYPES[str(field.type)], nullable=False)
@@ -112,8 +114,10 @@ def inherited(pair: Pair, parent: Pair) -> Pair:
 
 def write(folder: Path, pairs: Iterable[Pair]) -> None:
     """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
-    rows = [vars(pair) for pair in sorted(pairs, key=lambda pair: pair.id)]
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    rows = sorted(pairs, key=lambda pair: pair.id)
+    columns = ([getattr(pair, field.name) for pair in rows] for field in SCHEMA)
+    arrays = [pa.array(column, field.type) for field, column in zip(SCHEMA, columns, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
     with files.replacing(folder / paths.MANIFEST) as unfinished:
         pq.write_table(table, unfinished, compression="zstd")
 
@@ -143,22 +147,43 @@ def read(folder: Path) -> list[Pair]:
             remedy="Run the stage that writes it (dvc repro runs all stages in order).",
         )
     try:
-        table = pq.read_table(file)
+        with pq.ParquetFile(file) as stored:
+            if not stored.schema_arrow.equals(SCHEMA):
+                raise Problem(
+                    "expected the columns of this version, got another version's",
+                    where=file,
+                    remedy="Delete the folder and run again.",
+                )
+            return [
+                pair
+                for batch in stored.iter_batches(_BATCH_ROWS)
+                for pair in map(Pair, *map(_shared, batch.columns))
+            ]
     except (pa.ArrowException, OSError) as error:
         raise Problem(
             f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
         ) from None
-    if table.schema.names != SCHEMA.names:
-        raise Problem(
-            "expected the columns of this version, got another version's",
-            where=file,
-            remedy="Delete the folder and run again.",
-        )
-    return [_pair(row) for row in table.to_pylist()]
 
 
-def _pair(row: dict[str, Any]) -> Pair:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in row.items()
-    }
-    return Pair(**values)
+def _shared(column: pa.Array) -> list[Any]:
+    """The values of a column, lists as tuples; equal texts and tuples are one object.
+
+    Most of a row is said of its whole case, so that rows are several times smaller that way.
+    """
+    if pa.types.is_string(column.type):
+        encoded = column.dictionary_encode()
+        texts = encoded.dictionary.to_pylist()
+        return [texts[code] for code in encoded.indices.to_pylist()]
+    if not pa.types.is_list(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    numbers = column.values.to_numpy()
+    ends = column.offsets.to_pylist()
+    tuples: dict[bytes, tuple[Any, ...]] = {}  # by their bits, which tell 0.0 from -0.0
+    found = []
+    for start, stop in pairwise(ends):
+        bits = numbers[start:stop].tobytes()
+        if bits not in tuples:
+            tuples[bits] = tuple(numbers[start:stop].tolist())
+        found.append(tuples[bits])
+    return found

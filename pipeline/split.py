@@ -54,14 +54,18 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     _require_present_parents(dataset, converted, augmented)
     where = placement.assign(dataset, converted, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
-    placed = [replace(pair, split=where[pair.patient]) for pair in converted]
-    placed = [pair for pair in placed if _kept(dataset, pair, settings.split)]
+    placed = [
+        _placed(pair, where[pair.patient], unlike)
+        for pair in converted
+        if _kept(dataset, pair, where[pair.patient], settings.split)
+    ]
     kept = {pair.id for pair in placed}
     grown = [
-        replace(pair, split="train")
+        _placed(pair, "train", unlike)
         for pair in augmented
         if where[pair.patient] == "train" and pair.parent in kept
     ]
+    del converted, augmented  # every row would stand in memory twice
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
     target = paths.dataset(dataset)
@@ -72,7 +76,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         _link(paths.converted(dataset), unfinished, placed)
         _link(paths.augmented(dataset), unfinished, grown)
         _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
-        pairs = [_suspected(pair, unlike) for pair in placed + grown]
+        pairs = placed + grown
         gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
@@ -202,18 +206,19 @@ def _same(one: Pair, other: Pair) -> bool:
     return one == other or repr(one) == repr(other)
 
 
-def _kept(dataset: str, pair: Pair, settings: params.Split) -> bool:
+def _kept(dataset: str, pair: Pair, split: str, settings: params.Split) -> bool:
     """Of the slices without foreground, every split keeps its share; it keeps all others."""
     if not pair.empty:
         return True
-    share: float = getattr(settings.empty_slices, pair.split)
+    share: float = getattr(settings.empty_slices, split)
     return warps.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
-def _suspected(pair: Pair, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:
-    """The pair with what is suspicious in its case beside the other cases."""
+def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:
+    """The pair in its split, with what is suspicious in its case beside the other cases."""
     more = unlike.get((pair.case, pair.rater), [])
-    return replace(pair, suspicion="; ".join([*filter(None, [pair.suspicion]), *more]))
+    suspicion = "; ".join([*filter(None, [pair.suspicion]), *more]) if more else pair.suspicion
+    return replace(pair, split=split, suspicion=suspicion)
 
 
 def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:

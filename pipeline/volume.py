@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ _ANALYZE = nib.AnalyzeImage
 _NIFTI = nib.Nifti1Header  # those of NIfTI-2 and of single files are kinds of it
 _NIFTI_IMAGE = nib.Nifti1Pair  # likewise
 _OTHER_LENGTHS = {1: "metres", 3: "micrometres"}  # by the header's xyzt_units, bits 0 to 2
-_COUNTABLE = 1 << 16  # integers that span less are counted, which is quicker than sorting them
+_COUNTABLE = 1 << 16  # integers that span less are looked up, which is quicker than sorting
 SAME_GRID = 0.1
 """Two grids are the same if their corners lie within this share of the smallest voxel side."""
 INTEGER = 1e-6
@@ -448,37 +448,68 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
     Raises :class:`Problem` for a value that is no integer or not declared, with
     the count.
     """
-    values, place, counts = _distinct(label.array)
-    whole = np.rint(values.astype(np.float64))
-    for value, integer, count in zip(values.tolist(), whole.tolist(), counts.tolist(), strict=True):
-        if abs(value - integer) > INTEGER:
-            raise Problem(
-                f"expected integers as labels, got {value!r} in {count} voxels",
-                where=where,
-                remedy="Is it a probability map, or was it resampled with interpolation?",
-            )
-        if int(integer) not in declared:
-            raise Problem(
-                f"expected the label values {sorted(declared)}, got {int(integer)} in"
-                f" {count} voxels",
-                where=where,
-                remedy="Declare the value in the dataset's label map, or correct the file.",
-            )
-    lookup = np.array([declared[int(value)] for value in whole], np.uint8)
-    return Volume(lookup[place].reshape(label.array.shape), label.grid)
+    ids = blank(label.array)
+    wrong = []
+    for raw, out in slabs(label.array, ids):
+        if raw.any() or declared.get(0) != 0:
+            found, strange = _of_values(raw, declared)
+            if strange.any():
+                wrong.append(raw[strange].min())
+            elif found.any():
+                out[:] = found
+    if not wrong:
+        return Volume(ids, label.grid)
+    value = min(wrong)
+    count = sum(int(np.count_nonzero(raw == value)) for (raw,) in slabs(label.array))
+    if abs(float(value) - np.rint(float(value))) > INTEGER:
+        raise Problem(
+            f"expected integers as labels, got {value.item()!r} in {count} voxels",
+            where=where,
+            remedy="Is it a probability map, or was it resampled with interpolation?",
+        )
+    raise Problem(
+        f"expected the label values {sorted(declared)}, got {int(np.rint(value))} in"
+        f" {count} voxels",
+        where=where,
+        remedy="Declare the value in the dataset's label map, or correct the file.",
+    )
 
 
-def _distinct(array: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-    """The values of an array in order, the place of each voxel's among them, and their counts."""
-    low = int(array.min())
-    if array.dtype.kind not in "ui" or int(array.max()) - low >= _COUNTABLE:
-        return np.unique(array, return_inverse=True, return_counts=True)
-    above = array.astype(np.uint16) - np.uint16(low % _COUNTABLE)  # wraps round, and back
-    every = np.bincount(above.ravel("K"))
-    present = np.flatnonzero(every)
-    place = np.zeros(len(every), np.min_scalar_type(len(present)))
-    place[present] = np.arange(len(present))
-    return present + low, place[above], every[present]
+def _of_values(
+    raw: NDArray[Any], declared: Mapping[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The class ids of raw values, and where these are no integers or not declared."""
+    with np.errstate(invalid="ignore"):  # what is beyond 64 bits is not declared either
+        whole = np.rint(raw).astype(np.int64) if raw.dtype.kind == "f" else raw
+    low = int(whole.min())
+    if int(whole.max()) - low < _COUNTABLE:
+        place = whole.astype(np.uint16) - np.uint16(low % _COUNTABLE)  # wraps round, and back
+        values = range(low, low + int(place.max()) + 1)
+    else:
+        distinct, place = np.unique(whole, return_inverse=True)
+        values = distinct.tolist()
+    ids = np.array([declared.get(value, 0) for value in values], np.uint8)
+    strange = np.array([value not in declared for value in values])[place]
+    if raw.dtype.kind == "f":
+        strange |= np.abs(raw - whole) > INTEGER
+    return ids[place], strange
+
+
+def blank(like: NDArray[Any]) -> NDArray[np.uint8]:
+    """Class ids of the shape and the order in memory of ``like``, all of them background.
+
+    Operating systems give zeros no memory before something is written there, so slices in which
+    nothing is drawn cost none as long as nobody writes into them.
+    """
+    order = np.argsort(np.abs(like.strides), kind="stable")[::-1]
+    zeros = np.zeros([like.shape[axis] for axis in order], np.uint8)
+    return zeros.transpose(np.argsort(order))
+
+
+def slabs(*arrays: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Slice by slice, the same views of arrays of one shape, in the order of the first's memory."""
+    axis = int(np.argmax(np.abs(arrays[0].strides)))
+    yield from zip(*(np.moveaxis(array, axis, 0) for array in arrays), strict=True)
 
 
 def resampled(label: Volume, onto: Grid) -> Volume:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline import likeness
-from pipeline.likeness import Likeness, candidates, correlation, near_duplicates, perceptual_hash
+from pipeline.likeness import (
+    Likeness,
+    Look,
+    candidates,
+    correlation,
+    near_duplicates,
+    perceptual_hash,
+)
 
 Picture = NDArray[np.uint8]
 PX = 512
@@ -57,8 +64,8 @@ COPIES: dict[str, Callable[[Picture], Picture]] = {
 
 def found(first: list[Picture], second: list[Picture]) -> list[Likeness]:
     return near_duplicates(
-        [perceptual_hash(picture) for picture in first],
-        [perceptual_hash(picture) for picture in second],
+        [Look(perceptual_hash(p), "one", f"here {at}") for at, p in enumerate(first)],
+        [Look(perceptual_hash(p), "other", f"there {at}") for at, p in enumerate(second)],
         (first.__getitem__, second.__getitem__),
     )
 
@@ -141,19 +148,51 @@ def test_positions_count_pictures_that_say_nothing_too() -> None:
     assert (alike.first, alike.second) == (1, 3)
 
 
-def test_only_what_is_wanted_is_read() -> None:
-    hashes = [perceptual_hash(head(0))] * 3
+@pytest.mark.parametrize(
+    ("patients", "digests"),
+    [
+        pytest.param(lambda _: "p", lambda n: str(n), id="one patient"),
+        pytest.param(lambda n: str(n), lambda _: "d", id="one picture"),
+        pytest.param(lambda n: f"p{n % 2}", lambda n: f"d{n % 2}", id="copies or one patient"),
+    ],
+)
+def test_copies_and_pictures_of_one_patient_are_not_compared(
+    patients: Callable[[int], str], digests: Callable[[int], str]
+) -> None:
+    text = perceptual_hash(head(0))
+    here = [Look(text, patients(n), digests(n)) for n in range(20)]
+    there = [Look(text, patients(n + 100), digests(n + 100)) for n in range(20)]
+    expected = {
+        (one, other)
+        for one in range(20)
+        for other in range(20)
+        if here[one].patient != there[other].patient and here[one].digest != there[other].digest
+    }
     read: list[int] = []
 
     def picture(at: int) -> Picture:
         read.append(at)
         return head(0)
 
-    alike = near_duplicates(
-        hashes, hashes, (picture, picture), lambda one, other: one == other == 1
-    )
-    assert [(one.first, one.second) for one in alike] == [(1, 1)]
-    assert set(read) == {1}
+    alike = near_duplicates(here, there, (picture, picture))
+    assert {(one.first, one.second) for one in alike} == expected
+    assert len(read) <= 4
+
+
+def test_pictures_of_one_hash_are_read_once_for_each_digest() -> None:
+    """Forty patients show one picture in train and a re-encoded one in test."""
+    text = perceptual_hash(head(0))
+    read: list[int] = []
+
+    def picture(at: int) -> Picture:
+        read.append(at)
+        return head(0)
+
+    here = [Look(text, f"p{n}", "png") for n in range(20)]
+    there = [Look(text, f"p{n}", "jpeg") for n in range(20)]
+    alike = near_duplicates(here, there, (picture, picture))
+    assert len(alike) == 20 * 19
+    assert len(read) == 2
 
 
 def test_the_search_ends_when_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,11 +200,37 @@ def test_the_search_ends_when_there_is_enough(monkeypatch: pytest.MonkeyPatch) -
     assert len(found([head(0)] * 5, [head(0)] * 5)) == 7
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 90))
+def test_candidates_are_the_hashes_that_differ_in_few_bits_or_are_mirrored(
+    seed: int, most: int
+) -> None:
+    """By the definition, bit by bit."""
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, 2, (6, 255), np.uint8)
+    second = first[rng.integers(0, 6, 8)] ^ (rng.random((8, 255)) < most / 255)
+    frequency = np.arange(1, 256)
+    odd_x, odd_y = frequency % 16 % 2, frequency // 16 % 2
+    mirrors = [odd_x * 0, odd_x, odd_y, odd_x ^ odd_y]
+    for at in range(len(second)):
+        second[at] ^= mirrors[rng.integers(4)].astype(np.uint8)
+    expected = [
+        (one, other)
+        for one in range(len(first))
+        for other in range(len(second))
+        if min(np.count_nonzero(first[one] ^ second[other] ^ turn) for turn in mirrors)
+        <= likeness.CANDIDATE_BITS
+    ]
+    texts = [[np.packbits(bits).tobytes().hex() for bits in group] for group in (first, second)]
+    assert list(candidates(*texts)) == expected
+
+
+@pytest.mark.parametrize("block", [1, 7, 100])
 def test_candidates_do_not_depend_on_how_many_are_compared_at_once(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     hashes = [perceptual_hash(head(number // 2)) for number in range(20)]
     at_once = list(candidates(hashes, hashes))
-    monkeypatch.setattr(likeness, "_BLOCK", 1)
+    monkeypatch.setattr(likeness, "_BLOCK", block)
     assert list(candidates(hashes, hashes)) == at_once
     assert len(at_once) >= 40

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -166,8 +167,8 @@ def test_refuses_a_damaged_table(tmp_path, refused, damage):
     "columns",
     [
         pytest.param({"name": ["a"]}, id="foreign"),
-        pytest.param({**vars(pair()), "more": "x"}, id="one column more"),
-        pytest.param({k: v for k, v in vars(pair()).items() if k != "warp"}, id="one missing"),
+        pytest.param({**asdict(pair()), "more": "x"}, id="one column more"),
+        pytest.param({k: v for k, v in asdict(pair()).items() if k != "warp"}, id="one missing"),
     ],
 )
 def test_refuses_a_table_of_other_columns(tmp_path, refused, columns):

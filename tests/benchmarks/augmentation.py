@@ -32,9 +32,10 @@ import numpy as np
 from PIL import Image
 
 from datasets_spec.contract import Label, LabelMap
-from pipeline import colors, executor, gate, store, transforms
+from pipeline import colors, executor, store, transforms
 from pipeline.manifest import Pair
 from tests.benchmarks.peers import PEERS, PX, SD_PX, SIGMA_PX, STRENGTH, Bend, Picture
+from tests.cohort import pair
 
 TABLE = Path(__file__).with_suffix(".md")
 ROUNDS = 41
@@ -165,9 +166,7 @@ def codec(image: Picture, mask: Picture) -> Iterator[str]:
 
 def parent_in(folder: Path, image: Picture, mask: Picture) -> Pair:
     """A pair on disk."""
-    return store.put(
-        folder, gate._foreign("", "parent", Path("parent.png"), ""), image, mask, LABELS
-    )
+    return store.put(folder, pair("parent"), image, mask, LABELS)
 
 
 def whole_pair(folder: Path, parent: Pair, chain: Sequence[transforms.Part], number: int) -> None:
@@ -239,12 +238,7 @@ def feeding(image: Picture, mask: Picture) -> Iterator[str]:
     varied = params.Augment(0, True, {"a": [ELASTIC], "b": [BARREL]})
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        pairs = [
-            store.put(
-                folder, gate._foreign("train", f"p{n}", Path(f"p{n}.png"), ""), image, mask, LABELS
-            )
-            for n in range(16)
-        ]
+        pairs = [store.put(folder, pair(f"p{n}"), image, mask, LABELS) for n in range(16)]
         sources = {
             mode: Batches(folder, pairs, LABELS, network, 4, settings.train.seed, 0, fresh)
             for mode, fresh in (("offline", None), ("online", Variants("any", varied).fresh))
