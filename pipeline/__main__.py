@@ -135,7 +135,7 @@ def _run(options: argparse.Namespace) -> None:
         from pipeline import gate
 
         found = gate.check(options.folder, workers, options.patient)
-        print(gate.table(found))
+        print(gate.table(found, None if options.all else 3))
         gate.require(found, options.folder)
         return
     if options.verb == "doctor":
@@ -202,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
         if verb == "check":
             told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
             one.add_argument("--patient", default="", metavar="REGEX", help=told)
+            one.add_argument(
+                "--all", action="store_true", help="name every example, not only three"
+            )
         params_option(one)
         one.add_argument("--workers", type=_positive, default=None, help="default: every processor")
         debug_option(one)

@@ -49,11 +49,20 @@ _Files = Mapping[_Key, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Finding:
-    """One broken promise: which, how often, and an example that can be looked at."""
+    """One broken promise: which, how often, and examples that can be looked at, worst first."""
 
     promise: str
     count: int
     example: str
+    more: tuple[str, ...] = ()
+
+    def told(self, most: int | None = 3) -> str:
+        """How often, and up to ``most`` examples (None: all of them)."""
+        examples = (self.example, *self.more)[:most]
+        left = 1 + len(self.more) - len(examples)
+        return f"broken {self.count} times, such as {'; '.join(examples)}" + (
+            f"; and {left} more" if left else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -92,14 +101,16 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
                 places[key(pair)].setdefault(pair.split, pair.id)
         broken = {name: where for name, where in places.items() if len(where) > 1}
         if broken:
-            name, where = next(iter(broken.items()))
-            example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
-            found.append(Finding(promise, len(broken), f"{name}: {example}"))
+            examples = [
+                f"{name}: {' and '.join(f'{split}/{pair_id}' for split, pair_id in where.items())}"
+                for name, where in broken.items()
+            ]
+            found.append(Finding(promise, len(broken), examples[0], tuple(examples[1:])))
     found += _likenesses(folder, [pair for pair in pairs if pair.image_digest not in blank])
     strays = [pair for pair in pairs if pair.parent and pair.split != "train"]
     if strays:
-        example = f"{strays[0].split}/{strays[0].id}"
-        found.append(Finding(AUGMENTED, len(strays), example))
+        examples = [f"{pair.split}/{pair.id}" for pair in strays]
+        found.append(Finding(AUGMENTED, len(strays), examples[0], tuple(examples[1:])))
     return found
 
 
@@ -143,18 +154,18 @@ def check(folder: Path, workers: int, patient: str = "") -> list[Finding]:
         (UNCHANGED, sorted(changed)),
     ):
         if broken:
-            found.append(Finding(promise, len(broken), broken[0]))
+            found.append(Finding(promise, len(broken), broken[0], tuple(broken[1:])))
     found += _stray_colours(folder, seen)
     return sorted(found, key=lambda finding: PROMISES.index(finding.promise))
 
 
-def table(found: Sequence[Finding]) -> str:
-    """Every promise and whether it holds, a line each."""
+def table(found: Sequence[Finding], most: int | None = 3) -> str:
+    """Every promise and whether it holds, a line each, with up to ``most`` examples."""
     broken = {finding.promise: finding for finding in found}
     lines = []
     for promise in PROMISES:
         finding = broken.get(promise)
-        told = f"broken {finding.count} times, such as {finding.example}" if finding else "holds"
+        told = finding.told(most) if finding else "holds"
         lines.append(f"  {promise:58} {told}")
     return "\n".join(lines)
 
@@ -162,7 +173,7 @@ def table(found: Sequence[Finding]) -> str:
 def require(found: Sequence[Finding], where: object) -> None:
     """Raises :class:`Problem` if anything was found."""
     if found:
-        told = "; ".join(f"{f.promise}: broken {f.count} times, such as {f.example}" for f in found)
+        told = "; ".join(f"{finding.promise}: {finding.told()}" for finding in found)
         raise Problem(
             told, where=where, remedy="Split by patient, and augment the train split only."
         )
@@ -179,11 +190,13 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     ]
     if not any(groups):
         return []
-    correlation, example = max(alike for group in groups for alike in group)
-    told = f"{example} (correlation {correlation:.3f})"
+    told = [
+        f"{example} (correlation {correlation:.3f})"
+        for correlation, example in sorted((one for group in groups for one in group), reverse=True)
+    ]
     if any(len(group) == likeness.ENOUGH for group in groups):
-        told += f"; between two splits the search ends at {likeness.ENOUGH}"
-    return [Finding(LIKENESSES, sum(map(len, groups)), told)]
+        told[0] += f"; between two splits the search ends at {likeness.ENOUGH}"
+    return [Finding(LIKENESSES, len(told), told[0], tuple(told[1:]))]
 
 
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
@@ -344,10 +357,13 @@ def _stray_colours(folder: Path, seen: Mapping[_Key, _Seen]) -> list[Finding]:
     bad = {key: one.colours - declared for key, one in seen.items() if one.colours - declared}
     if not bad:
         return []
-    (split, stem), colours = max(bad.items(), key=lambda entry: len(entry[1]))
-    red, green, blue = (min(colours) >> shift & 255 for shift in (16, 8, 0))
-    example = f"{split}/{stem} with {len(colours)} others, such as ({red}, {green}, {blue})"
-    return [Finding(COLOURS, len(bad), example)]
+    examples = []
+    for (split, stem), colours in sorted(bad.items(), key=lambda entry: -len(entry[1])):
+        red, green, blue = (min(colours) >> shift & 255 for shift in (16, 8, 0))
+        examples.append(
+            f"{split}/{stem} with {len(colours)} others, such as ({red}, {green}, {blue})"
+        )
+    return [Finding(COLOURS, len(bad), examples[0], tuple(examples[1:]))]
 
 
 def _declared(folder: Path) -> set[int] | None:
