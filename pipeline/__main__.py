@@ -134,8 +134,9 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "check":
         from pipeline import gate
 
-        found = gate.check(options.folder, workers, options.patient, params.limits(options.params))
-        print(gate.table(found))
+        limits = params.limits(options.params)
+        found = gate.check(options.folder, workers, options.patient, limits)
+        print(gate.table(found, None if options.all else gate.SHOWN))
         gate.require(found, options.folder)
         return
     if options.verb == "doctor":
@@ -205,6 +206,9 @@ def _parser() -> argparse.ArgumentParser:
         if verb == "check":
             told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
             one.add_argument("--patient", default="", metavar="REGEX", help=told)
+            one.add_argument(
+                "--all", action="store_true", help="name every example, not only three"
+            )
         params_option(one)
         one.add_argument("--workers", type=_positive, default=None, help="default: every processor")
         debug_option(one)

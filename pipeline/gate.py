@@ -50,13 +50,26 @@ _Key = tuple[str, str]  # split and a file's name without its suffix
 _Files = Mapping[_Key, Sequence[str]]  # the suffixes of all files of that name
 
 
+SHOWN = 3
+"""Examples of a broken promise that are shown, unless all are asked for."""
+
+
 @dataclass(frozen=True)
 class Finding:
-    """One broken promise: which, how often, and an example that can be looked at."""
+    """One broken promise: which, how often, and examples that can be looked at, worst first."""
 
     promise: str
     count: int
     example: str
+    more: tuple[str, ...] = ()
+
+    def told(self, most: int | None = SHOWN) -> str:
+        """How often, and up to ``most`` examples (None: all of them)."""
+        examples = (self.example, *self.more)[:most]
+        left = 1 + len(self.more) - len(examples)
+        return f"broken {self.count} times, such as {'; '.join(examples)}" + (
+            f"; and {left} more" if left else ""
+        )
 
 
 class _Digests(NamedTuple):
@@ -98,8 +111,8 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     found += _likenesses(folder, showing)
     strays = [pair for pair in pairs if pair.parent and pair.split != "train"]
     if strays:
-        example = f"{strays[0].split}/{strays[0].id}"
-        found.append(Finding(AUGMENTED, len(strays), example))
+        examples = [f"{pair.split}/{pair.id}" for pair in strays]
+        found.append(Finding(AUGMENTED, len(strays), examples[0], tuple(examples[1:])))
     return found
 
 
@@ -156,20 +169,20 @@ def check(
         (UNCHANGED, sorted(changed)),
     ):
         if broken:
-            found.append(Finding(promise, len(broken), broken[0]))
+            found.append(Finding(promise, len(broken), broken[0], tuple(broken[1:])))
     found += _stray_colours(folder, shown)
     for dataset in sorted({pair.dataset for pair in known.values()}):
-        found = [replace(one, example=identities.explained(dataset, one.example)) for one in found]
+        found = [_explained(dataset, one) for one in found]
     return sorted(found, key=lambda finding: PROMISES.index(finding.promise))
 
 
-def table(found: Sequence[Finding]) -> str:
-    """Every promise and whether it holds, a line each."""
+def table(found: Sequence[Finding], most: int | None = 3) -> str:
+    """Every promise and whether it holds, a line each, with up to ``most`` examples."""
     broken = {finding.promise: finding for finding in found}
     lines = []
     for promise in PROMISES:
         finding = broken.get(promise)
-        told = f"broken {finding.count} times, such as {finding.example}" if finding else "holds"
+        told = finding.told(most) if finding else "holds"
         lines.append(f"  {promise:58} {told}")
     return "\n".join(lines)
 
@@ -177,7 +190,7 @@ def table(found: Sequence[Finding]) -> str:
 def require(found: Sequence[Finding], where: object) -> None:
     """Raises :class:`Problem` if anything was found."""
     if found:
-        told = "; ".join(f"{f.promise}: broken {f.count} times, such as {f.example}" for f in found)
+        told = "; ".join(f"{finding.promise}: {finding.told()}" for finding in found)
         raise Problem(
             told, where=where, remedy="Split by patient, and augment the train split only."
         )
@@ -187,13 +200,23 @@ def _shared(promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]) -> 
     """The finding that pairs of several splits have one ``key``, if there are such pairs."""
     several = _in_several_splits(pairs, key)
     if several:
-        name = next(key(pair) for pair in pairs if key(pair) in several)
-        where: dict[str, str] = {}
+        where: dict[str, dict[str, str]] = {}
         for pair in pairs:
-            if key(pair) == name:
-                where.setdefault(pair.split, pair.id)
-        example = " and ".join(f"{split}/{pair_id}" for split, pair_id in where.items())
-        yield Finding(promise, len(several), f"{name}: {example}")
+            if (name := key(pair)) in several:
+                where.setdefault(name, {}).setdefault(pair.split, pair.id)
+        examples = [
+            f"{name}: {' and '.join(f'{split}/{pair_id}' for split, pair_id in places.items())}"
+            for name, places in where.items()
+        ]
+        yield Finding(promise, len(several), examples[0], tuple(examples[1:]))
+
+
+def _explained(dataset: str, finding: Finding) -> Finding:
+    """The finding with what hashed names stand for, in the examples that are shown."""
+    shown = [
+        identities.explained(dataset, one) for one in (finding.example, *finding.more[: SHOWN - 1])
+    ]
+    return replace(finding, example=shown[0], more=(*shown[1:], *finding.more[SHOWN - 1 :]))
 
 
 def _in_several_splits(pairs: Iterable[Pair], key: Callable[[Pair], str]) -> set[str]:
@@ -212,11 +235,13 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     ]
     if not any(groups):
         return []
-    correlation, example = max(alike for group in groups for alike in group)
-    told = f"{example} (correlation {correlation:.3f})"
+    told = [
+        f"{example} (correlation {correlation:.3f})"
+        for correlation, example in sorted((one for group in groups for one in group), reverse=True)
+    ]
     if any(len(group) == likeness.ENOUGH for group in groups):
-        told += f"; between two splits the search ends at {likeness.ENOUGH}"
-    return [Finding(LIKENESSES, sum(map(len, groups)), told)]
+        told[0] += f"; between two splits the search ends at {likeness.ENOUGH}"
+    return [Finding(LIKENESSES, len(told), told[0], tuple(told[1:]))]
 
 
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
@@ -402,10 +427,13 @@ def _stray_colours(folder: Path, shown: Mapping[_Key, frozenset[int]]) -> list[F
     bad = {key: stray for key, colours in shown.items() if (stray := colours - declared)}
     if not bad:
         return []
-    (split, stem), colours = max(bad.items(), key=lambda entry: len(entry[1]))
-    red, green, blue = (min(colours) >> shift & 255 for shift in (16, 8, 0))
-    example = f"{split}/{stem} with {len(colours)} others, such as ({red}, {green}, {blue})"
-    return [Finding(COLOURS, len(bad), example)]
+    examples = []
+    for (split, stem), colours in sorted(bad.items(), key=lambda entry: -len(entry[1])):
+        red, green, blue = (min(colours) >> shift & 255 for shift in (16, 8, 0))
+        examples.append(
+            f"{split}/{stem} with {len(colours)} others, such as ({red}, {green}, {blue})"
+        )
+    return [Finding(COLOURS, len(bad), examples[0], tuple(examples[1:]))]
 
 
 def _declared(folder: Path) -> set[int] | None:

@@ -41,6 +41,7 @@ def split(dataset: str, settings: params.Params, workers: int) -> None:
     """
     del workers  # linking is bound by the disk
     with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
+        files.restore_folder(paths.dataset(dataset))
         _split(dataset, settings, known)
 
 
@@ -69,7 +70,6 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
     target = paths.dataset(dataset)
-    files.restore_folder(target)
     unfinished = target.with_name(f".unfinished-{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:

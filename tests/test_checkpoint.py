@@ -19,11 +19,12 @@ import keras
 import numpy as np
 import pytest
 
-from model import checkpoint, train
+from model import checkpoint, provenance, train
 from model.__main__ import main
 from model.checkpoint import State
-from pipeline import params, paths
+from pipeline import files, params, paths
 from tests import cohort
+from tests.conftest import PROJECT
 from tests.test_repro import Project
 
 RUN = paths.run(cohort.DATASET)
@@ -175,6 +176,48 @@ def test_a_broken_checkpoint_begins_anew(
 
 
 @pytest.mark.parametrize("patience", [1, 2, 4])
+CLOCK = """
+import sys, time
+time.time = lambda: 5.0
+from pathlib import Path
+import keras
+from model import provenance
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, kernel_initializer="ones")])
+place = Path(sys.argv[1])
+for name in ("a.keras", "b.keras"):
+    with provenance.writing(model, place / name, {"dataset": "x"}) as archive:
+        provenance.add(archive, "more.json", "{}")
+loaded = keras.saving.load_model(place / "a.keras")
+assert (loaded.get_weights()[0] == model.get_weights()[0]).all()
+assert provenance.read(place / "a.keras") == {"dataset": "x"}
+"""
+
+
+def test_a_model_is_written_where_no_clock_is_set_and_holds_none(tmp_path: Path) -> None:
+    """Many a small machine begins in 1970, and no zip file can hold a date before 1980."""
+    subprocess.run([sys.executable, "-c", CLOCK, str(tmp_path)], cwd=PROJECT, check=True)
+    first, second = tmp_path / "a.keras", tmp_path / "b.keras"
+    assert first.read_bytes() == second.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        dates = {entry.date_time for entry in archive.infolist()}
+    assert dates == {(1980, 1, 1, 0, 0, 0)}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.keras", "b.keras"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut is promised to cost an epoch at most."""
+    order: list[str] = []
+    sync, replace = files.sync, os.replace
+    monkeypatch.setattr(files, "sync", lambda path: (order.append(path.name), sync(path)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append(f"-> {b.name}"), replace(a, b)))
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with provenance.writing(model, tmp_path / "last.keras", {}):
+        pass
+    assert order == [".unfinished-last.keras", "-> last.keras", tmp_path.name]
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("monitor", ["val_loss", "val_foreground_dice"])
 def test_counting_is_that_of_keras_callbacks(

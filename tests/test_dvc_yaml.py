@@ -17,6 +17,7 @@ from pipeline.imports import FLOORS, closure
 from tests.conftest import PROJECT
 
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"))["stages"]
+OF_A_DATASET = ("convert", "augment", "split", "train", "evaluate")
 FLOOR_OF = {"train": "model", "evaluate": "model"}
 
 
@@ -30,13 +31,29 @@ def code_deps(stage: str) -> set[str]:
 
 
 def test_the_stages_stand_in_order() -> None:
-    assert list(STAGES) == ["convert", "augment", "split", "train", "evaluate", "report"]
+    assert list(STAGES) == ["preflight", *OF_A_DATASET, "report"]
+
+
+def test_every_stage_of_a_dataset_waits_for_the_preflight() -> None:
+    """Its output never changes, so that another dataset makes nothing of the others again."""
+    [out] = body("preflight")["outs"]
+    assert set(out) == {paths.PREFLIGHT.as_posix()}
+    for stage in OF_A_DATASET:
+        assert paths.PREFLIGHT.as_posix() in body(stage)["deps"]
+    assert {"params.yaml", "datasets_spec"} <= set(body("preflight")["deps"])
+    assert "params" not in body("preflight")
+
+
+def test_the_preflight_is_never_taken_from_the_run_cache() -> None:
+    """In an experiment's folder it links the raw data; DVC's run cache has no kept outputs."""
+    [out] = body("preflight")["outs"]
+    assert out[paths.PREFLIGHT.as_posix()]["persist"] is True
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_import_closure(stage: str) -> None:
     needed = {file.as_posix() for file in closure(f"{FLOOR_OF.get(stage, 'pipeline')}.{stage}")}
-    if stage == "report":
+    if stage not in OF_A_DATASET:
         needed = {file for file in needed if not file.startswith("datasets_spec/")}
         assert "datasets_spec" in body(stage)["deps"]
     else:
@@ -51,15 +68,19 @@ def test_every_dep_of_code_exists(stage: str) -> None:
         assert dep.split("/")[0] in FLOORS
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "report"])
-def test_a_stage_is_four_words_for_each_dataset(stage: str) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_is_four_words_and_holds_no_name_that_a_shell_would_obey(stage: str) -> None:
     floor = FLOOR_OF.get(stage, "pipeline")
-    assert STAGES[stage]["foreach"] == "${datasets}"
-    assert body(stage)["cmd"] == f"python -m {floor} {stage} ${{key}}"
+    assert body(stage)["cmd"] == f"python -m {floor} {stage}"
     assert body(stage)["desc"]
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "report"])
+@pytest.mark.parametrize("stage", OF_A_DATASET)
+def test_a_stage_runs_for_each_dataset(stage: str) -> None:
+    assert STAGES[stage]["foreach"] == "${datasets}"
+
+
+@pytest.mark.parametrize("stage", OF_A_DATASET)
 def test_a_stage_tracks_its_own_section(stage: str) -> None:
     assert stage in body(stage)["params"]
     others = set(STAGES) - {stage}
@@ -147,8 +168,6 @@ def test_analytics_are_off() -> None:
 
 
 def test_paths_of_outputs_are_those_of_the_pipeline() -> None:
-    from pipeline import paths
-
     for stage, path in (
         ("convert", paths.converted("X")),
         ("augment", paths.augmented("X")),

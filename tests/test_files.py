@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,40 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         folder.mkdir()
         (folder / "pair.png").write_text(content)
     return made, target
+
+
+def test_a_write_that_fails_names_the_file(tmp_path: Path) -> None:
+    """A full disk's error, from write(2), has no name."""
+
+    def fill(place: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = tmp_path / "scores.json"
+    with pytest.raises(OSError, match="No space") as caught, files.replacing(target) as place:
+        fill(place)
+    assert caught.value.filename == str(target)
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, target = folders
+    order = []
+    exchanged = files._exchanged
+    monkeypatch.setattr(files, "sync_disk", lambda folder: order.append(folder))
+    monkeypatch.setattr(
+        files, "_exchanged", lambda one, other: (order.append(other), exchanged(one, other))[1]
+    )
+    files.replace_folder(made, target)
+    assert order == [made, target]
+
+
+@pytest.mark.parametrize("system", [sys.platform, "win32"])
+def test_a_disk_can_be_flushed_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    monkeypatch.setattr(files.sys, "platform", system)
+    files.sync_disk(tmp_path)
 
 
 @pytest.mark.parametrize("can_exchange", [True, False])

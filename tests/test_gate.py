@@ -19,6 +19,7 @@ from PIL import Image
 
 from datasets_spec.contract import SPLITS
 from pipeline import gate, likeness, paths
+from pipeline.__main__ import main
 from tests.cohort import pair
 from tests.conftest import PROJECT, Refused
 
@@ -278,6 +279,30 @@ def test_the_search_for_near_duplicates_ends_and_says_so(
     found = broken(clean)[gate.LIKENESSES]
     assert found.count == 4
     assert found.example.endswith("between two splits the search ends at 4")
+
+
+def test_some_examples_are_told_how_many_are_left_and_all_on_demand(
+    clean: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = sorted((clean / "train" / paths.MASKS).iterdir())[:5]
+    for mask in masks:
+        mask.unlink()
+    names = [f"train/{mask.stem}" for mask in masks]
+    assert main(["check", str(clean), "--workers", "1"]) == 2
+    told = capsys.readouterr()
+    line = f"broken 5 times, such as {'; '.join(names[:3])}; and 2 more"
+    assert line in told.out
+    assert f"{gate.PAIRED}: {line}" in told.err
+    assert main(["check", str(clean), "--workers", "1", "--all"]) == 2
+    assert f"broken 5 times, such as {'; '.join(names)}\n" in capsys.readouterr().out
+
+
+def test_every_patient_of_two_splits_is_among_the_examples(clean: Path) -> None:
+    for part in (paths.IMAGES, paths.MASKS):
+        for name in ("p0_2", "p1_2"):
+            (clean / "train" / part / f"{name}.png").rename(clean / "test" / part / f"{name}.png")
+    found = broken(clean, "^p[0-9]")[gate.PATIENTS]
+    assert [told.split(":")[0] for told in (found.example, *found.more)] == ["p0", "p1"]
 
 
 def laid_out(folder: Path, files: Sequence[Path], splits: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ def test_runs_all_once_then_only_what_changed(tmp_path: Path) -> None:
     stages = ["convert", "augment", "split", "train", "evaluate"]
 
     first = [f"{stage}@virtual_mni152" for stage in stages]
-    assert project.repro() == [*first, "report"]
+    assert project.repro() == ["preflight", *first, "report"]
     page = (project.folder / "report" / "index.html").read_text("utf-8")
     assert "Virtual patients" in page
     assert page.count("data:image/webp;base64,") > 10
@@ -110,7 +110,7 @@ def test_runs_all_once_then_only_what_changed(tmp_path: Path) -> None:
 
     project.enable("virtual_mni152", "virtual_ncct")
     second = [f"{stage}@virtual_ncct" for stage in stages]
-    assert project.repro() == [*second, "report"]
+    assert project.repro() == ["preflight", *second, "report"]
     assert list(project.folder.glob("runs/virtual_ncct/predictions/native/sub-*.nii.gz"))
 
     variants = {"deformed": [{"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}]}

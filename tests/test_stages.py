@@ -15,7 +15,7 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Case, Licence
-from pipeline import colors, gate, locks, manifest, params, paths, store
+from pipeline import colors, files, gate, locks, manifest, params, paths, store
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -563,6 +563,32 @@ def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
     assert digests(paths.dataset(NAME)) == before
     left = {file.name for file in paths.dataset(NAME).parent.iterdir()}
     assert left - {f".{NAME}.lock"} == {NAME}
+
+
+def test_a_split_killed_between_two_names_leaves_a_dataset(
+    raw: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    """Also when the next split fails, and on a file system that cannot exchange names."""
+    run(settings)
+    before = manifest.read(paths.dataset(NAME))
+    replace_name = os.replace
+
+    def killed(one: Path, other: Path) -> None:
+        if Path(one).name.startswith(".unfinished-virtual"):
+            raise KeyboardInterrupt
+        replace_name(one, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_exchanged", lambda *_: False)
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            split(NAME, settings, 1)
+    refused(lambda: split(NAME, replace(settings, split=replace(settings.split, folds=99)), 1))
+    assert manifest.read(paths.dataset(NAME)) == before
+    assert sorted(one.name for one in paths.dataset(NAME).parent.iterdir()) == [
+        f".{NAME}.lock",
+        NAME,
+    ]
 
 
 def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) -> None:

@@ -246,6 +246,17 @@ def test_fill_brings_the_rows_of_what_it_keeps_up_to_date(tmp_path):
     assert before.items() < files(tmp_path).items()
 
 
+def test_pictures_are_on_the_disk_before_the_manifest_that_tells_of_them(tmp_path, monkeypatch):
+    order = []
+    write = store.manifest.write
+    monkeypatch.setattr(store.files, "sync_disk", lambda _: order.append("pictures"))
+    monkeypatch.setattr(
+        store.manifest, "write", lambda *parts: (order.append("manifest"), write(*parts))
+    )
+    store.fill(tmp_path, [], make, 1, "fill", {})
+    assert order[-2:] == ["pictures", "manifest"]
+
+
 def test_fill_removes_what_no_job_owns(tmp_path):
     fill(tmp_path, jobs_of(a=1, gone=2))
     (tmp_path / "images" / ".unfinished-x").touch()
