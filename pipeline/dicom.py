@@ -24,7 +24,7 @@ AIR_HU = -1000
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series(folder: Path, limits: Limits = Limits()) -> Volume:  # noqa: B008 - it is frozen
+def read_series(folder: Path, *, limits: Limits = Limits()) -> Volume:  # noqa: B008 - it is frozen
     """The one series below ``folder``, in HU or the scanner's values, RAS+.
 
     Raises :class:`Problem` for whatever the series doctor refuses, for more voxels than
