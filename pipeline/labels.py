@@ -60,7 +60,7 @@ def read_image(picture: Picture, limits: Limits = Limits()) -> Volume:
     if not isinstance(picture, Path):
         return stack.images(picture, limits)
     if picture.is_dir():
-        return dicom.read_series(picture, limits)
+        return dicom.read_series(picture, limits=limits)
     return volume.read(picture, limits)
 
 

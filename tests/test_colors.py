@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import re
+import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,8 @@ from PIL import Image
 
 from datasets_spec.contract import Label, LabelMap
 from pipeline import colors
+from pipeline.params import Limits
+from tests.conftest import PROJECT, png_of
 
 
 def classes(count):
@@ -223,3 +228,109 @@ def test_refuses_a_missing_file_and_names_it(tmp_path, label_map, refused):
     file = tmp_path / "missing.png"
     assert str(file) in str(refused(lambda: colors.read_image(file)))
     assert str(file) in str(refused(lambda: colors.read_mask(file, label_map)))
+
+
+# --- the one door ------------------------------------------------------------------------------
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+NO_PICTURES = {
+    "EPS": EPS,
+    "EPS in a DOS file": struct.pack("<4B6I", 0xC5, 0xD0, 0xD3, 0xC6, 30, len(EPS), 0, 0, 0, 0)
+    + EPS,
+    "PDF": b"%PDF-1.4\n" + bytes(100),
+    "GIF": b"GIF89a" + bytes(100),
+    "text": b"no picture",
+    "nothing": b"",
+}
+
+
+def test_no_other_code_opens_a_picture_with_pillow():
+    sources = [
+        file
+        for floor in ("datasets_spec", "pipeline", "model")
+        for file in (PROJECT / floor).rglob("*.py")
+    ]
+    opening = {
+        file.relative_to(PROJECT).as_posix(): len(calls)
+        for file in sources
+        if (calls := re.findall(r"\bImage\s*\.\s*open\b|import open\b", file.read_text("utf-8")))
+    }
+    assert opening == {"pipeline/colors.py": 1}
+
+
+@pytest.mark.parametrize("kind", NO_PICTURES)
+@pytest.mark.parametrize("read", ["door", "image", "mask"])
+def test_what_is_no_picture_is_refused_without_starting_a_program(
+    tmp_path, monkeypatch, refused, label_map, kind, read
+):
+    def started(*arguments, **_):
+        pytest.fail(f"{arguments} was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(os, "posix_spawn", started)
+    monkeypatch.setattr(os, "system", started)
+    file = tmp_path / "slice.png"
+    file.write_bytes(NO_PICTURES[kind])
+
+    def through_the_door():
+        with colors.opened(file) as picture:
+            picture.load()
+
+    ways = {
+        "door": through_the_door,
+        "image": lambda: colors.read_image(file),
+        "mask": lambda: colors.read_mask(file, label_map),
+    }
+    problem = refused(ways[read])
+    assert problem.where == str(file)
+    assert "none of these" in problem.what
+
+
+@pytest.mark.parametrize(
+    "read", [colors.read_image, lambda file: colors.read_mask(file, classes(2))]
+)
+def test_a_pipe_is_no_picture(tmp_path, refused, read):
+    os.mkfifo(tmp_path / "slice.png")
+    assert "got a named pipe" in str(refused(lambda: read(tmp_path / "slice.png")))
+
+
+@pytest.mark.parametrize(
+    "read", [colors.read_image, lambda file: colors.read_mask(file, classes(2))]
+)
+@pytest.mark.parametrize("sides", [(50_000, 50_000), (20_000, 10_000), (2**31 - 1, 1)])
+def test_a_picture_too_large_is_refused_by_its_header(tmp_path, refused, read, sides):
+    file = tmp_path / "slice.png"
+    file.write_bytes(png_of(*sides))
+    problem = refused(lambda: read(file))
+    assert problem.where == str(file)
+    assert "expected at most 100,000,000 pixels" in problem.what
+
+
+def test_a_higher_limit_is_not_overruled_by_pillow(tmp_path):
+    file = tmp_path / "slice.png"
+    file.write_bytes(png_of(50_000, 50_000))
+    with colors.opened(file, Limits(pixels=2_500_000_000)) as picture:
+        assert picture.size == (50_000, 50_000)
+
+
+def test_a_picture_that_ends_early_is_refused_where_its_pixels_are_asked_for(tmp_path, refused):
+    file = tmp_path / "slice.png"
+    file.write_bytes(png_of(100, 100))
+
+    def decode():
+        with colors.opened(file) as picture:
+            picture.load()
+
+    assert refused(decode).where == str(file)
+
+
+def test_a_file_too_large_for_any_picture_is_not_read(tmp_path, refused):
+    file = tmp_path / "slice.png"
+    with file.open("wb") as stream:
+        stream.truncate(1 << 40)  # a hole: it takes no room on the disk
+    assert "limits.pixels" in str(refused(lambda: colors.content_of(file)))
+
+
+@given(st.lists(st.integers(0, (1 << 24) - 1), min_size=1, max_size=50))
+def test_distinct_colours_are_those_that_occur(packed):
+    assert colors.distinct(np.array(packed)).tolist() == sorted(set(packed))

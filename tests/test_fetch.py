@@ -24,6 +24,7 @@ import pytest
 import datasets_spec
 from datasets_spec.contract import RemoteFile, Source
 from pipeline import fetch, paths
+from pipeline.params import Limits
 from tests.conftest import FIXTURES, PROJECT, Refused
 
 NAME = "msd_hippocampus"
@@ -370,3 +371,34 @@ def test_a_gated_download_is_explained(
     assert "Ask at the homepage" in told
     assert str(paths.raw(NAME)) in told
     assert "imagesTr/hippocampus_NNN.nii.gz" in told
+
+
+def test_a_scan_beyond_the_limits_is_named(
+    fixture_raw: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    refused(lambda: fetch.fetch(NAME, 1, Limits(voxels=10)))
+    assert "raise limits.voxels" in capsys.readouterr().err
+
+
+def test_a_scan_with_a_wrong_checksum_is_named(
+    fixture_raw: Path, capsys: pytest.CaptureFixture[str], refused: Refused
+) -> None:
+    file = next(iter(sorted(fixture_raw.rglob("imagesTr/hippo*.nii.gz"))))
+    content = bytearray(file.read_bytes())
+    content[-6] ^= 1
+    file.write_bytes(content)
+    refused(lambda: fetch.fetch(NAME, workers=1))
+    told = capsys.readouterr().err
+    assert file.name in told
+    assert "CRC check failed" in told
+
+
+@pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])
+def test_a_pipe_for_a_scan_is_named_and_not_waited_for(
+    fixture_raw: Path, capsys: pytest.CaptureFixture[str], refused: Refused, part: str
+) -> None:
+    file = next(iter(sorted(fixture_raw.rglob(f"{part}/hippo*.nii.gz"))))
+    file.unlink()
+    os.mkfifo(file)
+    refused(lambda: fetch.fetch(NAME, workers=1))
+    assert "got a named pipe" in capsys.readouterr().err

@@ -6,6 +6,7 @@ tests/test_stages.py has the gate on folders of ours.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from itertools import cycle
@@ -20,8 +21,9 @@ from PIL import Image
 from datasets_spec.contract import SPLITS
 from pipeline import gate, likeness, paths
 from pipeline.__main__ import main
+from pipeline.params import Limits
 from tests.cohort import pair
-from tests.conftest import PROJECT, Refused
+from tests.conftest import PROJECT, Refused, png_of
 
 Picture = NDArray[np.uint8]
 PX = 128
@@ -187,6 +189,37 @@ def test_an_unreadable_picture_is_named(clean: Path, part: str, harm: bytes | No
     assert set(found) == {gate.READABLE}
     told = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
     assert found[gate.READABLE].example.startswith(told)
+
+
+@pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
+def test_a_picture_beyond_the_limits_is_named(clean: Path, part: str) -> None:
+    assert gate.check(clean, 1, limits=Limits(pixels=PX * PX)) == []
+    file = clean / "test" / part / "p8_0.png"
+    file.write_bytes(png_of(50_000, 50_000))
+    limited = broken(clean)
+    assert set(limited) == {gate.READABLE}
+    told = limited[gate.READABLE].example
+    assert told.startswith(f"test/p8_0: the {part.removesuffix('s')} cannot be read")
+    assert "100,000,000 pixels" in told
+
+
+def test_an_eps_for_a_mask_is_named(clean: Path) -> None:
+    (clean / "test" / paths.MASKS / "p8_0.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
+    )
+    [found] = broken(clean).values()
+    assert found.promise == gate.READABLE
+    assert found.example.startswith("test/p8_0: the mask cannot be read")
+
+
+@pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
+def test_a_pipe_is_refused_at_once(clean: Path, refused: Refused, part: str) -> None:
+    file = clean / "test" / part / "p8_0.png"
+    file.unlink()
+    os.mkfifo(file)
+    problem = refused(lambda: gate.check(clean, 1))
+    assert problem.where == str(file)
+    assert "got a named pipe" in problem.what
 
 
 def test_a_mask_of_another_size_is_named(clean: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import nibabel as nib
@@ -14,6 +15,7 @@ from sklearn.metrics import f1_score
 
 from datasets_spec.contract import Dataset, Licence, Source
 from pipeline import labels
+from pipeline.params import Limits
 
 SHAPE = (24, 20, 3)
 AFFINE = np.diag([0.5, 0.5, 5.0, 1.0])
@@ -243,6 +245,110 @@ def test_refuses_a_resampled_label_that_lies_outside_its_image(truth, refused):
     problem = refused(lambda: truth({"2": RATERS["2"]}, affine=elsewhere, resample_labels=True))
     assert problem.where.endswith("label_2.nii")
     assert "overlaps its image" in problem.what
+
+
+def block(shape, *sides):
+    """A label of class 1, with a block of class 2 of so many voxels in its middle."""
+    ids = np.ones(shape, np.uint8)
+    ids[
+        tuple(slice((n - side) // 2, (n + side) // 2) for n, side in zip(shape, sides, strict=True))
+    ] = 2
+    return ids
+
+
+def apart(millimetres):
+    """The image's grid, moved along x."""
+    affine = AFFINE.copy()
+    affine[0, 3] = millimetres
+    return affine
+
+
+def test_the_volumes_before_and_after_resampling_are_told_by_class(truth):
+    thin = np.repeat(RATERS["2"], 2, axis=2)
+    affine = np.diag([0.5, 0.5, 2.5, 1.0])
+    affine[2, 3] = -1.25
+    [told] = truth({"2": thin}, affine=affine, resample_labels=True).findings
+    core, rim = (np.count_nonzero(thin == label) * 0.5 * 0.5 * 2.5 / 1000 for label in (1, 2))
+    assert told.endswith(
+        f", core {core:.3g} to {core:.3g} ml (+0.0%), rim {rim:.3g} to {rim:.3g} ml (+0.0%)"
+    )
+
+
+def test_what_a_class_loses_outside_the_image_is_told(truth):
+    [told] = truth({"2": block(SHAPE, 4, 4, 3)}, affine=apart(1), resample_labels=True).findings
+    # two of 24 columns lie beside the image
+    assert "(-8.6%), 8.6% of it outside the image, rim" in told
+    assert told.endswith("ml (+0.0%)")
+
+
+@pytest.mark.parametrize("columns", [3, 12, 20])
+def test_a_class_that_loses_too_much_outside_the_image_is_refused(truth, refused, columns):
+    label = block(SHAPE, 4, 4, 3)
+    problem = refused(lambda: truth({"2": label}, affine=apart(columns / 2), resample_labels=True))
+    assert problem.where.endswith("label_2.nii")
+    assert "lose at most 10% by resampling, got core" in problem.what
+
+
+def test_one_class_outside_the_image_is_refused_though_the_others_are_inside(truth, refused):
+    label = np.zeros(SHAPE, np.uint8)
+    label[10:, 10:] = 1
+    label[:3, :3] = 2
+    problem = refused(lambda: truth({"2": label}, affine=apart(-1), resample_labels=True))
+    assert "got rim" in problem.what
+
+
+def test_a_small_lesion_between_thick_slices_is_told_and_not_refused(tmp_path, dataset):
+    image, label = tmp_path / "image.nii", tmp_path / "label.nii"
+    nib.save(nib.Nifti1Image(np.zeros((20, 20, 4), np.int16), np.diag([1, 1, 10, 1.0])), image)
+    drawn = np.zeros((20, 20, 31), np.uint8)
+    drawn[2:18, 2:18] = 1
+    drawn[9:12, 9:12, 4:6] = 2  # the image has slices at 0 and at 10 mm
+    nib.save(nib.Nifti1Image(drawn, np.eye(4)), label)
+    spec = replace(dataset, resample_labels=True)
+    found = labels.truth(spec, labels.read_image(image), {"": label}, "majority")
+    assert 2 not in only(found)
+    assert "rim 0.018 to 0 ml (-100.0%)" in found.findings[0]
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.364])  # a gantry of 20 degrees
+@pytest.mark.parametrize("side", [0.7, 1.0, 1.6])
+def test_plain_and_sheared_resampling_of_what_the_image_shows_is_never_refused(
+    tmp_path, dataset, shear, side
+):
+    image, label = tmp_path / "image.nii", tmp_path / "label.nii"
+    lean = np.eye(4)
+    lean[1, 2] = shear
+    nib.save(nib.Nifti1Image(np.zeros((64, 64, 24), np.int16), np.eye(4)), image)
+    counts = [int(n / side) for n in (40, 30, 20)]
+    affine = np.diag([side, side, side, 1]) @ lean
+    affine[:3, 3] = (12.3, 12.6, 1.7)
+    nib.save(nib.Nifti1Image(block(counts, 8, 6, 6), affine), label)
+    spec = replace(dataset, resample_labels=True)
+    [told] = labels.truth(spec, labels.read_image(image), {"": label}, "majority").findings
+    assert "outside" not in told
+
+
+# --- limits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["volume", "slices"])
+def test_images_and_labels_of_every_kind_obey_the_limits(tmp_path, dataset, refused, kind):
+    picture = tmp_path / "label.nii"
+    nib.save(nib.Nifti1Image(RATERS["1"], AFFINE), picture)
+    if kind == "slices":
+        picture = slices(tmp_path / "label", np.zeros((2, 4, 6), np.uint8))
+    image = labels.read_image(picture)
+    readers = {
+        "image": lambda limits: labels.read_image(picture, limits),
+        "label": lambda limits: labels.read_raw(dataset, picture, limits),
+        "truth": lambda limits: labels.truth(
+            dataset, image, {"": picture}, "majority", limits=limits
+        ),
+    }
+    for read in readers.values():
+        assert read(Limits(voxels=image.array.size))
+        problem = refused(partial(read, Limits(voxels=image.array.size - 1)))
+        assert "limits.voxels" in problem.remedy
 
 
 # --- slices ----------------------------------------------------------------------------------

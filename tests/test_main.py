@@ -449,6 +449,26 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
     assert "no picture is in two splits" in told(capsys)
 
 
+@pytest.mark.parametrize("verb", ["fetch", "check"])
+def test_reading_verbs_obey_the_limits_of_the_parameter_file(
+    project: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    target = NAME
+    if verb == "check":
+        for stage in ("convert", "augment", "split"):
+            assert main([stage, NAME, "--workers", "1"]) == 0
+        target = str(paths.dataset(NAME))
+        (paths.dataset(NAME) / paths.MANIFEST).unlink()  # else what is known is not decoded
+    assert main([verb, target]) == 0
+    few = project / "few.yaml"
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    few.write_text(yaml.safe_dump({**content, "limits": {"voxels": 10, "pixels": 10}}), "utf-8")
+    capsys.readouterr()
+    assert main([verb, target, "--params", str(few)]) == 2
+    captured = capsys.readouterr()
+    assert "expected at most 10 " in captured.out + captured.err
+
+
 @pytest.mark.parametrize(
     "command", [["pipeline"], ["pipeline", "convert"], ["model"], ["model", "train"]]
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from pipeline import stack, volume
+from pipeline.params import Limits
 
 ROWS, COLUMNS = 5, 7
 GREEN, BLUE = 0x00FF00, 0x0000FF
@@ -318,3 +322,70 @@ def test_refuses_a_mask_saved_as_jpeg(tmp_path, refused, read):
     mask[5:19, 9:26] = 255
     file = save(tmp_path / "1.jpg", mask, quality=95)
     assert "JPEG" in str(refused(lambda: read([file])))
+
+
+# --- limits ------------------------------------------------------------------------------------
+
+LIMITED = {
+    "images": stack.images,
+    "values": stack.values,
+    "colours": lambda files, limits: stack.colours(files, (0, 0xFFFFFF), 0, limits).volume,
+}
+
+
+@pytest.mark.parametrize("reader", LIMITED)
+def test_pictures_are_judged_one_by_one_and_together(tmp_path, refused, reader):
+    blank = np.zeros((ROWS, COLUMNS), np.uint8)
+    files = [save(tmp_path / f"{n}.png", blank) for n in range(4)]
+    read, one = LIMITED[reader], ROWS * COLUMNS
+    assert read(files, Limits(voxels=4 * one, pixels=one)).array.size == 4 * one
+    problem = refused(lambda: read(files, Limits(voxels=4 * one - 1, pixels=one)))
+    assert "limits.voxels" in problem.remedy
+    assert problem.where == str(tmp_path)
+    problem = refused(lambda: read(files, Limits(voxels=4 * one, pixels=one - 1)))
+    assert "limits.pixels" in problem.remedy
+    assert problem.where == str(files[0])
+
+
+@pytest.mark.parametrize("reader", LIMITED)
+def test_pictures_too_large_together_are_refused_before_one_is_decoded(
+    tmp_path, monkeypatch, refused, reader
+):
+    blank = Image.new("L", (300, 200))
+    files = [save(tmp_path / f"{n}.png", blank) for n in range(3)]
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("a picture was decoded"))
+    monkeypatch.setattr(PngImageFile, "load", lambda _: pytest.fail("a picture was decoded"))
+    refused(lambda: LIMITED[reader](files, Limits(voxels=3 * 300 * 200 - 1, pixels=300 * 200)))
+
+
+@pytest.mark.parametrize("reader", LIMITED)
+def test_a_stack_takes_four_bytes_a_pixel_and_little_more(tmp_path, reader):
+    blank = Image.new("L", (500, 400))
+    files = [save(tmp_path / "1.png", blank)] * 40
+    LIMITED[reader](files[:1], Limits())  # what is loaded once
+    tracemalloc.start()
+    try:
+        read = LIMITED[reader](files, Limits())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read.array.nbytes == 40 * 500 * 400 * 4
+    assert peak < read.array.nbytes + (24 << 20)  # a table of all colours, and a picture's copies
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_among_the_slices_is_refused_at_once(tmp_path, refused, reader):
+    files = [save(tmp_path / "1.png", np.zeros((ROWS, COLUMNS), np.uint8)), tmp_path / "2.png"]
+    os.mkfifo(files[1])
+    problem = refused(lambda: READERS[reader](files))
+    assert problem.where == str(files[1])
+    assert "got a named pipe" in problem.what
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_an_eps_among_the_slices_is_refused_by_name(tmp_path, refused, reader):
+    file = tmp_path / "1.png"
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    problem = refused(lambda: READERS[reader]([file]))
+    assert problem.where == str(file)
+    assert "none of these" in problem.what

@@ -929,6 +929,23 @@ def test_refuses_a_label_whose_flip_differs(refused):
     assert "affine" in str(refused(lambda: volume.require_same_grid(image, label, "label.nii")))
 
 
+@pytest.mark.parametrize("other", [grid_of(*STRAIGHT, head=(5, 6, 8)), grid_of(*ORDERS[1])])
+def test_a_refused_grid_names_what_an_adapter_may_state(refused, other):
+    image = grid_of(*STRAIGHT)
+    problem = refused(lambda: volume.require_same_grid(image, other, "label.nii"))
+    assert "resample_labels" in problem.remedy
+
+
+def test_voxels_whose_centres_lie_outside_a_grid_are_counted_by_class():
+    grid = grid_of(*STRAIGHT)
+    ids = noise(HEAD, np.uint8) % 3
+    counts = volume.outside(Volume(ids, grid), shifted(grid, (2 * SIDES[0], 0, 0)), 3)
+    lost = ids[:2]
+    assert counts.tolist() == [0, (lost == 1).sum(), (lost == 2).sum()]
+    assert not volume.outside(Volume(ids, grid), grid, 3).any()
+    assert not volume.outside(Volume(ids, grid), shifted(grid, (0.5, 0.75, -2)), 3).any()
+
+
 def test_accepts_affines_that_differ_by_rounding():
     image = grid_of(*STRAIGHT, degrees=6)
     rounded = Grid(image.shape, image.affine.astype(np.float32).round(3).astype(float))
@@ -966,6 +983,12 @@ def test_a_constant_volume_is_black():
     shown = volume.to_8_bit(native, (7.0, 7.0))
     assert shown.shape == native.shape
     assert not shown.any()
+
+
+@pytest.mark.parametrize("window", [(0, 1e302), (-1e302, 1e302), (0, 1e-302), (1e13, 2e13)])
+def test_a_window_that_would_overflow_is_refused(refused, window):
+    native = np.linspace(*window, 8)
+    assert "expected a window" in str(refused(lambda: volume.to_8_bit(native, window)))
 
 
 def test_the_intensities_given_are_left_as_they_were():
