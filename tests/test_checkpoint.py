@@ -175,7 +175,6 @@ def test_a_broken_checkpoint_begins_anew(
     assert "cannot be read" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("patience", [1, 2, 4])
 CLOCK = """
 import sys, time
 time.time = lambda: 5.0
@@ -218,6 +217,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
     assert order == [".unfinished-last.keras", "-> last.keras", tmp_path.name]
 
 
+@pytest.mark.parametrize("patience", [1, 2, 4])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("monitor", ["val_loss", "val_foreground_dice"])
 def test_counting_is_that_of_keras_callbacks(
