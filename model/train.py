@@ -45,7 +45,7 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     wanted, network = settings.train, settings.train.network
     facts = datasets_spec.load(dataset).dataset
     data, run, place = paths.dataset(dataset), paths.run(dataset), checkpoint.folder(dataset)
-    loggers = watch.loggers(wanted, run) if share.leads else []
+    loggers = watch.loggers(wanted, run) if share.leads else {}
 
     # batches
     pairs = manifest.read(data)
@@ -76,13 +76,14 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     )
 
     # where an earlier run of the same ingredients stood
+    pictures = watch.EpochChange(data, place, facts.label_map, wanted)
     said = provenance.of(dataset, facts, settings)
     made_from = checkpoint.ingredients(said, wanted)
-    state = checkpoint.earlier(place, made_from)
+    state = checkpoint.earlier(place, made_from, wanted.epochs, pictures.names)
     goes_on = state is not None
     if state is None:
         form = precision.chosen(wanted, len(facts.label_map), share)
-        state = State(made_from, form, wanted.learning_rate)
+        state = State(made_from, form, wanted.learning_rate, pictures=pictures.names)
     said["precision"] = state.precision
 
     # model
@@ -103,6 +104,8 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     told = f"goes on after epoch {state.epochs}" if goes_on else "begins"
     if state.finished(wanted):
         told = f"{state.epochs} epochs are done already, nothing is left to train"
+        if state.epochs > wanted.epochs:
+            told += f"; the outputs are those of the first {wanted.epochs}"
     print(
         f"train {dataset}: {judged.count_params():,} parameters, {keras.backend.backend()},"
         f" {state.precision}; {told}"
@@ -110,9 +113,10 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     _warn(wanted, len(learn))
     if share.leads and goes_on:
         _clear(run, place, goes_on=True, finished=state.finished(wanted))
+        provenance.renew(place / "best.keras", said | {"epoch": state.best_epoch})
+        _catch_up(run, loggers, state, wanted)
 
     # epochs
-    pictures = watch.EpochChange(data, place / paths.EPOCH_CHANGE, facts.label_map, wanted)
     # not before fit, which spends some numbers when it builds the graph
     reseed = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, _: _reseed(model, wanted.seed, epoch)
@@ -138,8 +142,8 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
                         checkpoint.save_best(place, state, judged, said)
             if share.leads:
                 checkpoint.save(place, state, model, judged, said)
-                _publish(place, run, state)
-                for log in loggers:
+                _publish(place, run, state, wanted)
+                for log in loggers.values():
                     log(state.epochs, state.history[-1])
             kept = state.epochs
             progress.tell(state.epochs, logs, wanted.monitor, time.monotonic() - start)
@@ -150,7 +154,7 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     finally:
         progress.bar.close()
     if share.leads:
-        _publish(place, run, state)  # also when nothing was left to train
+        _publish(place, run, state, wanted)  # also when nothing was left to train
 
 
 def _warn(wanted: Train, steps: int) -> None:
@@ -239,17 +243,29 @@ def _clear(run: Path, place: Path, goes_on: bool, finished: bool) -> None:
         (run / name).unlink(missing_ok=True)
     folders = [run / paths.EPOCH_CHANGE]
     folders += [] if finished else [run / paths.PREDICTIONS]
-    folders += [] if goes_on else [place, run / "tensorboard", run / "dvclive"]
+    folders += [] if goes_on else [place, *(run / name for name in watch.LOGGERS)]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     (run / paths.EPOCH_CHANGE).mkdir(parents=True)
 
 
-def _publish(place: Path, run: Path, state: State) -> None:
-    """The checkpoint's outputs, beside it."""
-    checkpoint.publish(place, run)
-    watch.write_history(run / paths.HISTORY, state.history)
-    watch.draw_curves(run / paths.CURVES, state.history)
+def _catch_up(run: Path, loggers: dict[Path, watch.Logger], state: State, wanted: Train) -> None:
+    """Let the loggers' folders hold the epochs so far, whatever was logged before."""
+    for folder in (run / name for name in watch.LOGGERS):
+        if folder not in loggers or state.epochs > wanted.epochs:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder, log in loggers.items():
+        if not folder.exists():
+            for epoch, row in enumerate(state.history[: wanted.epochs], 1):
+                log(epoch, row)
+
+
+def _publish(place: Path, run: Path, state: State, wanted: Train) -> None:
+    """The outputs, beside the checkpoint: of its first epochs, where it has more than wanted."""
+    checkpoint.publish(place, run, state, wanted.epochs)
+    history = state.history[: wanted.epochs]
+    watch.write_history(run / paths.HISTORY, history)
+    watch.draw_curves(run / paths.CURVES, history)
 
 
 def _of_split(pairs: list[manifest.Pair], split: str, folder: Path) -> list[manifest.Pair]:

@@ -58,6 +58,11 @@ def run(dataset: str) -> Path:
     return RUNS / dataset
 
 
+def epoch_change(folder: Path, epoch: int) -> Path:
+    """Below a run or its checkpoint: the pictures after an epoch, counted from 1."""
+    return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
+
+
 def files_below(folder: Path) -> list[Path]:
     """Every file below ``folder``, sorted; linked folders are followed, each folder once."""
     found: list[Path] = []
