@@ -82,14 +82,13 @@ def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zi
     config = json.dumps(keras.saving.serialize_keras_object(model))
     try:
         model.save_weights(weights)
-        with files.replacing(file) as unfinished:
-            with zipfile.ZipFile(unfinished, "w") as archive:
-                _put(archive, "metadata.json", json.dumps({"keras_version": keras.__version__}))
-                _put(archive, modelfile.CONFIG, config)
-                with weights.open("rb") as source, archive.open(_WEIGHTS, "w") as target:
-                    shutil.copyfileobj(source, target)
-                _put(archive, modelfile.PROVENANCE, _json(said))
-                yield archive
+        with files.replacing(file) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+            _put(archive, "metadata.json", json.dumps({"keras_version": keras.__version__}))
+            _put(archive, modelfile.CONFIG, config)
+            with weights.open("rb") as source, archive.open(_WEIGHTS, "w") as target:
+                shutil.copyfileobj(source, target)
+            _put(archive, modelfile.PROVENANCE, _json(said))
+            yield archive
     finally:
         weights.unlink(missing_ok=True)
 
@@ -98,13 +97,16 @@ def renew(file: Path, said: dict[str, Any]) -> None:
     """Let a model file say ``said`` of itself; one that does is left as it is."""
     if modelfile.member(file, modelfile.PROVENANCE) == json.loads(_json(said)):
         return
-    with files.replacing(file) as unfinished:
-        with zipfile.ZipFile(file) as old, zipfile.ZipFile(unfinished, "w") as new:
-            for one in old.infolist():
-                if one.filename != modelfile.PROVENANCE:
-                    with old.open(one) as source, new.open(one.filename, "w") as target:
-                        shutil.copyfileobj(source, target)
-            _put(new, modelfile.PROVENANCE, _json(said))
+    with (
+        files.replacing(file) as unfinished,
+        zipfile.ZipFile(file) as old,
+        zipfile.ZipFile(unfinished, "w") as new,
+    ):
+        for one in old.infolist():
+            if one.filename != modelfile.PROVENANCE:
+                with old.open(one) as source, new.open(one.filename, "w") as target:
+                    shutil.copyfileobj(source, target)
+        _put(new, modelfile.PROVENANCE, _json(said))
 
 
 def _put(archive: zipfile.ZipFile, name: str, text: str) -> None:
@@ -131,7 +133,8 @@ def load(
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(
-                file, f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}"
+                file,
+                f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}",
             )
     form = found.get("precision", "float32")
     if form not in precision.FORMATS:
@@ -159,14 +162,14 @@ def _filled(model: keras.Model, file: Path) -> keras.Model:
     except (AttributeError, KeyError, TypeError, ValueError):
         theirs = []
     for our, their in itertools.zip_longest(_architecture(ours), theirs):
-        if our is None or their is None or any(our[key] != their[key] for key in our.keys() & their):
-            name = (our or their)["name"]
+        if not our or not their or any(our[key] != their[key] for key in our.keys() & their):
+            name = _short((our or their)["name"])
             raise modelfile.unfit(
-                file, f"expected the FlexUNet of its parameters, got another layer {_short(name)}"
+                file, f"expected the FlexUNet of its parameters, got another layer {name}"
             )
     try:
         model.load_weights(file)
-    except Exception as error:  # noqa: BLE001  # of a strange file, Keras and h5py raise all kinds
+    except Exception as error:  # of a strange file, Keras and h5py raise all kinds
         raise modelfile.unfit(
             file, f"expected the weights of its network, got {str(error)[:200]}"
         ) from error
