@@ -113,7 +113,7 @@ def save(
     """Write ``last.keras`` at once or not at all."""
     said = said | {"epoch": state.epochs}
     with provenance.writing(network, place / "last.keras", said) as archive:
-        archive.writestr(zipfile.ZipInfo(_STATE), json.dumps(asdict(state)))
+        provenance.add(archive, _STATE, json.dumps(asdict(state)))
         for number, variable in enumerate(_beside(model, network)):
             with archive.open(_ARRAY.format(number), "w", force_zip64=True) as stream:
                 np.save(stream, keras.ops.convert_to_numpy(variable))

@@ -31,9 +31,9 @@ from model.flexunet import flexunet
 from pipeline import files, imports, modelfile, paths
 from pipeline.params import Params
 
+MEMBER = modelfile.PROVENANCE
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
-_WEIGHTS = "model.weights.h5"  # the names are those of Keras
 _PLAIN = (bool, int, float, str)
 _MOST_TOLD = 200  # characters
 
@@ -55,7 +55,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
 
 def dataset_digest(dataset: str) -> str:
     """The sha256 of the dataset's manifest, which holds the digest of every picture."""
-    return hashlib.sha256((paths.dataset(dataset) / paths.MANIFEST).read_bytes()).hexdigest()
+    return files.sha256(paths.dataset(dataset) / paths.MANIFEST)
 
 
 def packages() -> dict[str, str]:
@@ -74,28 +74,37 @@ def packages() -> dict[str, str]:
 def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zipfile.ZipFile]:
     """Write ``model`` with its provenance at once or not at all; its archive may be added to.
 
-    The same weights give the same bytes: members have the archive's earliest date, not the
-    clock's, which ``model.save`` writes (and cannot, where it stands before 1980).
+    No clock stands in it: Keras would write the hour, and fails where that is before 1980.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    weights = file.with_name(f".unfinished-{file.stem}.weights.h5")
-    config = json.dumps(keras.saving.serialize_keras_object(model))
+    parts = files.beside(file).with_suffix(".parts")
+    shutil.rmtree(parts, ignore_errors=True)
     try:
-        model.save_weights(weights)
-        with files.replacing(file) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-            _put(archive, "metadata.json", json.dumps({"keras_version": keras.__version__}))
-            _put(archive, modelfile.CONFIG, config)
-            with weights.open("rb") as source, archive.open(_WEIGHTS, "w") as target:
-                shutil.copyfileobj(source, target)
-            _put(archive, modelfile.PROVENANCE, _json(said))
-            yield archive
+        with files.replacing(file) as unfinished:
+            model.save(parts, zipped=False)
+            (parts / "metadata.json").write_text(
+                json.dumps({"keras_version": keras.__version__}), "utf-8"
+            )
+            with zipfile.ZipFile(unfinished, "w") as archive:
+                for part in sorted(parts.glob("*.*")):
+                    with (
+                        part.open("rb") as source,
+                        archive.open(part.name, "w", force_zip64=True) as target,
+                    ):
+                        shutil.copyfileobj(source, target)
+                add(archive, MEMBER, json.dumps(said, indent=1, sort_keys=True))
+                yield archive
     finally:
-        weights.unlink(missing_ok=True)
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
+    """Add a text to an archive, with the date of no clock."""
+    archive.writestr(zipfile.ZipInfo(name), text)
 
 
 def renew(file: Path, said: dict[str, Any]) -> None:
     """Let a model file say ``said`` of itself; one that does is left as it is."""
-    if modelfile.member(file, modelfile.PROVENANCE) == json.loads(_json(said)):
+    if modelfile.member(file, MEMBER) == json.loads(json.dumps(said)):
         return
     with (
         files.replacing(file) as unfinished,
@@ -103,18 +112,13 @@ def renew(file: Path, said: dict[str, Any]) -> None:
         zipfile.ZipFile(unfinished, "w") as new,
     ):
         for one in old.infolist():
-            if one.filename != modelfile.PROVENANCE:
-                with old.open(one) as source, new.open(one.filename, "w") as target:
+            if one.filename != MEMBER:
+                with (
+                    old.open(one) as source,
+                    new.open(one.filename, "w", force_zip64=True) as target,
+                ):
                     shutil.copyfileobj(source, target)
-        _put(new, modelfile.PROVENANCE, _json(said))
-
-
-def _put(archive: zipfile.ZipFile, name: str, text: str) -> None:
-    archive.writestr(zipfile.ZipInfo(name), text)
-
-
-def _json(said: dict[str, Any]) -> str:
-    return json.dumps(said, indent=1, sort_keys=True)
+        add(new, MEMBER, json.dumps(said, indent=1, sort_keys=True))
 
 
 def load(

@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers, optimizers
 
 import datasets_spec
-from datasets_spec.contract import Problem
+from datasets_spec.contract import LabelMap, Problem
 from model import checkpoint, devices, precision, provenance, watch
 from model.batches import Batches
 from model.checkpoint import State
@@ -50,6 +50,7 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     # batches
     pairs = manifest.read(data)
     of_train, of_valid = (_of_split(pairs, split, data) for split in ("train", "valid"))
+    _require_foreground(of_train, of_valid, facts.label_map, wanted, data)
     if wanted.augment == "online":
         of_train = [pair for pair in of_train if not pair.parent]
     learn = Batches(
@@ -155,6 +156,42 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
         progress.bar.close()
     if share.leads:
         _publish(place, run, state, wanted)  # also when nothing was left to train
+
+
+def _require_foreground(
+    of_train: list[manifest.Pair],
+    of_valid: list[manifest.Pair],
+    label_map: LabelMap,
+    wanted: Train,
+    folder: Path,
+) -> None:
+    """Say what cannot be learnt from these pictures, or not be judged by those.
+
+    Raises :class:`Problem` if train shows no foreground at all: the best network would mark
+    nothing. Or if valid shows none and the monitor is a score of it: every epoch would be as good
+    as the first.
+    """
+    names = [label.name for label in label_map]
+    lacking = {
+        split: [name for name, pixels in zip(names[1:], counts[1:], strict=True) if not pixels]
+        for split, pairs in (("train", of_train), ("valid", of_valid))
+        for counts in [np.sum([pair.class_pixels for pair in pairs], axis=0)]
+    }
+    for split, what in (
+        ("train", "nothing could be learnt"),
+        ("valid", f"{wanted.monitor} could choose no epoch"),
+    ):
+        if lacking[split] == names[1:] and (split == "train" or wanted.monitor != "val_loss"):
+            instead = "" if split == "train" else ", or let monitor be val_loss"
+            raise Problem(
+                f"expected foreground in {split}, got {len(names) - 1} classes without a pixel:"
+                f" {what}",
+                where=folder,
+                remedy=f"Are labels empty or split.shares too small? See {paths.CARD}{instead}.",
+            )
+    for split, what in (("train", "it is not learnt"), ("valid", "it is not judged")):
+        for name in lacking[split]:
+            print(f"  no picture of {split} shows {name}: {what} in this training")
 
 
 def _warn(wanted: Train, steps: int) -> None:

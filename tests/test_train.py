@@ -554,6 +554,61 @@ def test_empty_split_is_refused(split: str, workplace: Path, refused: Refused) -
     assert problem.remedy
 
 
+def _without(split: str, classes: tuple[int, ...]) -> None:
+    """Let no picture of a split show these classes, as far as the manifest says."""
+    manifest.write(
+        PAIRS,
+        [
+            dataclasses.replace(
+                pair,
+                class_pixels=tuple(
+                    0 if pair.split == split and at in classes else pixels
+                    for at, pixels in enumerate(pair.class_pixels)
+                ),
+            )
+            for pair in _pairs()
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "monitor"), [("train", "val_loss"), ("valid", "val_foreground_dice")]
+)
+def test_a_split_without_any_foreground_is_refused_before_the_first_epoch(
+    split: str, monitor: str, fitted: dict[str, Any], refused: Refused
+) -> None:
+    settings = cohort.prepare(**{"train.monitor": monitor})
+    _without(split, (1, 2, 3))
+    problem = refused(lambda: train(cohort.DATASET, settings))
+    assert f"expected foreground in {split}" in problem.what
+    assert "model" not in fitted
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "told"),
+    [
+        ("train", (2,), ["grey_matter: it is not learnt"]),
+        ("valid", (1, 2, 3), [f"{n}: it is not judged" for n in ("csf", "grey_", "white_")]),
+        ("test", (1, 2, 3), []),
+    ],
+)
+def test_a_class_without_a_picture_is_named_before_the_first_epoch(
+    split: str,
+    classes: tuple[int, ...],
+    told: list[str],
+    fitted: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = cohort.prepare(**{"train.monitor": "val_loss", "train.epochs": 1})
+    _without(split, classes)
+    train(cohort.DATASET, settings)
+    out = capsys.readouterr().out
+    named = [line for line in out.splitlines() if line.startswith("  no picture of")]
+    assert len(named) == len(told)
+    assert all(one.split(":")[0].rstrip("_") in line for one, line in zip(told, named, strict=True))
+    assert not named or out.index(named[-1]) < out.index("epoch 1")
+
+
 def test_refused_training_leaves_the_earlier_model(workplace: Path, refused: Refused) -> None:
     """A model can be hours of work; a mistake in the data must not cost it."""
     settings: params.Params = cohort.write_params()
