@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,12 @@ import keras
 import numpy as np
 
 from model import provenance
-from pipeline import files, paths
+from pipeline import files, modelfile, paths
 from pipeline.params import Train
 
 _ARRAY, _STATE = "training/{:04d}.npy", "training.json"
 _MIN_GAIN = 1e-4  # what the plateau takes for one, as Keras' ReduceLROnPlateau does
-# what may change without making another training of it
+# what may change without making another training of it; of the first two, see `earlier`
 _FREE = ("epochs", "epoch_change_pictures", "tensorboard", "dvclive")
 # what the dataset's digest or the code's stands for
 _TOLD = ("convert", "split", "project")
@@ -41,7 +42,8 @@ class State:
     """Counts of epochs, what the callbacks of a plain ``fit`` would remember, and the history.
 
     ``made_from`` is all that the outcome follows from. ``gain`` values are the monitor's, turned
-    so that more is better.
+    so that more is better. ``pictures`` are the names of the pictures of mini_test that were
+    drawn after every epoch.
     """
 
     made_from: dict[str, Any]
@@ -55,6 +57,7 @@ class State:
     since_plateau: int = 0
     stopped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
 
     def count(self, logs: dict[str, float], wanted: Train) -> bool:
         """Take in one more epoch; returns whether it is the best.
@@ -122,17 +125,22 @@ def save_best(place: Path, state: State, network: keras.Model, said: dict[str, A
         pass
 
 
-def earlier(place: Path, made_from: dict[str, Any]) -> State | None:
-    """The state of a training of the same ingredients; says why where there is none.
+def earlier(
+    place: Path, made_from: dict[str, Any], epochs: int, pictures: Sequence[str]
+) -> State | None:
+    """The state of a training whose first ``epochs`` epochs are those of a new one, or None.
 
-    One of other ingredients is left where it is, until the new one is known to be well.
+    It may have more epochs, of which only the first count then: the schedule does not look ahead
+    (where it does, ``epochs`` is an ingredient). That needs the best of them, and the drawn
+    ``pictures``; where one of these or an ingredient is another, the reason is printed, and the
+    earlier training is left where it is until the new one has its first epoch.
     """
     last = place / "last.keras"
     if not last.is_file():
         return None
     try:
         for file in (last, place / "best.keras"):
-            provenance.require_whole(file)
+            modelfile.require_whole(file)
         with zipfile.ZipFile(last) as archive:
             content = json.loads(archive.read(_STATE))
         state = State(**{one.name: content[one.name] for one in fields(State)})
@@ -144,6 +152,20 @@ def earlier(place: Path, made_from: dict[str, Any]) -> State | None:
     if other:
         print(f"  the checkpoint in {place} is of other {', '.join(other)}: beginning anew")
         return None
+    if state.best_epoch > epochs:
+        print(
+            f"  the checkpoint in {place} has {state.epochs} epochs and keeps the best of them,"
+            f" {state.best_epoch}, not that of the first {epochs} (train.epochs): beginning anew"
+        )
+        return None
+    missing = sorted(set(pictures) - set(state.pictures))
+    if missing:
+        print(
+            f"  the checkpoint in {place} has no pictures of {missing[0]} after every epoch"
+            " (train.epoch_change_pictures, split.mini_test): beginning anew"
+        )
+        return None
+    state.pictures = list(pictures)  # later epochs draw these alone
     return state
 
 
@@ -156,13 +178,15 @@ def restore(place: Path, model: keras.Model, network: keras.Model) -> None:
                 variable.assign(np.load(stream))
 
 
-def publish(place: Path, run: Path) -> None:
-    """Let the outputs be those of the checkpoint, whatever lies there."""
+def publish(place: Path, run: Path, state: State, epochs: int) -> None:
+    """Let the outputs be those of the checkpoint's first ``epochs``, whatever lies there."""
     _link(place / "best.keras", run / paths.MODEL)
-    for file in sorted((place / paths.EPOCH_CHANGE).glob("*/*.png")):
-        target = run / file.relative_to(place)
-        if not target.exists():
-            _link(file, target)
+    for number in range(1, min(epochs, state.epochs) + 1):
+        for name in state.pictures:
+            file = paths.epoch_change(place, number) / name
+            target = paths.epoch_change(run, number) / name
+            if file.exists() and not target.exists():  # several devices draw none
+                _link(file, target)
 
 
 def _beside(model: keras.Model, network: keras.Model) -> list[Any]:

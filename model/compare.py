@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import numpy as np
 from datasets_spec.contract import Problem
 from model.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
 from pipeline import paths
+from pipeline.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
+_NAMES = ("patient", "case", "rater", "class", "truth")
 _Key = tuple[str, str, str]  # case, rater, class
 
 
@@ -119,13 +122,41 @@ def _read(run: Path) -> dict[_Key, dict[str, str]]:
             remedy="Name a run's folder, such as runs/msd_hippocampus, after: python -m model"
             " evaluate",
         )
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = {(row["case"], row["rater"], row["class"]): row for row in csv.DictReader(stream)}
-    missing = [score for score in _SCORES if any(score not in row for row in rows.values())]
-    if missing or not rows:
+    try:
+        with require_regular(file).open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        _require_numbers(rows)
+    except (ValueError, csv.Error) as error:
         raise Problem(
-            f"expected the columns {', '.join(_SCORES)}, got none of {missing or 'any'}",
+            f"expected a table of scores, got {error}",
             where=file,
-            remedy="The scores are of an earlier version: evaluate the run again.",
-        )
-    return rows
+            remedy="Was it changed by hand, or by an earlier version? Evaluate the run again.",
+        ) from None
+    return {(row["case"], row["rater"], row["class"]): row for row in rows}
+
+
+def _require_numbers(rows: Sequence[dict[str, str]]) -> None:
+    """Raise ValueError unless every row has its names and numbers, and a case every class once."""
+    if not rows:
+        raise ValueError("no row")
+    for row in rows:
+        missing = [name for name in (*_NAMES, *_SCORES) if row.get(name) is None]
+        if missing:
+            raise ValueError(f"a row without {missing[0]}")
+        case = f"{row['class']} in {row['case']}"
+        if not row["truth"].isdecimal():
+            raise ValueError(f"{row['truth'][:20]!r} voxels of {case}")
+        for score in _SCORES:
+            if row[score] and not 0 <= _number(row[score]) <= 1:
+                raise ValueError(f"{score} {row[score][:20]!r} of {case}, not 0 to 1")
+    keys = [(row["case"], row["rater"], row["class"]) for row in rows]
+    cases, classes = {key[:2] for key in keys}, {key[2] for key in keys}
+    if len(set(keys)) < len(keys) or len(keys) != len(cases) * len(classes):
+        raise ValueError("a case that has not every class once")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

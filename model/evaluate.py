@@ -374,6 +374,13 @@ def _found(
             }
             for one in worst
         ],
+        "parameters": {
+            "convert": {
+                "label_table": settings.convert.label_table,
+                "raters": settings.convert.raters,
+            },
+            "evaluate": asdict(settings.evaluate),
+        },
         "definitions": _definitions(any(one.planar for one in scored), patients, settings),
         "versions": {
             "python": platform.python_version(),

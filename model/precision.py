@@ -15,6 +15,7 @@ from model.flexunet import flexunet
 from model.losses import categorical_crossentropy
 from pipeline.params import Train
 
+FORMATS = ("float32", "bfloat16", "float16")
 _GAIN = 1.15  # a format of less precision must be faster by this factor
 _STEPS, _ENOUGH_S = 3, 3.0
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,35 @@ from tqdm import tqdm
 import datasets_spec
 from datasets_spec.contract import Problem
 from model import provenance
-from model.batches import model_input
+from model.batches import model_input, picture_at
 from pipeline import colors, draw, params, paths
-from pipeline.params import Network
+from pipeline.files import is_regular, replacing
+from pipeline.limits import require_pixels
+from pipeline.params import Limits, Network
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_LONGEST_PX = 10_000  # a picture is judged in a square: 100 million pixels
+_FORMATS = ("PNG", "JPEG")
+_PICTURES = "pictures"
+_SCANS = {
+    "NIfTI": (".nii", ".nii.gz", ".hdr", ".img"),
+    "MGH": (".mgz", ".mgh"),
+    "NRRD": (".nrrd", ".nhdr"),
+    "MetaImage": (".mha", ".mhd"),
+    "DICOM": (".dcm", ".dcm.gz", ".ima", ".dicom"),
+}
+_PREAMBLE = 128  # bytes before "DICM" (DICOM PS3.10, 7.1)
+_WHOLE_BYTES = 2**28  # enlarged probabilities up to here at once, larger ones in strips
+_STRIP_BYTES = 2**24
 _DARK = 16
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A picture that was read: where from, its own size, and how the network sees it."""
+
+    file: Path
+    shape: tuple[int, int]
+    small: NDArray[np.uint8]
 
 
 def predict(
@@ -39,8 +64,10 @@ def predict(
 
     Pictures are taken as ``convert`` would have made them: windowed, anterior up. With
     probabilities, also ``<name>.npz`` (H, W, classes) float16; with overlays,
-    ``overlays/<name>.png``. Raises :class:`Problem` if the model does not fit or there is
-    nothing to do, and at the end if a picture could not be read, with all others done.
+    ``overlays/<name>.png``. One picture at a time is in memory at its own size: about 9 bytes a
+    pixel, 20 with overlays. Raises :class:`Problem` if the model does not fit, there is nothing
+    to do or scans lie there too, and at the end if a picture could not be read, with all others
+    done.
     """
     facts = datasets_spec.load(dataset).dataset
     files = _pictures(source, target)
@@ -50,21 +77,23 @@ def predict(
     dark: list[Path] = []
     bar = tqdm(total=len(files), desc=f"predict {dataset}", unit="picture", disable=None)
     with bar:
-        for batch in _batches(_readable(files, failed, dark), settings.evaluate.batch_slices):
-            squares = [_square(picture) for _, picture in batch]
-            for (file, picture), guess in zip(
-                batch, probabilities(model, squares, network), strict=True
-            ):
-                guess = _at(guess, picture.shape)
-                ids = guess.argmax(axis=-1).astype(np.uint8)
-                colors.write_mask(target / f"{file.stem}.png", ids, facts.label_map)
+        shown = _readable(files, settings, failed, dark)
+        while batch := list(islice(shown, settings.evaluate.batch_slices)):
+            guesses = probabilities(model, [one.small for one in batch], network)
+            for one, guess in zip(batch, guesses, strict=True):
+                stem = one.file.stem
+                ids = np.empty(one.shape, np.uint8)
+                for rows, strip in _strips(guess, one.shape):
+                    ids[rows] = strip.argmax(axis=-1)
+                colors.write_mask(target / f"{stem}.png", ids, facts.label_map)
                 if with_probabilities:
-                    np.savez_compressed(target / f"{file.stem}.npz", guess.astype(np.float16))
+                    _write_probabilities(target / f"{stem}.npz", guess, one.shape)
                 if with_overlays:
-                    (target / "overlays").mkdir(exist_ok=True)
+                    picture, _ = read_picture(one.file, settings.limits)
                     overlay = Image.fromarray(draw.outlined(picture, ids, facts.label_map))
-                    overlay.save(target / "overlays" / f"{file.stem}.png", compress_level=1)
-            bar.update(len(batch))
+                    (target / "overlays").mkdir(exist_ok=True)
+                    overlay.save(target / "overlays" / f"{stem}.png", compress_level=1)
+                bar.update()
     print(f"predict {dataset}: {len(files) - len(failed)} of {len(files)} pictures, in {target}")
     if dark:
         print(
@@ -81,22 +110,32 @@ def predict(
         )
 
 
-def read_picture(file: Path) -> NDArray[np.uint8]:
-    """A picture of any depth as grey (H, W) uint8; 16 bits keep their upper eight.
+def read_picture(file: Path, limits: Limits) -> tuple[NDArray[np.uint8], bool]:
+    """A PNG or JPEG of any depth as grey (H, W) uint8, and whether it is deeper than 8 bits.
 
-    Raises :class:`Problem` if it cannot be read to its end or is too large.
+    Of deeper ones the upper 8 of 16 bits are kept. Raises :class:`Problem` if it cannot be read
+    to its end, is too large, or is no regular file.
     """
-    with colors.opened(file) as opened:
-        if max(opened.size) > _LONGEST_PX:
-            width, height = opened.size
-            raise ValueError(
-                f"expected at most {_LONGEST_PX} pixels a side, got {width} x {height}"
-            )
-        opened.load()
-        if _is_deep(opened):
-            deep = np.asarray(opened).astype(np.int64)
-            return np.asarray(np.clip(deep >> 8, 0, 255), np.uint8)
-        return np.asarray(opened.convert("L"), np.uint8)
+    with colors.opened(file, limits) as opened:
+        _require_square(opened.size, limits, file)
+        if not opened.mode.startswith(("I", "F")):
+            return np.asarray(opened.convert("L"), np.uint8), False
+        deep = np.asarray(opened)
+    grey = np.empty(deep.shape, np.uint8)
+    for row, values in enumerate(deep):  # not at once: a whole number takes eight times as much
+        grey[row] = np.clip(values.astype(np.int64) >> 8, 0, 255)
+    return grey, True
+
+
+def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
+    """A long picture becomes a large square: see :func:`_square`."""
+    require_pixels(shape, limits, file)
+    if max(shape) ** 2 > limits.pixels:
+        raise Problem(
+            f"expected at most {math.isqrt(limits.pixels)} pixels a side, got {shape[0]} x"
+            f" {shape[1]}: it is judged in a square, which limits.pixels bounds",
+            where=file,
+        )
 
 
 def probabilities(
@@ -124,6 +163,11 @@ def _enlarged(probability: NDArray[np.float32], px: int) -> NDArray[np.float32]:
 
 
 def _pictures(source: Path, target: Path) -> list[Path]:
+    """The pictures of the folder itself; what else lies in and below it is named.
+
+    Raises :class:`Problem` if there are none, if two masks would have one name, and if scans lie
+    there: their masks are missed only later, by whoever counted on them.
+    """
     if not source.is_dir():
         raise Problem("expected a folder of pictures, found none", where=source)
     if target.resolve() == source.resolve():
@@ -132,11 +176,29 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             where=target,
             remedy="Name another one with --output.",
         )
-    files = sorted(file for file in source.iterdir() if file.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise Problem(f"expected pictures ({', '.join(_SUFFIXES)}), found none", where=source)
+    found: dict[str, list[Path]] = {}
+    for file in paths.files_below(source, regular=False):
+        if not _is_hidden(file, source) and target.resolve() not in file.resolve().parents:
+            found.setdefault(_kind(file, source), []).append(file)
+    pictures = found.pop(_PICTURES, [])
+    scans = {kind: found[kind] for kind in _SCANS if kind in found}
+    if scans:
+        raise Problem(
+            f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
+            f" {len(pictures)} pictures",
+            where=source,
+            remedy="predict reads no scans: evaluate predicts those of a dataset (README: Add a"
+            " dataset). To have masks of the pictures, give them a folder of their own.",
+        )
+    if not pictures:
+        others = f", only {_counted(found)}" if found else ""
+        raise Problem(
+            f"expected pictures ({', '.join(_SUFFIXES)}), found none{others}", where=source
+        )
+    if found:
+        print(f"  not read in {source}: {_counted(found)}")
     stems: dict[str, Path] = {}
-    for file in files:
+    for file in pictures:
         other = stems.setdefault(file.stem, file)
         if other != file:
             raise Problem(
@@ -144,34 +206,51 @@ def _pictures(source: Path, target: Path) -> list[Path]:
                 where=source,
                 remedy="Both masks would have one name: rename one of them.",
             )
-    return files
+    return pictures
+
+
+def _kind(file: Path, source: Path) -> str:
+    """What a file is, by its name, and of nameless kinds by its first bytes."""
+    name = file.name.lower()
+    for kind, suffixes in _SCANS.items():
+        if name.endswith(suffixes):
+            return kind
+    if name.endswith(_SUFFIXES):
+        return _PICTURES if file.parent == source else "pictures in sub-folders"
+    if is_regular(file):
+        with file.open("rb") as stream:
+            if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
+                return "DICOM"
+    return f"{file.suffix.lower() or 'nameless'} files"
+
+
+def _is_hidden(file: Path, source: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(source).parts)
+
+
+def _counted(found: Mapping[str, Sequence[Path]]) -> str:
+    """How many there are of each kind, with an example."""
+    return ", ".join(
+        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(found.items())
+    )
 
 
 def _readable(
-    files: Iterable[Path], failed: dict[Path, str], dark: list[Path]
-) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    files: Iterable[Path], settings: params.Params, failed: dict[Path, str], dark: list[Path]
+) -> Iterator[_Shown]:
+    """The pictures that can be read, at the network's size; the others are noted in ``failed``."""
     for file in files:
         try:
-            picture = read_picture(file)
+            picture, deep = read_picture(file, settings.limits)
         except Problem as problem:
             failed[file] = problem.what
             continue
-        if picture.max() < _DARK:
-            with colors.opened(file) as opened:
-                dark += [file] if _is_deep(opened) else []
-        yield file, picture
-
-
-def _is_deep(opened: Image.Image) -> bool:
-    """Whether its values have more than 8 bits."""
-    return opened.mode.startswith(("I", "F"))
-
-
-def _batches(
-    pictures: Iterator[tuple[Path, NDArray[np.uint8]]], count: int
-) -> Iterator[list[tuple[Path, NDArray[np.uint8]]]]:
-    while batch := list(islice(pictures, count)):
-        yield batch
+        if deep and picture.max() < _DARK:
+            dark.append(file)
+        height, width = picture.shape
+        yield _Shown(
+            file, (height, width), picture_at(_square(picture), settings.train.network.image_px)
+        )
 
 
 def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -180,12 +259,48 @@ def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.pad(picture, ((top, bottom), (left, right)))
 
 
-def _at(probability: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Probabilities (px, px, classes) of a square -> those (H, W, classes) of its picture."""
-    side = max(shape)
+def _strips(
+    probability: NDArray[np.float32], shape: tuple[int, int]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Probabilities (px, px, classes) of a square -> those of its picture's rows, strip by strip.
+
+    Large ones are enlarged (linearly, pixel centres on pixel centres) along the rows first, and
+    along the columns as they are asked for.
+    """
+    (height, width), side, classes = shape, max(shape), probability.shape[-1]
     (top, _), (left, _) = _margins(shape)
-    whole = _enlarged(probability, side)
-    return whole[top : top + shape[0], left : left + shape[1]]
+    if 4 * classes * side**2 <= _WHOLE_BYTES:
+        yield (
+            slice(0, height),
+            _enlarged(probability, side)[top : top + height, left : left + width],
+        )
+        return
+    px = len(probability)
+    wide: Any = cv2.resize(probability, (side, px), interpolation=cv2.INTER_LINEAR)
+    wide = wide.reshape(px, side, classes)[:, left : left + width]
+    step = max(1, _STRIP_BYTES // (4 * classes * width))
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        place = (np.arange(rows.start, rows.stop) + top + 0.5) * px / side - 0.5
+        above = np.floor(place)
+        share = (place - above).astype(np.float32)[:, None, None]
+        first, second = (np.clip(above + more, 0, px - 1).astype(np.intp) for more in (0, 1))
+        yield rows, wide[first] * (1 - share) + wide[second] * share
+
+
+def _write_probabilities(
+    file: Path, probability: NDArray[np.float32], shape: tuple[int, int]
+) -> None:
+    """What ``np.savez_compressed`` writes of the picture's probabilities as float16, by strips."""
+    described = {"descr": "<f2", "fortran_order": False, "shape": (*shape, probability.shape[-1])}
+    with (
+        replacing(file, durable=False) as unfinished,
+        zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("arr_0.npy", "w", force_zip64=True) as stream,
+    ):
+        np.lib.format.write_array_header_1_0(stream, described)
+        for _, strip in _strips(probability, shape):
+            stream.write(strip.astype("<f2").tobytes())
 
 
 def _margins(shape: tuple[int, ...]) -> list[tuple[int, int]]:

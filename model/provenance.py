@@ -8,12 +8,12 @@ packages.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
 import shutil
 import tomllib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,15 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
-from datasets_spec.contract import Dataset, Problem
-from pipeline import files, imports, paths
+from datasets_spec.contract import Dataset
+from model import precision
+from model.flexunet import flexunet
+from pipeline import files, imports, modelfile, paths
 from pipeline.params import Params
 
-MEMBER = "provenance.json"
+MEMBER = modelfile.PROVENANCE
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
-_TRAIN_AGAIN = "Train it again: python -m model train {}"
+_PLAIN = (bool, int, float, str)
+_MOST_TOLD = 200  # characters
 
 
 def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
 
 def dataset_digest(dataset: str) -> str:
     """The sha256 of the dataset's manifest, which holds the digest of every picture."""
-    return hashlib.sha256((paths.dataset(dataset) / paths.MANIFEST).read_bytes()).hexdigest()
+    return files.sha256(paths.dataset(dataset) / paths.MANIFEST)
 
 
 def packages() -> dict[str, str]:
@@ -68,6 +73,7 @@ def packages() -> dict[str, str]:
 @contextmanager
 def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zipfile.ZipFile]:
     """Write ``model`` with its provenance at once or not at all; its archive may be added to.
+
 
     No clock stands in it: Keras would write the hour, and fails where that is before 1980.
     """
@@ -97,37 +103,23 @@ def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(zipfile.ZipInfo(name), text)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """What the model file says of itself. Raises :class:`Problem` if it is missing or mute."""
-    name = file.parent.name
-    if not file.is_file():
-        raise Problem(
-            "expected a trained model, found none",
-            where=file,
-            remedy=f"Run: python -m model train {name}",
-        )
-    try:
-        require_whole(file)
-        with zipfile.ZipFile(file) as archive:
-            provenance: dict[str, Any] = json.loads(archive.read(MEMBER))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise Problem(
-            f"expected a whole model that carries {MEMBER}, got {error}",
-            where=file,
-            remedy=_TRAIN_AGAIN.format(name),
-        ) from None
-    return provenance
-
-
-def require_whole(file: Path) -> None:
-    """Raise BadZipFile if any byte of the archive's members is not as it was written."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
-    except (EOFError, RuntimeError, ValueError, zlib.error) as error:
-        raise zipfile.BadZipFile(f"{file.name} that is damaged ({error})") from None
-    if damaged:
-        raise zipfile.BadZipFile(f"{file.name} whose {damaged} is damaged")
+def renew(file: Path, said: dict[str, Any]) -> None:
+    """Let a model file say ``said`` of itself; one that does is left as it is."""
+    if modelfile.member(file, MEMBER) == json.loads(json.dumps(said)):
+        return
+    with (
+        files.replacing(file) as unfinished,
+        zipfile.ZipFile(file) as old,
+        zipfile.ZipFile(unfinished, "w") as new,
+    ):
+        for one in old.infolist():
+            if one.filename != MEMBER:
+                with (
+                    old.open(one) as source,
+                    new.open(one.filename, "w", force_zip64=True) as target,
+                ):
+                    shutil.copyfileobj(source, target)
+        add(new, MEMBER, json.dumps(said, indent=1, sort_keys=True))
 
 
 def load(
@@ -138,19 +130,77 @@ def load(
     With ``digest``, also for this dataset: on another split it would be judged by what it learnt
     from. Raises :class:`Problem` that names what differs.
     """
-    found = read(file)
+    found = modelfile.read(file)
     wanted = _pictures(dataset, facts, settings) | asdict(settings.train.network)
     if digest is not None:
         wanted["dataset_digest"] = digest
     trained = found | found["train"]["network"]
     for name, value in wanted.items():
         if value != trained.get(name):
-            raise Problem(
-                f"expected a model of {name} {value!r}, got one of {trained.get(name)!r}",
-                where=file,
-                remedy=_TRAIN_AGAIN.format(dataset),
+            raise modelfile.unfit(
+                file,
+                f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}",
             )
-    return keras.saving.load_model(file, compile=False)
+    form = found.get("precision", "float32")
+    if form not in precision.FORMATS:
+        raise modelfile.unfit(
+            file, f"expected a precision of {', '.join(precision.FORMATS)}, got {_short(form)}"
+        )
+    before = keras.config.dtype_policy()
+    precision.use(form)
+    try:
+        model = flexunet(settings.train.network, len(facts.label_map))
+    finally:
+        keras.config.set_dtype_policy(before)
+    return _filled(model, file)
+
+
+def _filled(model: keras.Model, file: Path) -> keras.Model:
+    """``model`` with the weights of the file, which must be of its architecture.
+
+    The network is built by our code from parameters, and of the file's description, which Keras
+    would bring to life as whatever classes it names, only its layers' plain values are compared.
+    """
+    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    try:
+        theirs = _architecture(modelfile.member(file, modelfile.CONFIG))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        theirs = []
+    for our, their in itertools.zip_longest(_architecture(ours), theirs):
+        if not our or not their or any(our[key] != their[key] for key in our.keys() & their):
+            name = _short((our or their)["name"])
+            raise modelfile.unfit(
+                file, f"expected the FlexUNet of its parameters, got another layer {name}"
+            )
+    try:
+        model.load_weights(file)
+    except Exception as error:  # of a strange file, Keras and h5py raise all kinds
+        raise modelfile.unfit(
+            file, f"expected the weights of its network, got {str(error)[:200]}"
+        ) from error
+    strange = [one.path for one in model.weights if not np.isfinite(_array(one)).all()]
+    if strange:
+        raise modelfile.unfit(file, f"expected weights that are numbers, got NaN in {strange[0]}")
+    return model
+
+
+def _architecture(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of every layer its class, name and plain values."""
+    return [
+        {key: value for key, value in one["config"].items() if isinstance(value, _PLAIN)}
+        | {"class": one["class_name"], "name": one["name"]}
+        for one in content["config"]["layers"]
+    ]
+
+
+def _array(weight: Any) -> NDArray[np.float32]:
+    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+
+
+def _short(value: object) -> str:
+    """A stranger's value in an error's line."""
+    told = repr(value)
+    return told if len(told) <= _MOST_TOLD else f"{told[:_MOST_TOLD]}..."
 
 
 def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers, optimizers
 
 import datasets_spec
-from datasets_spec.contract import Problem
+from datasets_spec.contract import LabelMap, Problem
 from model import checkpoint, devices, precision, provenance, watch
 from model.batches import Batches
 from model.checkpoint import State
@@ -45,11 +45,12 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     wanted, network = settings.train, settings.train.network
     facts = datasets_spec.load(dataset).dataset
     data, run, place = paths.dataset(dataset), paths.run(dataset), checkpoint.folder(dataset)
-    loggers = watch.loggers(wanted, run) if share.leads else []
+    loggers = watch.loggers(wanted, run) if share.leads else {}
 
     # batches
     pairs = manifest.read(data)
     of_train, of_valid = (_of_split(pairs, split, data) for split in ("train", "valid"))
+    _require_foreground(of_train, of_valid, facts.label_map, wanted, data)
     if wanted.augment == "online":
         of_train = [pair for pair in of_train if not pair.parent]
     learn = Batches(
@@ -76,13 +77,14 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     )
 
     # where an earlier run of the same ingredients stood
+    pictures = watch.EpochChange(data, place, facts.label_map, wanted)
     said = provenance.of(dataset, facts, settings)
     made_from = checkpoint.ingredients(said, wanted)
-    state = checkpoint.earlier(place, made_from)
+    state = checkpoint.earlier(place, made_from, wanted.epochs, pictures.names)
     goes_on = state is not None
     if state is None:
         form = precision.chosen(wanted, len(facts.label_map), share)
-        state = State(made_from, form, wanted.learning_rate)
+        state = State(made_from, form, wanted.learning_rate, pictures=pictures.names)
     said["precision"] = state.precision
 
     # model
@@ -103,6 +105,8 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     told = f"goes on after epoch {state.epochs}" if goes_on else "begins"
     if state.finished(wanted):
         told = f"{state.epochs} epochs are done already, nothing is left to train"
+        if state.epochs > wanted.epochs:
+            told += f"; the outputs are those of the first {wanted.epochs}"
     print(
         f"train {dataset}: {judged.count_params():,} parameters, {keras.backend.backend()},"
         f" {state.precision}; {told}"
@@ -110,9 +114,10 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     _warn(wanted, len(learn))
     if share.leads and goes_on:
         _clear(run, place, goes_on=True, finished=state.finished(wanted))
+        provenance.renew(place / "best.keras", said | {"epoch": state.best_epoch})
+        _catch_up(run, loggers, state, wanted)
 
     # epochs
-    pictures = watch.EpochChange(data, place / paths.EPOCH_CHANGE, facts.label_map, wanted)
     # not before fit, which spends some numbers when it builds the graph
     reseed = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, _: _reseed(model, wanted.seed, epoch)
@@ -138,8 +143,8 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
                         checkpoint.save_best(place, state, judged, said)
             if share.leads:
                 checkpoint.save(place, state, model, judged, said)
-                _publish(place, run, state)
-                for log in loggers:
+                _publish(place, run, state, wanted)
+                for log in loggers.values():
                     log(state.epochs, state.history[-1])
             kept = state.epochs
             progress.tell(state.epochs, logs, wanted.monitor, time.monotonic() - start)
@@ -150,7 +155,43 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     finally:
         progress.bar.close()
     if share.leads:
-        _publish(place, run, state)  # also when nothing was left to train
+        _publish(place, run, state, wanted)  # also when nothing was left to train
+
+
+def _require_foreground(
+    of_train: list[manifest.Pair],
+    of_valid: list[manifest.Pair],
+    label_map: LabelMap,
+    wanted: Train,
+    folder: Path,
+) -> None:
+    """Say what cannot be learnt from these pictures, or not be judged by those.
+
+    Raises :class:`Problem` if train shows no foreground at all: the best network would mark
+    nothing. Or if valid shows none and the monitor is a score of it: every epoch would be as good
+    as the first.
+    """
+    names = [label.name for label in label_map]
+    lacking = {
+        split: [name for name, pixels in zip(names[1:], counts[1:], strict=True) if not pixels]
+        for split, pairs in (("train", of_train), ("valid", of_valid))
+        for counts in [np.sum([pair.class_pixels for pair in pairs], axis=0)]
+    }
+    for split, what in (
+        ("train", "nothing could be learnt"),
+        ("valid", f"{wanted.monitor} could choose no epoch"),
+    ):
+        if lacking[split] == names[1:] and (split == "train" or wanted.monitor != "val_loss"):
+            instead = "" if split == "train" else ", or let monitor be val_loss"
+            raise Problem(
+                f"expected foreground in {split}, got {len(names) - 1} classes without a pixel:"
+                f" {what}",
+                where=folder,
+                remedy=f"Are labels empty or split.shares too small? See {paths.CARD}{instead}.",
+            )
+    for split, what in (("train", "it is not learnt"), ("valid", "it is not judged")):
+        for name in lacking[split]:
+            print(f"  no picture of {split} shows {name}: {what} in this training")
 
 
 def _warn(wanted: Train, steps: int) -> None:
@@ -239,17 +280,29 @@ def _clear(run: Path, place: Path, goes_on: bool, finished: bool) -> None:
         (run / name).unlink(missing_ok=True)
     folders = [run / paths.EPOCH_CHANGE]
     folders += [] if finished else [run / paths.PREDICTIONS]
-    folders += [] if goes_on else [place, run / "tensorboard", run / "dvclive"]
+    folders += [] if goes_on else [place, *(run / name for name in watch.LOGGERS)]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     (run / paths.EPOCH_CHANGE).mkdir(parents=True)
 
 
-def _publish(place: Path, run: Path, state: State) -> None:
-    """The checkpoint's outputs, beside it."""
-    checkpoint.publish(place, run)
-    watch.write_history(run / paths.HISTORY, state.history)
-    watch.draw_curves(run / paths.CURVES, state.history)
+def _catch_up(run: Path, loggers: dict[Path, watch.Logger], state: State, wanted: Train) -> None:
+    """Let the loggers' folders hold the epochs so far, whatever was logged before."""
+    for folder in (run / name for name in watch.LOGGERS):
+        if folder not in loggers or state.epochs > wanted.epochs:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder, log in loggers.items():
+        if not folder.exists():
+            for epoch, row in enumerate(state.history[: wanted.epochs], 1):
+                log(epoch, row)
+
+
+def _publish(place: Path, run: Path, state: State, wanted: Train) -> None:
+    """The outputs, beside the checkpoint: of its first epochs, where it has more than wanted."""
+    checkpoint.publish(place, run, state, wanted.epochs)
+    history = state.history[: wanted.epochs]
+    watch.write_history(run / paths.HISTORY, history)
+    watch.draw_curves(run / paths.CURVES, history)
 
 
 def _of_split(pairs: list[manifest.Pair], split: str, folder: Path) -> list[manifest.Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
 Row = dict[str, float]
+Logger = Callable[[int, Row], None]
 
 
 class TimeLeft(keras.callbacks.Callback):  # type: ignore[misc]  # untyped library
@@ -59,42 +61,55 @@ class EpochChange:
         self._files = files[: wanted.epoch_change_pictures]
         self._target, self._label_map, self._network = target, label_map, wanted.network
 
+    @property
+    def names(self) -> list[str]:
+        """The pictures' file names."""
+        return [file.name for file in self._files]
+
     def draw(self, model: keras.Model, epoch: int) -> None:
-        """Write ``epoch_<number>/<picture>.png``, counted from 1."""
+        """Write ``epoch_<number>/<picture>.png`` below the target's, counted from 1."""
         if not self._files:
             return
         pictures = [colors.read_image(file) for file in self._files]
         predicted = probabilities(model, pictures, self._network)
         for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
             ids = class_ids(probability, len(picture))
-            target = self._target / f"epoch_{epoch:03d}" / file.name
+            target = paths.epoch_change(self._target, epoch) / file.name
             colors.write_mask(target, ids, self._label_map)
 
 
-def loggers(wanted: Train, run: Path) -> list[Callable[[int, Row], None]]:
-    """What takes in the scores of an epoch (counted from 1) besides ``history.csv``.
+def loggers(wanted: Train, run: Path) -> dict[Path, Logger]:
+    """What takes in the scores of an epoch (counted from 1) besides ``history.csv``, by folder.
 
-    Raises :class:`Problem` where one is asked for that is not installed.
+    A folder is made when the first epoch is taken in. Raises :class:`Problem` where one is asked
+    for that is not installed.
     """
-    found: list[Callable[[int, Row], None]] = []
-    for asked, package, make in (
-        (wanted.tensorboard, "tensorboard", _tensorboard),
-        (wanted.dvclive, "dvclive", _dvclive),
-    ):
-        if not asked:
+    found: dict[Path, Logger] = {}
+    for package, make in LOGGERS.items():
+        if not getattr(wanted, package):
             continue
         if importlib.util.find_spec(package) is None:
             raise Problem(
                 f"expected the package {package}, found none",
-                where=f"train.{make.__name__.removeprefix('_')}",
+                where=f"train.{package}",
                 remedy=f"Run: pip install {package}; or set the parameter to false.",
             )
-        found.append(make(run))
+        found[run / package] = _Late(make, run / package)
     return found
 
 
-def _tensorboard(run: Path) -> Callable[[int, Row], None]:
-    board = keras.callbacks.TensorBoard(run / "tensorboard", write_graph=False)
+class _Late:
+    """A logger that is made when it is first called."""
+
+    def __init__(self, make: Callable[[Path], Logger], folder: Path) -> None:
+        self._made = functools.cache(lambda: make(folder))
+
+    def __call__(self, epoch: int, row: Row) -> None:
+        self._made()(epoch, row)
+
+
+def _tensorboard(folder: Path) -> Logger:
+    board = keras.callbacks.TensorBoard(folder, write_graph=False)
     stand_in = keras.Sequential([keras.Input((1,))])
     stand_in.compile("sgd")  # the board asks its optimizer for the learning rate
     board.set_model(stand_in)
@@ -106,12 +121,10 @@ def _tensorboard(run: Path) -> Callable[[int, Row], None]:
     return log
 
 
-def _dvclive(run: Path) -> Callable[[int, Row], None]:
+def _dvclive(folder: Path) -> Logger:
     import dvclive
 
-    live = dvclive.Live(
-        str(run / "dvclive"), resume=True, save_dvc_exp=False, dvcyaml=None, report=None
-    )
+    live = dvclive.Live(str(folder), resume=True, save_dvc_exp=False, dvcyaml=None, report=None)
 
     def log(epoch: int, row: Row) -> None:
         live.step = epoch
@@ -120,6 +133,10 @@ def _dvclive(run: Path) -> Callable[[int, Row], None]:
         live.make_summary()
 
     return log
+
+
+LOGGERS = {"tensorboard": _tensorboard, "dvclive": _dvclive}
+"""By the name of their parameter, package and folder."""
 
 
 def write_history(file: Path, history: Sequence[Row]) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Dataset
-from pipeline import colors, draw, manifest, params, paths, placement
+from pipeline import colors, draw, manifest, outliers, params, paths, placement, rules
 from pipeline.manifest import Pair
 
 matplotlib.use("Agg")
@@ -80,6 +80,7 @@ def _facts(
         "rater_agreement": _agreement(dataset, told),
         "label_tables": dict(Counter(p.label_table for p in told.values() if p.label_table)),
         "suspicious_labels": _suspicious(pairs, len(told)),
+        "probed_labels": _probed(pairs, dataset),
         "doubtful_headers": sum(bool(pair.findings) for pair in told.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in told.values()),
         paths.MINI_TEST: [pair.id for pair in mini],
@@ -137,6 +138,34 @@ def _suspicious(pairs: Sequence[Pair], cases: int) -> dict[str, object]:
     return {"cases": len(told), "of": cases, "rules": dict(sorted(rules.items()))}
 
 
+def _probed(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, object]:
+    """Of how many cases the labels were asked whether they look like what they name, and by what.
+
+    ``tissues``: how many labels name one. ``rules``: what is asked of the case's own picture
+    follows from what is drawn in it. ``compared``: cases whose volumes stand beside the others'.
+    """
+    named = [label for label in dataset.label_map if label.tissue]
+    originals = [pair for pair in pairs if not pair.parent]
+    by_rule: dict[str, set[str]] = {}
+    for slices in manifest.grouped(originals, "case", "rater"):
+        first = slices[0]
+        _, _, _, row_scale, col_scale, _, _ = first.canvas
+        drawn = dict.fromkeys((label.tissue for label in named), 0.0)
+        for label in named:
+            pixels = sum(pair.class_pixels[label.id] for pair in slices)
+            drawn[label.tissue] += pixels / (row_scale * col_scale)
+        stack = len({pair.source for pair in slices}) > 1  # its pictures have no HU
+        for rule in rules.asked(dataset, drawn, stack):
+            by_rule.setdefault(rule, set()).add(first.case)
+    return {
+        "tissues": len(named),
+        "cases": len(set().union(*by_rule.values())),
+        "rules": {rule: len(cases) for rule, cases in sorted(by_rule.items())},
+        "compared": len(outliers.compared(originals, dataset.label_map)),
+        "compared_from": outliers.FEW_CASES,
+    }
+
+
 def _draw_statistics(file: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None:
     """Patients and slices per split; and per class, how much of a patient it is."""
     originals = [pair for pair in pairs if not pair.parent]
@@ -180,13 +209,15 @@ def _draw_statistics(file: Path, dataset: Dataset, pairs: Sequence[Pair]) -> Non
             label.name, (start + 1, 0), (0, -48 if crowded else -26), va="top", ha="center",
             xycoords=("data", "axes fraction"), textcoords="offset points", fontsize="small",
         )  # fmt: skip
-    right.set(
-        title="share of a patient's slices with foreground", ylabel="% of pixels", yscale="log"
-    )
+    right.set(title="share of a patient's slices with foreground", ylabel="% of pixels")
     right.set_xticks(places, SPLITS * len(labels), fontsize="small", rotation=90 * crowded)
-    right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    right.yaxis.set_minor_locator(ticker.NullLocator())
+    if shares:  # a logarithmic axis without a point has no ticks to draw
+        right.set_yscale("log")
+        right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        right.yaxis.set_minor_locator(ticker.NullLocator())
+    else:
+        right.text(0.5, 0.5, "no slice has foreground", ha="center", transform=right.transAxes)
     right.margins(y=0.1)
     right.grid(axis="y", alpha=0.3)
     figure.savefig(file, dpi=100, metadata={"Software": None})

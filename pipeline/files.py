@@ -7,6 +7,7 @@ target's name, so neither a kill nor a power cut leaves half a file under it.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import stat
@@ -54,6 +55,12 @@ def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
 def beside(target: Path) -> Path:
     """Where ``target`` is written before it gets its name; DVC ignores such names."""
     return target.with_name(f".unfinished-{target.name}")
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -18,7 +18,7 @@ from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import manifest
 from pipeline.manifest import Pair
 
-_FEW_CASES, _MANY_CASES = 10, 20
+FEW_CASES, _MANY_CASES = 10, 20
 _NEARLY_ALL = 0.95
 _DEVIATIONS, _FACTOR = 6.0, 2.0
 _LEAST_SPREAD = 0.05
@@ -39,7 +39,7 @@ def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str]
             for key in volumes.keys() - having.keys():
                 told = f"amount: no {label.name}, which {len(having)} of {len(cases)} cases have"
                 found.setdefault(key, []).append(told)
-        if len(having) < _FEW_CASES:
+        if len(having) < FEW_CASES:
             continue
         middle = median(having.values())
         spread = 1.4826 * median(abs(value - middle) for value in having.values())
@@ -51,6 +51,15 @@ def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str]
                 told = f"amount: {times:.2g} times the dataset's median volume of {label.name}"
                 found.setdefault(key, []).append(told)
     return found
+
+
+def compared(pairs: Sequence[Pair], label_map: LabelMap) -> set[str]:
+    """The cases of which :func:`outliers` compares the volume of a class or more."""
+    having = {
+        label.id: {(pair.case, pair.rater) for pair in pairs if pair.class_pixels[label.id]}
+        for label in label_map.foreground
+    }
+    return {case for keys in having.values() if len(keys) >= FEW_CASES for case, _ in keys}
 
 
 def _volume(slices: Sequence[Pair], class_id: int) -> float:

@@ -65,8 +65,16 @@ def run(dataset: str) -> Path:
     return RUNS / dataset
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file below ``folder``, sorted; linked folders are followed, each folder once."""
+def epoch_change(folder: Path, epoch: int) -> Path:
+    """Below a run or its checkpoint: the pictures after an epoch, counted from 1."""
+    return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
+
+
+def files_below(folder: Path, regular: bool = True) -> list[Path]:
+    """Every file below ``folder``, sorted; linked folders are followed, each folder once.
+
+    Without ``regular``, also what is no regular file: pipes, devices, links that lead nowhere.
+    """
     found: list[Path] = []
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -75,5 +83,5 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in names if (path := Path(here, name)).is_file()]
+        found += [path for name in names if (path := Path(here, name)).is_file() or not regular]
     return sorted(found)

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ import yaml
 
 import datasets_spec
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, LabelMap
-from pipeline import colors, files, manifest, params, paths, plots, tiles
+from datasets_spec.contract import SPLITS, LabelMap, Problem
+from pipeline import colors, files, manifest, modelfile, params, paths, plots, tiles
 from pipeline.manifest import Pair
 from pipeline.tiles import Tile
 
@@ -30,6 +31,17 @@ _TILE_PX, _SMALL_PX, _FRAME_PX = 256, 160, 128
 _PER_SPLIT = 6
 _AUGMENTED = 3
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
+_NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
+_NONSENSE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    csv.Error,
+    jinja2.TemplateError,
+)
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 
 
@@ -48,6 +60,9 @@ def report(datasets: Sequence[str], params_file: Path) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     css, js = ((here / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    for section in sections:
+        with _reading(paths.run(section["name"]) / paths.SCORES):
+            template.render(sections=[section], css=css, js=js, page_mb="")
     page_mb = "0.0"
     for _ in range(2):  # the page states its own size
         page = template.render(sections=sections, css=css, js=js, page_mb=page_mb)
@@ -63,18 +78,55 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     folder, run = paths.dataset(adapter.name), paths.run(adapter.name)
     label_map = adapter.dataset.label_map
     pairs = manifest.read(folder)
-    card = json.loads((folder / paths.CARD).read_text("utf-8"))
     settings = asdict(params.load(adapter.name, params_file))
-    scored = all((run / name).is_file() for name in paths.SCORED)  # else of an earlier model
-    scores = _json(run / paths.SCORES) if scored else None
-    rows = _rows(run / paths.PER_CASE) if scores else []
+    with _reading(folder / paths.CARD):
+        card = _json(folder / paths.CARD)
+        of_card = {
+            "agreement": card["rater_agreement"],
+            "tables": card["label_tables"],
+            "snapped": card["snapped_pixels"],
+            "suspicious": card["suspicious_labels"],
+            "probed": card["probed_labels"],
+            "mini_test": list(_mini_test(folder, run, card[paths.MINI_TEST], label_map)),
+            "film": list(_film(folder, run, card[paths.MINI_TEST], label_map)),
+        }
+        changed = list(_changed("pairs", card["made_by"], settings))
+        gaps = card["gaps"]
+    scores = None
+    if all((run / name).is_file() for name in paths.SCORED):  # else of an earlier model
+        with _reading(run / paths.SCORES):
+            scores = _json(run / paths.SCORES)
+            worst = list(_worst(folder, run, scores, label_map))
+            reliability = _reliability(scores)
+            scored_with = scores.get("parameters", {})  # an earlier version did not say
+        with _reading(run / paths.PER_CASE):
+            rows = _rows(run / paths.PER_CASE)
+            dots = _dots(scores, rows)
+        with _reading(run / paths.CONFUSION):
+            confusion = _confusion(run / paths.CONFUSION)
+    with _reading(run / paths.HISTORY):
+        curves = list(_curves(run / paths.HISTORY))
+    doubts = []
+    if (run / paths.MODEL).exists():
+        model = modelfile.read(run / paths.MODEL)
+        offline = model["train"].get("augment") == "offline"  # then its variants are pairs
+        kept = ("train",) if offline else ("train", "augment")
+        changed += _changed("model", {name: model[name] for name in kept}, settings)
+        if model["dataset_digest"] != files.sha256(folder / paths.MANIFEST):
+            doubts.append("The model was trained on other pairs than those on this page")
+    if scores:
+        changed += _changed("scores", scored_with, settings)
+    if changed:
+        told = ", ".join(sorted({f"the {what}" for what, *_ in changed}))
+        doubts.append(f"The parameter file is no longer that of {told}: see Parameters")
     originals = [pair for pair in pairs if not pair.parent]
     virtual = ["Virtual patients: these scores show that the machine works, not how well it would"
                " do in a clinic"] * bool(adapter.dataset.source.recipe)  # fmt: skip
     return {
         "name": adapter.name,
         "facts": adapter.dataset,
-        "warnings": [*virtual, *adapter.dataset.warnings, *card["gaps"]],
+        "warnings": [*virtual, *doubts, *adapter.dataset.warnings, *gaps],
+        "changed": changed,
         "labels": label_map,
         "totals": {**_counts(pairs, label_map), "slices": len(originals)},
         "splits": {
@@ -82,25 +134,56 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
             for name in SPLITS
         },
         "sheets": dict(_sheets(folder, originals, label_map)),
-        "agreement": card["rater_agreement"],
-        "tables": card["label_tables"],
         "evidence": _evidence(pairs),
-        "snapped": card["snapped_pixels"],
-        "suspicious": card["suspicious_labels"],
         "suspicions": _told_of_cases(pairs, "suspicion"),
         "findings": _told_of_cases(pairs, "findings"),
         "scores": scores,
-        "rows": rows[:_ROWS],
-        "dots": _dots(scores, rows) if scores else "",
-        "reliability": _reliability(scores) if scores else "",
-        "confusion": _confusion(run / paths.CONFUSION) if scores else {},
-        "worst": list(_worst(folder, run, scores, label_map)) if scores else [],
-        "mini_test": list(_mini_test(folder, run, card[paths.MINI_TEST], label_map)),
+        "rows": rows[:_ROWS] if scores else [],
+        "dots": dots if scores else "",
+        "reliability": reliability if scores else "",
+        "confusion": confusion if scores else {},
+        "worst": worst if scores else [],
         "augmented": list(_augmented(folder, pairs, label_map)),
-        "curves": list(_curves(run / paths.HISTORY)),
-        "film": list(_film(folder, run, card[paths.MINI_TEST], label_map)),
+        "curves": curves,
+        **of_card,
         "params": yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=88),
     }
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """What a file of nonsense leads to, as a :class:`Problem` that names the file."""
+    try:
+        yield
+    except _NONSENSE as error:
+        told = f"{type(error).__name__}: {str(error)[:200]}"
+        raise Problem(
+            f"expected what the stage before wrote, got content that leads to {told}",
+            where=file,
+            remedy="Was it changed by hand, or is it of another version? Run: dvc repro",
+        ) from error
+
+
+def _changed(
+    what: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Every parameter that is another today: of what, its name, its value then and now."""
+    today = {name: now[name] for name in then if name in now}
+    values = [dict(_leaves("", json.loads(json.dumps(one)))) for one in (then, today)]
+    partly = what == "scores"  # they say the few parameters that they follow from
+    for name in sorted(values[0] if partly else values[0] | values[1]):
+        before, after = (one.get(name, "not there") for one in values)
+        if before != after:
+            yield what, name, str(before), str(after)
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested mappings."""
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _leaves(f"{name}.{key}".lstrip("."), part)
+    else:
+        yield name, value
 
 
 def _counts(pairs: Sequence[Pair], label_map: LabelMap) -> dict[str, Any]:
@@ -220,9 +303,8 @@ def _curves(file: Path) -> Iterator[dict[str, str]]:
     """A plot for every column of history.csv that valid has too."""
     if not file.is_file():
         return
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    for name in rows[0] if rows else ():
+    rows = _table(file, "epoch")
+    for name in rows[0]:
         if f"val_{name}" not in rows[0]:
             continue
         told = name.replace("_", " ")
@@ -239,8 +321,11 @@ def _curves(file: Path) -> Iterator[dict[str, str]]:
 
 def _rows(file: Path) -> list[dict[str, str]]:
     """The rows of ``per_case.csv``, lowest Dice first, those without Dice last."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = _table(file, "case", "rater", "class", *_NUMBERS)
+    for row in rows:
+        for name in _NUMBERS:
+            if row[name] and not math.isfinite(float(row[name])):
+                raise ValueError(f"{name} {row[name]} of the case {row['case']}")
     return sorted(rows, key=lambda row: (float(row["dice"] or math.inf), row["case"]))
 
 
@@ -276,9 +361,8 @@ def _reliability(scores: Mapping[str, Any]) -> str:
 def _confusion(file: Path) -> dict[str, list[float | None]]:
     """True class -> the share of its voxels that each class was given; none without voxels."""
     voxels: dict[str, list[int]] = {}
-    with file.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            voxels.setdefault(row["truth"], []).append(int(row["voxels"]))
+    for row in _table(file, "truth", "predicted", "voxels"):
+        voxels.setdefault(row["truth"], []).append(int(row["voxels"]))
     return {
         name: [count / sum(counts) if sum(counts) else None for count in counts]
         for name, counts in voxels.items()
@@ -286,7 +370,22 @@ def _confusion(file: Path) -> dict[str, list[float | None]]:
 
 
 def _json(file: Path) -> Any:
-    return json.loads(file.read_text("utf-8"))
+    """The content of a JSON file. Raises ValueError for numbers that JSON does not have."""
+
+    def refuse(word: str) -> float:
+        raise ValueError(f"{word}, which is no number")
+
+    return json.loads(file.read_text("utf-8"), parse_constant=refuse)
+
+
+def _table(file: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises ValueError if it has none, or not these columns."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    missing = [name for name in columns if not rows or rows[0].get(name) is None]
+    if missing:
+        raise ValueError(f"no row with {missing[0]}")
+    return rows
 
 
 def _summary(sections: Sequence[dict[str, Any]]) -> str:

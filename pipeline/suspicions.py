@@ -37,16 +37,15 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import TISSUES, Dataset
 from pipeline.probes import RING_PX, T1_ORDER, grown
+from pipeline.rules import FEW_VOXELS, SIGN, enough
 from pipeline.volume import Grid, Volume
 
 BLOOD_HU = (50, 90)
 AIR_HU = -500
 _IN_AIR_HU = -300
 _PARENCHYMA_HU = (0, 100)  # between fluid and skull: what a lesion is compared with
-_SIGN = {"blood": 1, "oedema": -1, "infarct": -1}  # brighter or darker than what is around
 _MOST_LESION_ML = 600
 _GREY_TO_WHITE = (0.5, 4.0)
-_FEW_VOXELS, _FEW_SHARE = 20, 0.01
 _FEW_CONTACTS = 100
 _MOST_WHITE_CONTACTS = 1.5
 _ENOUGH_VOXELS = 1_000_000  # a median is as good from these as from all
@@ -68,8 +67,7 @@ def of_case(
     where = _drawn(ids)
     tissue, shown = codes[ids[where]], image.array[where]
     counts = np.bincount(tissue.ravel("K"), minlength=len(TISSUES) + 1)
-    enough = max(_FEW_VOXELS, _FEW_SHARE * counts[1:].sum())
-    voxels = {name: int(counts[_CODE[name]]) for name in present if counts[_CODE[name]] >= enough}
+    voxels = enough({name: int(counts[_CODE[name]]) for name in present})
     found = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
     if dataset.contrast == "T1w":
         found += _t1_order(shown, tissue, voxels)
@@ -117,15 +115,15 @@ def _ct(
 ) -> Iterator[str]:
     unit = "" if windowed else " HU"
     for name in sorted(voxels):
-        lesion = name in _SIGN
+        lesion = name in SIGN
         inside, around = _inside_and_around(image, tissue == _CODE[name], drawn, bounds, lesion)
         low, middle, high = np.percentile(inside, (25, 50, 75))
-        if lesion and around.size >= _FEW_VOXELS:
+        if lesion and around.size >= FEW_VOXELS:
             beside = float(np.median(around))
-            if _SIGN[name] * (middle - beside) < 0:
+            if SIGN[name] * (middle - beside) < 0:
                 yield (
                     f"brightness: {name} {middle:.4g}{unit} is"
-                    f" {'darker' if _SIGN[name] > 0 else 'brighter'} than the tissue around it,"
+                    f" {'darker' if SIGN[name] > 0 else 'brighter'} than the tissue around it,"
                     f" {beside:.4g}{unit}"
                 )
         if not windowed and name == "blood" and not (high >= BLOOD_HU[0] and low <= BLOOD_HU[1]):
@@ -202,7 +200,7 @@ def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
 def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[str]:
     size = math.prod(grid.shape)
     ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
-    for name in sorted(_SIGN.keys() & voxels.keys()):
+    for name in sorted(SIGN.keys() & voxels.keys()):
         if voxels[name] > size / 2:
             yield f"amount: {name} is {voxels[name] / size:.0%} of the picture"
         elif not windowed and voxels[name] * ml > _MOST_LESION_ML:

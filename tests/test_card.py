@@ -158,3 +158,51 @@ def test_a_table_stands_words_that_hold_a_bar(
     other = replace(ADAPTER, dataset=replace(ADAPTER.dataset, label_map=label_map))
     card.write(elsewhere, other, settings, pairs, [])
     assert r"this \| that" in (elsewhere / "README.md").read_text("utf-8")
+
+
+def _written(
+    made: tuple[Path, params.Params], to: Path, pairs: list[Pair], **facts: object
+) -> tuple[dict, str]:
+    """The card of a copy of the dataset with other pairs, or another adapter's facts."""
+    shutil.copytree(made[0], to)
+    other = replace(ADAPTER, dataset=replace(ADAPTER.dataset, **facts))
+    card.write(to, other, made[1], pairs, [])
+    return json.loads((to / paths.CARD).read_text("utf-8")), (to / "README.md").read_text("utf-8")
+
+
+def test_how_many_cases_were_probed_by_which_rules_is_counted(folder: Path, facts: dict) -> None:
+    told = facts["probed_labels"]
+    assert told["rules"] == dict.fromkeys(("amount", "brightness", "contact"), 6)
+    assert (told["tissues"], told["cases"], told["compared"]) == (3, 6, 0)
+    text = (folder / "README.md").read_text("utf-8")
+    assert "probed in 6 of 6 cases (amount in 6, brightness in 6, contact in 6)" in text
+    assert "not compared between cases: that takes 10" in text
+
+
+def test_labels_that_name_no_tissue_are_not_said_to_be_probed(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
+) -> None:
+    labels = tuple(replace(label, tissue="") for label in ADAPTER.dataset.label_map)
+    label_map = replace(ADAPTER.dataset.label_map, labels=labels)
+    facts, text = _written(made, tmp_path / "other", pairs, label_map=label_map)
+    assert facts["probed_labels"]["rules"] == {}
+    assert "Labels were not probed: no label names a tissue." in text
+
+
+def test_tissues_that_are_hardly_drawn_are_not_said_to_be_probed(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
+) -> None:
+    few = [replace(pair, class_pixels=(4096, 0, 0, 0)) for pair in pairs]
+    facts, text = _written(made, tmp_path / "other", few)
+    assert facts["probed_labels"]["rules"] == {}
+    assert "Labels were not probed: too little is drawn" in text
+
+
+def test_a_dataset_without_any_foreground_has_its_pictures(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
+) -> None:
+    """A logarithmic axis without a value cannot be drawn."""
+    nothing = [replace(pair, class_pixels=(4096, 0, 0, 0)) for pair in pairs]
+    _written(made, tmp_path / "other", nothing)
+    with Image.open(tmp_path / "other" / paths.STATISTICS) as opened:
+        assert len(set(opened.convert("L").tobytes())) > 10

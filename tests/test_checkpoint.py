@@ -151,7 +151,7 @@ def test_another_training_begins_anew_and_says_why(
     said = {"train": _asdict(settings.train), "packages": {}, "dataset": "x"}
     now = checkpoint.ingredients(said, settings.train)
     now = {**kept, **{key: value for key, value in now.items() if key.startswith("train.")}}
-    assert checkpoint.earlier(whole / PLACE, now) is None
+    assert checkpoint.earlier(whole / PLACE, now, 4, []) is None
     assert f"is of other {named}" in capsys.readouterr().out.replace("train.epochs, ", "")
 
 
@@ -161,9 +161,9 @@ def test_data_code_and_packages_are_ingredients(
 ) -> None:
     kept = _state(whole).made_from
     assert kept[name]
-    assert checkpoint.earlier(whole / PLACE, {**kept, name: "another"}) is None
+    assert checkpoint.earlier(whole / PLACE, {**kept, name: "another"}, 4, []) is None
     assert f"is of other {name}: beginning anew" in capsys.readouterr().out
-    assert checkpoint.earlier(whole / PLACE, kept) is not None
+    assert checkpoint.earlier(whole / PLACE, kept, 4, []) is not None
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no archive"])
@@ -171,7 +171,7 @@ def test_a_broken_checkpoint_begins_anew(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "last.keras").write_bytes(content)
-    assert checkpoint.earlier(tmp_path, {}) is None
+    assert checkpoint.earlier(tmp_path, {}, 1, []) is None
     assert "cannot be read" in capsys.readouterr().out
 
 

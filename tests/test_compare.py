@@ -103,7 +103,25 @@ def test_another_truth_is_refused_with_its_case(workplace: Path, refused: Refuse
     assert "100 and 101 voxels of core in c0" in refused(lambda: compare(*runs)).what
 
 
-@pytest.mark.parametrize("content", [None, "case,class,rater,dice\n1,core,,0.5\n", "case,class\n"])
+HEAD_LINE = ",".join(HEAD) + "\n"
+NONSENSE = [
+    None,
+    "",
+    "\0",
+    "case,class,rater,dice\n1,core,,0.5\n",
+    "case,class\n",
+    HEAD_LINE,
+    HEAD_LINE + "p0,c0\n",
+    HEAD_LINE + "p0,c0,,core,nan,1,1,9\n",
+    HEAD_LINE + "p0,c0,,core,high,1,1,9\n",
+    HEAD_LINE + "p0,c0,,core,0.5,inf,1,9\n",
+    HEAD_LINE + "p0,c0,,core,0.5,1,1,many\n",
+    HEAD_LINE + "p0,c0,,core,.5,1,1,9\np0,c0,,rim,.5,1,1,9\np1,c1,,rim,.5,1,1,9\n",
+    HEAD_LINE + "p0,c0,,core,.5,1,1,9\np0,c0,,core,.6,1,1,9\n",
+]
+
+
+@pytest.mark.parametrize("content", NONSENSE)
 def test_a_run_without_scores_is_one_line_and_exit_status_2(
     content: str | None, two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

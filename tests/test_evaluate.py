@@ -24,11 +24,10 @@ from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model import provenance
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
-from pipeline import colors, manifest, params, paths
+from pipeline import colors, manifest, modelfile, params, paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -737,7 +736,7 @@ def test_model_that_says_nothing_of_itself_is_refused(workplace: Path, refused: 
     RUN.mkdir(parents=True)
     flexunet(settings.train.network, 4).save(RUN / paths.MODEL)
     problem = refused(lambda: evaluate(cohort.DATASET, settings))
-    assert provenance.MEMBER in problem.what
+    assert modelfile.PROVENANCE in problem.what
     assert f"python -m model train {cohort.DATASET}" in problem.remedy
 
 

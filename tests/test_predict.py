@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +19,18 @@ from PIL import Image
 import datasets_spec
 from model.__main__ import main
 from model.flexunet import flexunet
-from model.predict import class_ids, predict, probabilities, read_picture
+from model.predict import (
+    _strips,
+    _write_probabilities,
+    class_ids,
+    predict,
+    probabilities,
+    read_picture,
+)
 from pipeline import colors, params, paths
-from pipeline.params import Network
+from pipeline.params import Limits, Network
 from tests import cohort
-from tests.conftest import Refused
+from tests.conftest import PROJECT, Refused
 from tests.models import save_untrained
 
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
@@ -143,8 +154,8 @@ def test_masks_have_the_pictures_own_size(model: params.Params) -> None:
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
 def test_pictures_of_any_depth_are_read_as_grey(mode: str, tmp_path: Path) -> None:
     _draw(tmp_path / "p.png", (20, 30), mode)
-    found = read_picture(tmp_path / "p.png")
-    assert (found.shape, found.dtype) == ((20, 30), np.uint8)
+    found, deep = read_picture(tmp_path / "p.png", Limits())
+    assert (found.shape, found.dtype, deep) == ((20, 30), np.uint8, mode == "I;16")
     wanted = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
     if mode not in ("1", "P"):
         assert np.abs(found.astype(int) - wanted).max() <= 1
@@ -187,24 +198,160 @@ def test_an_unreadable_picture_is_named_and_the_others_kept(
     assert sorted(file.name for file in Path("masks").iterdir()) == ["a.png", "c.png"]
 
 
-@pytest.mark.parametrize(("shape", "limit"), [((90, 60), 2000), ((2, 33000), None)])
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((90, 60), "at most 2,000 pixels, got 60 x 90"), ((2, 900), "at most 44 pixels a side")],
+)
 def test_a_picture_that_is_too_large_is_named_and_the_others_kept(
     shape: tuple[int, int],
-    limit: int | None,
+    told: str,
+    model: params.Params,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A long one would become a large square."""
+    _draw(Path("pictures") / "a.png", (20, 20))
+    _draw(Path("pictures") / "huge.png", shape)
+    cohort.write_params(**{"limits.pixels": 2000})
+    assert _predict() == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert "huge.png" in err
+    assert [file.name for file in Path("masks").iterdir()] == ["a.png"]
+
+
+def _pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def _postscript(file: Path) -> None:
+    """What Pillow would give to Ghostscript."""
+    file.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [(_pipe, "named pipe"), (_postscript, "cannot identify image file"), (Path.mkdir, "a folder")],
+)
+def test_what_only_looks_like_a_picture_is_named_and_never_run_or_waited_for(
+    make: Callable[[Path], None],
+    told: str,
     model: params.Params,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Beyond twice the limit, PIL does not open it; a long one would become a large square."""
-    _draw(Path("pictures") / "a.png", (20, 20))
-    _draw(Path("pictures") / "huge.png", shape)
-    if limit:
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    assert _predict() == 2
-    told = capsys.readouterr().err
-    assert f"{shape[0] * shape[1]} pixels" in told or "33000 x 2" in told
-    assert "huge.png" in told
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started something"))
+    _draw(Path("pictures/a.png"), (20, 20))
+    make(Path("pictures/b.png"))
+    assert _predict() == (0 if make is Path.mkdir else 2)
+    out = capsys.readouterr()
+    assert told in out.err or make is Path.mkdir
     assert [file.name for file in Path("masks").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("px", [16, 50])
+@pytest.mark.parametrize(("shape", "classes"), [((40, 30), 2), ((17, 90), 4), ((64, 64), 7)])
+def test_masks_and_probabilities_by_strips_are_those_at_once(
+    px: int,
+    shape: tuple[int, int],
+    classes: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Files included: beside rounding, one cannot tell that a picture was too large to be whole."""
+    probability, found = _random(3, px, classes), []
+    for whole in (True, False):
+        monkeypatch.setattr("model.predict._WHOLE_BYTES", 2**28 if whole else 0)
+        monkeypatch.setattr("model.predict._STRIP_BYTES", 4 * classes * shape[1] * 5)
+        parts = list(_strips(probability, shape))
+        assert len(parts) == (1 if whole else -(-shape[0] // 5))
+        _write_probabilities(tmp_path / "p.npz", probability, shape)
+        with np.load(tmp_path / "p.npz") as archive:
+            assert archive["arr_0"].shape == (*shape, classes)
+            found.append((np.concatenate([strip for _, strip in parts]), archive["arr_0"]))
+    (one, of_one), (other, of_other) = found
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(of_one, of_other, atol=2e-3)
+    assert np.mean(one.argmax(-1) == other.argmax(-1)) > 0.999
+
+
+def test_probabilities_are_the_file_that_numpy_writes(tmp_path: Path) -> None:
+    probability = _random(4, 16, 3)
+    _write_probabilities(tmp_path / "ours.npz", probability, (40, 30))
+    [(_, whole)] = _strips(probability, (40, 30))
+    np.savez_compressed(tmp_path / "theirs.npz", whole.astype(np.float16))
+    assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "theirs.npz").read_bytes()
+
+
+@pytest.mark.slow
+def test_one_picture_at_a_time_is_in_memory_at_its_own_size(
+    model: params.Params, tmp_path: Path
+) -> None:
+    """Peak memory above a small picture's, in bytes per pixel, and not per picture."""
+    peaks = []
+    for name, side, count in (("small", 64, 1), ("large", 5000, 3)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            picture = np.zeros((side, side), np.uint8)
+            picture[::7] = 90 + number
+            Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
+        run = (
+            "import resource, sys; from model.__main__ import main;"
+            " code = main(sys.argv[1:]);"
+            " print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(code)"
+        )
+        wanted = ["--input", str(tmp_path / name), "--output", str(tmp_path / f"{name}_masks")]
+        done = subprocess.run(
+            [sys.executable, "-c", run, "predict", cohort.DATASET, *wanted],
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        peaks.append(int(done.stdout.split("peak")[1]) * 1024)
+    assert (peaks[1] - peaks[0]) / 5000**2 < 14
+
+
+SCANS = {
+    "b.nii.gz": b"",
+    "b.NII": b"",
+    "deep/er/IM0001": bytes(128) + b"DICM",
+    "slice.dcm": b"",
+    "c.mha": b"",
+}
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_scans_beside_pictures_are_refused_by_name(
+    name: str, model: params.Params, refused: Refused
+) -> None:
+    """A few pictures of a documentation would have masks, and the scans would be missed."""
+    _draw(Path("pictures/a.png"), (20, 20))
+    file = Path("pictures") / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(SCANS[name])
+    problem = refused(lambda: predict(cohort.DATASET, model, Path("pictures"), Path("masks")))
+    assert str(file) in problem.what
+    assert "beside 1 pictures" in problem.what
+    assert "folder of their own" in problem.remedy
+    assert not Path("masks").exists()
+
+
+def test_what_is_not_read_is_counted_with_an_example(
+    model: params.Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.png", "sub/b.png", "sub/c.jpg"):
+        Path("pictures", name).parent.mkdir(parents=True, exist_ok=True)
+        _draw(Path("pictures") / name, (20, 20))
+    for name in ("notes.txt", "more.txt", "README", ".DS_Store"):
+        Path("pictures", name).write_text("words")
+    assert main(["predict", cohort.DATASET, "--input=pictures", "--output=pictures/masks"]) == 0
+    [line] = [one for one in capsys.readouterr().out.splitlines() if "not read" in one]
+    assert "2 .txt files (such as pictures/more.txt)" in line
+    assert "1 nameless files (such as pictures/README)" in line
+    assert "2 pictures in sub-folders (such as pictures/sub/b.png)" in line
+    assert "DS_Store" not in line
+    assert main(["predict", cohort.DATASET, "--input=pictures", "--output=pictures/masks"]) == 0
+    assert capsys.readouterr().out.count("pictures/masks") == 1  # where the masks are; not as read
 
 
 def test_deep_pictures_that_are_almost_black_are_counted_and_done(
@@ -225,7 +372,7 @@ def test_deep_pictures_that_are_almost_black_are_counted_and_done(
     assert len(list(Path("masks").iterdir())) == 4
 
 
-@pytest.mark.parametrize("place", [0.05, 0.5, 0.999])
+@pytest.mark.parametrize("place", [0.05, 0.5, 0.97])
 def test_a_damaged_model_is_one_line(place: float, model: params.Params, refused: Refused) -> None:
     _draw(Path("pictures/a.png"), (20, 20))
     file = paths.run(cohort.DATASET) / paths.MODEL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from model.evaluate import evaluate
 from pipeline import manifest, params, paths, plots, tiles
 from pipeline.report import report
 from tests import cohort
+from tests.conftest import Refused
 from tests.models import save_untrained
 
 RUN = paths.run(cohort.DATASET)
@@ -152,3 +154,113 @@ def test_a_single_pixel_has_an_outline(label_map: LabelMap) -> None:
     ids[5, 7] = 1
     [outline] = tiles.outlines(ids, label_map, 64)
     assert outline.path.startswith("M7 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "what"),
+    [
+        ("train.epochs", "2", "1", "the model"),
+        ("evaluate.nsd_tolerance_mm", "1.0", "3.0", "the scores"),
+        ("split.mini_test", "6", "4", "the pairs"),
+    ],
+)
+def test_parameters_that_have_changed_since_a_run_stand_beside_it(
+    name: str, before: str, after: str, what: str, settings: params.Params
+) -> None:
+    _evaluated(settings)
+    assert "is no longer that of" not in _page()
+    cohort.write_params(**{name: json.loads(after)})
+    page = _page()
+    assert f"The parameter file is no longer that of {what}: see Parameters" in page
+    row = re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == [what, before, after]
+
+
+def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> None:
+    _evaluated(settings)
+    folder = paths.dataset(cohort.DATASET)
+    pairs = manifest.read(folder)
+    manifest.write(folder, [replace(pairs[0], licence="another"), *pairs[1:]])
+    assert "The model was trained on other pairs" in _page()
+
+
+def test_labels_are_said_to_be_probed_only_where_they_were(settings: params.Params) -> None:
+    assert "Labels were probed in 6 of 6 cases (amount in 6, brightness in 6" in _page()
+    file = paths.dataset(cohort.DATASET) / paths.CARD
+    content = json.loads(file.read_text("utf-8"))
+    content["probed_labels"] |= {"tissues": 0, "rules": {}, "cases": 0}
+    file.write_text(json.dumps(content), "utf-8")
+    page = _page()
+    assert "Labels were not probed: no label names a tissue." in page
+    assert "look like the tissue" not in page
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "3", '{"model": 3}', DEEP, "\0", "a,b\n1,2\n"])
+@pytest.mark.parametrize("name", [paths.SCORES, paths.PER_CASE, paths.CONFUSION, paths.CARD])
+def test_a_file_of_nonsense_is_named_in_one_line(
+    name: str, content: str, refused: Refused, ready: Path
+) -> None:
+    folder = paths.dataset(cohort.DATASET) if name == paths.CARD else RUN
+    file = folder / name
+    before = file.read_bytes()
+    try:
+        file.write_text(content, "utf-8")
+        problem = refused(_page)
+    finally:
+        file.write_bytes(before)
+    assert str(folder) in problem.where
+    assert "dvc repro" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (paths.PER_CASE, ",0.", ",nan,0."),
+        (paths.PER_CASE, ",0.", ",high,0."),
+        (paths.SCORES, '"mean": 0.', '"mean": NaN, "other": 0.'),
+        (paths.CONFUSION, "csf,csf,", "csf,csf,x"),
+    ],
+)
+def test_what_is_no_number_is_named_in_one_line(
+    name: str, old: str, new: str, refused: Refused, ready: Path
+) -> None:
+    before = (RUN / name).read_text("utf-8")
+    assert old in before
+    try:
+        (RUN / name).write_text(before.replace(old, new, 1), "utf-8")
+        assert refused(_page).where == str(RUN / name)
+    finally:
+        (RUN / name).write_text(before, "utf-8")
+
+
+def test_scores_that_lack_a_part_are_named_in_one_line(refused: Refused, ready: Path) -> None:
+    file = RUN / paths.SCORES
+    before = file.read_bytes()
+    content = json.loads(before)
+    del content["model"]["classes"]["csf"]["lesion_f1"]
+    try:
+        file.write_text(json.dumps(content), "utf-8")
+        assert refused(_page).where == str(file)
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an evaluated cohort."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _evaluated(cohort.prepare())
+    return folder
+
+
+@pytest.fixture
+def ready(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder is the evaluated cohort's; who changes a file puts it back."""
+    monkeypatch.chdir(evaluated)
+    return evaluated

@@ -23,7 +23,8 @@ from model import checkpoint, precision, provenance
 from model.devices import Share
 from model.train import train
 from model.watch import EpochChange, draw_curves, loggers
-from pipeline import colors, locks, manifest, params, paths
+from pipeline import colors, locks, manifest, modelfile, params, paths
+from pipeline.split import split
 from tests import cohort
 from tests.conftest import PROJECT, Refused
 
@@ -289,14 +290,108 @@ def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_
     assert not [name for name in paths.SCORED if (RUN / name).exists()]
 
 
-def test_fewer_epochs_than_are_done_leave_nothing_to_train(
-    earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def scripted(fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The scores of valid after each epoch, to be set; the weights tell which epoch it was."""
+    scores: list[float] = []
+    names = ["loss", *(name.removeprefix("val_") for name in params.MONITORS)]
+
+    def fit(model: keras.Model, _: object, initial_epoch: int, **__: object) -> SimpleNamespace:
+        for weight in model.trainable_variables:
+            weight.assign(np.full(weight.shape, (initial_epoch + 1) / 100))
+        return SimpleNamespace(history={name: [0.5] for name in names})
+
+    def judge(model: keras.Model, *_: object, **__: object) -> dict[str, float]:
+        epoch = round(100 * float(np.mean(model.trainable_variables[0])))
+        return dict.fromkeys(names, scores[epoch - 1])
+
+    def logger(folder: Path) -> Any:
+        folder.mkdir(parents=True)
+        return lambda epoch, row: (folder / str(epoch)).write_text(f"{row}")
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    monkeypatch.setattr(keras.Model, "evaluate", judge)
+    monkeypatch.setattr("model.watch.LOGGERS", dict.fromkeys(("tensorboard", "dvclive"), logger))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    return scores
+
+
+def _outputs() -> dict[str, bytes]:
+    """Everything in the run but the trainer's own place."""
+    return {name: c for name, c in _content().items() if not name.startswith("checkpoint/")}
+
+
+BEST_SECOND, BEST_LAST = [0.4, 0.6, 0.5, 0.3], [0.1, 0.2, 0.3, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("scores", "before", "after", "anew"),
+    [
+        (BEST_SECOND, {"train.epochs": 4}, {"train.epochs": 3}, ""),
+        (BEST_SECOND, {"train.epochs": 4}, {"train.epochs": 1}, "train.epochs"),
+        (BEST_LAST, {"train.epochs": 3}, {"train.epochs": 2}, "train.epochs"),
+        (BEST_SECOND, {"train.epochs": 3}, {"train.epochs": 4}, ""),
+        (BEST_SECOND, {"train.early_stopping_patience": 1}, {}, "train.early_stopping_patience"),
+        (BEST_LAST, {}, {"train.monitor": "val_loss"}, "train.monitor"),
+        (BEST_SECOND, {}, {"train.epoch_change_pictures": 2}, ""),
+        (BEST_SECOND, {"train.epoch_change_pictures": 2}, {}, "train.epoch_change_pictures"),
+        (BEST_SECOND, {"split.mini_test": 4}, {"split.mini_test": 2}, ""),
+        (BEST_SECOND, {"split.mini_test": 2}, {"split.mini_test": 4}, "split.mini_test"),
+        (BEST_SECOND, {}, {"train.tensorboard": True}, ""),
+        (BEST_SECOND, {"train.tensorboard": True, "train.dvclive": True}, {}, ""),
+        (
+            BEST_SECOND,
+            {"train.epochs": 4, "train.dvclive": True},
+            {"train.epochs": 2, "train.dvclive": True},
+            "",
+        ),
+    ],
+)
+def test_what_an_earlier_training_left_changes_no_output(
+    scores: list[float],
+    before: dict[str, Any],
+    after: dict[str, Any],
+    anew: str,
+    scripted: list[float],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    train(cohort.DATASET, cohort.write_params(**{"train.epochs": 1}))
+    """The outputs are those of a fresh training, and a reason is printed if it is one."""
+    scripted += scores
+    for changes in (before, after):
+        settings = cohort.write_params(**{"train.epochs": 3, **changes})
+        if not paths.raw(cohort.DATASET).is_dir():
+            cohort.write_raw()
+            cohort.make_pairs(settings)
+        elif "split.mini_test" in changes:
+            split(cohort.DATASET, settings, 1)
+        capsys.readouterr()
+        train(cohort.DATASET, settings)
     told = capsys.readouterr().out
-    assert "2 epochs are done already, nothing is left to train" in told
-    assert "goes on" not in told
-    assert _content().keys() == earlier.keys()
+    assert ("beginning anew" in told) == bool(anew)
+    assert anew in told
+    found = _outputs()
+    shutil.rmtree(RUN)
+    train(cohort.DATASET, settings)
+    wanted = _outputs()
+    assert len(wanted) > 3
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if found[name] != wanted[name]] == []
+
+
+def test_fewer_epochs_cost_the_trained_ones_nothing(
+    scripted: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted += BEST_SECOND
+    train(cohort.DATASET, cohort.prepare(**{"train.epochs": 4}))
+    wanted = _outputs()
+    for epochs, told in ((2, "the outputs are those of the first 2"), (4, "nothing is left")):
+        capsys.readouterr()
+        train(cohort.DATASET, cohort.write_params(**{"train.epochs": epochs}))
+        out = capsys.readouterr().out
+        assert "4 epochs are done already, nothing is left to train" in out
+        assert told in out
+        assert len(_history(Path())) == epochs
+    assert _outputs() == wanted
 
 
 @pytest.mark.parametrize("broken", ["best.keras", "last.keras"])
@@ -362,7 +457,7 @@ def test_the_precision_that_auto_chose_is_told_by_the_model_and_kept(
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
     train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
     assert "goes on after epoch 1" in capsys.readouterr().out
-    said = provenance.read(checkpoint.folder(cohort.DATASET) / "last.keras")
+    said = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
     assert (said["precision"], said["train"]["precision"]) == ("bfloat16", "auto")
 
 
@@ -438,7 +533,7 @@ def test_epoch_change_shows_as_many_pictures_as_asked(
 def test_tensorboard_takes_in_every_epoch(workplace: Path) -> None:
     pytest.importorskip("tensorboard")
     settings = cohort.write_params(**{"train.tensorboard": True})
-    (log,) = loggers(settings.train, RUN)
+    (log,) = loggers(settings.train, RUN).values()
     for epoch in (1, 2):
         log(epoch, {"loss": 0.5, "val_loss": 0.25, "learning_rate": 0.1})
     files = sorted((RUN / "tensorboard").rglob("events*"))
@@ -460,6 +555,61 @@ def test_empty_split_is_refused(split: str, workplace: Path, refused: Refused) -
     problem = refused(lambda: train(cohort.DATASET, settings))
     assert repr(split) in problem.what
     assert problem.remedy
+
+
+def _without(split: str, classes: tuple[int, ...]) -> None:
+    """Let no picture of a split show these classes, as far as the manifest says."""
+    manifest.write(
+        PAIRS,
+        [
+            dataclasses.replace(
+                pair,
+                class_pixels=tuple(
+                    0 if pair.split == split and at in classes else pixels
+                    for at, pixels in enumerate(pair.class_pixels)
+                ),
+            )
+            for pair in _pairs()
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "monitor"), [("train", "val_loss"), ("valid", "val_foreground_dice")]
+)
+def test_a_split_without_any_foreground_is_refused_before_the_first_epoch(
+    split: str, monitor: str, fitted: dict[str, Any], refused: Refused
+) -> None:
+    settings = cohort.prepare(**{"train.monitor": monitor})
+    _without(split, (1, 2, 3))
+    problem = refused(lambda: train(cohort.DATASET, settings))
+    assert f"expected foreground in {split}" in problem.what
+    assert "model" not in fitted
+
+
+@pytest.mark.parametrize(
+    ("split", "classes", "told"),
+    [
+        ("train", (2,), ["grey_matter: it is not learnt"]),
+        ("valid", (1, 2, 3), [f"{n}: it is not judged" for n in ("csf", "grey_", "white_")]),
+        ("test", (1, 2, 3), []),
+    ],
+)
+def test_a_class_without_a_picture_is_named_before_the_first_epoch(
+    split: str,
+    classes: tuple[int, ...],
+    told: list[str],
+    fitted: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = cohort.prepare(**{"train.monitor": "val_loss", "train.epochs": 1})
+    _without(split, classes)
+    train(cohort.DATASET, settings)
+    out = capsys.readouterr().out
+    named = [line for line in out.splitlines() if line.startswith("  no picture of")]
+    assert len(named) == len(told)
+    assert all(one.split(":")[0].rstrip("_") in line for one, line in zip(told, named, strict=True))
+    assert not named or out.index(named[-1]) < out.index("epoch 1")
 
 
 def test_refused_training_leaves_the_earlier_model(workplace: Path, refused: Refused) -> None:
