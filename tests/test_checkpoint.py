@@ -181,6 +181,7 @@ time.time = lambda: 5.0
 from pathlib import Path
 import keras
 from model import provenance
+from pipeline import modelfile
 model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, kernel_initializer="ones")])
 place = Path(sys.argv[1])
 for name in ("a.keras", "b.keras"):
@@ -188,7 +189,7 @@ for name in ("a.keras", "b.keras"):
         provenance.add(archive, "more.json", "{}")
 loaded = keras.saving.load_model(place / "a.keras")
 assert (loaded.get_weights()[0] == model.get_weights()[0]).all()
-assert provenance.read(place / "a.keras") == {"dataset": "x"}
+assert modelfile.member(place / "a.keras", "provenance.json") == {"dataset": "x"}
 """
 
 
