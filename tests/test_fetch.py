@@ -278,8 +278,10 @@ def remote(url: str, digest: str):  # type: ignore[no-untyped-def]
     return lambda _: changed
 
 
-@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("after", [0, 1, 4])
+@pytest.mark.parametrize(
+    ("after", "ended"),
+    [(0, signal.SIGKILL), (4, signal.SIGKILL), (1, signal.SIGTERM), (1, signal.SIGINT)],
+)
 def test_a_fetch_that_was_stopped_while_unpacking_does_not_stay_short(
     archive: Path,
     workplace: Path,
