@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import yaml
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, LabelMap
-from pipeline import colors, manifest, params, paths, plots, tiles
+from pipeline import colors, doubts, manifest, params, paths, plots, tiles
 from pipeline.manifest import Pair
 from pipeline.tiles import Tile
 
@@ -91,7 +91,8 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "snapped": card["snapped_pixels"],
         "suspicious": card["suspicious_labels"],
         "suspicions": _told_of_cases(pairs, "suspicion"),
-        "findings": _told_of_cases(pairs, "findings"),
+        "findings": _told_of_cases(pairs, "findings", doubts.of_case),
+        "handled": _told_of_cases(pairs, "findings", doubts.handled),
         "scores": scores,
         "rows": rows[:_ROWS],
         "dots": _dots(scores, rows) if scores else "",
@@ -124,9 +125,11 @@ def _evidence(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     return sorted(reasons.items())
 
 
-def _told_of_cases(pairs: Sequence[Pair], column: str) -> list[tuple[str, str]]:
-    """Case (and rater) and what ``column`` tells of it, where it tells something."""
-    told = {(pair.case, pair.rater): getattr(pair, column) for pair in pairs}
+def _told_of_cases(
+    pairs: Sequence[Pair], column: str, of: Callable[[str], str] = str
+) -> list[tuple[str, str]]:
+    """Case (and rater) and what ``of`` leaves of ``column``, where it leaves something."""
+    told = {(pair.case, pair.rater): of(getattr(pair, column)) for pair in pairs}
     return [
         (f"{case} · rater {rater}" if rater else case, words)
         for (case, rater), words in sorted(told.items())
