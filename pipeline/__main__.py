@@ -80,7 +80,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "doctor":
         from pipeline.doctor import doctor
 
-        doctor(options.folder)
+        doctor(options.folder, limits=params.limits(options.params))
         return
     if options.verb == "report":
         from pipeline.report import report

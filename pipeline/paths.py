@@ -60,6 +60,11 @@ def run(dataset: str) -> Path:
 
 def files_below(folder: Path) -> list[Path]:
     """Every file below ``folder``, sorted; linked folders are followed, each folder once."""
+    return [path for path in entries_below(folder) if path.is_file()]
+
+
+def entries_below(folder: Path) -> list[Path]:
+    """The same with what is neither file nor folder: pipes, devices, sockets, broken links."""
     found: list[Path] = []
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -68,5 +73,5 @@ def files_below(folder: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in names if (path := Path(here, name)).is_file()]
+        found += [Path(here, name) for name in names]
     return sorted(found)
