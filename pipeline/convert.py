@@ -17,6 +17,7 @@ import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
+    hounsfield,
     labels,
     likeness,
     manifest,
@@ -172,6 +173,7 @@ def _convert_case(
     case = job.content.case
     image = labels.read_image(case.image)
     window = _window(case, image.array, dataset, settings)
+    image = hounsfield.confirmed(dataset, image, case.image)
     truth = labels.truth(
         dataset, image, case.labels, settings.raters, decision.table, decision.evidence
     )

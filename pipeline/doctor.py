@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline import dicom, doubts, series
+from pipeline import dicom, doubts, hounsfield, series
 from pipeline.findings import REFUSED
 from pipeline.params import Limits
 from pipeline.series import Series
@@ -14,7 +14,8 @@ from pipeline.series import Series
 def doctor(folder: Path, *, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
     """Print a block per series below ``folder``: its facts, verdict and findings.
 
-    Every series is decoded once. Raises :class:`Problem` if any would be refused, or if there is no volume at all.
+    Every series is decoded once, and the values of a CT are judged. Raises :class:`Problem` if
+    any would be refused, or if there is no volume at all.
     """
     if not folder.is_dir():
         raise Problem("expected a folder of DICOM files, found none", where=folder)
@@ -50,6 +51,8 @@ def _verdict(one: Series, limits: Limits) -> tuple[str, list[str]]:
     if not one.refused:
         try:
             read = dicom.read(one, limits=limits)
+            if read.modality == "CT" and not hounsfield.is_drawing(read.array):
+                read = hounsfield.judged(read, one.slices[0].file.parent)
             return "read", [
                 f"{'doubtful' if doubts.is_doubt(told) else 'handled'}  {told}"
                 for told in read.findings

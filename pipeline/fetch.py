@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pooch
@@ -10,8 +11,8 @@ import requests
 
 import datasets_spec
 from datasets_spec import Adapter
-from datasets_spec.contract import Case, Problem, RemoteFile
-from pipeline import executor, labels, locks, paths, raw, virtual
+from datasets_spec.contract import Case, Dataset, Problem, RemoteFile
+from pipeline import executor, hounsfield, labels, locks, paths, raw, virtual
 
 _TOLD = 8  # folders named in one line
 
@@ -83,7 +84,8 @@ def _verify(adapter: Adapter, workers: int) -> None:
     cases = raw.cases(adapter)
     faults = []
     handled: dict[str, list[str]] = {}
-    for outcome in executor.run(_read_all, cases, workers, f"verify {adapter.name}"):
+    task = partial(_read_all, adapter.dataset)
+    for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
         if outcome.error is not None:
             faults.append(outcome.job.id)
             print(f"verify {adapter.name}: {outcome.job.id}: {outcome.error}", file=sys.stderr)
@@ -116,8 +118,9 @@ def _verify(adapter: Adapter, workers: int) -> None:
         print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
 
 
-def _read_all(case: Case) -> tuple[str, ...]:
+def _read_all(dataset: Dataset, case: Case) -> tuple[str, ...]:
     """What was handled in the files of a case; raises for what is refused."""
     raw.files(case)
-    pictures = (case.image, *case.labels.values())
-    return tuple(told for picture in pictures for told in labels.read_image(picture).findings)
+    image = hounsfield.confirmed(dataset, labels.read_image(case.image), case.image)
+    drawn = map(labels.read_image, case.labels.values())
+    return tuple(told for volume in (image, *drawn) for told in volume.findings)
