@@ -177,7 +177,7 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             remedy="Name another one with --output.",
         )
     found: dict[str, list[Path]] = {}
-    for file in paths.files_below(source, regular=False):
+    for file in paths.entries_below(source):
         if not _is_hidden(file, source) and target.resolve() not in file.resolve().parents:
             found.setdefault(_kind(file, source), []).append(file)
     pictures = found.pop(_PICTURES, [])

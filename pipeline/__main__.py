@@ -142,7 +142,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.verb == "doctor":
         from pipeline.doctor import doctor
 
-        doctor(options.folder)
+        doctor(options.folder, limits=params.limits(options.params))
         return
     if options.verb == "preflight":
         from pipeline.preflight import preflight

@@ -22,7 +22,7 @@ from PIL import Image
 
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Dataset
-from pipeline import colors, draw, manifest, outliers, params, paths, placement, rules
+from pipeline import colors, doubts, draw, manifest, outliers, params, paths, placement, rules
 from pipeline.manifest import Pair
 
 matplotlib.use("Agg")
@@ -81,7 +81,8 @@ def _facts(
         "label_tables": dict(Counter(p.label_table for p in told.values() if p.label_table)),
         "suspicious_labels": _suspicious(pairs, len(told)),
         "probed_labels": _probed(pairs, dataset),
-        "doubtful_headers": sum(bool(pair.findings) for pair in told.values()),
+        "doubtful_headers": sum(bool(doubts.of_case(p.findings)) for p in told.values()),
+        "handled_headers": sum(bool(doubts.handled(p.findings)) for p in told.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in told.values()),
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,

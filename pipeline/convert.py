@@ -17,6 +17,7 @@ import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import (
     executor,
+    hounsfield,
     identities,
     kept,
     labels,
@@ -230,6 +231,7 @@ def _convert_case(
     case, name = job.content.case, names.dataset
     image = labels.read_image(case.image, limits)
     window = _window(case, image.array, dataset, settings)
+    image = hounsfield.confirmed(dataset, image, case.image)
     truth = labels.truth(
         dataset,
         image,

@@ -5,6 +5,7 @@ A tilted gantry gives a sheared affine, so every slice keeps its place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from pipeline.volume import Grid, Volume
 
 AIR_HU = -1000
 """CT padding at or below air is left as it is: every window clips it."""
+_MODALITY_OF = {
+    "CT Image Storage": "CT",
+    "MR Image Storage": "MR",
+    "Positron Emission Tomography Image Storage": "PT",
+}
+"""What a picture is whose Modality was emptied, by the name of its SOP class."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -30,15 +37,15 @@ def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
     Raises :class:`Problem` for whatever the series doctor refuses, for more voxels than
     ``limits`` allow, and for pixels that cannot be decoded.
     """
-    chosen = series.only_volume(folder)
-    rows, columns = chosen.slices[0].shape
-    require_voxels((columns, rows, len(chosen.slices)), limits, folder)
-    return read(chosen)
+    return read(series.only_volume(folder, limits=limits), limits=limits)
 
 
-def read(chosen: Series) -> Volume:
+def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
     """The volume of a series that the doctor did not refuse."""
     slices = chosen.slices
+    where = os.path.commonpath([one.file.parent for one in slices])
+    require_voxels((*slices[0].shape, len(slices)), limits, where)
+    modality = slices[0].modality or _MODALITY_OF.get(slices[0].kind, "")
     pixels = np.empty((len(slices), *slices[0].shape), np.float32)
     for index, one in enumerate(slices):
         pixels[index] = instance.pixels(one)
@@ -54,6 +61,8 @@ def read(chosen: Series) -> Volume:
         instances=tuple(np.argsort([number or 0 for number in numbers]).tolist()) if told else (),
         findings=tuple(str(finding) for finding in (*chosen.findings, *padding)),
         uids=tuple(known) if named else (),
+        modality=modality,
+        unscaled=modality == "CT" and not all(one.rescaled for one in slices),
     )
 
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline import dicom, series
+from pipeline import dicom, doubts, hounsfield, series
 from pipeline.findings import REFUSED
+from pipeline.params import Limits
 from pipeline.series import Series
 
 
-def doctor(folder: Path) -> None:
+def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
     """Print a block per series below ``folder``: its facts, verdict and findings.
 
-    Every series is decoded once. Raises :class:`Problem` if any would be refused, or if there
-    is no volume at all.
+    Every series is decoded once, and the values of a CT are judged. Raises :class:`Problem` if
+    any would be refused, or if there is no volume at all.
     """
     if not folder.is_dir():
         raise Problem("expected a folder of DICOM files, found none", where=folder)
-    found = series.examine(folder)
+    found = series.examine(folder, limits=limits)
     refused = 0
     for one in found.series:
-        verdict, told = _verdict(one)
+        verdict, told = _verdict(one, limits)
         refused += verdict == REFUSED
         print(f"{verdict:8}  {one.facts}")
         for line in told:
@@ -43,13 +44,19 @@ def doctor(folder: Path) -> None:
         )
 
 
-def _verdict(one: Series) -> tuple[str, list[str]]:
+def _verdict(one: Series, limits: Limits) -> tuple[str, list[str]]:
     """Read, refused or left out, and the lines that say why."""
     if one.left_out:
         return "left out", [one.left_out]
     if not one.refused:
         try:
-            return "read", [f"handled  {told}" for told in dicom.read(one).findings]
+            read = dicom.read(one, limits=limits)
+            if read.modality == "CT" and not hounsfield.is_drawing(read.array):
+                read = hounsfield.judged(read, one.slices[0].file.parent)
+            return "read", [
+                f"{'doubtful' if doubts.is_doubt(told) else 'handled'}  {told}"
+                for told in read.findings
+            ]
         except Problem as problem:
             return REFUSED, [str(problem)]
     return REFUSED, [

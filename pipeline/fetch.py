@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile
-from pipeline import executor, files, labels, locks, paths, raw, staging, tally, virtual
+from pipeline import executor, files, hounsfield, labels, locks, paths, raw, staging, tally, virtual
 from pipeline.download import download
 from pipeline.params import Limits
 from pipeline.unpack import unpack
@@ -200,7 +200,7 @@ def _verify(
 def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    image = labels.read_image(case.image, limits)
+    image = hounsfield.confirmed(dataset, labels.read_image(case.image, limits), case.image)
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     return tally.Seen(
         (*image.findings, *(finding for one in seen for finding in one.findings)),

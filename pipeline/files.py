@@ -142,21 +142,26 @@ def is_regular(file: Path) -> bool:
         return False
 
 
+def kind(file: Path) -> str:
+    """What ``file`` is instead of a regular file, such as "a named pipe"; "" for a regular one."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return "a broken link" if file.is_symlink() else "a missing file"
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "")
+
+
 def require_regular(file: Path) -> Path:
     """``file``; raises :class:`Problem` if it is a pipe, a device, a socket or a folder.
 
     Reading a named pipe would wait for ever, and a device may have no end. A missing file is
     left to the reader, which knows what it is missed for.
     """
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return file
-    for is_kind, name in _KINDS:
-        if is_kind(mode):
-            raise Problem(
-                f"expected a regular file, got {name}",
-                where=file,
-                remedy="Put the file itself there, or take this one out.",
-            )
+    name = kind(file) if file.exists() else ""
+    if name:
+        raise Problem(
+            f"expected a regular file, got {name}",
+            where=file,
+            remedy="Put the file itself there, or take this one out.",
+        )
     return file

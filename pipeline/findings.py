@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import Problem
 from pipeline import instance
 from pipeline.instance import Instance
+from pipeline.limits import require_pixels
+from pipeline.params import Limits
 
 HANDLED = "handled"
 REFUSED = "refused"
@@ -34,6 +37,8 @@ FEW_GAPS = 0.25
 """Up to this share of wider steps, slices are missing; above, the spacing itself changes."""
 SAME_STEP = 0.1
 """How far the stated distance of slices may be from theirs, as a share: thick ones are rounded."""
+SIDES_MM = (0.01, 30.0)
+"""The shortest and longest side of a voxel of a head: thicker slices leave five of a brain."""
 TILT_DEGREES = 0.5
 """Less shear is rounding of positions: 0.05 mm of 5 mm; gantries tilt by whole degrees."""
 
@@ -66,12 +71,33 @@ class Finding:
         return f" ({told}{', ...' if len(self.files) > _NAMED else ''})" if told else ""
 
 
-def of_files(slices: Sequence[Instance]) -> list[Finding]:
-    """What makes single files unfit, whatever the others are."""
+def of_files(slices: Sequence[Instance], limits: Limits) -> list[Finding]:
+    """What makes single files unfit, whatever the others are.
+
+    What a file is comes first; only of files that are slices is it asked whether their sizes,
+    pixels, numbers and geometry are whole, and the first that is not explains the others.
+    """
+    named: set[Path] = set()
 
     def of(kind: str, told: str, unfit: Callable[[Instance], object], remedy: str) -> list[Finding]:
         files = tuple(one.file for one in slices if unfit(one))
+        named.update(files)
         return [Finding(kind, told, REFUSED, files, remedy)] if files else []
+
+    def else_of(
+        kind: str, told: str, unfit: Callable[[Instance], object], remedy: str
+    ) -> list[Finding]:
+        known = frozenset(named)
+        return of(kind, told, lambda one: one.file not in known and unfit(one), remedy)
+
+    def too_large(one: Instance) -> Problem | None:
+        try:
+            require_pixels(one.shape, limits, one.file)
+        except Problem as problem:
+            return problem
+        return None
+
+    large = next(filter(None, map(too_large, slices)), Problem(""))
 
     faults = sorted({one.pixel_fault for one in slices if one.pixel_fault})
     frames = max(one.frames for one in slices)
@@ -120,23 +146,24 @@ def of_files(slices: Sequence[Instance]) -> list[Finding]:
             lambda one: one.lookup,
             "Export it with linear values.",
         ),
-        *of(
+        *else_of("too large", large.what, too_large, large.remedy),
+        *else_of(
             "unreadable pixels",
             f"expected whole pixel data of a known transfer syntax, got {', '.join(faults)}",
             lambda one: one.pixel_fault,
             _EXPORT_AGAIN,
         ),
-        *of(
+        *else_of(
             "odd header",
             f"expected finite numbers, got {', '.join(odd[:3])}",
             lambda one: one.odd,
             _EXPORT_AGAIN,
         ),
-        *of(
+        *else_of(
             "missing geometry",
             "expected ImagePositionPatient, ImageOrientationPatient and PixelSpacing, found not"
             " all of them",
-            lambda one: not one.odd and None in (one.position, one.orientation, one.spacing),
+            lambda one: None in (one.position, one.orientation, one.spacing),
             "Without them a slice has no place; take the original export.",
         ),
     ]
@@ -172,7 +199,7 @@ def of_likeness(slices: Sequence[Instance]) -> list[Finding]:
                 "Keep the slices of one size.",
             )
         )
-    findings += _of_origin(slices)
+    findings += [*_of_origin(slices), *_of_rescale(slices)]
     orientation, _ = Counter(one.orientation for one in slices).most_common(1)[0]
     axes = _array(orientation).reshape(2, 3)
     if np.abs(axes @ axes.T - np.eye(2)).max() > SAME_DIRECTION:
@@ -234,6 +261,18 @@ def _of_origin(slices: Sequence[Instance]) -> list[Finding]:
     return findings
 
 
+def _of_rescale(slices: Sequence[Instance]) -> list[Finding]:
+    """Slices without a rescale among others that need theirs: their values lie elsewhere."""
+    without = [one for one in slices if not one.rescaled]
+    if len(without) in (0, len(slices)) or len({one.rescale for one in slices}) == 1:
+        return []
+    told = (
+        "expected RescaleSlope and RescaleIntercept in every slice, got none or one of them in"
+        f" {len(without)} of {len(slices)} files"
+    )
+    return [Finding("mixed rescale", told, REFUSED, _files(without), _KEEP_COMPLETE)]
+
+
 def ordered(slices: Sequence[Instance]) -> list[Instance]:
     """By position along the normal; at one place by number and UID, never by file name."""
     normal = normal_of(slices[0])
@@ -279,11 +318,19 @@ def without_twins(ordered: Sequence[Instance]) -> tuple[list[Instance], list[Fin
 
 
 def of_places(ordered: Sequence[Instance]) -> list[Finding]:
-    """Gaps, uneven steps and tilt of slices in order."""
+    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
+    strange = _of_sides(ordered)
+    if strange:
+        return strange
     if len(ordered) == 1:
         mm = ordered[0].thickness
-        told = f"the thickness {mm:g} mm of its header taken" if mm else "a thickness of 1 mm taken"
-        return [Finding("single slice", told, HANDLED, _files(ordered))]
+        kind = "single slice" if mm else "spacing in doubt"
+        told = (
+            f"the thickness {mm:g} mm of its header taken"
+            if mm
+            else "a single slice without a thickness, 1 mm taken"
+        )
+        return [Finding(kind, told, HANDLED, _files(ordered))]
     normal = normal_of(ordered[0])
     positions = np.stack([position_of(one) for one in ordered])
     steps = np.diff(positions, axis=0)
@@ -311,6 +358,20 @@ def of_places(ordered: Sequence[Instance]) -> list[Finding]:
     return found
 
 
+def _of_sides(ordered: Sequence[Instance]) -> list[Finding]:
+    ends = position_of(ordered[-1]) - position_of(ordered[0])
+    step = float(np.linalg.norm(ends)) / max(len(ordered) - 1, 1) or ordered[0].thickness or 1.0
+    assert ordered[0].spacing is not None
+    sides = (*ordered[0].spacing, step)
+    if SIDES_MM[0] <= min(sides) and max(sides) <= SIDES_MM[1]:
+        return []
+    told = (
+        f"expected voxel sides of {SIDES_MM[0]:g} to {SIDES_MM[1]:g} mm, got"
+        f" {' x '.join(f'{side:.4g}' for side in sides)}"
+    )
+    return [Finding("odd header", told, REFUSED, _files(ordered), _EXPORT_AGAIN)]
+
+
 def _of_stated_places(ordered: Sequence[Instance], step: float) -> list[Finding]:
     """Where the header contradicts the positions, which are believed: slices may be missing.
 
@@ -320,12 +381,12 @@ def _of_stated_places(ordered: Sequence[Instance], step: float) -> list[Finding]
     stated = ordered[0].step
     if stated and abs(step - stated) > SAME_STEP * step:
         told = f"slices lie {step:.3g} mm apart, SpacingBetweenSlices says {stated:g} mm"
-        found.append(Finding("spacing in doubt", f"{told}; are some missing?", HANDLED))
+        found.append(Finding("spacing in doubt", f"{told}, are some missing?", HANDLED))
     numbers = sorted(one.number for one in ordered if one.number is not None)
     span = numbers[-1] - numbers[0] + 1 if numbers else 0
     if len(set(numbers)) == len(ordered) and span != len(ordered):
         told = f"InstanceNumber runs from {numbers[0]} to {numbers[-1]} in {len(ordered)} slices"
-        found.append(Finding("numbers with gaps", f"{told}; are some missing?", HANDLED))
+        found.append(Finding("numbers with gaps", f"{told}, are some missing?", HANDLED))
     return found
 
 
@@ -384,7 +445,7 @@ def of_values(ordered: Sequence[Instance]) -> list[Finding]:
         )
         findings.append(Finding("rescale per slice", told, HANDLED))
     if any(one.modality == "CT" and not one.rescaled for one in ordered):
-        told = "a CT without RescaleIntercept, its stored values taken as HU"
+        told = "a CT without RescaleSlope or RescaleIntercept, its stored values taken as HU"
         findings.append(Finding("no rescale", told, HANDLED))
     lossy = sorted({one.syntax.name for one in ordered if one.lossy})
     if lossy:

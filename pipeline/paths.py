@@ -70,11 +70,13 @@ def epoch_change(folder: Path, epoch: int) -> Path:
     return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
 
 
-def files_below(folder: Path, regular: bool = True) -> list[Path]:
-    """Every file below ``folder``, sorted; linked folders are followed, each folder once.
+def files_below(folder: Path) -> list[Path]:
+    """Every file below ``folder``, sorted; linked folders are followed, each folder once."""
+    return [path for path in entries_below(folder) if path.is_file()]
 
-    Without ``regular``, also what is no regular file: pipes, devices, links that lead nowhere.
-    """
+
+def entries_below(folder: Path) -> list[Path]:
+    """The same with what is neither file nor folder: pipes, devices, sockets, broken links."""
     found: list[Path] = []
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -83,5 +85,5 @@ def files_below(folder: Path, regular: bool = True) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in names if (path := Path(here, name)).is_file() or not regular]
+        found += [Path(here, name) for name in names]
     return sorted(found)

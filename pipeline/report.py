@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -136,7 +136,8 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
         "sheets": dict(_sheets(folder, originals, label_map)),
         "evidence": _evidence(pairs),
         "suspicions": _told_of_cases(pairs, "suspicion"),
-        "findings": _told_of_cases(pairs, "findings"),
+        "findings": _told_of_cases(pairs, "findings", doubts.of_case),
+        "handled": _told_of_cases(pairs, "findings", doubts.handled),
         "scores": scores,
         "rows": rows[:_ROWS] if scores else [],
         "dots": dots if scores else "",
@@ -204,9 +205,11 @@ def _evidence(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
     return sorted(reasons.items())
 
 
-def _told_of_cases(pairs: Sequence[Pair], column: str) -> list[tuple[str, str]]:
-    """Case (and rater) and what ``column`` tells of it, where it tells something."""
-    told = {(pair.case, pair.rater): getattr(pair, column) for pair in pairs}
+def _told_of_cases(
+    pairs: Sequence[Pair], column: str, of: Callable[[str], str] = str
+) -> list[tuple[str, str]]:
+    """Case (and rater) and what ``of`` leaves of ``column``, where it leaves something."""
+    told = {(pair.case, pair.rater): of(getattr(pair, column)) for pair in pairs}
     return [
         (f"{case} · rater {rater}" if rater else case, words)
         for (case, rater), words in sorted(told.items())

@@ -13,9 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline import findings, instance, paths
+from pipeline import files, findings, instance, paths
 from pipeline.findings import HANDLED, REFUSED, Finding
 from pipeline.instance import Instance
+from pipeline.params import Limits
+
+_SHOWN = 3  # suffixes in one line
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".tar", ".tgz")
+_REMEDIES = (
+    ((".nii", ".nii.gz", ".mgz"), "NIfTI and MGZ are read file by file: name the file itself."),
+    ((".tar.gz", ".tar.xz", ".tgz", ".tar"), "These are archives: unpack them (tar -xf FILE)."),
+    ((".zip",), "These are archives: unpack them (unzip FILE)."),
+    ((".gz",), "DICOM compressed with gzip: unpack them (gunzip -r {folder})."),
+    (_PACKED, "Unpack them."),
+)
 
 
 @dataclass(frozen=True)
@@ -61,38 +72,74 @@ class Folder:
         return tuple(one for one in self.series if not one.left_out)
 
 
-def examine(folder: Path) -> Folder:
-    """Look at every file below ``folder``.
+def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
+    """Look at every file below ``folder``; pipes and devices are not opened.
 
-    Raises :class:`Problem` where there is no DICOM at all.
+    A series whose slices are larger than ``limits`` is refused. Raises :class:`Problem` where
+    there is no DICOM at all.
     """
     pictures: dict[str, list[Instance]] = {}
     others: Counter[str] = Counter()
+    foreign: Counter[str] = Counter()
+    suffixes: Counter[str] = Counter()
     damaged = []
-    for file in paths.files_below(folder):
+    for file in paths.entries_below(folder):
         if file.name.startswith("."):
             continue
+        if strange := files.kind(file):
+            foreign[strange] += 1
+            continue
         try:
-            found = instance.read(file)
+            found = instance.read(file, limits)
         except Problem as problem:
             damaged.append(problem)
             continue
-        if isinstance(found, str):
+        if found == instance.FOREIGN:
+            suffix = _suffix(file)
+            suffixes[suffix] += 1
+            foreign[f"packed ({suffix})" if suffix.endswith(_PACKED) else found] += 1
+        elif isinstance(found, str):
             others[found] += 1
         else:
             pictures.setdefault(found.series, []).append(found)
-    if not pictures and not damaged and not set(others) - {instance.FOREIGN}:
-        raise Problem("expected DICOM files, found none", where=folder)
-    series = tuple(_examined(uid, slices) for uid, slices in sorted(pictures.items()))
-    return Folder(series, tuple(sorted(others.items())), tuple(damaged))
+    if not (pictures or damaged or others):
+        raise _without_dicom(folder, suffixes)
+    series = tuple(_examined(uid, slices, limits) for uid, slices in sorted(pictures.items()))
+    return Folder(series, tuple(sorted((others + foreign).items())), tuple(damaged))
 
 
-def only_volume(folder: Path) -> Series:
+def _suffix(file: Path) -> str:
+    """What a file's name ends in, such as ".dcm.gz"; "" where that is a number of a UID."""
+    known = [part for part in file.suffixes[-2:] if part[1:2].isalpha()]
+    last = file.suffix.lower()
+    if last in _PACKED or last == ".nii":
+        return "".join(known).lower()
+    return last if known and known[-1] == file.suffix else ""
+
+
+def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
+    """What a folder without DICOM holds instead, by suffix, and what to do about it."""
+    ranking = suffixes.most_common()
+    told = [
+        f"{count:,} file{'s' * (count > 1)} {suffix or 'without suffix'}"
+        for suffix, count in ranking[:_SHOWN]
+    ]
+    found = ", ".join([*told, *(["..."] if len(ranking) > _SHOWN else [])])
+    usual = ranking[0][0] if ranking else ""
+    remedies = (remedy for endings, remedy in _REMEDIES if usual.endswith(endings))
+    return Problem(
+        f"expected DICOM files, got {found}" if found else "expected DICOM files, found none",
+        where=folder,
+        remedy=next(remedies, "").format(folder=folder),
+    )
+
+
+def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
     """The one series below ``folder`` that is a volume, with what was left out among its findings.
 
     Raises :class:`Problem` where there is none or more than one, or where it is refused.
     """
-    found = examine(folder)
+    found = examine(folder, limits=limits)
     if found.damaged:
         raise found.damaged[0]
     left_out = [f"{kind} ({count})" for kind, count in found.others] + [
@@ -128,14 +175,18 @@ def _problem(refused: Sequence[Finding], folder: Path) -> Problem:
     )
 
 
-def _examined(uid: str, slices: Sequence[Instance]) -> Series:
+def _examined(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)
-    unfit = findings.of_files(slices) or findings.of_likeness(slices)
+    unfit = findings.of_files(slices, limits) or findings.of_likeness(slices)
     if unfit:
         return Series(uid, tuple(slices), tuple(unfit))
-    single, twins = findings.without_twins(findings.ordered(slices))
+    try:
+        single, twins = findings.without_twins(findings.ordered(slices))
+    except Problem as problem:  # files at one place are decoded to compare them
+        unread = Finding("unreadable pixels", problem.what, REFUSED, (), problem.remedy)
+        return Series(uid, tuple(slices), (unread,))
     if any(twin.action == REFUSED for twin in twins):
         return Series(uid, tuple(single), tuple(twins))
     found = (*twins, *findings.of_places(single), *findings.of_values(single))

@@ -143,7 +143,8 @@ class Volume:
     ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
     of their InstanceNumber (nothing where the numbers do not tell them apart). ``findings``:
     what the headers say in a doubtful way, and what was made of it, in words. ``uids``: the
-    SOPInstanceUID of each third index.
+    SOPInstanceUID of each third index. ``modality``: what a DICOM header states, "" elsewhere.
+    ``unscaled``: a CT whose header does not say how stored values become HU.
     """
 
     array: NDArray[Any]
@@ -151,6 +152,8 @@ class Volume:
     instances: tuple[int, ...] = ()
     findings: tuple[str, ...] = ()
     uids: tuple[str, ...] = ()
+    modality: str = ""
+    unscaled: bool = False
 
     def slice_uids(self, plane: str) -> tuple[str, ...]:
         """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""

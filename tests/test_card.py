@@ -206,3 +206,21 @@ def test_a_dataset_without_any_foreground_has_its_pictures(
     _written(made, tmp_path / "other", nothing)
     with Image.open(tmp_path / "other" / paths.STATISTICS) as opened:
         assert len(set(opened.convert("L").tobytes())) > 10
+
+
+def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder: Path) -> None:
+    told = {
+        "sub-01": "gantry tilt: 12.0 degrees",
+        "sub-02": "lossy compression: 5 of 5 slices; spacing in doubt: 5 mm, are some missing?",
+        "sub-03": "label: resampled by nearest neighbour from 4x4x4 voxels",
+        "sub-04": "the header states lengths in metres: they are taken as millimetres",
+    }
+    for split in SPLITS:
+        shutil.copytree(folder / split, tmp_path / split)
+    found = [replace(pair, findings=told.get(pair.case, "")) for pair in pairs]
+    assert set(told) <= {pair.case for pair in pairs}
+    settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
+    card.write(tmp_path, ADAPTER, settings, found, [])
+    facts = json.loads((tmp_path / paths.CARD).read_text("utf-8"))
+    assert (facts["doubtful_headers"], facts["handled_headers"]) == (2, 3)
+    assert "Headers in doubt: 2. Handled: 3." in (tmp_path / "README.md").read_text("utf-8")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from pydicom.uid import (
 )
 
 from datasets_spec.contract import Problem
-from pipeline import dicom, series
+from pipeline import dicom, doubts, params, series
 from pipeline.__main__ import main
 from pipeline.findings import REFUSED, Finding
 from tests.conftest import Refused
@@ -54,6 +57,17 @@ def on_slice(wanted: int, **values: object) -> Change:
                 delattr(header, name)
             else:
                 setattr(header, name, value)
+
+    return change
+
+
+def emptied(*tags: str) -> Change:
+    """Tags without a value, as anonymisers leave them."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header["PixelData"].VR = "OW"  # else pydicom asks BitsAllocated when it writes
+        for tag in tags:
+            setattr(header, tag, None)
 
     return change
 
@@ -96,6 +110,19 @@ def only_findings() -> tuple[Finding, ...]:
         (on_slice(2, PixelSpacing=[0.5, 0.41]), "mixed size", "of (0.5, 0.41) in 1 of 5"),
         (on_slice(2, Rows=6, PixelData=b"\0" * 120), "mixed size", "got (6, 10)"),
         (on_slice(2, PixelSpacing=[0.0, 0.4]), "odd header", "PixelSpacing (0.0, 0.4)"),
+        (on_slice(-1, PixelSpacing=[2e3, 2e3]), "odd header", "got 2000 x 2000 x 5"),
+        (on_slice(-1, PixelSpacing=["1e300", "1e300"]), "odd header", "PixelSpacing ["),
+        (at(lambda n: 500.0 * n), "odd header", "got 0.5 x 0.4 x 500"),
+        (on_slice(2, ImagePositionPatient=["1e9", 0, 7]), "odd header", "ImagePositionPatient ["),
+        (on_slice(-1, RescaleSlope="1e300"), "odd header", "RescaleSlope 1e300"),
+        (on_slice(-1, RescaleSlope="1e-300"), "odd header", "RescaleSlope 1e-300"),
+        *[
+            (emptied(tag), "odd header", f"got no {tag}")
+            for tag in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
+        ],
+        (on_slice(2, NumberOfFrames=-1), "odd header", "NumberOfFrames -1"),
+        (on_slice(2, Rows=0), "odd header", "Rows 0"),
+        (on_slice(2, SamplesPerPixel=0), "odd header", "SamplesPerPixel 0"),
         (on_slice(-1, RescaleSlope=0), "odd header", "RescaleSlope 0"),
         (on_slice(2, PixelSpacing=None), "missing geometry", "found not all of them"),
         (on_slice(2, ImageOrientationPatient=None), "missing geometry", "found not all of them"),
@@ -163,6 +190,7 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
         (own_rescale, "rescale per slice: slopes 1 to 5, intercepts -40 to 0, each slice by its"),
         (copy_of(0, onto=4, same=True), "duplicate position: 1 files repeat a slice pixel by"),
         (on_slice(-1, RescaleIntercept=None, RescaleSlope=None), "no rescale: a CT without"),
+        (emptied("RescaleIntercept", "RescaleSlope"), "no rescale: a CT without"),
         (on_slice(-1, LossyImageCompression="01"), "lossy compression: 5 of 5 slices"),
         (on_slice(-1, SOPInstanceUID=OTHER), "odd SOPInstanceUIDs: missing or repeated"),
     ],
@@ -370,6 +398,214 @@ def test_a_compressed_file_that_was_cut_is_named(
     problem = refused(lambda: dicom.read_series(FOLDER))
     assert told in problem.what
     assert problem.where == str(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (on_slice(-1, NumberOfFrames=3, ImagePositionPatient=None), "multi-frame"),
+        (on_slice(-1, SOPClassUID=EnhancedCTImageStorage, PixelSpacing=None), "multi-frame"),
+        (on_slice(-1, PixelData=None, PixelSpacing=None), "unreadable pixels"),
+        (on_slice(-1, ImagePositionPatient=None, PixelSpacing=[0.0, 1.0]), "odd header"),
+    ],
+)
+def test_a_file_gets_its_most_specific_reason_alone(
+    workplace: Path, change: Change, kind: str
+) -> None:
+    write_series(FOLDER, change=change)
+    assert [one.kind for one in only_findings()] == [kind]
+
+
+def test_an_empty_lookup_table_is_none(workplace: Path) -> None:
+    write_series(FOLDER, change=on_slice(-1, ModalityLUTSequence=[]))
+    assert dicom.read_series(FOLDER).findings == ()
+
+
+def test_a_single_slice_of_unknown_thickness_is_in_doubt(workplace: Path) -> None:
+    write_series(FOLDER, count=1)
+    [finding] = dicom.read_series(FOLDER).findings
+    assert finding == "spacing in doubt: a single slice without a thickness, 1 mm taken"
+    assert doubts.is_doubt(finding)
+
+
+def hostile(change: Callable[[bytes], bytes], **values: object) -> None:
+    """A sound series, and beside it a file whose bytes are changed."""
+    write_series(FOLDER / "sound")
+    write_series(FOLDER / "bad", count=1, change=on_slice(-1, SeriesInstanceUID=OTHER, **values))
+    [file] = (FOLDER / "bad").iterdir()
+    file.write_bytes(change(file.read_bytes()))
+
+
+def nested(depth: int, stated: bool) -> bytes:
+    """Sequences in sequences, of stated lengths or with delimiters."""
+    tag = struct.pack("<HH2sH", 0x0018, 0x9999, b"SQ", 0)
+    if stated:
+        below = [20 * level for level in reversed(range(depth))]
+        items = ((length, struct.pack("<HHI", 0xFFFE, 0xE000, length)) for length in below)
+        return b"".join(tag + struct.pack("<I", 8 + length) + item for length, item in items)
+    start = tag + struct.pack("<IHHI", 0xFFFFFFFF, 0xFFFE, 0xE000, 0xFFFFFFFF)
+    return start * depth + struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0) * depth
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("depth", [200, 20_000])
+@pytest.mark.parametrize("place", [b"\x20\x00\x32\x00", b""])
+def test_deeply_nested_sequences_cost_their_own_file_only(
+    workplace: Path, capsys: pytest.CaptureFixture[str], stated: bool, depth: int, place: bytes
+) -> None:
+    def change(content: bytes) -> bytes:
+        at = content.index(place) if place else len(content)
+        return content[:at] + nested(depth, stated) + content[at:]
+
+    hostile(change)
+    assert main(["doctor", str(FOLDER)]) == 2
+    told = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
+    assert "nested too deeply" in told
+
+
+def test_some_nesting_is_read(workplace: Path) -> None:
+    hostile(lambda content: content + nested(30, stated=True))
+    assert dicom.read_series(FOLDER / "bad").array.shape == (10, 12, 1)
+
+
+def test_a_size_above_the_limits_costs_no_other_series(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile(lambda content: content, Rows=65535, Columns=65535, PixelData=b"\0" * 40)
+    [file] = (FOLDER / "bad").iterdir()
+    content = pydicom.dcmread(file)
+    content.PixelData = pydicom.encaps.encapsulate([b"\0" * 80])
+    content["PixelData"].is_undefined_length = True
+    content.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+    content.save_as(file)
+    assert main(["doctor", str(FOLDER)]) == 2
+    told = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
+    assert "too large: expected at most 100,000,000 pixels, got 65535 x 65535" in told
+
+
+@pytest.mark.parametrize(
+    ("voxels", "pixels", "unit"), [(10**6, 119, "pixels"), (599, 10**6, "voxels")]
+)
+def test_the_limits_are_those_of_the_parameter_file(
+    workplace: Path, capsys: pytest.CaptureFixture[str], voxels: int, pixels: int, unit: str
+) -> None:
+    write_series(FOLDER)
+    Path("params.yaml").write_text(f"limits: {{voxels: {voxels}, pixels: {pixels}}}")
+    assert main(["doctor", str(FOLDER)]) == 2
+    assert f"raise limits.{unit}" in capsys.readouterr().out
+    assert dicom.read_series(FOLDER, limits=params.Limits(pixels=120, voxels=600))
+
+
+def deflated(content: bytes) -> Change:
+    """Deflated files, with other pixel data where ``content`` is given."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header.PixelData = content or header.PixelData
+        header.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+
+    return change
+
+
+def test_a_deflated_series_is_read_as_any_other(workplace: Path) -> None:
+    write_series(FOLDER, change=deflated(b""))
+    own = dicom.read_series(FOLDER)
+    assert np.array_equal(own.grid.from_ras(own.array).transpose(2, 1, 0), pixels(5) * 2.0 - 100)
+
+
+def test_what_a_deflated_file_holds_beyond_its_pixels_takes_no_memory(
+    workplace: Path, refused: Refused
+) -> None:
+    write_series(FOLDER, count=1, change=deflated(bytes(200_000_000)))
+    tracemalloc.start()
+    try:
+        problem = refused(lambda: dicom.read_series(FOLDER))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "where the pixels need 240" in problem.what
+    assert most < 60_000_000
+
+
+@pytest.mark.parametrize("kept", [-40, 420])
+def test_a_deflated_file_that_was_cut_is_named(
+    workplace: Path, refused: Refused, kept: int
+) -> None:
+    write_series(FOLDER, count=1, change=deflated(np.random.default_rng(0).bytes(240)))
+    [file] = FOLDER.iterdir()
+    file.write_bytes(file.read_bytes()[:kept])
+    assert refused(lambda: dicom.read_series(FOLDER)).where == str(file)
+
+
+def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None:
+    write_series(FOLDER)
+    os.mkfifo(FOLDER / "pipe.dcm")
+    (FOLDER / "device.dcm").symlink_to("/dev/zero")
+    (FOLDER / "gone.dcm").symlink_to("nowhere")
+    read = dicom.read_series(FOLDER)
+    assert read.findings == ("left out: a broken link (1), a device (1), a named pipe (1)",)
+
+
+@pytest.mark.parametrize(
+    ("names", "told", "remedy"),
+    [
+        (["1.dcm.gz", "2.dcm.gz", "3.DCM.GZ"], "got 3 files .dcm.gz", "gunzip -r series"),
+        (["1.2.840.1.gz"], "got 1 file .gz", "gunzip -r series"),
+        (["a.zip", "b.zip", "c.txt"], "got 2 files .zip, 1 file .txt", "unzip FILE"),
+        (["study.tar.gz"], "got 1 file .tar.gz", "tar -xf FILE"),
+        (["t1.nii.gz", "t2.nii.gz"], "got 2 files .nii.gz", "name the file itself"),
+        (["readme"], "got 1 file without suffix", ""),
+        ([], "found none", ""),
+    ],
+)
+def test_a_folder_without_dicom_says_what_is_there(
+    workplace: Path, refused: Refused, names: list[str], told: str, remedy: str
+) -> None:
+    FOLDER.mkdir()
+    for name in names:
+        (FOLDER / name).write_text("text")
+    problem = refused(lambda: dicom.read_series(FOLDER))
+    assert problem.what == f"expected DICOM files, {told}"
+    assert remedy in problem.remedy
+
+
+def test_packed_files_beside_a_series_are_named(workplace: Path) -> None:
+    write_series(FOLDER)
+    (FOLDER / "6.dcm.gz").write_bytes(b"\x1f\x8b")
+    assert dicom.read_series(FOLDER).findings == ("left out: packed (.dcm.gz) (1)",)
+
+
+def test_a_header_cannot_write_to_the_terminal(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(FOLDER)
+    for file in FOLDER.iterdir():
+        content = file.read_bytes()
+        at = content.index(b"CS\x02\x00CT") + 4
+        file.write_bytes(content[:at] + b"\x1b[" + content[at + 2 :])
+    main(["doctor", str(FOLDER)])
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "?[, 5 files" in told.out
+
+
+def test_files_at_one_place_that_cannot_be_decoded_hide_no_other_series(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(FOLDER / "sound")
+    write_series(FOLDER / "bad", change=copy_of(0, onto=4, same=True))
+    for file in (FOLDER / "bad").iterdir():
+        content = pydicom.dcmread(file)
+        content.SeriesInstanceUID = OTHER
+        content.PixelData = pydicom.encaps.encapsulate([b"this is no codestream "])
+        content["PixelData"].is_undefined_length = True
+        content.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+        content.save_as(file)
+    assert main(["doctor", str(FOLDER)]) == 2
+    told = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
+    assert "refused  unreadable pixels" in told
 
 
 @pytest.mark.parametrize("seed", range(40))
