@@ -106,26 +106,26 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
             confusion = _confusion(run / paths.CONFUSION)
     with _reading(run / paths.HISTORY):
         curves = list(_curves(run / paths.HISTORY))
-    doubts = []
+    stale = []
     if (run / paths.MODEL).exists():
         model = modelfile.read(run / paths.MODEL)
         offline = model["train"].get("augment") == "offline"  # then its variants are pairs
         kept = ("train",) if offline else ("train", "augment")
         changed += _changed("model", {name: model[name] for name in kept}, settings)
         if model["dataset_digest"] != files.sha256(folder / paths.MANIFEST):
-            doubts.append("The model was trained on other pairs than those on this page")
+            stale.append("The model was trained on other pairs than those on this page")
     if scores:
         changed += _changed("scores", scored_with, settings)
     if changed:
         told = ", ".join(sorted({f"the {what}" for what, *_ in changed}))
-        doubts.append(f"The parameter file is no longer that of {told}: see Parameters")
+        stale.append(f"The parameter file is no longer that of {told}: see Parameters")
     originals = [pair for pair in pairs if not pair.parent]
     virtual = ["Virtual patients: these scores show that the machine works, not how well it would"
                " do in a clinic"] * bool(adapter.dataset.source.recipe)  # fmt: skip
     return {
         "name": adapter.name,
         "facts": adapter.dataset,
-        "warnings": [*virtual, *doubts, *adapter.dataset.warnings, *gaps],
+        "warnings": [*virtual, *stale, *adapter.dataset.warnings, *gaps],
         "changed": changed,
         "labels": label_map,
         "totals": {**_counts(pairs, label_map), "slices": len(originals)},
