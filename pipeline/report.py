@@ -23,7 +23,7 @@ import yaml
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, LabelMap, Problem
-from pipeline import colors, files, manifest, modelfile, params, paths, plots, tiles
+from pipeline import colors, doubts, files, manifest, modelfile, params, paths, plots, tiles
 from pipeline.manifest import Pair
 from pipeline.tiles import Tile
 
