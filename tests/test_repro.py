@@ -84,9 +84,17 @@ class Project:
         assert done.returncode == 0, out + err
         return out
 
-    def repro(self) -> list[str]:
+    def git(self, *arguments: str) -> str:
+        """Run git; returns what it printed."""
+        author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        command = ["git", *author, *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, check=True, capture_output=True, text=True
+        ).stdout
+
+    def repro(self, *targets: str) -> list[str]:
         """The stages that dvc repro ran."""
-        lines = self.dvc("repro").splitlines()
+        lines = self.dvc("repro", *targets).splitlines()
         return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
 
 
@@ -120,3 +128,96 @@ def test_runs_all_once_then_only_what_changed(tmp_path: Path) -> None:
     assert ran.count("augment@virtual_mni152") == 1
 
     assert "mean_foreground_dice" in project.dvc("metrics", "show")
+
+    # what is pushed comes back, but for the pictures of patients
+    project.dvc("remote", "add", "--local", "--default", "store", str(tmp_path / "remote"))
+    project.dvc("push")
+    for folder in (".dvc/cache", "data/converted", "data/augmented", "data/dataset", "runs"):
+        shutil.rmtree(project.folder / folder)
+    project.dvc("pull", "--allow-missing")
+    assert (project.folder / "runs" / "virtual_mni152" / "model.keras").is_file()
+    assert not list((project.folder / "data").glob("converted/*/images"))
+
+
+HOSTILE = [
+    "$(touch pwned)",
+    "x;touch pwned",
+    "x\ntouch pwned\n",
+    "`touch pwned`",
+    "x' || touch pwned '",
+]
+
+
+@pytest.mark.slow
+def test_no_shell_reads_a_datasets_name(tmp_path: Path) -> None:
+    """However DVC is called, and although all that the stages depend on is there."""
+    project = Project(tmp_path / "project")
+    project.enable(*HOSTILE)
+    for name in HOSTILE:
+        (project.folder / "datasets_spec" / f"{name}.py").touch()
+        (project.folder / "data" / "raw" / name).mkdir(parents=True)
+    single = [["-f", "-s", f"convert@{name}"] for name in HOSTILE]
+    for how in (["-f"], ["--ignore-errors"], *single):
+        out, err = project.running("repro", *how).communicate()
+        assert "> python -m pipeline" in out
+        assert "expected an adapter with DATASET" in err
+    assert not list(project.folder.rglob("pwned"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"datasets": {"virtual_mni152": {"train": {"epoch": 3}}}},
+        {"train": {"loss": "dise_ce"}},
+        {"evaluate": {"batch_slices": 0}},
+        {"augment": {"variants": {"bent": [{"Elastik": {"sd_px": 4}}]}}},
+        {"augment": {"variants": {"bent": [{"Elastic": {"sd_px": -4, "sigma_px": 8}}]}}},
+    ],
+    ids=str,
+)
+def test_a_typo_anywhere_stops_before_the_first_stage(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    project = Project(tmp_path / "project")
+    project.change(change)
+    done = project.running("repro")
+    out, err = done.communicate()
+    assert done.returncode != 0
+    assert [line for line in out.splitlines() if line.startswith("Running")] == [
+        "Running stage 'preflight':"
+    ]
+    assert "error: params.yaml" in err
+    assert not (project.folder / "data" / "converted").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--temp", "--queue"])
+def test_an_experiment_in_a_folder_of_its_own_finds_the_raw_data(tmp_path: Path, how: str) -> None:
+    project = Project(tmp_path / "project")
+    project.git("add", "--all")
+    project.git("commit", "-m", "x")
+    changed = ["-S", "convert.image_px=32", "convert@virtual_mni152"]
+    project.dvc("exp", "run", how, "--name", "small", *changed)
+    if how == "--queue":
+        project.dvc("exp", "run", "--run-all")
+    assert not (project.folder / "data" / "converted").exists()
+    [line] = [line for line in project.git("for-each-ref").splitlines() if line.endswith("/small")]
+    lock = yaml.safe_load(project.git("show", f"{line.split()[-1]}:dvc.lock"))
+    assert lock["stages"]["convert@virtual_mni152"]["outs"][0]["nfiles"] > 2
+    assert list(project.folder.glob("data/raw/virtual_mni152/sub-*/*.nii"))
+
+
+@pytest.mark.slow
+def test_a_copy_without_git_runs(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    shutil.rmtree(project.folder / ".git")
+    done = project.running("repro", "preflight")
+    assert "not a git repository" in done.communicate()[1]
+    recipe = subprocess.run(
+        ["make", "--dry-run", "repro"], cwd=project.folder, capture_output=True, text=True
+    ).stdout
+    [line] = [line for line in recipe.splitlines() if "no_scm" in line]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", line], cwd=project.folder, check=True, env=environment)
+    assert project.repro("convert") == ["preflight", "convert@virtual_mni152"]
