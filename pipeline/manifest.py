@@ -7,12 +7,13 @@ holds no clock and no host name: the same pairs give the same bytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -92,7 +93,8 @@ _TYPES = {
     "tuple[float, ...]": pa.list_(pa.float64()),
     "tuple[float, float]": pa.list_(pa.float64()),
 }
-_BATCH_ROWS = 8192  # read at once
+
+_BATCH_ROWS, _GROUP_ROWS = 1 << 11, 1 << 14  # read and written at once
 SCHEMA = pa.schema(
     [
         pa.field(field.name, _TYPES[str(field.type)], nullable=False)
@@ -115,11 +117,17 @@ def inherited(pair: Pair, parent: Pair) -> Pair:
 def write(folder: Path, pairs: Iterable[Pair]) -> None:
     """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
     rows = sorted(pairs, key=lambda pair: pair.id)
-    columns = ([getattr(pair, field.name) for pair in rows] for field in SCHEMA)
-    arrays = [pa.array(column, field.type) for field, column in zip(SCHEMA, columns, strict=True)]
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    with files.replacing(folder / paths.MANIFEST) as unfinished:
-        pq.write_table(table, unfinished, compression="zstd")
+    with (
+        files.replacing(folder / paths.MANIFEST) as unfinished,
+        pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer,
+    ):
+        for start in range(0, max(1, len(rows)), _GROUP_ROWS):
+            writer.write_table(_table(rows[start : start + _GROUP_ROWS]))
+
+
+def _table(rows: Sequence[Pair]) -> pa.Table:
+    columns = [pa.array([getattr(row, one.name) for row in rows], one.type) for one in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def grouped(pairs: Iterable[Pair], *fields: str) -> list[list[Pair]]:
@@ -156,7 +164,7 @@ def read(folder: Path) -> list[Pair]:
                 )
             return [
                 pair
-                for batch in stored.iter_batches(_BATCH_ROWS)
+                for batch in stored.iter_batches(_BATCH_ROWS, use_threads=False)
                 for pair in map(Pair, *map(_shared, batch.columns))
             ]
     except (pa.ArrowException, OSError) as error:
@@ -171,13 +179,12 @@ def _shared(column: pa.Array) -> list[Any]:
     Most of a row is said of its whole case, so that rows are several times smaller that way.
     """
     if pa.types.is_string(column.type):
-        encoded = column.dictionary_encode()
-        texts = encoded.dictionary.to_pylist()
-        return [texts[code] for code in encoded.indices.to_pylist()]
+        texts: dict[str, str] = {}
+        return [texts.setdefault(text, text) for text in column.to_pylist()]
     if not pa.types.is_list(column.type):
         values: list[Any] = column.to_pylist()
         return values
-    numbers = column.values.to_numpy()
+    numbers = np.from_dlpack(column.values)  # to_numpy would import pandas, 50 MB
     ends = column.offsets.to_pylist()
     tuples: dict[bytes, tuple[Any, ...]] = {}  # by their bits, which tell 0.0 from -0.0
     found = []
