@@ -15,7 +15,7 @@ names that no one expects. The property, for every input:
 - within 20 s and 1.5 GB, in a process that neither dies nor starts another nor changes a file
   outside its folder.
 
-Inputs run in worker processes with a watchdog, so the one that kills or hangs is known. They follow
-from the seed alone. Linux only, since memory and processes are read from /proc. ``readers.py`` lists
-the readers: a new one is written there.
+Inputs run in worker processes with a watchdog, so the one that kills or hangs is known. They
+follow from the seed alone. Linux only, since memory and processes are read from /proc.
+``readers.py`` lists the readers: a new one is written there.
 """

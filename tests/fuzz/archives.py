@@ -8,15 +8,13 @@ import tarfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from tempfile import gettempdir
 
 from tests.fuzz import texts
 from tests.fuzz.mutations import Mutation, Random, anything, pick, target
 from tests.fuzz.trees import Input, Tree
 
-CANARY = (Path(gettempdir()) / "flexunet-fuzz-canary").as_posix()
-"""A folder outside, which nothing may be written to."""
+OUTSIDE = "/flexunet-fuzz/outside"
+"""In a member's name: a place that does not exist, and that nothing may be written to."""
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tgz")
 
 
@@ -26,7 +24,7 @@ def seeds(tree: Tree) -> list[Input]:
     found = []
     for suffix, mode in ((".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")):
         stream = io.BytesIO()
-        with tarfile.open(fileobj=stream, mode=mode) as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode=mode) as archive:
             for name, content in files.items():
                 archive.addfile(_member(name, len(content)), io.BytesIO(content))
         found.append(Input(suffix, {f"archive{suffix}": stream.getvalue()}, (f"archive{suffix}",)))
@@ -58,13 +56,13 @@ def _hostile_members() -> dict[str, list[tuple[tarfile.TarInfo, bytes]]]:
         return _member(name, type=kind, **fields), b""
 
     return {
-        "absolute": [file(f"{CANARY}/evil")],
+        "absolute": [file(f"{OUTSIDE}/evil")],
         "above": [file("../../evil")],
         "above, from within": [file("a/b/../../../../evil")],
-        "through a link": [link("way", CANARY), file("way/evil")],
+        "through a link": [link("way", OUTSIDE), file("way/evil")],
         "through a relative link": [link("way", "../.."), file("way/evil")],
         "through two links": [link("a", "."), link("b", "a/.."), file("b/../evil")],
-        "hard link outside": [link("hard", f"{CANARY}/sound", tarfile.LNKTYPE), file("hard")],
+        "hard link outside": [link("hard", f"{OUTSIDE}/sound", tarfile.LNKTYPE), file("hard")],
         "hard link above": [link("hard", "../../evil", tarfile.LNKTYPE)],
         "link to /dev/zero": [link("scan.nii", "/dev/zero")],
         "link to itself": [link("self", "self")],
@@ -102,7 +100,7 @@ def hostile_tar(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     first = rng.random() < 0.5
     stream = io.BytesIO()
     mode = "w" if file.endswith(".tar") else "w:gz" if file.endswith("gz") else "w:xz"
-    with tarfile.open(fileobj=stream, mode=mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=stream, mode=mode, format=tarfile.PAX_FORMAT) as archive:
         for member, content in [*hostile[told], *sound] if first else [*sound, *hostile[told]]:
             archive.addfile(member, io.BytesIO(content) if member.isreg() else None)
     return made.with_entry(file, stream.getvalue(), f"a member: {told}")
@@ -116,7 +114,7 @@ def hostile_zip(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     files = made.packed
     attributes = {"link": 0o120777 << 16, "pipe": 0o010644 << 16, "setuid": 0o106755 << 16}
     names = {
-        "absolute": f"{CANARY}/evil", "above": "../../evil", "backslashes": "..\\..\\evil",
+        "absolute": f"{OUTSIDE}/evil", "above": "../../evil", "backslashes": "..\\..\\evil",
         "drive": "C:/evil", "link": "way", "pipe": "pipe", "setuid": "tool", "long": "n" * 300,
         "twice": next(iter(files)), "line end": "a\nb", "deep": "d/" * 900 + "evil", "empty": "",
         "a file and a folder": next(iter(files)) + "/evil", "bomb": "bomb",
@@ -128,7 +126,7 @@ def hostile_zip(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
             archive.writestr(zipfile.ZipInfo(name), content)
         member = zipfile.ZipInfo("placeholder")
         member.filename, member.external_attr = names[told], attributes.get(told, 0o644 << 16)
-        content = CANARY.encode() if told == "link" else bytes((64 << 20) * (told == "bomb") or 4)
+        content = OUTSIDE.encode() if told == "link" else bytes((64 << 20) * (told == "bomb") or 4)
         archive.writestr(member, content, zipfile.ZIP_DEFLATED)
     return made.with_entry(file, stream.getvalue(), f"a member: {told}")
 
@@ -161,7 +159,7 @@ def hostile_model(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | N
     elif harm == 1:
         extra, told = [(name, members[name])], "twice"
     elif harm == 2:
-        extra = [(str(pick(rng, ("../../evil", f"{CANARY}/evil", "assets/../../evil"))), b"evil")]
+        extra = [(str(pick(rng, ("../../evil", f"{OUTSIDE}/evil", "assets/../../evil"))), b"evil")]
         told = f"beside it {extra[0][0]}"
     elif harm == 3:
         one = Input("", {name: members[name]})
@@ -169,7 +167,7 @@ def hostile_model(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | N
         assert changed is not None
         members[name], told = changed.content(name), changed.recipe[-1]
     elif harm == 4:
-        members[name], told = bytes(int(pick(rng, (0, 1, 100 << 20)))), "zeros"  # type: ignore[call-overload]
+        members[name], told = bytes(int(pick(rng, (0, 1, 100 << 20)))), "zeros"
     else:
         name = str(pick(rng, [name for name in members if name.endswith(".json")] or [name]))
         try:
@@ -207,10 +205,10 @@ def _other_layer(rng: Random, value: object) -> tuple[object, str]:
     path = objects[int(rng.integers(len(objects)))]
     holder: object = value
     for key in path[:-1]:
-        holder = holder[key]  # type: ignore[index]
+        holder = holder[key]
     assert isinstance(holder, dict)
     holder.update({"module": module, "class_name": name, "config": config, "registered_name": None})
     return value, f"{path[:-1]} is {module}.{name}"
 
 
-MODEL_MUTATIONS = (*anything(), Mutation("members", hostile_model, 8.0))
+MODEL_MUTATIONS = (*anything()[:2], Mutation("members", hostile_model, 8.0))

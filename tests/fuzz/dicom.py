@@ -47,9 +47,9 @@ _VALUES: dict[bytes, tuple[bytes, ...]] = {
     b"DS": (b"", b" ", b"0", b"-1", b"1e30", b"1e400", b"nan", b"inf", b"abc", b"1\\2\\3\\4\\5\\6",
             b"0\\0", b"1,5", b"1e-300", b"\\", b"\0\0", b"9" * 64, b"1\\0\\0\\0\\1\\0", b"2000\\1"),
     b"IS": (b"", b"-5", b"0", b"99999999999999", b"1.5", b"abc", b"1\\2", b"\\\\", b"4"),
-    b"US": tuple(struct.pack("<H", n) for n in (0, 1, 2, 3, 7, 8, 12, 16, 32, 64, 255, 65535))
-    + (b"", b"\1", b"\1\0\2\0"),
-    b"SS": tuple(struct.pack("<h", n) for n in (0, -1, -32768, 32767, 50, -2000)) + (b"", b"\1"),
+    b"US": (b"", b"\1", b"\1\0\2\0",
+            *(struct.pack("<H", n) for n in (0, 1, 2, 3, 7, 8, 12, 16, 32, 64, 255, 65535))),
+    b"SS": (*(struct.pack("<h", n) for n in (0, -1, -32768, 32767, 50, -2000)), b"", b"\1"),
     b"UL": (b"", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\1\0"),
     b"UI": (b"", b"1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.5",
             b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.1.99",
@@ -230,7 +230,7 @@ def hostile_elements(rng: Random, made: Input, _: Sequence[Input]) -> Input | No
     if first is None:
         return None
     tag = pick(rng, [*_TAGS, *_TAGS, *_META])
-    vr = {**_TAGS, **_META}[tag]  # type: ignore[index]
+    vr = {**_TAGS, **_META}[tag]
     value = pick(rng, _VALUES[vr])
     harms = {
         "value": 6.0, "without": 2.0, "empty": 2.0, "twice": 1.0, "VR": 1.0, "length": 1.0,
@@ -239,16 +239,16 @@ def hostile_elements(rng: Random, made: Input, _: Sequence[Input]) -> Input | No
     harm = str(rng.choice(list(harms), p=np.array(list(harms.values())) / sum(harms.values())))
     details = (
         pick(rng, (b"UN", b"SQ", b"OB", b"US", b"DS", b"UT", b"\0\0", b"ZZ", b"FD")),
-        int(pick(rng, (0, 1, 3, 0xFFFE, 0xFFFF, 0xFFFFFFF0, _UNDEFINED, 2**31))),  # type: ignore[call-overload]
-        int(pick(rng, (3, 200, 3000, 20000))),  # type: ignore[call-overload]
+        int(pick(rng, (0, 1, 3, 0xFFFE, 0xFFFF, 0xFFFFFFF0, _UNDEFINED, 2**31))),
+        int(pick(rng, (3, 200, 3000, 20000))),
     )
     every = rng.random() < 0.5
     for file in made.files() if every else [first]:
         taken = parts(made.content(file))
         if taken is None:
             continue
-        changed = _harmed(taken, tag, vr, value, harm, details)  # type: ignore[arg-type]
-        told = f"({tag[0]:04x},{tag[1]:04x}) {harm}"  # type: ignore[index]
+        changed = _harmed(taken, tag, vr, value, harm, details)
+        told = f"({tag[0]:04x},{tag[1]:04x}) {harm}"
         told += f" {value!r}" if harm == "value" else f" {details}" * (harm in _DETAILED)
         made = made.with_entry(file, changed.written(), told)
     return made if made.recipe else None
@@ -305,7 +305,7 @@ def inflated(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     taken = parts(made.content(file)) if file else None
     if file is None or taken is None or taken.implicit or taken.order == ">":
         return None
-    size = int(pick(rng, (1 << 20, 50 << 20, 400 << 20)))  # type: ignore[call-overload]
+    size = int(pick(rng, (1 << 20, 50 << 20, 400 << 20)))
     place = (0x0029, 0x1010) if rng.random() < 0.5 else (0x0009, 0x1010)
     body = sorted((*taken.body, Element(place, b"OB", b"")), key=lambda one: one.tag)
     index = next(at for at, one in enumerate(body) if one.tag == place)

@@ -29,7 +29,9 @@ FAILURES = KINDS[2:]
 """WRONG values, a refusal that is not one line with an expectation and a place, another exception,
 no answer in time, a died process, too much memory, a child process or a file outside."""
 _LONGEST = 3000  # characters of a message that can still be read
-_FLOORS = tuple(f"{PROJECT}/{floor}/" for floor in ("pipeline", "model", "datasets_spec"))
+_OWN = tuple(
+    f"{PROJECT}/{place}" for place in ("pipeline/", "model/", "datasets_spec/", "tests/test_")
+)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+),? in (\S+)')
 
 
@@ -194,7 +196,7 @@ def _place(error: BaseException) -> str:
 
 def innermost(frames: list[tuple[str, int, str]]) -> str:
     """Of frames, innermost first, the project's first one; else the first one of all."""
-    own = [frame for frame in frames if frame[0].startswith(_FLOORS)]
+    own = [frame for frame in frames if frame[0].startswith(_OWN)]
     if not (own or frames):
         return "no traceback"
     file, line, name = (own or frames)[0]
@@ -230,3 +232,12 @@ def resident_mb(process: int) -> float:
         return _status("VmRSS", process) / 1024
     except OSError:
         return 0.0
+
+
+def processor(process: int) -> tuple[str, float]:
+    """What another process does (proc_pid_stat(5): R, S, D, ...), and the seconds that it used."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", 0.0
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -32,7 +32,12 @@ class Maker:
         left = int(rng.choice(_TURNS))
         for _try in range(_TRIES):
             chosen = self.reader.mutations[int(rng.choice(len(self._shares), p=self._shares))]
-            changed = chosen.apply(rng, made, self.seeds)
+            try:
+                changed = chosen.apply(rng, made, self.seeds)
+            except Exception:  # what was harmed before may not be taken apart any more
+                if not made.recipe:
+                    raise
+                continue
             if changed is not None:
                 made, left = changed, left - 1
             if not left:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Mutation:
     weight: float = 1.0
 
 
-def pick(rng: Random, choices: Sequence[object]) -> object:
+def pick(rng: Random, choices: Sequence[Any]) -> Any:
     """One of ``choices``, which may be of any kind."""
     return choices[int(rng.integers(len(choices)))]
 
@@ -102,7 +103,7 @@ def _number(rng: Random, content: bytes, _: bytes) -> tuple[bytes, str]:
     number = int(pick(rng, NUMBERS)) % 256**width
     order = "little" if rng.random() < 0.5 else "big"
     start = int(rng.integers(max(1, min(len(content), 4096) - width)))
-    written = number.to_bytes(width, order)  # type: ignore[arg-type]
+    written = number.to_bytes(width, order)
     told = f"{number} in {width} {order}-endian bytes at {start}"
     return content[:start] + written + content[start + width :], told
 
@@ -208,7 +209,7 @@ def stranger(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | None:
 
 
 def anything() -> tuple[Mutation, ...]:
-    """The mutations that fit every reader of files."""
+    """The mutations that fit every reader of files; the last is of their names."""
     return (
         Mutation("bytes", harm_bytes, 4.0),
         Mutation("kind", other_kind, 0.4),

@@ -150,14 +150,14 @@ def _fields(file: str, content: bytes) -> tuple[dict[str, tuple[int, str]], str]
 
 def _value(rng: Random, name: str, form: str) -> int | float | bytes:
     if form == "4s":
-        return bytes(pick(rng, (b"n+1\0", b"ni1\0", b"n+2\0", b"\0\0\0\0", b"\xff" * 4, b"n+9\0")))  # type: ignore[arg-type]
+        return bytes(pick(rng, (b"n+1\0", b"ni1\0", b"n+2\0", b"\0\0\0\0", b"\xff" * 4, b"n+9\0")))
     if form == "f":
-        return float(pick(rng, FLOATS))  # type: ignore[arg-type]
+        return float(pick(rng, FLOATS))
     if form == "d":
-        return float(pick(rng, _DOUBLES))  # type: ignore[arg-type]
+        return float(pick(rng, _DOUBLES))
     span = 256 ** struct.calcsize(form)
     choices = _KINDS if name == "datatype" else NUMBERS
-    value = int(pick(rng, choices)) % span  # type: ignore[call-overload]
+    value = int(pick(rng, choices)) % span
     return value - span if value >= span // 2 else value
 
 

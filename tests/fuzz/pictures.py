@@ -150,21 +150,21 @@ def _with_header(chunks: Chunks, **fields: int) -> Chunks:
 
 def _sizes(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
     sides = (0, 1, 15, 16, 17, 3000, 13000, 50000, 65535, 2**31 - 1, 2**31, 2**32 - 1)
-    width, height = (int(pick(rng, sides)) for _side in range(2))  # type: ignore[call-overload]
+    width, height = (int(pick(rng, sides)) for _side in range(2))
     return _with_header(chunks, width=width, height=height), f"IHDR of {width} x {height}"
 
 
 def _forms(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
-    depth = int(pick(rng, (0, 1, 2, 4, 8, 16, 32, 255)))  # type: ignore[call-overload]
-    colour = int(pick(rng, (0, 1, 2, 3, 4, 6, 255)))  # type: ignore[call-overload]
-    interlace = int(pick(rng, (0, 0, 1, 2)))  # type: ignore[call-overload]
+    depth = int(pick(rng, (0, 1, 2, 4, 8, 16, 32, 255)))
+    colour = int(pick(rng, (0, 1, 2, 3, 4, 6, 255)))
+    interlace = int(pick(rng, (0, 0, 1, 2)))
     told = f"IHDR of depth {depth}, colour {colour}, interlace {interlace}"
     return _with_header(chunks, depth=depth, colour=colour, interlace=interlace), told
 
 
 def _palette(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
     others = [(kind, body) for kind, body in chunks if kind != b"PLTE"]
-    size = int(pick(rng, (0, 1, 2, 3, 9, 768, 771, 3000)))  # type: ignore[call-overload]
+    size = int(pick(rng, (0, 1, 2, 3, 9, 768, 771, 3000)))
     place = int(rng.integers(1, len(others)))
     new = [] if size == 0 else [(b"PLTE", rng.bytes(size))]
     return [*others[:place], *new, *others[place:]], f"a palette of {size} bytes as chunk {place}"
@@ -194,8 +194,8 @@ def _replaced(chunks: Chunks, data: bytes) -> Chunks:
 
 
 def _data_bomb(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
-    side = int(pick(rng, (4000, 9000, 13000, 20000)))  # type: ignore[call-overload]
-    depth = int(pick(rng, (1, 8)))  # type: ignore[call-overload]
+    side = int(pick(rng, (4000, 9000, 13000, 20000)))
+    depth = int(pick(rng, (1, 8)))
     engine = zlib.compressobj(1)
     row = bytes(1 + side * depth // 8)
     packed = b"".join(engine.compress(row) for _row in range(side)) + engine.flush()
@@ -204,7 +204,7 @@ def _data_bomb(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
 
 
 def _ancillary(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
-    size = int(pick(rng, (1 << 10, 1 << 20, 80 << 20)))  # type: ignore[call-overload]
+    size = int(pick(rng, (1 << 10, 1 << 20, 80 << 20)))
     packed = zlib.compress(bytes(size), 9)
     kinds: dict[bytes, bytes] = {
         b"zTXt": b"Comment\0\0" + packed,
@@ -212,23 +212,23 @@ def _ancillary(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
         b"iCCP": b"profile\0\0" + packed,
         b"tEXt": b"Comment\0" + rng.bytes(200),
         b"eXIf": b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0",
-        b"tRNS": rng.bytes(int(pick(rng, (0, 1, 2, 6, 300)))),  # type: ignore[call-overload]
+        b"tRNS": rng.bytes(int(pick(rng, (0, 1, 2, 6, 300)))),
         b"gAMA": rng.bytes(4),
         b"pHYs": rng.bytes(9),
         b"ABCD": b"critical and unknown",
         b"sBIT": b"\xff",
         b"bKGD": b"",
     }
-    kind = bytes(pick(rng, list(kinds)))  # type: ignore[arg-type]
+    kind = bytes(pick(rng, list(kinds)))
     place = int(rng.integers(1, len(chunks)))
     told = f"{kind.decode()} of {len(kinds[kind])} bytes as chunk {place}"
     return [*chunks[:place], (kind, kinds[kind]), *chunks[place:]], told
 
 
 def _animated(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
-    frames = int(pick(rng, (0, 1, 2, 2**31)))  # type: ignore[call-overload]
+    frames = int(pick(rng, (0, 1, 2, 2**31)))
     width, height = struct.unpack_from(">II", chunks[0][1])
-    width = int(pick(rng, (width, width, 0, 60000)))  # type: ignore[call-overload]
+    width = int(pick(rng, (width, width, 0, 60000)))
     control = (b"acTL", struct.pack(">II", frames, 0))
     frame = (b"fcTL", struct.pack(">IIIIIHHBB", 0, width, height, 0, 0, 1, 1, 0, 0))
     data = next(body for kind, body in chunks if kind == b"IDAT")
@@ -252,13 +252,13 @@ def hostile_jpeg(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
               (0xC0, 0xC2, 0xC4, 0xDB, 0xDA)]  # fmt: skip
     if not starts:
         return None
-    at = int(pick(rng, starts))  # type: ignore[call-overload]
+    at = int(pick(rng, starts))
     if content[at + 1] in (0xC0, 0xC2):
-        sides = [int(pick(rng, (0, 1, 13, 3000, 65535))) for _side in range(2)]  # type: ignore[call-overload]
+        sides = [int(pick(rng, (0, 1, 13, 3000, 65535))) for _side in range(2)]
         struct.pack_into(">HH", content, at + 5, *sides)
         return made.with_entry(file, bytes(content), f"JPEG frame of {sides}")
     place = at + 2 + int(rng.integers(8))
-    number = int(pick(rng, NUMBERS)) % 256  # type: ignore[call-overload]
+    number = int(pick(rng, NUMBERS)) % 256
     content[place] = number
     told = f"{number} in segment {content[at + 1]:02x} at {place}"
     return made.with_entry(file, bytes(content), told)
@@ -296,7 +296,7 @@ def samples(content: object) -> tuple[np.ndarray, int, bytes]:
 def grey_of(content: object) -> np.ndarray:
     """Grey values (H, W) of a PNG whose samples are grey; else Undecided."""
     values, colour, _ = samples(content)
-    if colour != 0 or b"tRNS" in bytes(content):  # type: ignore[call-overload]
+    if colour != 0 or b"tRNS" in bytes(content):
         raise second.Undecided("not plainly grey")
     return values[..., 0]
 
@@ -304,7 +304,7 @@ def grey_of(content: object) -> np.ndarray:
 def ids_of(content: object) -> np.ndarray:
     """Values or palette indices (H, W) of a PNG; else Undecided."""
     values, colour, _ = samples(content)
-    if colour not in (0, 3) or b"tRNS" in bytes(content):  # type: ignore[call-overload]
+    if colour not in (0, 3) or b"tRNS" in bytes(content):
         raise second.Undecided("neither values nor indices")
     return values[..., 0]
 
@@ -312,7 +312,7 @@ def ids_of(content: object) -> np.ndarray:
 def rgb_of(content: object) -> np.ndarray:
     """Colours (H, W, 3) of a PNG of 8 bits; else Undecided."""
     values, colour, palette = samples(content)
-    if values.dtype != np.uint8 or b"tRNS" in bytes(content):  # type: ignore[call-overload]
+    if values.dtype != np.uint8 or b"tRNS" in bytes(content):
         raise second.Undecided("not plainly coloured")
     if colour == 2:
         return values

@@ -358,7 +358,7 @@ _CASES = {
     "phe_sich_ct_ids": ("SubdatasetC_PNG/set/image4/*", "SubdatasetC_PNG/label/label4/*"),
     "teknofest_2021_stroke": ("**/*.png",),
     "mbh_seg25": ("**/ID_0a1b_ID_0002/*",),
-    "full_head_t1w": ("**/GU001*",),
+    "full_head_t1w": ("**/*",),
 }
 
 
@@ -645,7 +645,7 @@ READERS = (
         "dicom",
         _dicom_seeds,
         dicom_files.MUTATIONS,
-        lambda files, made: _limited(dicom.read_series, files[0]),
+        lambda files, _: _limited(dicom.read_series, files[0]),
         _dicom_fault,
         2.0,
     ),
@@ -657,7 +657,7 @@ READERS = (
         "mask",
         _single(_label_seeds("colours")),
         pictures.MUTATIONS,
-        lambda files, made: _limited(colors.read_mask, files[0], _facts("values").label_map),
+        lambda files, _: _limited(colors.read_mask, files[0], _facts("values").label_map),
         _mask_fault,
         0.5,
     ),
@@ -665,7 +665,7 @@ READERS = (
         "image",
         _single(lambda: pictures.image_seeds()[:1]),
         pictures.MUTATIONS,
-        lambda files, made: _limited(colors.read_image, files[0]),
+        lambda files, _: _limited(colors.read_image, files[0]),
         _grey_fault,
         0.5,
     ),
@@ -689,7 +689,7 @@ READERS = (
     Reader("convert", _cohort_seeds, _ALL_SCANS, _convert, _pairs_fault, 1.5),
     Reader("fetch", _raw_seeds, _ALL_SCANS, _fetch, _printed_fault),
     Reader("unpack", _archive_seeds, archives.MUTATIONS, _unpack, _unpack_fault),
-    Reader("compare", tables.runs_seed, texts.MUTATIONS, _compare, _compare_fault, 0.7, heavy=True),
+    Reader("compare", tables.runs_seed, texts.MUTATIONS, _compare, _compare_fault, 0.7),
     Reader(
         "report",
         workplace.report_seed,

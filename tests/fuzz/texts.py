@@ -15,7 +15,7 @@ from tests.fuzz.trees import Input
 
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, 10**30, 1e308, 1e-320, 0.5, -0.5, float("nan"),
-    float("inf"), "", " ", "1e-3", "auto", "../..", "/etc/passwd", "a\nb", "\x1b[31m", "x" * 5000,
+    float("inf"), "", " ", "1e-3", "auto", "../..", "/etc/passwd", "a\nb", "\x1b[31m", "x" * 500,
     "$(touch escaped)", "'; touch escaped; '", "<script>alert(1)</script>", "=1+1", "\u202e",
     "__import__('os').system('touch escaped')", [], {}, [[]], [None], {"": None}, {"a": {"b": 1}},
     [0, 0, 0], [1e400, 2], list(range(100)), "ünï", "\ud800", "NaN", "2026-11-21",
@@ -71,9 +71,8 @@ _YAML_TEXTS: dict[str, str] = {
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of all keys and items in a structure, itself () among them."""
     found = [path]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
     if isinstance(value, (dict, list)):
-        for key, part in pairs:
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
             found += places(part, (*path, key))
     return found
 
@@ -82,7 +81,7 @@ def harmed(rng: Random, value: Any) -> tuple[Any, str]:
     """A structure of JSON's kinds with one to three harms done to it, and what they are."""
     told = []
     value = json.loads(json.dumps(value))
-    for _turn in range(int(pick(rng, (1, 1, 1, 2, 3)))):  # type: ignore[call-overload]
+    for _turn in range(int(pick(rng, (1, 1, 1, 2, 3)))):
         paths = places(value)
         path = paths[int(rng.integers(len(paths)))]
         new: Any = pick(rng, _VALUES)

@@ -25,8 +25,8 @@ Tree = dict[str, Entry]
 class Input:
     """One input of a reader.
 
-    ``main`` names the paths that the reader is called with ("" is the folder itself), ``origin``
-    the seed that it was made from, ``recipe`` what was done to it, in order, and ``packed`` the files
+    ``main`` names the paths that the reader is called with ("" is the folder), ``origin`` the seed
+    that it was made from, ``recipe`` what was done to it, in order, and ``packed`` the files
     in an archive. A seed that ``may_be_refused`` as it stands is another program's.
     """
 
