@@ -83,6 +83,7 @@ class Campaign:
         worker = Worker(folder, self.limit_s, self.limit_mb)
         try:
             while (name := self._chosen()) is not None:
+                worker.prepare(name)
                 began = time.monotonic()
                 while time.monotonic() - began < _BATCH_S and not self._errors:
                     number = self._drawn(name)

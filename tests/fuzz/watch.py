@@ -20,7 +20,7 @@ from tests.fuzz.judge import CRASH, HANG, MEMORY, Verdict
 
 _TICK_S = 0.03
 _BUSY = 4  # times the limit, where a busy machine keeps a worker from its work
-_READY_S = 120.0  # to import TensorFlow and make a workplace
+_READY_S = 600.0  # to import TensorFlow and make a workplace
 
 
 class Worker:
@@ -33,16 +33,21 @@ class Worker:
 
     def judged(self, reader: str, seed: int, number: int, muted: Sequence[str] = ()) -> Verdict:
         """The verdict on one input, whatever it does to the process."""
-        if reader not in self._ready:
-            answer = self._asked({"reader": reader}, _READY_S, float("inf"))
-            if isinstance(answer, Verdict):
-                log = (self.folder / "log").read_text("utf-8", "replace")[-2000:]
-                raise RuntimeError(f"the seeds of {reader} cannot be made: {answer}\n{log}")
-            self._ready.add(reader)
+        self.prepare(reader)
         wanted = {"seed": seed, "number": number, "muted": list(muted)}
         request = {"reader": reader, "input": wanted}
         answer = self._asked(request, self.limit_s, self.limit_mb)
         return answer if isinstance(answer, Verdict) else Verdict(**answer)
+
+    def prepare(self, reader: str) -> None:
+        """Let the process import what the reader needs and read its sound seeds."""
+        if reader in self._ready:
+            return
+        answer = self._asked({"reader": reader}, _READY_S, float("inf"))
+        if isinstance(answer, Verdict):
+            log = (self.folder / "log").read_text("utf-8", "replace")[-2000:]
+            raise RuntimeError(f"the seeds of {reader} cannot be made: {answer}\n{log}")
+        self._ready.add(reader)
 
     def end(self) -> None:
         """End the process and all that it started."""
