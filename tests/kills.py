@@ -92,7 +92,7 @@ class Kill:
     files: int = 0
     byte_count: int = 0
     hung: bool = False
-    told: str = ""
+    words: str = ""
 
     @property
     def failed(self) -> bool:
@@ -149,14 +149,14 @@ class Table:
         one.status, text = self._ended(started, _STOP_S)
         one.hung = one.status == _HUNG
         if "Traceback" in text and sent != signal.SIGKILL:
-            one.told = f"a traceback: {text.strip().splitlines()[-1]:.100}"
+            one.words = f"a traceback: {text.strip().splitlines()[-1]:.100}"
         one.orphans = self._orphans(started.pid)
         one.left = sorted(unfinished(self.project))
         began = time.monotonic()
         one.rerun, text = self._ended(self._begun(stage))
         one.rerun_s = time.monotonic() - began
         if one.rerun:
-            one.told = text.strip().splitlines()[-1][:200] if text.strip() else "no word"
+            one.words = text.strip().splitlines()[-1][:200] if text.strip() else "no word"
         self._compare(stage, one)
         return one
 
@@ -171,7 +171,7 @@ class Table:
         after = self.folder / f"after {stage.name}"
         one.byte_count = sum(different_bytes(self.project / name, after / name) for name in apart)
         if apart:
-            one.told = f"{one.told} differs: {', '.join(apart[:3])}".strip()
+            one.words = f"{one.words} differs: {', '.join(apart[:3])}".strip()
 
     def _before(self, stage: Stage) -> Path:
         return self.folder / (f"after {stage.after}" if stage.after else "empty")
@@ -278,7 +278,7 @@ def line(one: Kill) -> str:
     return (
         f"{one.stage:14} {one.signal:8} {one.second:6.1f} of {one.of:5.1f} s  status {one.status:4}"
         f"  left {left:14}  orphans {one.orphans}  rerun {one.rerun} in {one.rerun_s:5.1f} s "
-        f" differing {one.files} files, {one.byte_count} bytes  {one.told}".rstrip()
+        f" differing {one.files} files, {one.byte_count} bytes  {one.words}".rstrip()
     )
 
 
@@ -296,6 +296,9 @@ def _scratch_project(folder: Path, address: str) -> Path:
         f"\n\nfrom dataclasses import replace\n\nDATASET = replace(DATASET, source={source})\n"
     )
     module.write_text(module.read_text("utf-8") + changed, "utf-8")
+    recipes = project.folder / "pipeline" / "virtual.py"
+    fewer = '\nRECIPES["mni152_t1w"] = Recipe(virtual_t1w.make, 4)\n'
+    recipes.write_text(recipes.read_text("utf-8") + fewer, "utf-8")
     shutil.rmtree(project.folder / "data")
     Table._copy(project.folder, folder / "empty")
     cohort.write_raw(project.folder / "data" / "raw" / _VIRTUAL, patients=24)

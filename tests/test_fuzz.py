@@ -16,7 +16,7 @@ from tests.fuzz import campaign, readers
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.maker import Maker
 from tests.fuzz.mutations import anything
-from tests.fuzz.readers import Reader, Trial
+from tests.fuzz.reader import Reader, Trial
 from tests.fuzz.trees import Input
 from tests.fuzz.watch import Worker
 
@@ -148,7 +148,7 @@ def test_every_reader_reads_its_sound_seeds(tmp_path: Path, names: list[str]) ->
     found = ran(tmp_path, names, inputs=3)
     assert found.done == 3 * len(names)
     untouched = [one for one in found.failures.values() if not one.verdict.recipe]
-    assert [campaign.told(one) for one in untouched] == []
+    assert [campaign.described(one) for one in untouched] == []
 
 
 def test_a_campaign_counts_all_and_keeps_the_smallest_input_of_each_failure(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_campaign_counts_all_and_keeps_the_smallest_input_of_each_failure(tmp_
     [failure] = found.failures.values()
     assert failure.count == 5
     assert "_stumbles: ValueError" in failure.verdict.where
-    assert f"--replay {names[0]}:0:" in campaign.told(failure)
+    assert f"--replay {names[0]}:0:" in campaign.described(failure)
     assert campaign.table(found.counts).splitlines()[-1].split()[:3] == ["all", "12", "7"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.fuzz import readers, trees, workplace
-from tests.fuzz.campaign import Campaign, Failure, table, told
+from tests.fuzz.campaign import Campaign, Failure, described, table
 from tests.fuzz.judge import FAILURES
 from tests.fuzz.maker import Maker
 from tests.fuzz.trees import Input
@@ -41,7 +41,7 @@ def _campaign(options: argparse.Namespace, scratch: Path) -> int:
     print(table(campaign.counts))
     failures = sorted(campaign.failures.values(), key=_order)
     for failure in failures:
-        print(f"\n{told(failure)}")
+        print(f"\n{described(failure)}")
     if options.keep:
         for failure in failures:
             _keep(failure.identity, options.keep, scratch)
@@ -62,7 +62,7 @@ def _replay(options: argparse.Namespace, scratch: Path) -> int:
     worker.end()
     made = _made(options.replay, scratch)
     print(f"made from: {made.origin}\ndone to it: {'; '.join(made.recipe) or 'nothing'}")
-    print(f"{verdict.kind}  {verdict.where}\n    {verdict.told}")
+    print(f"{verdict.kind}  {verdict.where}\n    {verdict.words}")
     print(f"    {verdict.seconds:.2f} s, {verdict.mb:.0f} MB, {made.byte_count} bytes")
     return int(verdict.kind in FAILURES)
 

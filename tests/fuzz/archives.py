@@ -95,15 +95,15 @@ def hostile_tar(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     if file is None:
         return None
     hostile = _hostile_members()
-    told = str(pick(rng, list(hostile)))
+    words = str(pick(rng, list(hostile)))
     sound = [(_member(name, len(content)), content) for name, content in made.packed.items()]
     first = rng.random() < 0.5
     stream = io.BytesIO()
     mode = "w" if file.endswith(".tar") else "w:gz" if file.endswith("gz") else "w:xz"
     with tarfile.open(fileobj=stream, mode=mode, format=tarfile.PAX_FORMAT) as archive:
-        for member, content in [*hostile[told], *sound] if first else [*sound, *hostile[told]]:
+        for member, content in [*hostile[words], *sound] if first else [*sound, *hostile[words]]:
             archive.addfile(member, io.BytesIO(content) if member.isreg() else None)
-    return made.with_entry(file, stream.getvalue(), f"a member: {told}")
+    return made.with_entry(file, stream.getvalue(), f"a member: {words}")
 
 
 def hostile_zip(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
@@ -119,16 +119,18 @@ def hostile_zip(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
         "twice": next(iter(files)), "line end": "a\nb", "deep": "d/" * 900 + "evil", "empty": "",
         "a file and a folder": next(iter(files)) + "/evil", "bomb": "bomb",
     }  # fmt: skip
-    told = str(pick(rng, list(names)))
+    words = str(pick(rng, list(names)))
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(zipfile.ZipInfo(name), content)
         member = zipfile.ZipInfo("placeholder")
-        member.filename, member.external_attr = names[told], attributes.get(told, 0o644 << 16)
-        content = OUTSIDE.encode() if told == "link" else bytes((64 << 20) * (told == "bomb") or 4)
+        member.filename, member.external_attr = names[words], attributes.get(words, 0o644 << 16)
+        content = (
+            OUTSIDE.encode() if words == "link" else bytes((64 << 20) * (words == "bomb") or 4)
+        )
         archive.writestr(member, content, zipfile.ZIP_DEFLATED)
-    return made.with_entry(file, stream.getvalue(), f"a member: {told}")
+    return made.with_entry(file, stream.getvalue(), f"a member: {words}")
 
 
 MUTATIONS = (
@@ -155,33 +157,33 @@ def hostile_model(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | N
     harm = int(rng.integers(8))
     if harm == 0:
         del members[name]
-        told = "left out"
+        words = "left out"
     elif harm == 1:
-        extra, told = [(name, members[name])], "twice"
+        extra, words = [(name, members[name])], "twice"
     elif harm == 2:
         extra = [(str(pick(rng, ("../../evil", f"{OUTSIDE}/evil", "assets/../../evil"))), b"evil")]
-        told = f"beside it {extra[0][0]}"
+        words = f"beside it {extra[0][0]}"
     elif harm == 3:
         one = Input("", {name: members[name]})
         changed = anything()[0].apply(rng, one, seeds)
         assert changed is not None
-        members[name], told = changed.content(name), changed.recipe[-1]
+        members[name], words = changed.content(name), changed.recipe[-1]
     elif harm == 4:
-        members[name], told = bytes(int(pick(rng, (0, 1, 100 << 20)))), "zeros"
+        members[name], words = bytes(int(pick(rng, (0, 1, 100 << 20)))), "zeros"
     else:
         name = str(pick(rng, [name for name in members if name.endswith(".json")] or [name]))
         try:
-            value, told = texts.harmed(rng, json.loads(members[name]))
+            value, words = texts.harmed(rng, json.loads(members[name]))
         except ValueError:
             return None
         if harm == 5:
-            value, told = _other_layer(rng, value)
+            value, words = _other_layer(rng, value)
         members[name] = json.dumps(value).encode()
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, content in [*members.items(), *extra]:
             archive.writestr(zipfile.ZipInfo(member), content, zipfile.ZIP_DEFLATED)
-    return made.with_entry(file, stream.getvalue(), f"{name}: {told}")
+    return made.with_entry(file, stream.getvalue(), f"{name}: {words}")
 
 
 _LAYERS = (

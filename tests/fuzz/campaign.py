@@ -1,4 +1,4 @@
-"""Many inputs over many readers: who is asked next, what came, and what is told of it."""
+"""Many inputs over many readers: who is asked next, what came, and what is printed of it."""
 
 from __future__ import annotations
 
@@ -172,14 +172,14 @@ def table(counts: dict[str, Counter[str]]) -> str:
     return "\n".join(lines)
 
 
-def told(failure: Failure) -> str:
+def described(failure: Failure) -> str:
     """A failure in some lines: kind, place, words, recipe, and how to see it again."""
     verdict = failure.verdict
     recipe = "; ".join(verdict.recipe)
     return "\n".join(
         [
             f"{verdict.kind}  {verdict.where}  ({failure.count} inputs)",
-            f"    {verdict.told:.400}".rstrip(),
+            f"    {verdict.words:.400}".rstrip(),
             f"    input: {recipe:.400}".rstrip(),
             f"    again: python -m tests.fuzz --replay {failure.identity}",
         ]

@@ -248,9 +248,9 @@ def hostile_elements(rng: Random, made: Input, _: Sequence[Input]) -> Input | No
         if taken is None:
             continue
         changed = _harmed(taken, tag, vr, value, harm, details)
-        told = f"({tag[0]:04x},{tag[1]:04x}) {harm}"
-        told += f" {value!r}" if harm == "value" else f" {details}" * (harm in _DETAILED)
-        made = made.with_entry(file, changed.written(), told)
+        words = f"({tag[0]:04x},{tag[1]:04x}) {harm}"
+        words += f" {value!r}" if harm == "value" else f" {details}" * (harm in _DETAILED)
+        made = made.with_entry(file, changed.written(), words)
     return made if made.recipe else None
 
 

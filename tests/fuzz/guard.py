@@ -58,14 +58,14 @@ class Guard:
             return
         self._watching = False
         try:
-            told = self._told(event, arguments)
-            if told:
-                self.found.append((f"{_caller()}: {event}", told))
-                raise Escape(told)
+            words = self._forbidden(event, arguments)
+            if words:
+                self.found.append((f"{_caller()}: {event}", words))
+                raise Escape(words)
         finally:
             self._watching = True
 
-    def _told(self, event: str, arguments: tuple[object, ...]) -> str:
+    def _forbidden(self, event: str, arguments: tuple[object, ...]) -> str:
         if event in _PROCESSES or event in _CONNECTIONS:
             return f"{event}: {arguments[:2]!r:.200}"
         if event == "open":

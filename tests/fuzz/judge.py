@@ -15,10 +15,10 @@ from typing import Any
 
 from datasets_spec.contract import Problem
 from tests.conftest import PROJECT
-from tests.fuzz import readers, trees
+from tests.fuzz import trees
 from tests.fuzz.guard import Escape, Guard
 from tests.fuzz.maker import Maker, sort_of
-from tests.fuzz.readers import Trial
+from tests.fuzz.reader import Trial, one_line
 from tests.fuzz.trees import Input
 
 RIGHT, REFUSED, MUTED = "right", "refused", "muted"
@@ -39,13 +39,13 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+),? in (\S+)')
 class Verdict:
     """What became of an input: one of :data:`KINDS`, where in the code, and in words.
 
-    ``where`` is what failures are told apart by. ``seconds`` and ``mb`` (growth of the peak of
+    ``where`` is what sets failures apart. ``seconds`` and ``mb`` (growth of the peak of
     resident memory) are the reader's own.
     """
 
     kind: str
     where: str = ""
-    told: str = ""
+    words: str = ""
     recipe: tuple[str, ...] = ()
     byte_count: int = 0
     seconds: float = 0.0
@@ -79,20 +79,20 @@ class Judge:
         trees.write(made.tree, self.folder)
         before, began = _reset_peak_mb(), time.monotonic()
         with self._called() as printed, self.guard.on():
-            kind, where, told, result = self._answer(made)
+            kind, where, words, result = self._answer(made)
         seconds, mb = time.monotonic() - began, peak_mb() - before
         if kind == REFUSED and number < len(self.maker.seeds) and not made.may_be_refused:
             kind, where = WRONG, f"{self.reader.name}: the sound seed {made.origin!r} is refused"
         if kind == RIGHT:
-            kind, where, told = self._checked(made, result, printed.out(), number)
-        elif kind == REFUSED and not all(map(readers.one_line, printed.both().split("\n"))):
+            kind, where, words = self._checked(made, result, printed.out(), number)
+        elif kind == REFUSED and not all(map(one_line, printed.both().split("\n"))):
             kind, where = MESSAGE, f"{self.reader.name}: control characters in what is printed"
-            told = printed.both()
+            words = printed.both()
         if self.guard.found:
-            kind, where, told = ESCAPE, *self.guard.found[0]
+            kind, where, words = ESCAPE, *self.guard.found[0]
         elif mb > self.limit_mb:
-            kind, where, told = MEMORY, where or "no traceback", f"{mb:.0f} MB; {told}"
-        return Verdict(kind, where, told[:_LONGEST], made.recipe, made.byte_count, seconds, mb)
+            kind, where, words = MEMORY, where or "no traceback", f"{mb:.0f} MB; {words}"
+        return Verdict(kind, where, words[:_LONGEST], made.recipe, made.byte_count, seconds, mb)
 
     def _sound(self, seed: Input) -> Any:
         """What the reader makes of an untouched seed; None where it refuses it."""
@@ -136,8 +136,8 @@ class Judge:
 
     def _traceback(self, error: BaseException) -> tuple[str, str, str, Any]:
         where = f"{_place(error)}: {type(error).__name__}"
-        told = traceback.format_exception_only(error)[-1].strip()[:300]
-        return TRACEBACK, where, told, None
+        words = traceback.format_exception_only(error)[-1].strip()[:300]
+        return TRACEBACK, where, words, None
 
     def _checked(self, made: Input, result: Any, printed: str, number: int) -> tuple[str, str, str]:
         [seed] = [one for one in self.maker.seeds if one.origin == made.origin]
@@ -177,7 +177,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 def _message_fault(problem: Problem) -> str:
     """Why a refusal is none that a person can act on; "" if it is one."""
     text = str(problem)
-    if not readers.one_line(text):
+    if not one_line(text):
         return "more than one line, or control characters"
     if "Traceback" in text:
         return "a traceback in the message"

@@ -65,8 +65,8 @@ def _run(rng: Random, content: bytes, _: bytes) -> tuple[bytes, str]:
     count = min(int(2 ** rng.uniform(0, 10)), len(content) - start)
     value = int(pick(rng, (0, 255, 32, -1)))
     run = rng.bytes(count) if value < 0 else bytes([value]) * count
-    told = "random bytes" if value < 0 else f"bytes of {value}"
-    return content[:start] + run + content[start + count :], f"{count} {told} at {start}"
+    words = "random bytes" if value < 0 else f"bytes of {value}"
+    return content[:start] + run + content[start + count :], f"{count} {words} at {start}"
 
 
 def _cut(rng: Random, content: bytes, _: bytes) -> tuple[bytes, str]:
@@ -104,8 +104,8 @@ def _number(rng: Random, content: bytes, _: bytes) -> tuple[bytes, str]:
     order = "little" if rng.random() < 0.5 else "big"
     start = int(rng.integers(max(1, min(len(content), 4096) - width)))
     written = number.to_bytes(width, order)
-    told = f"{number} in {width} {order}-endian bytes at {start}"
-    return content[:start] + written + content[start + width :], told
+    words = f"{number} in {width} {order}-endian bytes at {start}"
+    return content[:start] + written + content[start + width :], words
 
 
 def _exchanged(rng: Random, content: bytes, _: bytes) -> tuple[bytes, str]:
@@ -122,8 +122,8 @@ def harm_bytes(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | None
         return None
     other = seeds[int(rng.integers(len(seeds)))]
     donor = target(rng, other)
-    changed, told = harmed(rng, made.content(file), other.content(donor) if donor else b"")
-    return made.with_entry(file, changed, told)
+    changed, words = harmed(rng, made.content(file), other.content(donor) if donor else b"")
+    return made.with_entry(file, changed, words)
 
 
 _KINDS: dict[str, Entry] = {
@@ -204,8 +204,8 @@ def stranger(rng: Random, made: Input, seeds: Sequence[Input]) -> Input | None:
     if path in made.tree:
         return None
     entry = contents[int(rng.integers(len(contents)))]
-    told = entry.kind if isinstance(entry, Special) else f"{len(entry)} bytes"
-    return made.with_entry(path, entry, f"added, {told}")
+    words = entry.kind if isinstance(entry, Special) else f"{len(entry)} bytes"
+    return made.with_entry(path, entry, f"added, {words}")
 
 
 def anything() -> tuple[Mutation, ...]:

@@ -129,16 +129,16 @@ def hostile_fields(rng: Random, made: Input, _: Sequence[Input]) -> Input | None
     if len(content) < 352:
         return None
     fields, order = _fields(file, content)
-    changed, told = bytearray(content), []
+    changed, words = bytearray(content), []
     for _turn in range(int(pick(rng, (1, 1, 2, 3)))):
         name = str(pick(rng, list(fields)))
         at, form = fields[name]
         value = _value(rng, name, form)
         if at + struct.calcsize(form) <= len(changed):
             struct.pack_into(order + form, changed, at, value)
-            told.append(f"{name} = {value!r}")
+            words.append(f"{name} = {value!r}")
     harmed = gzip.compress(bytes(changed), mtime=0) if packed else bytes(changed)
-    return made.with_entry(file, harmed, ", ".join(told))
+    return made.with_entry(file, harmed, ", ".join(words))
 
 
 def _fields(file: str, content: bytes) -> tuple[dict[str, tuple[int, str]], str]:
@@ -171,9 +171,9 @@ def bomb(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     content = bytearray(nib.Nifti1Image(array, _AFFINE).to_bytes()[:352])
     struct.pack_into("<4h", content, 40, 3, *sides)
     zeros = int(rng.integers(1, 40))
-    told = f"{array.dtype} {sides}, {16 * zeros} MiB of zeros behind it"
+    words = f"{array.dtype} {sides}, {16 * zeros} MiB of zeros behind it"
     if file.endswith(".gz"):
-        return made.with_entry(file, gzip.compress(bytes(content)) + _ZEROS * zeros, told)
+        return made.with_entry(file, gzip.compress(bytes(content)) + _ZEROS * zeros, words)
     return made.with_entry(file, bytes(content) + bytes(1000), f"{array.dtype} {sides}, no voxels")
 
 

@@ -133,9 +133,9 @@ def hostile_chunks(rng: Random, made: Input, _: Sequence[Input]) -> Input | None
     except (second.Damaged, second.Undecided):
         return None
     harms = (_sizes, _forms, _palette, _data, _data_bomb, _ancillary, _animated, _order)
-    changed, told = harms[int(rng.integers(len(harms)))](rng, chunks)
+    changed, words = harms[int(rng.integers(len(harms)))](rng, chunks)
     content = _SIGNATURE + b"".join(chunk(kind, body) for kind, body in changed)
-    return made.with_entry(file, content, told)
+    return made.with_entry(file, content, words)
 
 
 Chunks = list[tuple[bytes, bytes]]
@@ -158,8 +158,8 @@ def _forms(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
     depth = int(pick(rng, (0, 1, 2, 4, 8, 16, 32, 255)))
     colour = int(pick(rng, (0, 1, 2, 3, 4, 6, 255)))
     interlace = int(pick(rng, (0, 0, 1, 2)))
-    told = f"IHDR of depth {depth}, colour {colour}, interlace {interlace}"
-    return _with_header(chunks, depth=depth, colour=colour, interlace=interlace), told
+    words = f"IHDR of depth {depth}, colour {colour}, interlace {interlace}"
+    return _with_header(chunks, depth=depth, colour=colour, interlace=interlace), words
 
 
 def _palette(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
@@ -184,8 +184,8 @@ def _data(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
         "one row less": zlib.compress(bytes(bent)[: len(bent) * (HEIGHT - 1) // HEIGHT]),
         "with a filter of 9": zlib.compress(b"\x09" + bytes(bent)[1:]),
     }
-    told = str(pick(rng, list(bodies)))
-    return _replaced(chunks, bodies[told]), f"IDAT {told}"
+    words = str(pick(rng, list(bodies)))
+    return _replaced(chunks, bodies[words]), f"IDAT {words}"
 
 
 def _replaced(chunks: Chunks, data: bytes) -> Chunks:
@@ -221,8 +221,8 @@ def _ancillary(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
     }
     kind = bytes(pick(rng, list(kinds)))
     place = int(rng.integers(1, len(chunks)))
-    told = f"{kind.decode()} of {len(kinds[kind])} bytes as chunk {place}"
-    return [*chunks[:place], (kind, kinds[kind]), *chunks[place:]], told
+    words = f"{kind.decode()} of {len(kinds[kind])} bytes as chunk {place}"
+    return [*chunks[:place], (kind, kinds[kind]), *chunks[place:]], words
 
 
 def _animated(rng: Random, chunks: Chunks) -> tuple[Chunks, str]:
@@ -260,8 +260,8 @@ def hostile_jpeg(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     place = at + 2 + int(rng.integers(8))
     number = int(pick(rng, NUMBERS)) % 256
     content[place] = number
-    told = f"{number} in segment {content[at + 1]:02x} at {place}"
-    return made.with_entry(file, bytes(content), told)
+    words = f"{number} in segment {content[at + 1]:02x} at {place}"
+    return made.with_entry(file, bytes(content), words)
 
 
 def disguised(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:

@@ -100,8 +100,8 @@ def runs_seed() -> list[Input]:
         table.writerow(columns)
         for number in range(4):
             for name in ("core", "rim"):
-                told = ["" if name == "rim" and not number else f"{s:.4f}" for s in rng.random(3)]
-                table.writerow([f"p{number}", f"p{number}", "", name, 10 + number, *told])
+                words = ["" if name == "rim" and not number else f"{s:.4f}" for s in rng.random(3)]
+                table.writerow([f"p{number}", f"p{number}", "", name, 10 + number, *words])
         tree[f"{run}/{paths.PER_CASE}"] = stream.getvalue().encode()
     return [Input("two runs", tree, ("a", "b"))]
 
@@ -122,34 +122,34 @@ def hostile_columns(rng: Random, made: Input, _: Sequence[Input]) -> Input | Non
     at = names.index(name)
     harm = int(rng.integers(8))
     if harm == 0:
-        table, told = table.drop_columns([name]), "left out"
+        table, words = table.drop_columns([name]), "left out"
     elif harm == 1:
         table = table.rename_columns([one if one != name else "other" for one in names])
-        told = "renamed"
+        words = "renamed"
     elif harm == 2:
         table = table.set_column(at, name, pa.array([str(row[name]) for row in rows], pa.string()))
-        told = "as text"
+        words = "as text"
     elif harm == 3:
-        table, told = table.set_column(at, name, pa.nulls(len(rows))), "without values"
+        table, words = table.set_column(at, name, pa.nulls(len(rows))), "without values"
     elif harm == 4:
         table = table.set_column(at, name, pa.array([[float("nan")]] * len(rows)))
-        told = "lists of nan"
+        words = "lists of nan"
     elif harm == 5 and rows:
-        table, told = pa.concat_tables([table, table]), "every row twice"
+        table, words = pa.concat_tables([table, table]), "every row twice"
     elif rows and isinstance(rows[0][name], str):
         value = pick(rng, _STRANGE)
         rows[int(rng.integers(len(rows)))][name] = value
-        table, told = pa.Table.from_pylist(rows, table.schema), f"one is {value!r:.60}"
+        table, words = pa.Table.from_pylist(rows, table.schema), f"one is {value!r:.60}"
     elif rows and isinstance(rows[0][name], list):
         value = [pick(rng, (0, -1, 10**6, 2**31)) for _number in range(int(rng.integers(5)))]
         rows[int(rng.integers(len(rows)))][name] = value
-        table, told = pa.Table.from_pylist(rows, table.schema), f"one is {value}"
+        table, words = pa.Table.from_pylist(rows, table.schema), f"one is {value}"
     else:
         table = table.set_column(at, name, pa.array([2**40] * len(rows), pa.int64()))
-        told = "large whole numbers"
+        words = "large whole numbers"
     stream = io.BytesIO()
     pq.write_table(table, stream, compression=str(pick(rng, ("zstd", "snappy", "none"))))
-    return made.with_entry(file, stream.getvalue(), f"{name} {told}")
+    return made.with_entry(file, stream.getvalue(), f"{name} {words}")
 
 
 MANIFEST_MUTATIONS = (*anything(), Mutation("columns", hostile_columns, 5.0))

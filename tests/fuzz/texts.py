@@ -79,7 +79,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 def harmed(rng: Random, value: Any) -> tuple[Any, str]:
     """A structure of JSON's kinds with one to three harms done to it, and what they are."""
-    told = []
+    words = []
     value = json.loads(json.dumps(value))
     for _turn in range(int(pick(rng, (1, 1, 1, 2, 3)))):
         paths = places(value)
@@ -96,20 +96,20 @@ def harmed(rng: Random, value: Any) -> tuple[Any, str]:
         harm = int(rng.integers(6))
         if harm == 0:
             del holder[last]
-            told.append(f"{path} left out")
+            words.append(f"{path} left out")
         elif harm == 1 and isinstance(holder, dict):
             holder[str(new)] = holder.pop(last)
-            told.append(f"{path} renamed to {str(new)!r:.60}")
+            words.append(f"{path} renamed to {str(new)!r:.60}")
         elif harm == 2 and isinstance(holder, list):
             holder.insert(last, new)
-            told.append(f"{new!r:.60} inserted at {path}")
+            words.append(f"{new!r:.60} inserted at {path}")
         elif harm == 3:
             holder[last] = [holder[last]]
-            told.append(f"{path} in a list")
+            words.append(f"{path} in a list")
         else:
             holder[last] = new
-            told.append(f"{path} = {new!r:.60}")
-    return value, ", ".join(told) or "nothing"
+            words.append(f"{path} = {new!r:.60}")
+    return value, ", ".join(words) or "nothing"
 
 
 def _encoded(rng: Random, text: str) -> tuple[bytes, str]:
@@ -126,14 +126,14 @@ def hostile_json(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     if file is None:
         return None
     if rng.random() < 0.15:
-        told = str(pick(rng, list(_JSON_TEXTS)))
-        return made.with_entry(file, _JSON_TEXTS[told].encode(), told)
+        words = str(pick(rng, list(_JSON_TEXTS)))
+        return made.with_entry(file, _JSON_TEXTS[words].encode(), words)
     try:
-        value, told = harmed(rng, json.loads(made.content(file)))
+        value, words = harmed(rng, json.loads(made.content(file)))
     except (ValueError, RecursionError):
         return None
     content, how = _encoded(rng, json.dumps(value))
-    return made.with_entry(file, content, told + how)
+    return made.with_entry(file, content, words + how)
 
 
 def hostile_yaml(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
@@ -142,18 +142,18 @@ def hostile_yaml(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     if file is None:
         return None
     if rng.random() < 0.2:
-        told = str(pick(rng, list(_YAML_TEXTS)))
-        text = _YAML_TEXTS[told]
+        words = str(pick(rng, list(_YAML_TEXTS)))
+        text = _YAML_TEXTS[words]
         if rng.random() < 0.3:
             text = made.content(file).decode() + text
-            told = f"at the end, {told}"
-        return made.with_entry(file, text.encode("utf-8", "surrogatepass"), told)
+            words = f"at the end, {words}"
+        return made.with_entry(file, text.encode("utf-8", "surrogatepass"), words)
     try:
-        value, told = harmed(rng, yaml.safe_load(made.content(file)))
+        value, words = harmed(rng, yaml.safe_load(made.content(file)))
     except (yaml.YAMLError, TypeError, ValueError, RecursionError):
         return None
     content, how = _encoded(rng, yaml.safe_dump(value, allow_unicode=True, sort_keys=False))
-    return made.with_entry(file, content, told + how)
+    return made.with_entry(file, content, words + how)
 
 
 _CELLS = (
@@ -177,26 +177,26 @@ def hostile_csv(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
     column = int(rng.integers(len(rows[0])))
     cell = str(pick(rng, _CELLS))
     harm = int(rng.integers(8))
-    told = f"row {row}, column {column} ({rows[0][column]})"
+    words = f"row {row}, column {column} ({rows[0][column]})"
     if harm == 0:
         rows = [[*one[:column], *one[column + 1 :]] for one in rows]
-        told = f"column {rows[0]} without {told}"
+        words = f"column {rows[0]} without {words}"
     elif harm == 1:
         rows[row] = rows[row][:column]
-        told += ": the row ends there"
+        words += ": the row ends there"
     elif harm == 2:
         rows[row] = [*rows[row], cell, cell]
-        told += f": two more cells of {cell!r:.40}"
+        words += f": two more cells of {cell!r:.40}"
     elif harm == 3:
         rows = rows[:1] if rng.random() < 0.5 else rows + rows[1:]
-        told = "no rows" if len(rows) == 1 else "all rows twice"
+        words = "no rows" if len(rows) == 1 else "all rows twice"
     elif column < len(rows[row]):
         rows[row][column] = cell
-        told += f" = {cell!r:.40}"
+        words += f" = {cell!r:.40}"
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     content, how = _encoded(rng, stream.getvalue())
-    return made.with_entry(file, content, told + how)
+    return made.with_entry(file, content, words + how)
 
 
 MUTATIONS = (

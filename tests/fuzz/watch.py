@@ -116,7 +116,7 @@ class Worker:
         state, used_s = judge.processor(self._process.pid)
         return state == "R" and used_s - self._used_s < limit_s
 
-    def _failed(self, kind: str, told: str, seconds: float = 0.0) -> Verdict:
+    def _failed(self, kind: str, words: str, seconds: float = 0.0) -> Verdict:
         """End the process, and say where it stood."""
         assert self._process is not None
         if kind != CRASH:
@@ -124,4 +124,4 @@ class Worker:
             time.sleep(0.3)
         dump = (self.folder / "dump").read_text("utf-8", "replace")
         self.end()
-        return Verdict(kind, judge.place_in_dump(dump), told, seconds=seconds)
+        return Verdict(kind, judge.place_in_dump(dump), words, seconds=seconds)
