@@ -116,7 +116,7 @@ BEHAVIOUR = {
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    one = Worker(tmp_path_factory.mktemp("fuzz") / "worker", limit_s=0.5, limit_mb=200.0)
+    one = Worker(tmp_path_factory.mktemp("fuzz") / "worker", limit_s=3.0, limit_mb=200.0)
     yield one
     one.end()
 

@@ -32,6 +32,7 @@ from tests.fuzz.reader import (
     Reader,
     Trial,
     printed_fault,
+    with_known,
 )
 from tests.fuzz.trees import Input, of_folder
 
