@@ -124,6 +124,8 @@ class Judge:
         except Problem as problem:
             fault = _message_fault(problem)
             where = f"{_place(problem)}: {fault}" if fault else ""
+            if not one_line(problem.where):
+                where = f"{self.reader.name}: control characters in the place"
             return MESSAGE if fault else REFUSED, where, str(problem), None
         except Escape as error:
             return ESCAPE, _place(error), str(error), None

@@ -167,11 +167,11 @@ def fault(read: Sequence[Pair]) -> str:
             value = getattr(pair, field.name)
             kind = {"str": str, "int": int}.get(str(field.type), tuple)
             if type(value) is not kind:
-                return f"{field.name} of the type {type(value).__name__}"
+                return f"a value of another type ({field.name}: {type(value).__name__})"
             if kind is tuple and any(not isinstance(part, (int, float)) for part in value):
-                return f"{field.name} with parts that are no numbers"
+                return f"parts that are no numbers ({field.name})"
             if field.name in ("agreement", "label_evidence"):  # NaN where no rater drew the class
                 continue
             if kind is tuple and any(not math.isfinite(part) for part in value):
-                return f"{field.name} with numbers that are not finite"
+                return f"numbers that are not finite ({field.name})"
     return ""
