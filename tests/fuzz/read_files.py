@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 import datasets_spec
 from pipeline import (
@@ -56,18 +57,20 @@ def _read_manifest(files: tuple[Path, ...], made: Input) -> list[manifest.Pair]:
     return list(manifest.read(files[0]))
 
 
-def _params_seed() -> list[Input]:
+def _params_seeds() -> list[Input]:
+    """The project's own file, and a short one without presets and anchors."""
     content = (PROJECT / paths.PARAMS).read_bytes()
-    return [Input("params.yaml", {"params.yaml": content}, ("params.yaml",))]
+    short = {key: value for key, value in yaml.safe_load(content).items() if key != "presets"}
+    short["datasets"] = {cohort.DATASET: {"split": {"mini_test": 3}}, "aisd": None}
+    files = {"params.yaml": content, "short": yaml.safe_dump(short).encode()}
+    name = paths.PARAMS.as_posix()
+    return [Input(origin, {name: one}, (name,)) for origin, one in files.items()]
 
 
 def _load(files: tuple[Path, ...], made: Input) -> list[object]:
     file = files[0]
-    return [
-        params.limits(file),
-        params.presets(file),
-        *(params.load(name, file) for name in params.enabled(file)),
-    ]
+    names = params.enabled(file)
+    return [params.limits(file), params.presets(file), params.load(names[0], file)]
 
 
 def _params_fault(trial: Trial) -> str:
@@ -196,7 +199,7 @@ READERS = (
         _read_manifest,
         lambda trial: tables.fault(trial.result),
     ),
-    Reader("params", _params_seed, texts.MUTATIONS, _load, _params_fault),
+    Reader("params", _params_seeds, texts.MUTATIONS, _load, _params_fault),
     Reader("unpack", _archive_seeds, archives.MUTATIONS, _unpack, _unpack_fault),
     Reader("compare", tables.runs_seed, texts.MUTATIONS, _compare, _compare_fault, 0.7),
     Reader(
