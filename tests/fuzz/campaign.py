@@ -175,12 +175,12 @@ def table(counts: dict[str, Counter[str]]) -> str:
 def described(failure: Failure) -> str:
     """A failure in some lines: kind, place, words, recipe, and how to see it again."""
     verdict = failure.verdict
-    recipe = "; ".join(verdict.recipe)
+    recipe = "; ".join(f"{step:.160}" for step in verdict.recipe)
     return "\n".join(
         [
             f"{verdict.kind}  {verdict.where}  ({failure.count} inputs)",
             f"    {verdict.words:.400}".rstrip(),
-            f"    input: {recipe:.400}".rstrip(),
+            f"    input: {recipe}".rstrip(),
             f"    again: python -m tests.fuzz --replay {failure.identity}",
         ]
     )
