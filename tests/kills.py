@@ -1,0 +1,416 @@
+"""Kill every stage at a random moment, run it again, and compare every byte: the kill table.
+
+    python -m tests.kills [--kills 20] [--seed N] [--only STAGE]
+
+Kept outside the test suite. A scratch copy of the project with small parameters runs each stage
+twice undisturbed: the second run says how long a stage takes, and what differs between the two is
+not compared later. Then stages are killed, one after the other, at a moment drawn over their own
+duration: the whole process group by SIGKILL or SIGINT, or the leading process alone by SIGTERM, as
+a scheduler does. The same command then runs to its end. Exit status 1 if that fails or hangs, if
+any byte below data, runs or report differs from the undisturbed run's, or if a process outlives
+its leader. Linux only, since processes are looked for in /proc.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nibabel as nib
+import numpy as np
+
+from tests import cohort
+from tests.test_repro import Project
+
+OUTPUTS = ("data", "runs", "report")
+_SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+_LEAVE_S = 3.0  # for a process to follow its leader
+_LIMIT_S = 600.0  # of any command
+_STOP_S = 60.0  # of one that was asked to end
+_HUNG = 124
+_TRIES = 5  # a stage can be quicker than it was and end before it is killed
+_BLOCK, _PAUSE_S = 1 << 16, 0.005  # the served archive's speed, so that a kill can meet a download
+_VIRTUAL, _REMOTE = cohort.DATASET, "msd_hippocampus"
+_PARAMS = {
+    "augment": {"variants": {"bent": [{"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}]}},
+    "train": {"epochs": 4, "precision": "float32"},  # what is fastest is another question each time
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command, and which stage must be through before it ("": none)."""
+
+    name: str
+    command: tuple[str, ...]
+    after: str = ""
+
+
+STAGES = (
+    Stage("fetch virtual", ("-m", "pipeline", "fetch", _VIRTUAL)),
+    Stage("fetch tar", ("-m", "pipeline", "fetch", _REMOTE)),
+    Stage("convert", ("-m", "pipeline", "convert", _VIRTUAL), "raw"),
+    Stage("augment", ("-m", "pipeline", "augment", _VIRTUAL), "convert"),
+    Stage("split", ("-m", "pipeline", "split", _VIRTUAL), "augment"),
+    Stage("train", ("-m", "model", "train", _VIRTUAL), "split"),
+    Stage("evaluate", ("-m", "model", "evaluate", _VIRTUAL), "train"),
+    Stage("report", ("-m", "pipeline", "report"), "evaluate"),
+    Stage("dvc repro", ("-m", "dvc", "repro"), "raw"),
+)
+
+
+@dataclass
+class Kill:
+    """What became of one kill."""
+
+    stage: str
+    signal: str
+    second: float
+    of: float
+    status: int = 0
+    left: list[str] = field(default_factory=list)
+    orphans: int = 0
+    rerun: int = 0
+    rerun_s: float = 0.0
+    files: int = 0
+    byte_count: int = 0
+    hung: bool = False
+    words: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a promise is broken."""
+        return bool(self.hung or self.rerun or self.files or self.orphans)
+
+
+class Table:
+    """The kills of one campaign, in ``folder``; ``project`` is the only place where stages run."""
+
+    def __init__(self, folder: Path, project: Path, stages: Sequence[Stage], seed: int) -> None:
+        self.folder, self.project, self.stages = folder, project, stages
+        self.random = np.random.default_rng(seed)
+        self.seconds: dict[str, float] = {}
+        self.wanted: dict[str, dict[str, str]] = {}
+        self.unstable: dict[str, set[str]] = {}
+
+    def prepare(self) -> None:
+        """Run every stage twice undisturbed, and keep how the project stood before and after."""
+        for stage in self.stages:
+            first: dict[str, str] = {}
+            for _turn in range(2):
+                self._restore(self._before(stage))
+                began = time.monotonic()
+                status, text = self._ended(self._begun(stage))
+                self.seconds[stage.name] = time.monotonic() - began
+                if status:
+                    raise RuntimeError(f"{stage.name} fails undisturbed ({status}):\n{text}")
+                self.wanted[stage.name] = digests(self.project)
+                first = first or self.wanted[stage.name]
+            second = self.wanted[stage.name]
+            self.unstable[stage.name] = {
+                name for name in first.keys() | second.keys() if first.get(name) != second.get(name)
+            }
+            self._copy(self.project, self.folder / f"after {stage.name}")
+            print(f"{stage.name}: {self.seconds[stage.name]:.1f} s undisturbed", flush=True)
+            for name in sorted(self.unstable[stage.name])[:5]:
+                print(f"  differs between two undisturbed runs, not compared: {name}", flush=True)
+
+    def kill(self, stage: Stage) -> Kill:
+        """Kill ``stage`` once, run it again, and compare."""
+        sent = _SIGNALS[int(self.random.integers(len(_SIGNALS)))]
+        for _try in range(_TRIES):
+            of = self.seconds[stage.name]
+            one = Kill(stage.name, sent.name, float(self.random.uniform(0, of)), of)
+            self._restore(self._before(stage))
+            began, started = time.monotonic(), self._begun(stage)
+            try:
+                started.wait(one.second)
+            except subprocess.TimeoutExpired:
+                if sent == signal.SIGTERM:
+                    os.kill(started.pid, sent)
+                else:
+                    os.killpg(started.pid, sent)
+                break
+            self.seconds[stage.name] = time.monotonic() - began
+        one.status, text = self._ended(started, _STOP_S)
+        one.hung = one.status == _HUNG
+        if "Traceback" in text and sent != signal.SIGKILL:
+            one.words = f"a traceback: {text.strip().splitlines()[-1]:.100}"
+        one.orphans = self._orphans(started.pid)
+        one.left = sorted(unfinished(self.project))
+        began = time.monotonic()
+        one.rerun, text = self._ended(self._begun(stage))
+        one.rerun_s = time.monotonic() - began
+        if one.rerun:
+            one.words = text.strip().splitlines()[-1][:200] if text.strip() else "no word"
+        self._compare(stage, one)
+        return one
+
+    def _compare(self, stage: Stage, one: Kill) -> None:
+        wanted, found = self.wanted[stage.name], digests(self.project)
+        apart = [
+            name
+            for name in sorted(wanted.keys() | found.keys())
+            if wanted.get(name) != found.get(name) and name not in self.unstable[stage.name]
+        ]
+        one.files = len(apart)
+        after = self.folder / f"after {stage.name}"
+        one.byte_count = sum(different_bytes(self.project / name, after / name) for name in apart)
+        if apart:
+            one.words = f"{one.words} differs: {', '.join(apart[:3])}".strip()
+
+    def _before(self, stage: Stage) -> Path:
+        return self.folder / (f"after {stage.after}" if stage.after else "empty")
+
+    def _restore(self, state: Path) -> None:
+        shutil.rmtree(self.project, ignore_errors=True)
+        self._copy(state, self.project)
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        """By ``cp -a``, which keeps hard links: the pictures of a split are some."""
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(source), str(target)], check=True)
+
+    def _begun(self, stage: Stage) -> subprocess.Popen[bytes]:
+        here = str(Path(sys.executable).parent)
+        environment = os.environ | {"PATH": here + os.pathsep + os.environ["PATH"]}
+        environment |= {"NO_ALBUMENTATIONS_UPDATE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        with (self.folder / "printed").open("wb") as stream:
+            return subprocess.Popen(
+                [sys.executable, *stage.command],
+                cwd=self.project,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _ended(
+        self, started: subprocess.Popen[bytes], limit_s: float = _LIMIT_S
+    ) -> tuple[int, str]:
+        """Exit status and what was printed; what does not end in time is killed, status 124."""
+        try:
+            status = started.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            status = _HUNG
+        return status, (self.folder / "printed").read_text("utf-8", "replace")
+
+    def _orphans(self, session: int) -> int:
+        """Processes of a session that outlive its leader; they are ended, one by one."""
+        until = time.monotonic() + _LEAVE_S
+        while (living := members(session)) and time.monotonic() < until:
+            time.sleep(0.1)
+        for process in living:
+            os.kill(process, signal.SIGKILL)
+        return len(living)
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session that still run."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = file.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(file.parent.name))
+    return found
+
+
+def outputs(project: Path) -> Iterator[Path]:
+    """Every file below data, runs and report but locks and the trainer's own place."""
+    for part in OUTPUTS:
+        for file in sorted((project / part).rglob("*")):
+            own = file.relative_to(project)
+            if file.is_file() and file.suffix != ".lock" and "checkpoint" not in own.parts:
+                yield file
+
+
+def digests(project: Path) -> dict[str, str]:
+    """Path below the project -> sha256 of every output."""
+    return {
+        file.relative_to(project).as_posix(): hashlib.sha256(content(file)).hexdigest()
+        for file in outputs(project)
+    }
+
+
+def content(file: Path) -> bytes:
+    """A file's bytes; of a model those of its members, but for the one that holds the clock."""
+    if file.suffix != ".keras" or not zipfile.is_zipfile(file):
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        names = sorted(set(archive.namelist()) - {"metadata.json"})
+        return b"".join(name.encode() + archive.read(name) for name in names)
+
+
+def unfinished(project: Path) -> set[str]:
+    """What lies there under a name that is no output's: half-written files, and locks."""
+    marks = (".unfinished-", ".old-", ".tmp", ".lock", ".part")
+    return {
+        path.relative_to(project).as_posix()
+        for part in OUTPUTS
+        for path in (project / part).rglob("*")
+        if path.name.startswith(marks[:2]) or path.name.endswith(marks[2:])
+    }
+
+
+def different_bytes(one: Path, other: Path) -> int:
+    """How many bytes of two files differ; all of one, where the other is missing."""
+    contents = [content(file) if file.is_file() else b"" for file in (one, other)]
+    shared = min(map(len, contents))
+    first, second = (np.frombuffer(content[:shared], np.uint8) for content in contents)
+    return int((first != second).sum()) + abs(len(contents[0]) - len(contents[1]))
+
+
+def line(one: Kill) -> str:
+    """A kill's row."""
+    locks = sum(name.endswith(".lock") for name in one.left)
+    left = f"{len(one.left) - locks} and {locks} locks"
+    return (
+        f"{one.stage:14} {one.signal:8} {one.second:6.1f} of {one.of:5.1f} s  status {one.status:4}"
+        f"  left {left:14}  orphans {one.orphans}  rerun {one.rerun} in {one.rerun_s:5.1f} s "
+        f" differing {one.files} files, {one.byte_count} bytes  {one.words}".rstrip()
+    )
+
+
+def _scratch_project(folder: Path, address: str) -> Path:
+    """A project whose hippocampus comes from ``address``: states "empty" and "after raw"."""
+    project = Project(folder / "project")
+    project.change(_PARAMS)
+    project.enable(_VIRTUAL)
+    digest = hashlib.sha256((folder / "served" / "hippocampus.tar").read_bytes()).hexdigest()
+    module = project.folder / "datasets_spec" / f"{_REMOTE}.py"
+    cases = len(list(_patients()))
+    here = f'RemoteFile("{address}/hippocampus.tar", "sha256:{digest}", unpack=True)'
+    source = f"replace(DATASET.source, files=({here},), cases={cases})"
+    changed = (
+        f"\n\nfrom dataclasses import replace\n\nDATASET = replace(DATASET, source={source})\n"
+    )
+    module.write_text(module.read_text("utf-8") + changed, "utf-8")
+    recipes = project.folder / "pipeline" / "virtual.py"
+    fewer = '\nRECIPES["mni152_t1w"] = Recipe(virtual_t1w.make, 4)\n'
+    recipes.write_text(recipes.read_text("utf-8") + fewer, "utf-8")
+    shutil.rmtree(project.folder / "data")
+    Table._copy(project.folder, folder / "empty")
+    cohort.write_raw(project.folder / "data" / "raw" / _VIRTUAL, patients=24)
+    Table._copy(project.folder, folder / "after raw")
+    return project.folder
+
+
+def _patients() -> Iterable[str]:
+    return (f"hippocampus_{number:03d}" for number in range(1, 81))
+
+
+def _make_archive(file: Path) -> None:
+    """Eighty patients in the layout of the Decathlon, about ten megabytes."""
+    file.parent.mkdir(parents=True)
+    rng = np.random.default_rng(8)
+    with tarfile.open(file, "w") as archive:
+        for patient in _patients():
+            image = rng.normal(300, 50, (30, 36, 28)).astype(np.float32)
+            label = np.zeros(image.shape, np.uint8)
+            label[8:14, 8:20, 8:20], label[14:20, 8:20, 8:20] = 1, 2
+            for part, array in (("imagesTr", image), ("labelsTr", label)):
+                content = nib.Nifti1Image(array, np.eye(4)).to_bytes()
+                member = tarfile.TarInfo(f"Task04_Hippocampus/{part}/{patient}.nii")
+                packed = gzip.compress(content, 1, mtime=0)
+                member.name, member.size = f"{member.name}.gz", len(packed)
+                archive.addfile(member, io.BytesIO(packed))
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    """The address of ``folder`` on the loopback, served slowly."""
+
+    class Slow(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def copyfile(self, source: object, outputfile: object) -> None:
+            try:
+                while block := source.read(_BLOCK):
+                    outputfile.write(block)
+                    time.sleep(_PAUSE_S)
+            except ConnectionError:  # the reader was killed
+                pass
+
+    handler = functools.partial(Slow, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table; returns the exit status."""
+    names = [stage.name for stage in STAGES]
+    parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
+    parser.add_argument("--kills", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--only", action="append", choices=names, help="repeatable")
+    options = parser.parse_args(arguments)
+    wanted = options.only or names
+    with TemporaryDirectory(prefix="kills-") as scratch:
+        folder = Path(scratch)
+        _make_archive(folder / "served" / "hippocampus.tar")
+        with _served(folder / "served") as address:
+            project = _scratch_project(folder, address)
+            table = Table(folder, project, _needed(wanted), options.seed)
+            table.prepare()
+            chosen = [stage for stage in STAGES if stage.name in wanted]
+            kills = []
+            for number in range(options.kills):
+                kills.append(table.kill(chosen[number % len(chosen)]))
+                print(line(kills[-1]), flush=True)
+    return _total(kills)
+
+
+def _needed(wanted: Iterable[str]) -> list[Stage]:
+    """The wanted stages and those before them, in order."""
+    stages = {stage.name: stage for stage in STAGES}
+    needed: set[str] = set()
+    for name in wanted:
+        while name in stages and name not in needed:
+            needed.add(name)
+            name = stages[name].after
+    return [stage for stage in STAGES if stage.name in needed]
+
+
+def _total(kills: Sequence[Kill]) -> int:
+    sent = Counter(one.signal for one in kills)
+    failed = [one for one in kills if one.failed]
+    print(
+        f"{len(kills)} kills ({', '.join(f'{count} {name}' for name, count in sent.items())}):"
+        f" {sum(one.files for one in kills)} differing files,"
+        f" {sum(one.byte_count for one in kills)} differing bytes,"
+        f" {sum(one.orphans for one in kills)} orphans,"
+        f" {sum(bool(one.rerun) for one in kills)} failed reruns; {len(failed)} kills failed"
+    )
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
