@@ -64,8 +64,8 @@ def predict(
 
     Pictures are taken as ``convert`` would have made them: windowed, anterior up. With
     probabilities, also ``<name>.npz`` (H, W, classes) float16; with overlays,
-    ``overlays/<name>.png``. One picture at a time is in memory at its own size: about 9 bytes a
-    pixel, 20 with overlays. Raises :class:`Problem` if the model does not fit, there is nothing
+    ``overlays/<name>.png``. One picture at a time is in memory at its own size: about 5 bytes a
+    pixel, 15 with overlays. Raises :class:`Problem` if the model does not fit, there is nothing
     to do or scans lie there too, and at the end if a picture could not be read, with all others
     done.
     """

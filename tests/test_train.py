@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import platform
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -317,8 +319,12 @@ def scripted(fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[fl
 
 
 def _outputs() -> dict[str, bytes]:
-    """Everything in the run but the trainer's own place."""
-    return {name: c for name, c in _content().items() if not name.startswith("checkpoint/")}
+    """Everything in the run but the trainer's own place; of the model weights and provenance."""
+    found = {name: c for name, c in _content().items() if not name.startswith("checkpoint/")}
+    with zipfile.ZipFile(io.BytesIO(found.pop(paths.MODEL))) as archive:
+        for name in ("model.weights.h5", modelfile.PROVENANCE):
+            found[name] = archive.read(name)
+    return found
 
 
 BEST_SECOND, BEST_LAST = [0.4, 0.6, 0.5, 0.3], [0.1, 0.2, 0.3, 0.4]
