@@ -20,6 +20,7 @@ import hashlib
 import http.server
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,7 @@ _LEAVE_S = 3.0  # for a process to follow its leader
 _LIMIT_S = 600.0  # of any command
 _STOP_S = 60.0  # of one that was asked to end
 _HUNG = 124
+_ADDRESS = re.compile(rb'("shared_object_id": )([0-9]+)')
 _TRIES = 5  # a stage can be quicker than it was and end before it is killed
 _BLOCK, _PAUSE_S = 1 << 16, 0.005  # the served archive's speed, so that a kill can meet a download
 _VIRTUAL, _REMOTE = cohort.DATASET, "msd_hippocampus"
@@ -258,12 +260,23 @@ def digests(project: Path) -> dict[str, str]:
 
 
 def content(file: Path) -> bytes:
-    """A file's bytes; of a model those of its members, but for the one that holds the clock."""
+    """A file's bytes; of a model those of its members, less what Keras takes from the moment.
+
+    That is the clock in metadata.json, and the addresses in memory by which config.json says
+    which objects are one: they are numbered in their order instead.
+    """
     if file.suffix != ".keras" or not zipfile.is_zipfile(file):
         return file.read_bytes()
     with zipfile.ZipFile(file) as archive:
-        names = sorted(set(archive.namelist()) - {"metadata.json"})
-        return b"".join(name.encode() + archive.read(name) for name in names)
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    members.pop("metadata.json", None)
+    if "config.json" in members:
+        order: dict[bytes, bytes] = {}
+        members["config.json"] = _ADDRESS.sub(
+            lambda match: match[1] + order.setdefault(match[2], b"%d" % len(order)),
+            members["config.json"],
+        )
+    return b"".join(name.encode() + member for name, member in members.items())
 
 
 def unfinished(project: Path) -> set[str]:

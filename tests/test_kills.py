@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import textwrap
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,31 @@ def test_different_bytes_are_counted(tmp_path: Path) -> None:
     assert kills.different_bytes(one, other) == 10
     other.write_bytes(np.array([0, 1, 0, 2], np.uint8).tobytes())
     assert kills.different_bytes(one, other) == 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("member", "now", "same"),
+    [
+        ("metadata.json", b"another moment", True),
+        ("config.json", b'[{"shared_object_id": 9}, {"shared_object_id": 9}]', True),
+        ("config.json", b'[{"shared_object_id": 9}, {"shared_object_id": 8}]', False),
+        ("model.weights.h5", b"other weights", False),
+        ("provenance.json", b"other words", False),
+    ],
+)
+def test_a_model_is_compared_but_for_its_clock_and_addresses(
+    tmp_path: Path, member: str, now: bytes, same: bool
+) -> None:
+    members = {
+        "metadata.json": b"a moment",
+        "config.json": b'[{"shared_object_id": 7}, {"shared_object_id": 7}]',
+        "model.weights.h5": b"weights",
+        "provenance.json": b"words",
+    }
+    files = tmp_path / "one.keras", tmp_path / "other.keras"
+    for file, changed in zip(files, ({}, {member: now}), strict=True):
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in {**members, **changed}.items():
+                archive.writestr(name, content)
+    assert (kills.content(files[0]) == kills.content(files[1])) is same
+    assert (kills.different_bytes(*files) == 0) is same
