@@ -379,7 +379,11 @@ def _found(
                 "label_table": settings.convert.label_table,
                 "raters": settings.convert.raters,
             },
-            "evaluate": asdict(settings.evaluate),
+            "evaluate": {  # how many slices are predicted at once moves no score
+                name: value
+                for name, value in asdict(settings.evaluate).items()
+                if name != "batch_slices"
+            },
         },
         "definitions": _definitions(any(one.planar for one in scored), patients, settings),
         "versions": {

@@ -526,6 +526,7 @@ def _dicom_case(name: str, number: int) -> Case:
     def storing(pixels: NDArray[Any], kind: str) -> Any:
         def change(header: pydicom.Dataset, index: int) -> None:
             header.SeriesInstanceUID = generate_uid(entropy_srcs=[name, kind])
+            header.Modality = "MR"
             header.RescaleSlope, header.RescaleIntercept = 1, 0
             header.PixelData = pixels[index].astype(np.int16).tobytes()
 
