@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from pipeline import params
@@ -76,6 +76,12 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
+
+
+def end(status: int) -> NoReturn:
+    """End the process; what Ctrl-C would stop now is Python's own tidying."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _line(error: BaseException) -> str | None:
@@ -222,4 +228,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())
