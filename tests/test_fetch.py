@@ -378,7 +378,7 @@ def test_a_gated_download_is_explained(
 def test_a_scan_beyond_the_limits_is_named(
     fixture_raw: Path, capsys: pytest.CaptureFixture[str], refused: Refused
 ) -> None:
-    refused(lambda: fetch.fetch(NAME, 1, Limits(voxels=10)))
+    refused(lambda: fetch.fetch(NAME, 1, Limits(voxels=10), subset=True))
     assert "raise limits.voxels" in capsys.readouterr().err
 
 
@@ -389,7 +389,7 @@ def test_a_scan_with_a_wrong_checksum_is_named(
     content = bytearray(file.read_bytes())
     content[-6] ^= 1
     file.write_bytes(content)
-    refused(lambda: fetch.fetch(NAME, workers=1))
+    refused(lambda: fetch.fetch(NAME, workers=1, subset=True))
     told = capsys.readouterr().err
     assert file.name in told
     assert "CRC check failed" in told
@@ -402,5 +402,5 @@ def test_a_pipe_for_a_scan_is_named_and_not_waited_for(
     file = next(iter(sorted(fixture_raw.rglob(f"{part}/hippo*.nii.gz"))))
     file.unlink()
     os.mkfifo(file)
-    refused(lambda: fetch.fetch(NAME, workers=1))
+    refused(lambda: fetch.fetch(NAME, workers=1, subset=True))
     assert "got a named pipe" in capsys.readouterr().err

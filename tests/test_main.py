@@ -408,7 +408,7 @@ def test_an_option_that_would_do_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
-    "cases", ["yield 'sub-01'", "yield Case('a b', 'p', raw, {'': raw})", "return 1 / 0"]
+    "cases", ["yield 'sub-01'", "yield Case('sub-01', 'p', raw)", "return 1 / 0"]
 )
 def test_a_mistake_in_cases_is_told_with_the_module(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cases: str
