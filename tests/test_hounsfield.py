@@ -232,7 +232,7 @@ def test_a_lost_rescale_is_refused_by_every_verb(
         Image.fromarray(np.zeros((60, 64), np.uint8)).save(masks / f"{number:03d}.png")
     assert main(["doctor", str(series)]) == 2
     assert "about +10" in capsys.readouterr().out
-    for verb in (lambda: fetch("aisd", 1), lambda: convert("aisd", settings(), 1)):
+    for verb in (lambda: fetch("aisd", 1, subset=True), lambda: convert("aisd", settings(), 1)):
         with pytest.raises(Problem):
             verb()
         assert "about +10" in capsys.readouterr().err
