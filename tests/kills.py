@@ -103,6 +103,11 @@ class Kill:
         """Whether a promise is broken."""
         return bool(self.hung or self.rerun or self.files or self.orphans)
 
+    @property
+    def missed(self) -> bool:
+        """Whether the stage came to its own end: then nothing was tested."""
+        return self.status == 0
+
 
 class Table:
     """The kills of one campaign, in ``folder``; ``project`` is the only place where stages run."""
@@ -110,6 +115,8 @@ class Table:
     def __init__(self, folder: Path, project: Path, stages: Sequence[Stage], seed: int) -> None:
         self.folder, self.project, self.stages = folder, project, stages
         self.random = np.random.default_rng(seed)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # stages would inherit that
         self.seconds: dict[str, float] = {}
         self.wanted: dict[str, dict[str, str]] = {}
         self.unstable: dict[str, set[str]] = {}
@@ -302,8 +309,9 @@ def line(one: Kill) -> str:
     """A kill's row."""
     locks = sum(name.endswith(".lock") for name in one.left)
     left = f"{len(one.left) - locks} and {locks} locks"
+    sent = "missed" if one.missed else one.signal
     return (
-        f"{one.stage:14} {one.signal:8} {one.second:6.1f} of {one.of:5.1f} s  status {one.status:4}"
+        f"{one.stage:14} {sent:8} {one.second:6.1f} of {one.of:5.1f} s  status {one.status:4}"
         f"  left {left:14}  orphans {one.orphans}  rerun {one.rerun} in {one.rerun_s:5.1f} s "
         f" differing {one.files} files, {one.byte_count} bytes  {one.words}".rstrip()
     )
@@ -413,16 +421,18 @@ def _needed(wanted: Iterable[str]) -> list[Stage]:
 
 
 def _total(kills: Sequence[Kill]) -> int:
-    sent = Counter(one.signal for one in kills)
+    missed = [one for one in kills if one.missed]
+    sent = Counter(one.signal for one in kills if not one.missed)
     failed = [one for one in kills if one.failed]
     print(
-        f"{len(kills)} kills ({', '.join(f'{count} {name}' for name, count in sent.items())}):"
+        f"{sent.total()} kills ({', '.join(f'{count} {name}' for name, count in sent.items())}):"
         f" {sum(one.files for one in kills)} differing files,"
         f" {sum(one.byte_count for one in kills)} differing bytes,"
         f" {sum(one.orphans for one in kills)} orphans,"
-        f" {sum(bool(one.rerun) for one in kills)} failed reruns; {len(failed)} kills failed"
+        f" {sum(bool(one.rerun) for one in kills)} failed reruns; {len(failed)} kills failed;"
+        f" {len(missed)} missed (the stage came to its own end first)"
     )
-    return int(bool(failed))
+    return int(bool(failed) or not sent)
 
 
 if __name__ == "__main__":

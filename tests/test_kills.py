@@ -25,6 +25,7 @@ CAREFUL = """
     (data / ".unfinished-a").write_text("one two")
     os.replace(data / ".unfinished-a", data / "a")
 """
+CAREFUL_PLAIN = textwrap.dedent(CAREFUL)
 CARELESS = """
     import pathlib, time
     file = pathlib.Path("data/a")
@@ -75,6 +76,25 @@ def test_a_stage_that_writes_beside_and_renames_passes(killed, sent: signal.Sign
     assert one.status not in (0, kills._HUNG)
     assert one.left == ["data/.unfinished-a"]
     assert not one.failed, kills.line(one)
+
+
+def test_a_kill_is_one_though_the_shell_ignores_the_signal(killed) -> None:
+    """As for what a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        one = killed(CAREFUL, signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not one.missed
+
+
+def test_a_stage_that_comes_to_its_own_end_is_no_kill(killed, capsys) -> None:
+    one = killed(
+        "import signal\nsignal.signal(15, signal.SIG_IGN)\n" + CAREFUL_PLAIN, signal.SIGTERM
+    )
+    assert one.missed
+    assert kills._total([one]) == 1
+    assert "0 kills" in capsys.readouterr().out
 
 
 def test_half_a_file_that_stays_is_a_difference(killed) -> None:
