@@ -140,7 +140,7 @@ class _Answer:
     predicted: Stack
     missing: int
     beside: Sequence[_Beside]
-    raters: Mapping[str, Stack]
+    raters: dict[str, Stack]
     steps: NDArray[np.float64]
     planar: bool
 
@@ -173,7 +173,8 @@ class _Judge:
         if rules:
             mended = postprocess.apply(mended, rules, scores.voxel_ml(steps), planar)
         nothing = np.zeros(mended.shape, np.uint8)
-        against = self._against_raters(answer, mended)
+        against = self._against_raters(answer.raters, mended)
+        answer.raters.clear()  # else those who were fused would stay in memory
         scored = []
         for slices, one in zip(drawings, answer.beside, strict=True):
             first = slices[0]
@@ -266,13 +267,13 @@ class _Judge:
             self.names.of("rater", rater): volume.slices(one, plane) for rater, one in ids.items()
         }
 
-    def _against_raters(self, answer: _Answer, mended: Stack) -> dict[str, list[float]]:
-        if len(answer.raters) < 2:
+    def _against_raters(self, raters: Mapping[str, Stack], mended: Stack) -> dict[str, list[float]]:
+        if len(raters) < 2:
             return {}
         classes = len(self.facts.label_map)
         return {
             rater: [one.dice for one in scores.overlaps(scores.confusion(ids, mended, classes))[1:]]
-            for rater, ids in answer.raters.items()
+            for rater, ids in raters.items()
         }
 
     def _write(self, first: Pair, case: Case, image: Volume, stack: Stack) -> None:

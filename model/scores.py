@@ -33,7 +33,7 @@ EMPTY_POLICY = (
     " relative volume error need a truth, precision a prediction"
 )
 
-_SLAB = 16  # slices at once
+_SLAB, _POINTS = 16, 1 << 20  # slices and points at once
 
 Stack = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -270,9 +270,9 @@ Slices = Mask | _Class
 
 def surfaces(truth: Slices, predicted: Slices, steps: Floats, planar: bool) -> Surfaces:
     """The distances between the surfaces of two masks (N, H, W)."""
-    one, other = _surface(truth, planar), _surface(predicted, planar)
     if not planar:
-        return _distances(one, other, steps)
+        return _distances(_surface(truth, planar), _surface(predicted, planar), steps)
+    one, other = _surface(truth, planar), _surface(predicted, planar)
     nothing = np.empty(0)
     slices = [
         _distances(one[one[:, 0] == index], other[other[:, 0] == index], steps)
@@ -463,8 +463,29 @@ def _distances(one: NDArray[np.int32], other: NDArray[np.int32], steps: Floats) 
     """
     if not len(one) or not len(other):
         return Surfaces(np.full(len(one), np.inf), np.full(len(other), np.inf))
-    here, there = one @ steps.T, other @ steps.T
-    return Surfaces(cKDTree(there).query(here)[0], cKDTree(here).query(there)[0])
+    here, there = _places(one, steps), _places(other, steps)
+    del one, other  # a noisy prediction has ten million points
+    return Surfaces(_nearest(here, there), _nearest(there, here))
+
+
+def _places(points: NDArray[np.int32], steps: Floats) -> Floats:
+    """Voxels' indices (n, 3) -> their places in mm."""
+    places = np.empty(points.shape)
+    for start in range(0, len(points), _POINTS):
+        at = slice(start, start + _POINTS)
+        places[at] = points[at] @ steps.T
+    return places
+
+
+def _nearest(points: Floats, others: Floats) -> Floats:
+    """How far each point (n, 3) is from the nearest of the others."""
+    # a plain tree finds the same, is built in half the time and takes half the memory
+    tree = cKDTree(others, leafsize=32, balanced_tree=False, compact_nodes=False)
+    found = np.empty(len(points))
+    for start in range(0, len(points), _POINTS):
+        at = slice(start, start + _POINTS)
+        found[at] = tree.query(points[at], workers=-1)[0]
+    return found
 
 
 def _ratio(part: float, whole: float) -> float:

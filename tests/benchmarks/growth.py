@@ -51,9 +51,11 @@ GIANT = "ID_0000_ID_0000"
 KINDS = ("rows", "large", "identical")
 IDENTICAL = 8000
 _UNTRAINED = f"""
+import keras
 from pipeline import params
 from tests.models import save_untrained
 
+keras.utils.set_random_seed(1)
 save_untrained("{LARGE}", params.load("{LARGE}"))
 """
 
