@@ -79,7 +79,18 @@ class Problem(Exception):
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
         line = f"{line}. {self.remedy}" if self.remedy else line
-        return " ".join(line.splitlines())  # a file's name may hold a line's end
+        return printable(" ".join(line.splitlines()))  # a file's name may hold a line's end
+
+
+def printable(text: str) -> str:
+    """``text`` with whatever a terminal would obey, or could not print, spelled out.
+
+    Names of files may hold escape sequences and bytes of no encoding.
+
+    >>> printable("a\x1b[31m scan")
+    'a\\x1b[31m scan'
+    """
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _problem(what: str, where: str, remedy: str) -> Problem:

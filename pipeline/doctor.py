@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets_spec.contract import Problem
+from datasets_spec.contract import Problem, printable
 from pipeline import dicom, doubts, hounsfield, series
 from pipeline.findings import REFUSED
 from pipeline.params import Limits
@@ -24,13 +24,13 @@ def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
     for one in found.series:
         verdict, told = _verdict(one, limits)
         refused += verdict == REFUSED
-        print(f"{verdict:8}  {one.facts}")
+        print(f"{verdict:8}  {printable(one.facts)}")
         for line in told:
-            print(f"          {line}")
+            print(f"          {printable(line)}")
     for problem in found.damaged:
         print(f"{REFUSED:8}  {problem}")
     for kind, count in found.others:
-        print(f"left out  {kind}: {count} files")
+        print(f"left out  {printable(kind)}: {count} files")
     if not found.volumes and not found.damaged:
         raise Problem("expected a series of slices, found none", where=folder)
     if len(found.volumes) > 1:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import datasets_spec
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile
+from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile, printable
 from pipeline import executor, files, hounsfield, labels, locks, paths, raw, staging, tally, virtual
 from pipeline.download import download
 from pipeline.params import Limits
@@ -157,7 +157,8 @@ def _verify(
         for finding in seen.findings:
             handled.setdefault(finding.partition(":")[0], []).append(f"{case.id}: {finding}")
     for kind, volumes in sorted(handled.items()):
-        print(f"  Handled: {kind} in {len(volumes)} volumes, such as {volumes[0]}")
+        told = printable(f"{kind} in {len(volumes)} volumes, such as {volumes[0]}")
+        print(f"  Handled: {told}")
     folder, source = paths.raw(adapter.name), adapter.dataset.source
     if faults:
         total = len(cases) + len(listing.faults)
@@ -180,7 +181,9 @@ def _verify(
         print(f"    {line}")
     unused = raw.unused(adapter, cases)
     if unused:
-        told = ", ".join(f"{count} in {folder}" for folder, count in list(unused.items())[:_TOLD])
+        told = ", ".join(
+            f"{count} in {printable(folder)}" for folder, count in list(unused.items())[:_TOLD]
+        )
         more = f" and {len(unused) - _TOLD} more folders" if len(unused) > _TOLD else ""
         print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
     warnings = list(count.warnings())

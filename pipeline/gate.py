@@ -441,7 +441,7 @@ def _declared(folder: Path) -> set[int] | None:
     try:
         labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
         return {int(colors.pack(np.array(label["colour"]))) for label in labels}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

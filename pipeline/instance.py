@@ -229,7 +229,15 @@ def _decoded(one: Instance, file: Path) -> NDArray[np.float32]:
             where=one.file,
             remedy="The file may be damaged; export or download it again.",
         ) from None
-    return np.asarray(sitk.GetArrayFromImage(image).reshape(one.shape), np.float32)
+    decoded = sitk.GetArrayFromImage(image)
+    if decoded.size != math.prod(one.shape):  # a tag that is there twice is read in two ways
+        raise Problem(
+            f"expected {one.shape[1]} x {one.shape[0]} pixels, as its header says, got"
+            f" {decoded.size:,}",
+            where=one.file,
+            remedy="The file may be damaged; export or download it again.",
+        )
+    return np.asarray(decoded.reshape(one.shape), np.float32)
 
 
 def _header(stream: BinaryIO) -> pydicom.Dataset:

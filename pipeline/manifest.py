@@ -167,7 +167,7 @@ def read(folder: Path) -> list[Pair]:
                 for batch in stored.iter_batches(_BATCH_ROWS, use_threads=False)
                 for pair in map(Pair, *map(_shared, batch.columns))
             ]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # also texts of no encoding
         raise Problem(
             f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
         ) from None

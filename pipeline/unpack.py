@@ -35,6 +35,7 @@ RATIO, SMALL = 200, 4 << 30
 Scans shrink two to ten times; an archive of label maps alone can shrink a thousand times, but is
 small then.
 """
+_DEEPEST = 64  # folders; published datasets have fewer than ten
 _BLOCK = 1 << 20  # bytes read at once, and the longest header of a member
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # a first member, or the end of an archive without any
 _DAMAGED = (
@@ -210,6 +211,8 @@ def _inside(member: _Member, archive: Path) -> PurePosixPath:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts:
         raise _refused(archive, "names below the folder that it is unpacked in", what)
+    if len(path.parts) > _DEEPEST:
+        raise _refused(archive, f"at most {_DEEPEST} folders in each other", what[:100])
     reserved = any(part.startswith(".unfinished-") for part in path.parts)
     if reserved or not (path.parts or member.folder) or member.size < 0:
         raise _refused(archive, "files and folders of its own", what)

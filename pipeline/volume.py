@@ -49,6 +49,7 @@ _RAS = np.array([[0, 1], [1, 1], [2, 1]], float)
 _UNREADABLE = (
     nib.filebasedimages.ImageFileError,
     nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,  # less than a header is there
     EOFError,
     MemoryError,  # a damaged header can ask for any number of voxels
     OSError,

@@ -369,3 +369,19 @@ def test_names_in_refuses_folders_without_such_files(tmp_path, refused):
     problem = refused(lambda: names_in(tmp_path, suffix=".nii"))
     assert str(tmp_path) in str(problem)
     assert "*.nii" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("scan.nii", "scan.nii"),
+        ("a\tb", "a\\tb"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_a_problem_never_speaks_to_the_terminal(name: str, shown: str) -> None:
+    """A file's name may hold escape sequences, and bytes that no text can be made of."""
+    line = str(Problem("expected a file", where=name))
+    assert line.startswith(f"{shown}: expected")
+    assert line.encode("utf-8")

@@ -250,7 +250,17 @@ def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
     assert "(0, 0, 255)" in found[gate.COLOURS].example
 
 
-@pytest.mark.parametrize("card", ['{"labels": {"background": 0}}', "no JSON", "[]"])
+@pytest.mark.parametrize(
+    "card",
+    [
+        '{"labels": {"background": 0}}',
+        '{"labels": [{"colour": 7}]}',
+        '{"labels": [{"colour": [1, 2]}]}',
+        "[" * 100_000,
+        "no JSON",
+        "[]",
+    ],
+)
 def test_another_programs_card_is_no_card(clean: Path, card: str) -> None:
     (clean / paths.CARD).write_text(card)
     assert broken(clean) == {}

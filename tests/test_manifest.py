@@ -201,6 +201,7 @@ def test_refuses_a_folder_without_manifest(tmp_path, refused):
         pytest.param(lambda _: b"id,image,mask\n", id="text"),
         pytest.param(lambda content: content[:-20], id="end cut off"),
         pytest.param(lambda content: content[20:], id="start cut off"),
+        pytest.param(lambda content: content.replace(b"axial", b"\xff\xfeial"), id="no text"),
         pytest.param(lambda content: content[:4] + bytes(60) + content[64:], id="zeroed"),
     ],
 )

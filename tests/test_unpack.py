@@ -245,3 +245,14 @@ def test_an_encrypted_zip_is_refused(folder: Path, tmp_path: Path, refused: Refu
     message = str(refused(lambda: unpack.unpack(archive, folder)))
     assert "secret" in message
     assert "encrypted" in message
+
+
+def test_a_member_far_too_deep_is_refused(tmp_path: Path, refused: Refused) -> None:
+    archive = tmp_path / "deep.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("d/" * 900 + "evil", b"x")
+    (tmp_path / "place").mkdir()
+    assert "64 folders in each other" in str(
+        refused(lambda: unpack.unpack(archive, tmp_path / "place"))
+    )
+    assert list((tmp_path / "place").iterdir()) == []

@@ -1061,3 +1061,9 @@ def test_a_saved_prediction_lies_on_the_image_it_was_made_for(tmp_path):
     prediction = volume.read(tmp_path / "prediction.nii.gz")
     volume.require_same_grid(image.grid, prediction.grid, "prediction.nii.gz")
     np.testing.assert_array_equal(prediction.array, ids)
+
+
+def test_less_than_a_header_is_refused(tmp_path, refused):
+    file = tmp_path / "scan.mgh"
+    file.write_bytes(b"\0\0\0\x01")
+    refused(lambda: volume.read(file))

@@ -88,7 +88,7 @@ class Guard:
             real = f"{os.path.realpath(folder)}{os.sep}{last}"
             if event in _FOLLOWED:
                 real = os.path.realpath(real)
-            if not real.startswith(self.allowed) and real != "/dev/null":
+            if not f"{real}{os.sep}".startswith(self.allowed) and real != "/dev/null":
                 return f"{event} outside: {real!r:.200}"
         return ""
 

@@ -98,8 +98,9 @@ def _odd_values(value: Any, name: str = "it") -> Iterator[str]:
 
 def _load_model(files: tuple[Path, ...], made: Input) -> Any:
     from model import provenance
+    from pipeline import modelfile
 
-    said = provenance.read(files[0])
+    said = modelfile.read(files[0])
     settings = _small_settings()
     facts = datasets_spec.load(cohort.DATASET).dataset
     model = provenance.load(files[0], cohort.DATASET, facts, settings)
