@@ -23,11 +23,11 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
-from datasets_spec.contract import Case
+from datasets_spec.contract import Case, Dataset
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.scores import EMPTY_POLICY, SCORES
-from pipeline import colors, manifest, modelfile, params, paths
+from pipeline import colors, labels, manifest, modelfile, params, paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.manifest import Pair
@@ -627,6 +627,35 @@ def test_each_rater_is_a_row_of_its_own_where_pairs_are(workplace: Path) -> None
     pairs = [pair for pair in manifest.read(paths.dataset(name)) if pair.split == "test"]
     assert rows == {(pair.case, pair.rater) for pair in pairs}
     assert any(rater for _, rater in rows)
+
+
+@pytest.mark.parametrize("raters", ["majority", "each"])
+def test_a_case_is_read_and_predicted_once_for_all_raters(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, raters: str
+) -> None:
+    name, settings = _several_raters(raters)
+    read: list[object] = []
+    asked = 0
+    read_raw = labels.read_raw
+
+    def noted(facts: Dataset, picture: Any, *more: Any, **named: Any) -> Any:
+        read.append(picture)
+        return read_raw(facts, picture, *more, **named)
+
+    def nothing(
+        _: object, pictures: Sequence[Picture], network: params.Network
+    ) -> NDArray[np.float32]:
+        nonlocal asked
+        asked += len(pictures)
+        shape = (len(pictures), network.image_px, network.image_px, 6)
+        return np.broadcast_to(np.eye(6, dtype=np.float32)[0], shape)
+
+    monkeypatch.setattr(labels, "read_raw", noted)
+    monkeypatch.setattr("model.evaluate.probabilities", nothing)
+    evaluate(name, settings)
+    judged = [pair for pair in manifest.read(paths.dataset(name)) if pair.split != "train"]
+    assert asked == len({(pair.case, pair.slice_index) for pair in judged})
+    assert len(read) == len(set(map(str, read))) > len({pair.case for pair in judged})
 
 
 def test_mini_test_is_predicted_as_indexed_masks(settings: params.Params, predict: Predict) -> None:
