@@ -20,6 +20,7 @@ from pipeline import instance
 from pipeline.instance import Instance
 from pipeline.limits import require_pixels
 from pipeline.params import Limits
+from pipeline.volume import SIDES_MM
 
 HANDLED = "handled"
 REFUSED = "refused"
@@ -37,8 +38,6 @@ FEW_GAPS = 0.25
 """Up to this share of wider steps, slices are missing; above, the spacing itself changes."""
 SAME_STEP = 0.1
 """How far the stated distance of slices may be from theirs, as a share: thick ones are rounded."""
-SIDES_MM = (0.01, 30.0)
-"""The shortest and longest side of a voxel of a head: thicker slices leave five of a brain."""
 TILT_DEGREES = 0.5
 """Less shear is rounding of positions: 0.05 mm of 5 mm; gantries tilt by whole degrees."""
 
