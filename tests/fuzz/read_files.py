@@ -157,17 +157,11 @@ def _archive_seeds() -> list[Input]:
 
 
 def _unpack(files: tuple[Path, ...], made: Input) -> Path:
+    from pipeline.unpack import unpack
+
     target = Path("unpacked").resolve()
     target.mkdir()
-    try:
-        from pipeline.unpack import unpack
-    except ImportError:  # fetch unpacks with pooch
-        import pooch
-
-        kind = pooch.Unzip if files[0].suffix == ".zip" else pooch.Untar
-        kind(extract_dir=str(target))(str(files[0]), "download", None)
-    else:
-        unpack(files[0], target)
+    unpack(files[0], target)
     return target
 
 
