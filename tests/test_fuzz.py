@@ -74,8 +74,13 @@ def _writes_outside(*_: object) -> None:
     Path("../outside").write_bytes(b"")
 
 
+class _TwoLines(Problem):
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}\nand more"
+
+
 def _says_two_lines(*_: object) -> None:
-    raise Problem("expected one line, got two", where="a\nb")
+    raise _TwoLines("expected one line, got two", where="a place")
 
 
 def _says_nothing_of_the_place(*_: object) -> None:
@@ -83,7 +88,7 @@ def _says_nothing_of_the_place(*_: object) -> None:
 
 
 def _refuses(files: tuple[Path, ...]) -> None:
-    raise Problem("expected zeros, got others", where=files[0])
+    raise Problem("expected zeros, got others", where="a place")
 
 
 HANGS = planted("HANGS", _hangs)
