@@ -146,7 +146,7 @@ def test_a_bad_case_is_an_error_at_the_end_of_fetch_and_convert(
         ),
     )
     monkeypatch.setattr(datasets_spec, "load", lambda _: changed)
-    assert "sub-01" in str(refused(lambda: fetch(NAME, 1)))
+    assert "sub-01" in str(refused(lambda: fetch(NAME, 1, subset=True)))
     told = capsys.readouterr()
     assert "sub-01: data/raw/virtual_mni152: case sub-01: split is one of" in told.err
     assert "'sub-02 (0)' is sub-02-0" in told.out
