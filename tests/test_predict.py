@@ -200,7 +200,7 @@ def test_an_unreadable_picture_is_named_and_the_others_kept(
 
 @pytest.mark.parametrize(
     ("shape", "told"),
-    [((90, 60), "at most 2,000 pixels, got 60 x 90"), ((2, 900), "at most 44 pixels a side")],
+    [((90, 60), "at most 2,000 pixels, got 90 x 60"), ((2, 900), "at most 44 pixels a side")],
 )
 def test_a_picture_that_is_too_large_is_named_and_the_others_kept(
     shape: tuple[int, int],
@@ -230,7 +230,7 @@ def _postscript(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "told"),
-    [(_pipe, "named pipe"), (_postscript, "cannot identify image file"), (Path.mkdir, "a folder")],
+    [(_pipe, "named pipe"), (_postscript, "file that is none of these"), (Path.mkdir, "a folder")],
 )
 def test_what_only_looks_like_a_picture_is_named_and_never_run_or_waited_for(
     make: Callable[[Path], None],
