@@ -58,8 +58,8 @@ def beside(target: Path) -> Path:
 
 
 def sha256(file: Path) -> str:
-    """The digest of a file's content."""
-    with file.open("rb") as stream:
+    """The digest of a file's content. Raises :class:`Problem` for what is no regular file."""
+    with require_regular(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -108,6 +108,22 @@ def replace_folder(made: Path, target: Path) -> None:
         os.replace(made, target)
         shutil.rmtree(old)
     sync(target.parent)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """An empty folder to fill; when the block ends, it takes the place of the folder ``target``.
+
+    If the block raises, ``target`` stays as it was.
+    """
+    unfinished = beside(target)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        replace_folder(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def restore_folder(target: Path) -> None:

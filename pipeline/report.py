@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -56,9 +55,6 @@ def report(datasets: Sequence[str], params_file: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template("report.html")
-    unfinished = paths.REPORT.with_name(f".unfinished-{paths.REPORT.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     css, js = ((here / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     for section in sections:
         with _reading(paths.run(section["name"]) / paths.SCORES):
@@ -67,9 +63,9 @@ def report(datasets: Sequence[str], params_file: Path) -> None:
     for _ in range(2):  # the page states its own size
         page = template.render(sections=sections, css=css, js=js, page_mb=page_mb)
         page_mb = f"{len(page.encode()) / 1e6:.1f}"
-    (unfinished / "index.html").write_text(page, "utf-8")
-    (unfinished / "summary.txt").write_text(_summary(sections), "utf-8")
-    files.replace_folder(unfinished, paths.REPORT)
+    with files.replacing_folder(paths.REPORT) as unfinished:
+        (unfinished / "index.html").write_text(page, "utf-8")
+        (unfinished / "summary.txt").write_text(_summary(sections), "utf-8")
     print(f"report: {paths.REPORT / 'index.html'}, {page_mb} MB")
 
 

@@ -69,10 +69,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     del converted, augmented  # every row would stand in memory twice
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
-    target = paths.dataset(dataset)
-    unfinished = target.with_name(f".unfinished-{target.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with files.replacing_folder(paths.dataset(dataset)) as unfinished:
         _link(paths.converted(dataset), unfinished, placed)
         _link(paths.augmented(dataset), unfinished, grown)
         _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
@@ -80,9 +77,6 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
-        files.replace_folder(unfinished, target)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     counts = Counter(pair.split for pair in pairs)
     told = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
     print(f"split {dataset}: {len(where)} patients; pairs: {told}, {len(mini)} {paths.MINI_TEST}")

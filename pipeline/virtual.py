@@ -7,7 +7,6 @@ makes it anew.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -88,8 +87,5 @@ def _made(folder: Path) -> bool:
 
 
 def _make_patient(make_one: Callable[[str, Path], None], folder: Path, patient: str) -> None:
-    unfinished = folder / f".unfinished-{patient}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    make_one(patient, unfinished)
-    files.replace_folder(unfinished, folder / patient)
+    with files.replacing_folder(folder / patient) as unfinished:
+        make_one(patient, unfinished)
