@@ -28,7 +28,6 @@ from pipeline.limits import require_pixels
 from pipeline.params import Limits, Network
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_FORMATS = ("PNG", "JPEG")
 _PICTURES = "pictures"
 _SCANS = {
     "NIfTI": (".nii", ".nii.gz", ".hdr", ".img"),

@@ -31,7 +31,6 @@ from model.flexunet import flexunet
 from pipeline import files, imports, modelfile, paths
 from pipeline.params import Params
 
-MEMBER = modelfile.PROVENANCE
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 _PLAIN = (bool, int, float, str)
@@ -92,7 +91,7 @@ def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zi
                         archive.open(part.name, "w", force_zip64=True) as target,
                     ):
                         shutil.copyfileobj(source, target)
-                add(archive, MEMBER, json.dumps(said, indent=1, sort_keys=True))
+                add(archive, modelfile.PROVENANCE, json.dumps(said, indent=1, sort_keys=True))
                 yield archive
     finally:
         shutil.rmtree(parts, ignore_errors=True)
@@ -105,7 +104,7 @@ def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
 
 def renew(file: Path, said: dict[str, Any]) -> None:
     """Let a model file say ``said`` of itself; one that does is left as it is."""
-    if modelfile.member(file, MEMBER) == json.loads(json.dumps(said)):
+    if modelfile.member(file, modelfile.PROVENANCE) == json.loads(json.dumps(said)):
         return
     with (
         files.replacing(file) as unfinished,
@@ -113,13 +112,13 @@ def renew(file: Path, said: dict[str, Any]) -> None:
         zipfile.ZipFile(unfinished, "w") as new,
     ):
         for one in old.infolist():
-            if one.filename != MEMBER:
+            if one.filename != modelfile.PROVENANCE:
                 with (
                     old.open(one) as source,
                     new.open(one.filename, "w", force_zip64=True) as target,
                 ):
                     shutil.copyfileobj(source, target)
-        add(new, MEMBER, json.dumps(said, indent=1, sort_keys=True))
+        add(new, modelfile.PROVENANCE, json.dumps(said, indent=1, sort_keys=True))
 
 
 def load(

@@ -99,7 +99,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         if (folder / paths.MANIFEST).is_file():
             _tell_suspicions(dataset, manifest.read(folder))
         raise
-    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset)
+    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings.limits)
     _tell_suspicions(dataset, pairs)
 
 
@@ -142,11 +142,13 @@ def _present(
     )
 
 
-def _keep_identities(names: Pseudonyms, cases: Sequence[Case], dataset: Dataset) -> None:
+def _keep_identities(
+    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, limits: params.Limits
+) -> None:
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = labels.read_image(case.image).slice_uids(dataset.plane)
+            uids = labels.read_image(case.image, limits).slice_uids(dataset.plane)
             identities.write(names, case, uids)
     identities.keep_only(names, cases)
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
 from pipeline import colors, executor, files, imports, locks, manifest, paths, shortages
-from pipeline.files import require_regular
 from pipeline.manifest import Pair
 
 T = TypeVar("T")
@@ -73,31 +72,21 @@ def code(module: str, *more: Path) -> str:
     What decides no byte is left out: values of parameters are fingerprinted by their stage.
     """
     used = sorted(imports.closure(module, without=_RUNNERS))
-    files = [*(imports.ROOT / file for file in used), *more]
+    used_files = [*(imports.ROOT / file for file in used), *more]
     return fingerprint(
-        [digest(file) for file in files], [(name, version(name)) for name in _LIBRARIES]
+        [files.sha256(file) for file in used_files], [(name, version(name)) for name in _LIBRARIES]
     )
 
 
-def digest(*files: Path) -> str:
-    """The sha256 of the files' bytes, one after the other.
+def digests(*parts: Path) -> tuple[str, list[str]]:
+    """The sha256 of the files' bytes, one after the other, and that of each; each is read once.
 
     Raises :class:`Problem` for what is no regular file: a pipe would be waited for.
     """
-    total = hashlib.sha256()
-    for file in files:
-        with require_regular(file).open("rb") as stream:
-            while block := stream.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
-
-
-def digests(*files: Path) -> tuple[str, list[str]]:
-    """:func:`digest` of all files, and that of each of them; each is read once."""
     total, each = hashlib.sha256(), []
-    for file in files:
+    for file in parts:
         own = hashlib.sha256()
-        with file.open("rb") as stream:
+        with files.require_regular(file).open("rb") as stream:
             while block := stream.read(1 << 20):
                 total.update(block)
                 own.update(block)
@@ -234,7 +223,7 @@ def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
     for pair in pairs:
         for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
             file = folder / name
-            if not file.is_file() or digest(file) != wanted:
+            if not file.is_file() or files.sha256(file) != wanted:
                 return False
     return True
 

@@ -42,9 +42,10 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Case
-from pipeline import colors, labels, manifest, params, paths, pseudonyms, raw, store
+from pipeline import colors, labels, manifest, params, paths, pseudonyms, raw
 from pipeline.canvas import Canvas
 from pipeline.convert import convert
+from pipeline.files import sha256
 from pipeline.pseudonyms import Pseudonyms
 from tests.conftest import FIXTURES, PROJECT, Refused
 
@@ -240,7 +241,7 @@ def test_writes_nothing_into_the_raw_folder(
 ) -> None:
     def state() -> dict[str, str]:
         return {
-            str(place): store.digest(place) if place.is_file() else "a folder"
+            str(place): sha256(place) if place.is_file() else "a folder"
             for place in sorted(raw_folder.rglob("*"))
         }
 

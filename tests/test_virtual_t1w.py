@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline import store, virtual_t1w, volume
+from pipeline import virtual_t1w, volume
+from pipeline.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_patient_is_the_same_wherever_it_is_made(patient: Path, tmp_path: Path) -> None:
     virtual_t1w.make("sub-01", tmp_path)
     for name in ("sub-01_T1w.nii", "sub-01_dseg.nii"):
-        assert store.digest(patient / name) == store.digest(tmp_path / name)
+        assert sha256(patient / name) == sha256(tmp_path / name)
 
 
 def test_another_patient_differs_in_picture_and_axes(patient: Path, tmp_path: Path) -> None:
