@@ -17,6 +17,7 @@ IDENTITIES = DATA / "identities"
 
 IMAGES = "images"
 MASKS = "masks"
+TRUTH = "truth"
 MANIFEST = "manifest.parquet"
 MINI_TEST = "mini_test"
 CARD = "dataset.json"

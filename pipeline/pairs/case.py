@@ -18,6 +18,7 @@ from datasets_spec.contract import Case, Dataset
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import identities, kept, likeness
+from pipeline.pairs import truth as truth_of_case
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -76,8 +77,13 @@ class CaseMaker:
             limits=self.limits,
         )
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
+        name, digest = truth_of_case.write(
+            self.folder, case, image, truth.ids, truth.drawn, self.names
+        )
+        truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
         canvas = self._canvas(image)
         template = self._template(job, image, truth, canvas, window)
+        template = replace(template, truth=name, truth_digest=digest)
         pairs, shades = self._slices(case, image, truth.ids, canvas, template)
         by_name = {self.names.of("rater", rater): ids for rater, ids in truth.ids.items()}
         return kept.judged(pairs, image.array, shades, by_name, self.dataset.label_map)
