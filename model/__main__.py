@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HELP = {
     "preflight": "check every dataset's name and parameters, before any work begins",
-    "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
+    "inspect": "list and draw the network: levels, parameters, GFLOP, receptive field",
     "train": "train a FlexUNet on data/dataset/<dataset>",
     "evaluate": "score it on the test split, in the source's own grid",
     "compare": "what one run does better than another on the same test cases, paired",
@@ -29,7 +29,7 @@ _HELP = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
+    """Run one verb; returns the exit status: 0, or 2 for an error that a user can correct."""
     return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
@@ -51,9 +51,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Params) -> None:
+    from pipeline.pairs import identities
     from pipeline.runtime import shortages
 
-    with shortages.named(f"{options.verb} {dataset}"):
+    with shortages.named(f"{options.verb} {dataset}"), identities.explaining(dataset):
         if options.verb == "train":  # imported late, so that --help and errors come at once
             from model.train import train
 
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m model train virtual_mni152",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
-    for verb, told in _HELP.items():
+    for verb, purpose in _HELP.items():
         example = {
             "preflight": "",
             "compare": "runs/before runs/after",
@@ -96,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
         }.get(verb, "virtual_mni152")
         one = verbs.add_parser(
             verb,
-            help=told,
-            description=told,
+            help=purpose,
+            description=purpose,
             epilog=f"Example: python -m model {verb} {example}".rstrip(),
         )
         names = ", ".join(datasets_spec.names())

@@ -90,7 +90,8 @@ class Train:
     gain) or cosine (to 0 over all epochs). ``accumulate_batches``: batches per update.
     ``ema_momentum``: the model is the moving average of its weights. ``precision`` auto: as a
     short probe finds fastest; ``jit`` auto: where XLA is not known to be slower.
-    ``class_share``: part of the pairs that is drawn from the pictures of each class in turn.
+    ``foreground_oversampling``: part of the pairs that is drawn from the pictures of each
+    foreground class in turn.
     ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides the best
     checkpoint, early stopping and the plateau. ``tensorboard``, ``dvclive``: also write these.
     """
@@ -115,7 +116,7 @@ class Train:
     precision: str
     jit: str
     batch_pairs: int
-    class_share: float
+    foreground_oversampling: float
     epochs: int
     steps_per_epoch: int
     monitor: str
@@ -137,7 +138,8 @@ class Train:
             expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
         for name in ("ema_momentum", "weight_decay"):
             expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
-        expect(0 <= self.class_share <= 1, "class_share", "0 to 1", self.class_share)
+        share = self.foreground_oversampling
+        expect(0 <= share <= 1, "foreground_oversampling", "0 to 1", share)
         expect(
             not (self.clipvalue and self.clipnorm),
             "clipnorm",

@@ -35,6 +35,7 @@ CONFUSION = "confusion.csv"
 CONFUSION_PLOT = "confusion.png"
 CALIBRATION = "calibration.csv"
 PREDICTIONS = "predictions"
+NATIVE = "native"
 WORST = "worst"
 OVERLAYS = "overlays"
 SCORED = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)

@@ -414,8 +414,8 @@ def _summary(sections: Sequence[dict[str, Any]]) -> str:
             one = scores[row]
             lines.append(
                 f"  {told}: mean foreground Dice {_told(one['mean_foreground']['dice'])};"
-                f" the ancestors' dice_coef_multiclass"
-                f" {one['ancestors']['dice_coef_multiclass']:.3f}"
+                f" the reference projects' dice_coef_multiclass"
+                f" {one['reference']['dice_coef_multiclass']:.3f}"
             )
     return "\n".join(lines) + "\n"
 

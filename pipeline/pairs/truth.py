@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Case
 from pipeline.pairs import truth_record
 from pipeline.pairs.manifest import Pair
-from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.pairs.truth_record import TruthRecord
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
@@ -24,41 +22,30 @@ Ids = NDArray[np.uint8]
 
 def write(
     folder: Path,
-    case: Case,
+    case: str,
     image: Volume,
+    source: Path | None,
     labels: Mapping[str, Ids],
     drawn: Mapping[str, Ids],
-    names: Pseudonyms,
+    kind: str,
+    parts: tuple[str, ...],
 ) -> tuple[str, str]:
     """Keep the class ids (X, Y, Z) in RAS+ of a case, ``labels`` being those that pairs show.
 
     ``drawn`` holds those of every rater of the raw data; of one rater alone they are the labels.
-    Returns the record's name, relative to ``folder``, and its sha256, for the manifest.
+    ``source`` is the file of ``image`` where it is NIfTI or MGZ; ``kind`` and ``parts`` are those
+    of :class:`TruthRecord`. All names are the outputs'. Returns the record's name, relative to
+    ``folder``, and its sha256, for the manifest.
     """
-    name = names.of("case", case.id)
     raters = drawn if len(drawn) > 1 else {}
-    like = case.image if isinstance(case.image, Path) and case.image.is_file() else None
     digests = {}
-    for raw_rater, ids in {**raters, **labels}.items():
-        file_name = truth_record.volume_name(names.of("rater", raw_rater))
-        file = folder / truth_record.place(name) / file_name
+    for rater, ids in {**raters, **labels}.items():
+        name = truth_record.volume_name(rater)
+        file = folder / truth_record.place(case) / name
         with files.replacing(file, durable=False) as unfinished:
-            nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, like)
-        digests[file_name] = files.sha256(file)
-    source, parts = _parts(case, image, names)
-    of_raters = tuple(names.of("rater", rater) for rater in raters)
-    return truth_record.write(folder, name, TruthRecord(source, parts, of_raters, digests))
-
-
-def _parts(case: Case, image: Volume, names: Pseudonyms) -> tuple[str, tuple[str, ...]]:
-    """The kind of source, and the names of its parts: see :class:`TruthRecord`."""
-    if not isinstance(case.image, Path):
-        stems = [file.stem for file in case.image]
-        indices = [f"{index:04d}" for index in range(len(stems))]
-        return truth_record.PICTURES, tuple(stems if names.anonymous else indices)
-    if case.image.is_dir():
-        return truth_record.DICOM, tuple(names.uid(uid) for uid in image.uids)
-    return truth_record.NIFTI, ()
+            nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
+        digests[name] = files.sha256(file)
+    return truth_record.write(folder, case, TruthRecord(kind, parts, tuple(raters), digests))
 
 
 @dataclass(frozen=True)
