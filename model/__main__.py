@@ -17,6 +17,7 @@ from pipeline.__main__ import (
 
 if TYPE_CHECKING:
     from pipeline import params
+    from pipeline.__main__ import Verbs
 
 _HELP = {
     "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
@@ -29,10 +30,11 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
+    return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Run the verb that the options of :func:`add_verbs` name."""
     if options.verb == "compare":
         from model.compare import compare
 
@@ -74,21 +76,26 @@ def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Para
 
 
 def _parser() -> argparse.ArgumentParser:
-    import datasets_spec
-
     parser = argparse.ArgumentParser(
         prog="python -m model",
         description="Inspect, train, score and use FlexUNets.",
         epilog="Example: python -m model train virtual_mni152",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="verb"), parser.prog)
+    return parser
+
+
+def add_verbs(verbs: Verbs, prog: str) -> None:
+    """Add the model's verbs with their options to a parser that is called by ``prog``."""
+    import datasets_spec
+
     for verb, told in _HELP.items():
         example = {
             "compare": "runs/before runs/after",
             "predict": "virtual_mni152 --input pictures --output masks",
         }.get(verb, "virtual_mni152")
         one = verbs.add_parser(
-            verb, help=told, description=told, epilog=f"Example: python -m model {verb} {example}"
+            verb, help=told, description=told, epilog=f"Example: {prog} {verb} {example}"
         )
         names = ", ".join(datasets_spec.names())
         if verb == "compare":
@@ -105,7 +112,6 @@ def _parser() -> argparse.ArgumentParser:
         if verb != "compare":
             params_option(one)
         debug_option(one)
-    return parser
 
 
 if __name__ == "__main__":
