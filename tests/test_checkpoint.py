@@ -25,6 +25,7 @@ from model.checkpoint import State
 from pipeline import files, params, paths
 from tests import cohort
 from tests.conftest import PROJECT
+from tests.every import every
 from tests.test_repro import Project
 
 RUN = paths.run(cohort.DATASET)
@@ -218,9 +219,9 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
     assert order == [".unfinished-last.keras", "-> last.keras", tmp_path.name]
 
 
-@pytest.mark.parametrize("patience", [1, 2, 4])
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("monitor", ["val_loss", "val_foreground_dice"])
+@every("patience", [1, 2, 4])
+@every("seed", range(4))
+@every("monitor", ["val_loss", "val_foreground_dice"])
 def test_counting_is_that_of_keras_callbacks(
     monitor: str, seed: int, patience: int, workplace: Path
 ) -> None:

@@ -17,6 +17,7 @@ from model.losses import Loss, inverse_frequency, loss_of
 from pipeline.params import LOSSES, load
 from tests import cohort
 from tests.conftest import PROJECT
+from tests.every import every
 
 CLASSES = 3
 SHAPE = (2, 8, 6)
@@ -101,7 +102,7 @@ def _to_boundary(ids: NDArray[np.uint8]) -> NDArray[np.float64]:
     return distance
 
 
-@pytest.mark.parametrize("case", CASES)
+@every("case", CASES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_is_that_of_plain_numpy(loss: str, case: str) -> None:
     ids, probabilities = CASES[case]
@@ -109,7 +110,7 @@ def test_loss_is_that_of_plain_numpy(loss: str, case: str) -> None:
     assert got == pytest.approx(_expected(loss, ids, probabilities), rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("case", ["perfect", "no foreground, none predicted"])
+@every("case", ["perfect", "no foreground, none predicted"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_perfect_prediction_costs_nothing(loss: str, case: str) -> None:
     ids, probabilities = CASES[case]
@@ -127,7 +128,7 @@ def test_worse_prediction_costs_more(loss: str) -> None:
     assert costs == sorted(set(costs))
 
 
-@pytest.mark.parametrize("case", CASES)
+@every("case", CASES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_is_finite(loss: str, case: str) -> None:
     assert np.isfinite(_gradient(loss, *CASES[case])).all()

@@ -22,6 +22,7 @@ from model.__main__ import main as model_main
 from pipeline import gate, manifest, params, paths
 from pipeline.__main__ import guarded, main, wanted_datasets
 from tests.conftest import FIXTURES, PROJECT
+from tests.every import every
 
 NAME = "virtual_mni152"
 
@@ -288,8 +289,8 @@ def test_a_case_that_needs_too_much_memory_is_named(
     assert "expected enough memory, got Unable to allocate 9.31 GiB" in line
 
 
-@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
-@pytest.mark.parametrize("verb", ["convert", "check"])
+@every("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
+@every("verb", ["convert", "check"])
 def test_a_number_of_workers_that_is_none_is_told(
     capsys: pytest.CaptureFixture[str], verb: str, number: str
 ) -> None:
