@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -19,7 +20,7 @@ import yaml
 
 import datasets_spec
 from model.__main__ import main as model_main
-from pipeline import gate, manifest, params, paths
+from pipeline import gate, manifest, params, paths, virtual
 from pipeline.__main__ import guarded, main, wanted_datasets
 from tests.conftest import FIXTURES, PROJECT
 from tests.every import every
@@ -459,15 +460,21 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("verb", ["fetch", "check"])
 def test_reading_verbs_obey_the_limits_of_the_parameter_file(
-    project: Path, capsys: pytest.CaptureFixture[str], verb: str
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
 ) -> None:
-    target = NAME
+    target, options = NAME, ["--subset", "--workers", "1"]
+    few_patients = replace(virtual.RECIPES["mni152_t1w"], patients=1)
+    monkeypatch.setitem(virtual.RECIPES, "mni152_t1w", few_patients)
     if verb == "check":
+        options = []
         for stage in ("convert", "augment", "split"):
             assert main([stage, NAME, "--workers", "1"]) == 0
         target = str(paths.dataset(NAME))
         (paths.dataset(NAME) / paths.MANIFEST).unlink()  # else what is known is not decoded
-    assert main([verb, target]) == 0
+    assert main([verb, target, *options]) == 0
     few = project / "few.yaml"
     content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
     few.write_text(yaml.safe_dump({**content, "limits": {"voxels": 10, "pixels": 10}}), "utf-8")
