@@ -26,7 +26,6 @@ from model.devices import Share
 from model.train import train
 from model.watch import EpochChange, draw_curves, loggers
 from pipeline import colors, locks, manifest, modelfile, params, paths
-from pipeline.split import split
 from tests import cohort
 from tests.conftest import PROJECT, Refused
 
@@ -313,6 +312,10 @@ def scripted(fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[fl
 
     monkeypatch.setattr(keras.Model, "fit", fit)
     monkeypatch.setattr(keras.Model, "evaluate", judge)
+    def draw(file: Path, history: list[dict[str, float]]) -> None:
+        file.write_text(repr(history))  # what the curves follow from; drawing them takes longer
+
+    monkeypatch.setattr("model.watch.draw_curves", draw)
     monkeypatch.setattr("model.watch.LOGGERS", dict.fromkeys(("tensorboard", "dvclive"), logger))
     monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
     return scores
@@ -364,12 +367,12 @@ def test_what_an_earlier_training_left_changes_no_output(
     """The outputs are those of a fresh training, and a reason is printed if it is one."""
     scripted += scores
     for changes in (before, after):
-        settings = cohort.write_params(**{"train.epochs": 3, **changes})
-        if not paths.raw(cohort.DATASET).is_dir():
-            cohort.write_raw()
-            cohort.make_pairs(settings)
-        elif "split.mini_test" in changes:
-            split(cohort.DATASET, settings, 1)
+        leaves = {"train.network.num_layers": 2, "train.epochs": 3, **changes}
+        if changes is before or "split.mini_test" in changes:
+            shutil.rmtree(paths.DATA, ignore_errors=True)
+            settings = cohort.prepare(**leaves)
+        else:
+            settings = cohort.write_params(**leaves)
         capsys.readouterr()
         train(cohort.DATASET, settings)
     told = capsys.readouterr().out
