@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import zlib
 
@@ -18,6 +19,10 @@ from datasets_spec.contract import Label, LabelMap, Problem
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROJECT = Path(__file__).parent.parent
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as a shell's background job has it; what a test starts would inherit it, deaf to its Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 Refused = Callable[[Callable[[], Any]], Problem]
 
 

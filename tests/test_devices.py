@@ -100,6 +100,7 @@ def test_tensorflow_mirrors_the_network_on_two_devices(workplace: Path) -> None:
     """
     steady = {"dropout_rate": 0.0, "normalization": "none"}
     knobs = {f"train.network.{name}": value for name, value in steady.items()}
+    knobs["train.network.num_layers"] = 2
     settings = cohort.prepare(**knobs, **{"train.loss": "categorical_crossentropy"})
     train(cohort.DATASET, settings)
     alone = _history(workplace)

@@ -238,7 +238,7 @@ from pipeline.params import LOSSES, Network, load
 
 keras.utils.set_random_seed(1)
 label_map = dataset("virtual_ncct").dataset.label_map
-network = Network(16, 3, 2, 3, 3, 1, 0.1, "relu", "batch", "zscore", True)
+network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore", True)
 model = trainable(flexunet(network, 3), network)
 ids = np.random.default_rng(1).integers(0, 3, (2, 16, 16)).astype(np.uint8)
 pictures = np.repeat(ids[..., None] * np.uint8(120), 3, axis=-1)

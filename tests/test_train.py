@@ -312,6 +312,7 @@ def scripted(fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[fl
 
     monkeypatch.setattr(keras.Model, "fit", fit)
     monkeypatch.setattr(keras.Model, "evaluate", judge)
+
     def draw(file: Path, history: list[dict[str, float]]) -> None:
         file.write_text(repr(history))  # what the curves follow from; drawing them takes longer
 
