@@ -27,6 +27,8 @@ from pipeline.variants import Variants
 from tests import cohort
 from tests.conftest import Refused
 
+pytestmark = pytest.mark.slow
+
 PX = 16
 ALONE = Share()
 Make = Callable[..., Batches]

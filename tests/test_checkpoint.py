@@ -28,6 +28,8 @@ from tests.conftest import PROJECT
 from tests.every import every
 from tests.test_repro import Project
 
+pytestmark = pytest.mark.slow
+
 RUN = paths.run(cohort.DATASET)
 PLACE = checkpoint.folder(cohort.DATASET)
 # everything that has a memory
@@ -91,14 +93,12 @@ def _stop_in(epoch: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(train, "_fit", fit)
 
 
-@pytest.mark.slow
 def test_two_epochs_and_two_more_are_four(again: Callable[..., params.Params], whole: Path) -> None:
     train.train(cohort.DATASET, again(2))
     train.train(cohort.DATASET, again(4))
     assert _outcome(Path()) == _outcome(whole)
 
 
-@pytest.mark.slow
 def test_ctrl_c_in_an_epoch_costs_that_epoch_alone(
     again: Callable[..., params.Params],
     whole: Path,
@@ -294,7 +294,6 @@ def test_the_average_of_the_weights_is_lent_and_given_back() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
 def test_dvc_repro_killed_in_an_epoch_goes_on(tmp_path: Path) -> None:
     """kill -9 on all of it; DVC then removes the stage's outputs, but not the checkpoint."""
     project = Project(tmp_path / "project")

@@ -65,6 +65,7 @@ def test_a_users_error_is_one_line_and_exit_status_2(
     assert line.startswith("error: nowhere: expected train/images")
 
 
+@pytest.mark.slow
 def test_only_a_verb_of_the_model_imports_a_deep_learning_library() -> None:
     program = (
         "import sys; from model.cli import main; main(['check', 'nowhere']);"

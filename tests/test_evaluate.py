@@ -38,6 +38,8 @@ from tests.conftest import FIXTURES, Refused
 from tests.models import save_untrained
 from tests.test_dicom import write_series
 
+pytestmark = pytest.mark.slow
+
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
 FOREGROUND = [label.name for label in LABEL_MAP.foreground]
 RUN = paths.run(cohort.DATASET)

@@ -103,6 +103,7 @@ def test_outcomes_do_not_depend_on_the_number_of_workers():
     assert alone == told(executor.run(troubled, range(5), 3, "try"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", [exits, is_killed])
 def test_a_worker_that_dies_costs_only_its_own_job(dies):
     outcomes = list(executor.run(dies, range(4), 3, "die"))
@@ -131,6 +132,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_process_that_began_them(tmp_path, how):
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], cwd=PROJECT)
@@ -163,6 +165,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 1.0, 2.0, 4.0])
 def test_ctrl_c_ends_workers_at_once_and_without_a_traceback(tmp_path, after_s):
     """Also while they start; the terminal sends it to all of them."""

@@ -19,6 +19,8 @@ from model.losses import categorical_crossentropy
 from pipeline.params import Network, presets
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 SMALL = Network(
     image_px=16,
     channels=1,
@@ -257,7 +259,6 @@ print("trained with", keras.backend.backend())
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_step_trains_on_every_backend(backend: str) -> None:
     assert _said_on(backend, _ONE_STEP)[-1] == f"trained with {backend}"
@@ -297,7 +298,6 @@ for epoch in range(2):
 TWO_EPOCHS = [(2.12876, 0.28054), (1.50797, 0.49604)]  # what TensorFlow gave
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_every_backend_trains_alike_from_the_same_weights(backend: str) -> None:
     got = [[float(value) for value in line.split()] for line in _said_on(backend, _TWO_EPOCHS)[-2:]]

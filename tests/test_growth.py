@@ -28,6 +28,8 @@ from tests import cohort
 from tests.conftest import PROJECT
 from tests.test_gate import put, slice_of
 
+pytestmark = pytest.mark.slow
+
 RATERS = 4
 # VmHWM, not ru_maxrss, which begins with the peak of the process that started this one
 _PEAK = """

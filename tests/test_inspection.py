@@ -19,6 +19,8 @@ from tests import cohort
 from tests.conftest import PROJECT
 from tests.test_flexunet import ANCESTORS, without_weights  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.slow
+
 GFLOP = {
     "phe_sich_ct_ids": 115.7,
     "aisd": 115.7,

@@ -13,6 +13,7 @@ from pipeline import locks, params, paths
 from tests import cohort
 from tests.conftest import Refused
 
+pytestmark = pytest.mark.slow
 RUN = paths.run(cohort.DATASET)
 
 

@@ -19,6 +19,8 @@ from tests import cohort
 from tests.conftest import PROJECT
 from tests.every import every
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 SHAPE = (2, 8, 6)
 WANTED = load(cohort.DATASET, PROJECT / "params.yaml").train

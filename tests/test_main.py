@@ -355,6 +355,7 @@ def test_a_stop_that_is_ignored_from_above_stays_ignored() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.03, 0.1, 0.2, 0.4, 0.8, 1.5, 2.5])
 def test_ctrl_c_at_any_moment_of_a_verb_is_one_line(project: Path, after_s: float) -> None:
     """Imports included, but for the start of Python itself, which hears nothing of ours."""
@@ -444,6 +445,7 @@ def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[s
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("convert", "augment", "split"):
         assert main([verb, NAME, "--workers", "1"]) == 0
@@ -458,6 +460,7 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
     assert "no picture is in two splits" in told(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fetch", "check"])
 def test_reading_verbs_obey_the_limits_of_the_parameter_file(
     project: Path,

@@ -29,6 +29,8 @@ from tests import cohort
 from tests.conftest import Refused
 from tests.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 MODEL = paths.run(cohort.DATASET) / paths.MODEL
 WEIGHTS = "model.weights.h5"
 FACTS = datasets_spec.load(cohort.DATASET).dataset

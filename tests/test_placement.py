@@ -107,6 +107,7 @@ def test_official_lists_are_kept_and_train_shows_what_valid_shows(rows: list[Pai
     assert classes_of(rows, of(place, "train")) == reachable
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(12, 120), st.sampled_from(["patients", "slices"]))
 def test_shares_are_kept_within_the_tolerance(seed: int, patients: int, share_of: str) -> None:

@@ -14,6 +14,8 @@ from pipeline.params import Network, load
 from tests import cohort
 from tests.conftest import PROJECT
 
+pytestmark = pytest.mark.slow
+
 WANTED = load(cohort.DATASET, PROJECT / "params.yaml").train
 
 

@@ -33,6 +33,8 @@ from tests import cohort
 from tests.conftest import PROJECT, Refused
 from tests.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
 
 PX = 16
@@ -282,7 +284,6 @@ def test_probabilities_are_the_file_that_numpy_writes(tmp_path: Path) -> None:
     assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "theirs.npz").read_bytes()
 
 
-@pytest.mark.slow
 def test_one_picture_at_a_time_is_in_memory_at_its_own_size(
     model: params.Params, tmp_path: Path
 ) -> None:

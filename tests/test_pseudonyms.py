@@ -34,6 +34,8 @@ from tests.conftest import Refused
 from tests.models import save_untrained
 from tests.test_dicom import Change, write_series
 
+pytestmark = pytest.mark.slow
+
 NAME = cohort.DATASET
 SALT = "a salt that nobody is to see"
 MARK = "ZzPlanted"

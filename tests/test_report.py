@@ -18,6 +18,8 @@ from tests import cohort
 from tests.conftest import Refused
 from tests.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 RUN = paths.run(cohort.DATASET)
 
 

@@ -29,6 +29,8 @@ from pipeline import colors, locks, manifest, modelfile, params, paths
 from tests import cohort
 from tests.conftest import PROJECT, Refused
 
+pytestmark = pytest.mark.slow
+
 FACTS = datasets_spec.load(cohort.DATASET).dataset
 LABEL_MAP = FACTS.label_map
 RUN = paths.run(cohort.DATASET)
@@ -80,7 +82,6 @@ def _history(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.slow
 def test_history_has_a_row_of_numbers_per_epoch(trained: Path) -> None:
     rows = _history(trained)
     assert [row["epoch"] for row in rows] == ["0", "1"]
@@ -128,7 +129,6 @@ def test_an_older_models_scores_do_not_stand_beside_the_new_model(trained: Path)
     assert [name for name in STALE if (trained / RUN / name).exists()] == []
 
 
-@pytest.mark.slow
 def test_same_seed_gives_the_same_history(
     trained: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

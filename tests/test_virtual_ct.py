@@ -16,6 +16,8 @@ from pipeline import dicom, suspicions, virtual, virtual_anatomy, virtual_ct, vo
 from pipeline.virtual_ct import HAEMORRHAGE, OEDEMA, Plan
 from pipeline.volume import Volume
 
+pytestmark = pytest.mark.slow
+
 COMPRESSED, HEALTHY, TILTED = "sub-01", "sub-03", "sub-08"
 
 

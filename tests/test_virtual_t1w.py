@@ -11,6 +11,8 @@ import pytest
 from pipeline import virtual_t1w, volume
 from pipeline.files import sha256
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
