@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.imports import imported
+from pipeline.runtime.imports import imported
 from tests.conftest import PROJECT
-from tests.modules import FLOORS, modules, nodes
+from tests.support.modules import FLOORS, modules, nodes
 
 MODULES = modules()
 ELSEWHERE = {"tests", "data", "runs", "report", "build", "docs"}  # no code of the house
 STAGES = {"fetch", "convert", "augment", "split", "report"}
 DEEP_LEARNING = {"tensorflow", "keras", "jax", "torch"}
-YAML_READERS = [Path("pipeline/params.py")]
+YAML_READERS = [Path("pipeline/params/reader.py"), Path("pipeline/params/strict_yaml.py")]
 YAML_WRITERS = {"safe_dump", "safe_dump_all"}
 YAML_LIBRARIES = {"ruamel", "ruyaml", "oyaml", "strictyaml", "omegaconf", "yamlcore"}
 
@@ -126,7 +126,7 @@ def test_the_model_knows_keras_alone() -> None:
         for file in MODULES
         if file.parts[0] == "model" and (found := foreign(file) & (DEEP_LEARNING - {"keras"}))
     }
-    assert backends == {"model/devices.py": {"tensorflow"}}
+    assert backends == {"model/training/devices.py": {"tensorflow"}}
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ import pytest
 import model.__main__
 import pipeline.__main__
 from datasets_spec.contract import SPLITS
-from pipeline import gate, imports, store
+from pipeline.runtime import fingerprints, imports
+from pipeline.splits import leaks
 from tests.conftest import PROJECT
-from tests.test_gate import put, slice_of
+from tests.pipeline.splits.test_leaks import put, slice_of
 
 pytestmark = pytest.mark.slow
 VERBS = [*pipeline.__main__._HELP, *model.__main__._HELP]
@@ -93,8 +94,8 @@ def test_it_reads_a_scan(installed: Path, elsewhere: Path) -> None:
     array = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, 2.0, 3.0, 1.0])), elsewhere / "scan.nii.gz")
     program = (
-        "import pathlib; from pipeline import volume;"
-        " one = volume.read(pathlib.Path('scan.nii.gz'));"
+        "import pathlib; from pipeline.volumes import reader;"
+        " one = reader.read_image(pathlib.Path('scan.nii.gz'));"
         " print(one.array.shape, int(one.array[0, 0, 0]))"
     )
     # right is the end of the first axis: the scan's own runs to the left
@@ -105,16 +106,16 @@ def test_it_judges_a_folder(installed: Path, elsewhere: Path) -> None:
     for patient, split in enumerate(SPLITS):
         put(elsewhere / "pairs", split, f"p{patient}_0.png", slice_of(patient))
     check = (installed / "flexunet", "check", "pairs", "--workers", "1")
-    assert run(*check, cwd=elsewhere).count(" holds\n") == len(gate.PROMISES)
+    assert run(*check, cwd=elsewhere).count(" holds\n") == len(leaks.PROMISES)
     put(elsewhere / "pairs", "test", "copy.png", slice_of(0))
-    assert gate.COPIES in run(*check, cwd=elsewhere, status=2)
+    assert leaks.COPIES in run(*check, cwd=elsewhere, status=2)
 
 
 def test_its_code_has_the_fingerprint_of_the_checkouts(installed: Path, elsewhere: Path) -> None:
     """So that a wheel and a checkout take each other's pairs for up to date."""
-    program = "from pipeline import store; print(store.code('pipeline.convert'))"
+    program = "from pipeline.runtime import fingerprints as f; print(f.code('pipeline.convert'))"
     done = run(installed / "python", "-c", program, cwd=elsewhere)
-    assert done.strip() == store.code("pipeline.convert")
+    assert done.strip() == fingerprints.code("pipeline.convert")
 
 
 def test_a_model_would_state_the_version_that_is_installed(

@@ -1,0 +1,44 @@
+"""The section ``augment``: variants of pairs, and when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.params.values import expect, one_of
+
+_MARKS = str.maketrans("", "", "._-")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Variants: name -> list of {transform: {argument: value}}, applied in order.
+
+    ``mode``: ``offline`` trains on the originals and the variants on disk; ``online`` on the
+    originals alone, each epoch showing each as a freshly drawn variant or as it is, so that no
+    variant is made on disk; ``both`` on the originals shown like that and the variants on disk as
+    they are. ``empty_slices``: also make variants of slices without any foreground.
+    """
+
+    seed: int
+    empty_slices: bool
+    variants: dict[str, list[dict[str, Any]]]
+    mode: str = "offline"
+
+    def __post_init__(self) -> None:
+        one_of("mode", self.mode, ("offline", "online", "both"))
+        for name, steps in self.variants.items():
+            expect(
+                name[:1].isalnum() and name.translate(_MARKS).isalnum() and "__" not in name,
+                f"variants.{name}",
+                "a name of letters, digits, '.', '-' and '_' (it becomes a file's prefix)",
+                name,
+            )
+            for step in steps:
+                arguments = next(iter(step.values()), None)
+                expect(
+                    len(step) == 1 and (arguments is None or isinstance(arguments, dict)),
+                    f"variants.{name}",
+                    "steps of the form {Transform: {argument: value}}",
+                    step,
+                )
