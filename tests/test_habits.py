@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, SLOW_FILE
 
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
 
@@ -43,3 +46,20 @@ def test_a_commit_is_judged_by_the_tools_of_the_lock() -> None:
     assert entries == [".venv/bin/ruff", ".venv/bin/ruff", ".venv/bin/mypy"]
     for entry in entries:
         assert re.search(rf"(?m)^{entry.rpartition('/')[2]}==", lock)
+
+
+@pytest.mark.slow
+def test_the_quick_tests_are_many_and_import_no_deep_learning_library() -> None:
+    program = (
+        "import sys, pytest; pytest.main(['-m', 'not slow', '--collect-only', '-p', 'no:xdist']);"
+        " print(sorted({'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "[]"
+    files = {line.partition(":")[0] for line in lines if line.startswith("tests/")}
+    assert len(files) > 30
+    slow = {name for name in files if SLOW_FILE.search((PROJECT / name).read_text("utf-8"))}
+    assert slow == set()

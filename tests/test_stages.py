@@ -30,6 +30,8 @@ from pipeline.splits import leaks
 from tests.conftest import FIXTURES, PROJECT, Refused
 from tests.support import cohort as rows
 
+pytestmark = pytest.mark.slow
+
 NAME = "virtual_mni152"
 OTHER_TERMS = Licence("other terms", redistribute=False, commercial=False)
 LABELS = datasets_spec.load(NAME).dataset.label_map
@@ -67,7 +69,6 @@ def digests(folder: Path = paths.DATA) -> dict[str, str]:
     return {str(file): sha256(file) for file in made if "raw" not in file.parts}
 
 
-@pytest.mark.slow
 def test_gives_the_same_bytes_with_one_worker_and_three(raw: Path, settings: params.Params) -> None:
     variants = {
         **settings.augment.variants,

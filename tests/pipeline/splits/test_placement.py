@@ -29,6 +29,8 @@ from pipeline.splits.placement import Place, assign, gaps
 from tests.conftest import PROJECT, Refused
 from tests.support.cohort import pair, random_patients
 
+pytestmark = pytest.mark.slow
+
 DEFAULT = params.load("virtual_mni152", PROJECT / paths.PARAMS).split
 
 
@@ -109,7 +111,6 @@ def test_official_lists_are_kept_and_train_shows_what_valid_shows(rows: list[Pai
     assert classes_of(rows, of(place, "train")) == reachable
 
 
-@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(12, 120), st.sampled_from(["patients", "slices"]))
 def test_shares_are_kept_within_the_tolerance(seed: int, patients: int, share_of: str) -> None:
@@ -184,7 +185,6 @@ def test_another_seed_or_dataset_gives_another_split() -> None:
     assert assign("other", rows, DEFAULT) != here
 
 
-@pytest.mark.slow
 def test_a_new_patient_moves_few_of_the_old() -> None:
     moved = []
     for seed in range(40):
