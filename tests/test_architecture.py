@@ -178,6 +178,7 @@ def test_only_one_module_reads_the_parameter_file() -> None:
     assert readers == YAML_READERS
 
 
+@pytest.mark.slow
 def test_the_pipeline_runs_without_a_deep_learning_library() -> None:
     program = (
         "import sys, pipeline.convert, pipeline.augment, pipeline.split, pipeline.report,"

@@ -121,7 +121,7 @@ def prepare(patients: int = 6, classes: int = CLASSES, **overrides: Any) -> para
     """
     settings = write_params(**overrides)
     salt = os.environ.get(pseudonyms.SALT_VARIABLE)
-    parts = settings.convert, settings.augment, settings.split, settings.train.augment
+    parts = settings.convert, settings.augment, settings.split
     earlier = _prepared() / fingerprints.fingerprint(patients, classes, salt, *parts)
     if earlier.is_dir():
         shutil.copytree(earlier, paths.DATA, dirs_exist_ok=True)

@@ -76,6 +76,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
     assert {outcome.error for outcome in outcomes} == {None}
 
 
+@pytest.mark.slow
 def test_a_slow_job_does_not_lose_its_place():
     outcomes = list(executor.run(slow_at_first, range(6), 3, "wait"))
     assert [outcome.result[0] for outcome in outcomes] == list(range(6))
@@ -98,6 +99,7 @@ def test_a_job_that_raises_does_not_stop_the_others(workers):
     assert (second.what, second.where) == ("expected a scan, found none", "case3")
 
 
+@pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_number_of_workers():
     alone = told(executor.run(troubled, range(5), 1, "try"))
     assert alone == told(executor.run(troubled, range(5), 3, "try"))

@@ -79,6 +79,7 @@ def test_a_new_warp_scores_and_splits_nothing_again():
         assert not drawing & closure(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["pipeline.convert", "pipeline.augment", "pipeline.split", "datasets_spec.contract"]
 )
