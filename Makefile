@@ -1,5 +1,6 @@
 # make repro: environment, then every dataset of params.yaml from raw scans to the report.
 # make test:  environment, then lint, types and all tests.
+# make docs:  the reference pages anew from the code.
 # make lock:  requirements.txt anew from pyproject.toml (needs uv).
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -9,7 +10,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: repro test lock
+.PHONY: repro test docs lock
 
 # Without git, as in an unpacked archive, DVC has to be told that there is none.
 repro: .venv/ready
@@ -24,6 +25,9 @@ test: .venv/ready
 	ruff format --check .
 	mypy
 	python -m pytest
+
+docs: .venv/ready
+	python -m docs.generate
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra build --extra test --generate-hashes \

@@ -71,16 +71,17 @@ _REMEDY = "Correct the parameter file; README.md and pipeline/params.py list the
 
 @dataclass(frozen=True)
 class Convert:
-    """Scans to square pictures. ``image_px``: width and height of every picture.
-
-    ``raters``: majority, staple, each, or one rater's name. ``label_table``: auto, or one of
-    the tables of a dataset whose sources contradict each other.
-    """
+    """Scans to square pictures."""
 
     image_px: int
+    """Width and height of every picture, in pixels."""
     mr_percentiles: tuple[float, float]
+    """The percentiles of an MR volume that are shown as black and as white."""
     raters: str
+    """What becomes of several raters: `majority`, `staple`, `each` (a pair for every rater), or one
+    rater's name."""
     label_table: str
+    """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
 
     def __post_init__(self) -> None:
         _expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
@@ -90,14 +91,15 @@ class Convert:
 
 @dataclass(frozen=True)
 class Augment:
-    """Variants: name -> list of {transform: {argument: value}}, applied in order.
-
-    ``empty_slices``: also make variants of slices without any foreground.
-    """
+    """Warped variants of every pair."""
 
     seed: int
+    """Seeds everything that is drawn at random."""
     empty_slices: bool
+    """Whether slices without any foreground get variants too."""
     variants: dict[str, list[dict[str, Any]]]
+    """Name of each variant -> its steps, `{Step: {argument: value}}`, applied in order. A
+    dataset's entry replaces them whole."""
 
     def __post_init__(self) -> None:
         for name, steps in self.variants.items():
@@ -150,20 +152,24 @@ class EmptySlices:
 
 @dataclass(frozen=True)
 class Split:
-    """Patients to train, valid and test; ``mini_test``: how many pictures it holds.
-
-    ``share_of``: patients or slices, what the shares count. ``folds`` 0 goes by the shares; 3 or
-    more deal the patients into folds, of which number ``fold`` (from 0) is tested, and valid has
-    its share of the others. Where the test list is official, the fold is validated.
-    """
+    """Patients to train, valid and test."""
 
     seed: int
+    """Seeds the placement of patients."""
     shares: Shares
+    """Share of the patients (or slices) that the split gets."""
     share_of: str
+    """What the shares count: `slices` where patients differ much in size."""
     folds: int
+    """0 splits by the shares. 3 or more deal the patients into that many folds, of which one is
+    tested; valid has its share of the others."""
     fold: int
+    """The fold that is tested, counted from 0. Where the test list is official, the fold is
+    validated instead."""
     empty_slices: EmptySlices
+    """Share of the slices without foreground that the split keeps."""
     mini_test: int
+    """How many test pictures are also put into `mini_test`, to look at."""
 
     def __post_init__(self) -> None:
         _one_of("share_of", self.share_of, ("patients", "slices"))
@@ -174,23 +180,30 @@ class Split:
 
 @dataclass(frozen=True)
 class Network:
-    """The knobs of FlexUNet (model/flexunet.py). ``dropout_rate`` grows by level.
-
-    ``input_normalization``: none (0..255 to 0..1) or zscore (each picture to mean 0, sd 1).
-    ``deep_supervision``: while training, coarser levels of the decoder are judged too.
-    """
+    """The shape of FlexUNet (model/flexunet.py)."""
 
     image_px: int
+    """Width and height of what the network sees, in pixels: a multiple of 2^(num_layers - 1)."""
     channels: int
+    """1 for grey, 3 for the same picture three times."""
     base_filters: int
+    """Filters of the finest level; they double with every level."""
     base_kernels: int
+    """Kernel side of the finest level; it shrinks by two with every level, to 3."""
     num_layers: int
+    """Levels, the bridge included."""
     dilation: int
+    """Dilation of the finest level; it shrinks by one with every level, to 1."""
     dropout_rate: float
+    """Dropout of each block: this rate times the level, which is 0 at the finest."""
     activation: str
+    """Applied after every convolution."""
     normalization: str
+    """Applied after every activation."""
     input_normalization: str = "none"
+    """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
     deep_supervision: bool = False
+    """While training, up to three coarser levels of the decoder are judged too."""
 
     def __post_init__(self) -> None:
         _expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
@@ -226,51 +239,71 @@ class Network:
 
 @dataclass(frozen=True)
 class Train:
-    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off.
-
-    ``augment``: ``offline`` trains on the originals and the variants on disk; ``online`` on the
-    originals alone, each epoch showing each as a freshly drawn variant or as it is; ``both``
-    on the originals shown like that and the variants on disk as they are.
-    ``focal_gamma``, ``tversky_alpha`` (the weight of false positives; 1 minus it that of false
-    negatives) and ``boundary_weight`` with ``boundary_px`` matter to the losses of these names.
-    ``schedule``: plateau (times ``reducer_factor`` after ``reducer_patience`` epochs without
-    gain) or cosine (to 0 over all epochs). ``accumulate_batches``: batches per update.
-    ``ema_momentum``: the model is the moving average of its weights. ``precision`` auto: as a
-    short probe finds fastest; ``jit`` auto: where XLA is not known to be slower.
-    ``class_share``: part of the pairs that is drawn from the pictures of each class in turn.
-    ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides the best
-    checkpoint, early stopping and the plateau. ``tensorboard``, ``dvclive``: also write these.
-    """
+    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off."""
 
     seed: int
+    """Seeds the initial weights, the order of the pairs and the dropout."""
     augment: str
+    """`offline` trains on the originals and the variants on disk; `online` on the originals, each
+    of which every epoch shows as a freshly drawn variant or as it is; `both` on the originals shown
+    like that and on the variants on disk as they are."""
     network: Network
+    """The shape of the network."""
     loss: str
+    """The module of the losses states each formula and its source."""
     focal_gamma: float
+    """For the loss `focal`: how much less a pixel counts that is right already."""
     tversky_alpha: float
+    """For the loss `tversky`: the weight of false positives; that of false negatives is 1 minus
+    it."""
     boundary_weight: float
+    """For the loss `boundary`: how much more a pixel on a boundary counts."""
     boundary_px: int
+    """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     optimizer: str
+    """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
+    """The initial learning rate."""
     weight_decay: float
+    """For `adamw` alone; biases and normalisation are spared."""
     schedule: str
+    """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
+    without gain; `cosine` takes it to 0 over all epochs."""
     reducer_factor: float
+    """For the schedule `plateau`."""
     reducer_patience: int
+    """For the schedule `plateau`, in epochs."""
     clipvalue: float
+    """Clips each gradient to this; 0 switches it off. At most one of the two clips."""
     clipnorm: float
+    """Clips each gradient's norm to this; 0 switches it off."""
     accumulate_batches: int
+    """Batches per update of the weights."""
     ema_momentum: float
+    """Above 0, such as 0.999, the moving average of the weights is judged and saved."""
     precision: str
+    """Number format of the computation; weights and head stay float32. `auto` times some steps of
+    the network and reports its choice."""
     jit: str
+    """Whether XLA compiles the step. `auto`: with JAX, and with TensorFlow on a GPU."""
     batch_pairs: int
+    """Pairs per batch."""
     class_share: float
+    """The part of the pairs that is drawn from the pictures of each class in turn."""
     epochs: int
+    """The most epochs that are trained."""
     steps_per_epoch: int
+    """Batches per epoch; 0 shows every pair once."""
     monitor: str
+    """Decides the best epoch, the plateau and early stopping."""
     early_stopping_patience: int
+    """Epochs without gain after which training stops."""
     epoch_change_pictures: int
+    """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
     tensorboard: bool
+    """Also write logs for TensorBoard, where it is installed."""
     dvclive: bool
+    """Also write logs with DVCLive, where it is installed."""
 
     def __post_init__(self) -> None:
         _one_of("augment", self.augment, ("offline", "online", "both"))
@@ -315,18 +348,18 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """The scores. ``batch_slices``: slices predicted at once.
-
-    ``nsd_tolerance_mm``: how far two surfaces may be apart and still count as one.
-    ``postprocess``: whether valid may choose a post-processing. ``worst_cases``: how many of
-    the cases with the lowest Dice are kept as pictures. ``seed`` draws the intervals' resamples.
-    """
+    """The scores, and what is kept beside them."""
 
     seed: int
+    """Seeds the resamples that the intervals are made from."""
     batch_slices: int
+    """Slices predicted at once."""
     nsd_tolerance_mm: float
+    """How far two surfaces may be apart and still count as one, in mm."""
     postprocess: bool
+    """Whether the valid split may choose a post-processing."""
     worst_cases: int
+    """How many of the cases with the lowest Dice are kept as pictures."""
 
     def __post_init__(self) -> None:
         _expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)
@@ -336,14 +369,13 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before memory is taken for it. They decide no byte, so no stage tracks them.
-
-    ``voxels``: of one volume (a scan takes 4 bytes a voxel, each of its labels 1, and several
-    times that while it is converted). ``pixels``: of one picture.
-    """
+    """What is refused before memory is taken for it. They decide no byte: no stage tracks them."""
 
     voxels: int = 300_000_000
+    """The largest volume that is read. A scan takes 4 bytes a voxel, each of its labels 1, and several
+    times that while it is converted."""
     pixels: int = 100_000_000
+    """The largest picture that is read."""
 
     def __post_init__(self) -> None:
         for name in ("voxels", "pixels"):

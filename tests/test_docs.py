@@ -1,0 +1,162 @@
+"""The documents: every link leads somewhere, every command exists, nothing generated is stale."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from dvc.cli.parser import get_main_parser
+
+import model.__main__
+import pipeline.__main__
+from docs import generate
+from tests.conftest import PROJECT
+from tests.support import markdown
+
+PAGES = markdown.pages()
+LINKS = [(page, link) for page in PAGES for link in markdown.links(markdown.read(page))]
+COMMANDS = [(page, one) for page in PAGES for one in markdown.commands(markdown.read(page))]
+PROGRAMS = {"pipeline": pipeline.__main__._parser, "model": model.__main__._parser}
+LANGUAGES = {"sh", "text", "python", "yaml"}
+OF_THE_SHELL = {
+    *("cat", "cd", "cp", "export", "for", "git", "head", "ls", "mkdir", "mv", "nvidia-smi"),
+    *("pip", "rm", "source", "sudo", "wsl", "brew"),
+}  # fmt: skip
+FLOORS = ("datasets_spec", "pipeline", "model", "tests", "docs")
+
+
+def ids(value: object) -> str:
+    return str(value)
+
+
+def test_there_are_pages_links_and_commands() -> None:
+    assert len(PAGES) > 20
+    assert len(LINKS) > 100
+    assert len(COMMANDS) > 40
+
+
+# --- links -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS, ids=ids)
+def test_links_lead_somewhere(page: Path, link: str) -> None:
+    """Within the repository to a file and a heading; elsewhere by https, and nobody asks there."""
+    parts = urlsplit(link)
+    if parts.scheme or parts.netloc:
+        assert parts.scheme == "https"
+        assert re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", parts.netloc)
+        return
+    target = (
+        (PROJECT / page.parent / unquote(parts.path)).resolve() if parts.path else PROJECT / page
+    )
+    assert target.exists()
+    assert target.is_relative_to(PROJECT.resolve())
+    if parts.fragment:
+        assert parts.fragment in markdown.anchors(target.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", [one for one in PAGES if one.parts[0] == "docs"], ids=ids)
+def test_every_page_is_reached_from_another(page: Path) -> None:
+    reached = {
+        (PROJECT / other.parent / urlsplit(link).path).resolve()
+        for other, link in LINKS
+        if other != page and not urlsplit(link).scheme
+    }
+    assert (PROJECT / page).resolve() in reached
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """Placeholders (<name>, *, ...) and what a run makes are left out."""
+    if page.name == "CHANGELOG.md" or "decisions" in page.parts:  # they name what was
+        return
+    for one in markdown.code(markdown.read(page)):
+        if re.fullmatch(rf"({'|'.join(FLOORS)})/[\w./-]+", one):
+            assert (PROJECT / one).exists(), one
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=ids)
+def test_commands_exist(page: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each part of a line is parsed by the program that would run it; nothing is run."""
+    for part in re.split(r"&&|;|\||\bdo\b", command):
+        words = shlex.split(part)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words = words[1:]
+        if not words or words[0] in OF_THE_SHELL | {"done"}:
+            continue
+        try:
+            _parse(words)
+        except SystemExit:
+            pytest.fail(f"{part}: {capsys.readouterr().err}")
+
+
+def _parse(words: list[str]) -> None:
+    program = Path(words[0]).name
+    if program == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        assert set(targets) <= _targets(), words
+    elif program == "dvc":
+        get_main_parser().parse_args(words[1:])
+    elif program == "python" and words[1] == "-m":
+        _module(words[2], words[3:])
+    elif program == "python":
+        assert words[1] == "-c" or (PROJECT / words[1]).is_file(), words
+    elif program in ("ruff", "mypy", "pytest"):
+        _tested(words[1:])
+    else:
+        pytest.fail(f"{words[0]}: nobody knows this program")
+
+
+def _module(name: str, words: list[str]) -> None:
+    if name in PROGRAMS:
+        parser: argparse.ArgumentParser = PROGRAMS[name]()
+        parser.parse_args(words)
+    elif name == "pytest":
+        _tested(words)
+    else:
+        assert name == "venv" or importlib.util.find_spec(name), name
+
+
+def _tested(words: list[str]) -> None:
+    for word in words:
+        if word.startswith("tests/"):
+            assert (PROJECT / word.partition("::")[0]).exists(), word
+
+
+def _targets() -> set[str]:
+    return set(re.findall(r"^([a-z][\w-]*):", (PROJECT / "Makefile").read_text("utf-8"), re.M))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_fenced_blocks_say_what_they_are(page: Path) -> None:
+    if page.parts[0] != "tests":
+        assert {block.language for block in markdown.blocks(markdown.read(page))} <= LANGUAGES
+
+
+# --- what the code states --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", generate.PAGES, ids=ids)
+def test_generated_pages_are_up_to_date(page: Path) -> None:
+    """``make docs`` writes them anew."""
+    assert markdown.read(page) == generate.PAGES[page]()
+
+
+def test_every_parameter_is_described() -> None:
+    text = markdown.read(generate.REFERENCE / "parameters.md")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert len(rows) > 50
+    assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_the_readme_is_read_in_a_minute() -> None:
+    assert len(markdown.read(Path("README.md")).splitlines()) <= 120
