@@ -44,6 +44,12 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
+def sections(text: str) -> dict[str, str]:
+    """Heading of the second level -> what stands below it."""
+    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 def prose(text: str) -> str:
     """The text without its fenced blocks."""
     return _FENCE.sub("", text)

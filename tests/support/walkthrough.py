@@ -2,10 +2,10 @@
 
 Its fenced blocks are carried out in order:
 
+- behind a paragraph that ends in "save this as `file`:", written to that file;
+- behind "in `file`, above (or below) `text`, add:", inserted there, beside the line with that text;
+- behind "in `file`, let the line (or section) `text` read:", put in its place;
 - ``sh``: run by bash from the project's root; a command that fails ends the walk;
-- ``python`` behind a paragraph that says "Save ... as `file`": written to that file;
-- ``python`` or ``yaml`` behind "In `file`, below `line`, add": inserted below that line;
-- ``yaml`` behind "In `file`, let the section `name` read": takes that section's place;
 - ``text`` behind a command: what the command printed, where ``...`` stands for anything. In front
   of the first command it is a drawing, which nothing is done with.
 
@@ -24,18 +24,11 @@ from pathlib import Path
 from tests.conftest import PROJECT
 from tests.support.markdown import Block, blocks
 
-_COPIED = (
-    "datasets_spec",
-    "pipeline",
-    "model",
-    "tests",
-    "params.yaml",
-    "dvc.yaml",
-    "pyproject.toml",
-)
-_SAVE = re.compile(r"Save\b[^`]*\bas `([^`]+)`:$")
-_ADD = re.compile(r"[Ii]n `([^`]+)`,[^`]*\bbelow `([^`]+)`, add:$")
-_SECTION = re.compile(r"[Ii]n `([^`]+)`,[^`]*\bsection `([^`]+)` read:$")
+_FOLDERS = ("datasets_spec", "pipeline", "model", "tests", "docs")
+_FILES = ("*.md", "*.yaml", "*.toml", "*.cff", "Makefile", "requirements.txt")
+SAVED = re.compile(r"[Ss]ave this as `([^`]+)`:$")
+_ADDED = re.compile(r"[Ii]n `([^`]+)`, (above|below) `([^`]+)`, add:$")
+_REPLACED = re.compile(r"[Ii]n `([^`]+)`, let the (line|section) `([^`]+)` read:$")
 
 
 class Reader:
@@ -45,9 +38,10 @@ class Reader:
         self.project, self.home = folder / "project", folder / "home"
         self.home.mkdir()
         self.project.mkdir()
-        for name in _COPIED:
-            source, target = PROJECT / name, self.project / name
-            shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        for name in _FOLDERS:
+            shutil.copytree(PROJECT / name, self.project / name)
+        for file in (file for pattern in _FILES for file in PROJECT.glob(pattern)):
+            shutil.copy(file, self.project)
         self.printed = ""
         self.tried: list[str] = []
 
@@ -57,16 +51,16 @@ class Reader:
             self._carry_out(block)
 
     def _carry_out(self, block: Block) -> None:
-        if block.language == "sh":
+        if saved := SAVED.search(block.before):
+            (self.project / saved[1]).write_text(block.text, "utf-8")
+        elif added := _ADDED.search(block.before):
+            self._add(self.project / added[1], added[2] == "above", added[3], block.text)
+        elif replaced := _REPLACED.search(block.before):
+            self._replace(self.project / replaced[1], replaced[2], replaced[3], block.text)
+        elif block.language == "sh":
             self._run(block.text)
         elif block.language == "text":
             self._compare(block.text)
-        elif saved := _SAVE.search(block.before):
-            (self.project / saved[1]).write_text(block.text, "utf-8")
-        elif added := _ADD.search(block.before):
-            self._insert(self.project / added[1], added[2], block.text)
-        elif section := _SECTION.search(block.before):
-            self._replace(self.project / section[1], section[2], block.text)
         else:
             raise AssertionError(f"nobody knows what to do with this block: {block}")
 
@@ -90,18 +84,28 @@ class Reader:
             return
         for line in filter(None, map(str.strip, shown.splitlines())):
             wanted = ".*".join(re.escape(part) for part in line.split("..."))
-            assert re.search(wanted, self.printed), (
-                f"{line!r} is not in what was printed: {self.printed}"
-            )
+            assert re.search(wanted, self.printed), f"{line!r} is not in: {self.printed}"
 
-    def _insert(self, file: Path, line: str, text: str) -> None:
+    def _add(self, file: Path, above: bool, beside: str, text: str) -> None:
         content = file.read_text("utf-8")
-        at = re.search(rf"^\s*{re.escape(line)}.*\n", content, re.MULTILINE)
-        assert at, f"{file.name} has no line {line}"
-        file.write_text(content[: at.end()] + text + content[at.end() :], "utf-8")
+        line = _line_with(content, beside)
+        at = line.start() if above else line.end()
+        file.write_text(content[:at] + text + content[at:], "utf-8")
 
-    def _replace(self, file: Path, section: str, text: str) -> None:
+    def _replace(self, file: Path, what: str, name: str, text: str) -> None:
         content = file.read_text("utf-8")
-        at = re.search(rf"^{section}:\n(?:[ #].*\n|\n)*", content, re.MULTILINE)
-        assert at, f"{file.name} has no section {section}"
-        file.write_text(content[: at.start()] + text + "\n" + content[at.end() :], "utf-8")
+        at = _line_with(content, name) if what == "line" else _section(content, name)
+        file.write_text(content[: at.start()] + text + content[at.end() :], "utf-8")
+
+
+def _line_with(content: str, text: str) -> re.Match[str]:
+    found = re.search(rf"^.*{re.escape(text)}.*\n", content, re.MULTILINE)
+    assert found, f"no line has {text!r}"
+    return found
+
+
+def _section(content: str, name: str) -> re.Match[str]:
+    """A section of a YAML file, up to the empty line behind it."""
+    found = re.search(rf"^{name}:\n(?: .*\n)+", content, re.MULTILINE)
+    assert found, f"there is no section {name!r}"
+    return found
