@@ -11,6 +11,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import itertools
 import json
 import re
 import tempfile
@@ -18,6 +19,7 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -26,7 +28,7 @@ import datasets_spec
 import model.__main__
 import pipeline.__main__
 from datasets_spec.contract import Dataset, Source
-from pipeline import params
+from pipeline import findings, params
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path("docs/reference")
@@ -248,6 +250,36 @@ def _of_dataset(facts: Dataset) -> Iterator[str]:
     )
 
 
+def dicom_rules() -> str:
+    """The tolerances of the rules for DICOM series, each with its reason."""
+    rows = [
+        (f"`{name}`", f"{getattr(findings, name):g}", meaning)
+        for name, meaning in _described_constants(findings).items()
+    ]
+    return _page(
+        [
+            "# DICOM rules",
+            "What makes a series doubtful or unfit, and by how much. The outcomes are explained on"
+            " the page [Read DICOM](../how-to/dicom.md#what-becomes-of-an-odd-series).",
+            "## Tolerances",
+            _table(("name", "value", "why"), rows),
+        ]
+    )
+
+
+def _described_constants(module: ModuleType) -> dict[str, str]:
+    """Name -> the string that stands below it, of a module's numbers."""
+    body = ast.parse(inspect.getsource(module)).body
+    found = {}
+    for constant, text in itertools.pairwise(body):
+        if isinstance(constant, ast.Assign) and isinstance(constant.targets[0], ast.Name):
+            value = text.value if isinstance(text, ast.Expr) else None
+            number = isinstance(getattr(module, constant.targets[0].id), int | float)
+            if number and isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[constant.targets[0].id] = " ".join(value.value.split())
+    return found
+
+
 def _way(source: Source) -> str:
     if source.recipe:
         return "made on the spot"
@@ -281,6 +313,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "command-line.md": command_line,
     REFERENCE / "parameters.md": parameters,
     REFERENCE / "datasets.md": datasets,
+    REFERENCE / "dicom-rules.md": dicom_rules,
 }
 """Page, relative to the project's root -> the function that returns its text."""
 
