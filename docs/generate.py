@@ -39,7 +39,7 @@ def command_line() -> str:
     """Every program, verb and option, from the parsers that read them."""
     parts = [
         "# Command line",
-        "`--help` behind any verb prints what stands here. A wrong input is one line on stderr"
+        "`--help` after any verb prints what stands here. A wrong input is one line on stderr"
         " that says what was expected, what came, where, and what to do.",
         _table(
             ("exit status", "meaning"),
