@@ -15,7 +15,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 # Without git, as in an unpacked archive, DVC has to be told that there is none.
 repro: .venv/ready
 	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
-	python -m pipeline preflight
+	python -m model preflight
 	python -m pipeline fetch
 	dvc repro
 	@cat report/summary.txt

@@ -253,7 +253,7 @@ def is_own_address(url: str) -> bool:
 class Source:
     """Where a dataset comes from: exactly one of ``files``, ``instructions`` and ``recipe``.
 
-    ``recipe`` names a virtual cohort of :mod:`pipeline.virtual`, which is made
+    ``recipe`` names a virtual cohort of :mod:`pipeline.virtual.cohorts`, which is made
     on the spot; ``instructions`` tell a person how to get a gated download. ``cases``: how
     many labelled cases the publisher states, 0 where the count is not stated.
     """
@@ -397,9 +397,9 @@ _UNCHECKED: ContextVar[bool] = ContextVar("unchecked", default=False)
 def unchecked() -> Iterator[None]:
     """In this block a :class:`Case` takes whatever it is given.
 
-    ``pipeline.raw`` lists an adapter's cases in it, and then builds each of them again, with slugs
-    for its names, outside. So building a case checks it, but a bad one is named and the others
-    are kept; an error amid the adapter's loop would end the loop.
+    ``pipeline.sources.listing`` lists an adapter's cases in it, and then builds each of them
+    again, with slugs for its names, outside. So building a case checks it, but a bad one is named
+    and the others are kept; an error amid the adapter's loop would end the loop.
     """
     before = _UNCHECKED.set(True)
     try:
@@ -412,8 +412,9 @@ def unchecked() -> Iterator[None]:
 class Case:
     """One volume of one patient: its image and, per rater, its label (one rater: "").
 
-    An adapter may give names as they stand in the raw data: ``pipeline.raw`` makes unique slugs
-    of them (:func:`slugs`). Everywhere else id, patient and raters are slugs, or it is an error.
+    An adapter may give names as they stand in the raw data: ``pipeline.sources.listing`` makes
+    unique slugs of them (:func:`slugs`). Everywhere else id, patient and raters are slugs, or it
+    is an error.
     """
 
     id: str

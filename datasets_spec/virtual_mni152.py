@@ -5,7 +5,7 @@ sub-01/
     sub-01_dseg.nii    uint8: 0 outside the brain, 1 CSF and other, 2 grey, 3 white matter
 sub-02/ ...
 
-``python -m pipeline fetch virtual_mni152`` makes them (see pipeline/virtual.py).
+``python -m pipeline fetch virtual_mni152`` makes them (see pipeline/virtual/cohorts.py).
 They are virtual: a score on them shows that the machine works, and nothing about
 a clinic.
 """
@@ -13,15 +13,7 @@ a clinic.
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets_spec.contract import (
-    Case,
-    Dataset,
-    Label,
-    LabelMap,
-    Licence,
-    Problem,
-    Source,
-)
+from datasets_spec.contract import Case, Dataset, Label, LabelMap, Licence, Problem, Source
 
 DATASET = Dataset(
     title="Virtual MNI152 cohort (T1w)",

@@ -7,7 +7,7 @@ sub-02/ ...
 
 Two of three patients have an intraparenchymal haemorrhage with its oedema, the others have
 nothing. Some series come from a tilted gantry, some are compressed (RLE).
-``python -m pipeline fetch virtual_ncct`` makes them (see pipeline/virtual_ct.py).
+``python -m pipeline fetch virtual_ncct`` makes them (see pipeline/virtual/ct.py).
 They are virtual: a score on them shows that the machine works, and nothing about
 a clinic.
 """
@@ -15,16 +15,7 @@ a clinic.
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets_spec.contract import (
-    Case,
-    Dataset,
-    Label,
-    LabelMap,
-    Licence,
-    Problem,
-    Source,
-    Window,
-)
+from datasets_spec.contract import Case, Dataset, Label, LabelMap, Licence, Problem, Source, Window
 
 DATASET = Dataset(
     title="Virtual head CT cohort (haemorrhage and oedema, from MNI152)",

@@ -28,7 +28,8 @@ import datasets_spec
 import model.__main__
 import pipeline.__main__
 from datasets_spec.contract import Dataset, Source
-from pipeline import findings, params
+from model import params
+from pipeline.volumes.dicom import checks
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path("docs/reference")
@@ -253,8 +254,8 @@ def _of_dataset(facts: Dataset) -> Iterator[str]:
 def dicom_rules() -> str:
     """The tolerances of the rules for DICOM series, each with its reason."""
     rows = [
-        (f"`{name}`", f"{getattr(findings, name):g}", meaning)
-        for name, meaning in _described_constants(findings).items()
+        (f"`{name}`", f"{getattr(checks, name):g}", meaning)
+        for name, meaning in _described_constants(checks).items()
     ]
     return _page(
         [

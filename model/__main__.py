@@ -16,9 +16,10 @@ from pipeline.__main__ import (
 )
 
 if TYPE_CHECKING:
-    from pipeline import params
+    from model import params
 
 _HELP = {
+    "preflight": "check every dataset's name and parameters, before any work begins",
     "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
     "train": "train a FlexUNet on data/dataset/<dataset>",
     "evaluate": "score it on the test split, in the source's own grid",
@@ -33,19 +34,24 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.verb == "preflight":
+        from model.preflight import preflight
+
+        preflight(options.params)
+        return
     if options.verb == "compare":
         from model.compare import compare
 
         compare(options.run_a, options.run_b)
         return
-    from pipeline import params
+    from model import params
 
     for dataset in wanted_datasets(options):
         _of_dataset(options, dataset, params.load(dataset, options.params))
 
 
 def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Params) -> None:
-    from pipeline import shortages
+    from pipeline.runtime import shortages
 
     with shortages.named(f"{options.verb} {dataset}"):
         if options.verb == "train":  # imported late, so that --help and errors come at once
@@ -53,7 +59,7 @@ def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Para
 
             train(dataset, settings)
         elif options.verb == "inspect":
-            from model.inspection import inspect
+            from model.inspect import inspect
 
             inspect(dataset, settings)
         elif options.verb == "predict":
@@ -84,11 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, told in _HELP.items():
         example = {
+            "preflight": "",
             "compare": "runs/before runs/after",
             "predict": "virtual_mni152 --input pictures --output masks",
         }.get(verb, "virtual_mni152")
         one = verbs.add_parser(
-            verb, help=told, description=told, epilog=f"Example: python -m model {verb} {example}"
+            verb,
+            help=told,
+            description=told,
+            epilog=f"Example: python -m model {verb} {example}".rstrip(),
         )
         names = ", ".join(datasets_spec.names())
         if verb == "compare":
@@ -100,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--output", type=Path, required=True, help="folder for the masks")
             one.add_argument("--probabilities", action="store_true", help="also <name>.npz")
             one.add_argument("--overlays", action="store_true", help="also overlays/<name>.png")
-        else:
+        elif verb != "preflight":
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
         if verb != "compare":
             params_option(one)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from datasets_spec.contract import Problem
-from model.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
+from model.scoring.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
 from pipeline import paths
-from pipeline.files import require_regular
+from pipeline.runtime.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
 _NAMES = ("patient", "case", "rater", "class", "truth")

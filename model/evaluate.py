@@ -24,31 +24,26 @@ from tqdm import tqdm
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
-from model import pictures, postprocess, provenance, scores, summary
-from model.batches import labels_at
-from model.bootstrap import FEW, RESAMPLES, Resamples
-from model.metrics import cross_entropy, dice_coef_multiclass
-from model.postprocess import Choice, Rule, Search
+from model import params, provenance
 from model.predict import class_ids, probabilities
-from model.scores import EMPTY_POLICY, SCORES, Calibration, Stack
-from model.summary import Scored, number
-from pipeline import (
-    colors,
-    files,
-    identities,
-    labels,
-    locks,
-    manifest,
-    params,
-    paths,
-    pseudonyms,
-    raw,
-    volume,
-)
-from pipeline.canvas import Canvas
-from pipeline.manifest import Pair
-from pipeline.pseudonyms import Pseudonyms
-from pipeline.volume import Grid, Volume
+from model.scoring import pictures as scoring_pictures
+from model.scoring import postprocess, scores, summary
+from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
+from model.scoring.postprocess import Choice, Rule, Search
+from model.scoring.scores import EMPTY_POLICY, SCORES, Calibration, Stack
+from model.scoring.summary import Scored, number
+from model.training.batches import labels_at
+from model.training.metrics import cross_entropy, dice_coef_multiclass
+from pipeline import paths
+from pipeline.labels import decode, fusion
+from pipeline.pairs import identities, manifest, png, pseudonyms
+from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.pseudonyms import Pseudonyms
+from pipeline.runtime import files, locks
+from pipeline.sources import listing
+from pipeline.volumes import nifti, reader, volume
+from pipeline.volumes.volume import Grid, Volume
 
 _ANCESTORS = {"dice_coef_multiclass": dice_coef_multiclass, "cross_entropy": cross_entropy}
 _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
@@ -75,7 +70,7 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
     names = pseudonyms.load(adapter)
-    sources = {names.of("case", case.id): case for case in raw.listing(adapter).cases}
+    sources = {names.of("case", case.id): case for case in listing.listing(adapter).cases}
     judge = _Judge(model, facts, settings, names, sources)
 
     choices = judge.choose(_cases(pairs, "valid", dataset)) if settings.evaluate.postprocess else {}
@@ -102,7 +97,7 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
             for column, guess in enumerate(class_names)
         ],
     )
-    pictures.draw_confusion(run / paths.CONFUSION_PLOT, confusion, class_names)
+    scoring_pictures.draw_confusion(run / paths.CONFUSION_PLOT, confusion, class_names)
     _write_table(
         run / paths.CALIBRATION,
         ("confidence", "right", "pixels"),
@@ -207,14 +202,14 @@ class _Judge:
     def _answer(self, drawings: Drawings) -> _Answer:
         first = drawings[0][0]
         case = self._source(first)
-        read = labels.read_image(case.image, self.settings.limits)
+        read = reader.read_image(case.image, self.settings.limits)
         image = replace(read, array=np.empty((0, 0, 0), np.uint8))  # only labels are compared
         del read
-        drawn = labels.drawn(
+        drawn = decode.drawn(
             self.facts, image, case.labels, first.label_table, limits=self.settings.limits
         ).ids
         raters = self.settings.convert.raters
-        fused = labels.fused(drawn, raters, len(self.facts.label_map))
+        fused = fusion.fused(drawn, raters, len(self.facts.label_map))
         truths, every = (self._stacks(ids, first.plane) for ids in (fused, drawn))
         beside = [
             _Beside(truths[slices[0].rater], Calibration.none(), {}, {}) for slices in drawings
@@ -245,12 +240,12 @@ class _Judge:
         """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
         folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
         network = self.settings.train.network
-        shown = [colors.read_image(folder / pair.image) for pair, *_ in batch]
+        shown = [png.read_image(folder / pair.image) for pair, *_ in batch]
         predicted = probabilities(self.model, shown, network)
         background = np.zeros_like(predicted)
         background[..., 0] = 1
         for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
-            masks = [colors.read_mask(folder / pair.mask, self.facts.label_map) for pair in pairs]
+            masks = [png.read_mask(folder / pair.mask, self.facts.label_map) for pair in pairs]
             truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
             for told, answer in (
                 (one.ancestors, predicted),
@@ -284,13 +279,13 @@ class _Judge:
         if isinstance(case.image, Path):
             in_ras = volume.unslice(stack, first.plane)
             grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
-            volume.save_like(target / f"{name}.nii.gz", grid.from_ras(in_ras), grid, case.image)
+            nifti.save_like(target / f"{name}.nii.gz", grid.from_ras(in_ras), grid, case.image)
             for uid, ids in volume.per_instance(in_ras, image).items():
-                colors.write_mask(target / name / f"{self.names.uid(uid)}.png", ids, label_map)
+                png.write_mask(target / name / f"{self.names.uid(uid)}.png", ids, label_map)
         else:
             for index, (slice_file, ids) in enumerate(zip(case.image, stack, strict=True)):
                 stem = slice_file.stem if self.facts.anonymous else f"{index:04d}"
-                colors.write_mask(target / name / f"{stem}.png", ids, label_map)
+                png.write_mask(target / name / f"{stem}.png", ids, label_map)
 
     def _show(self, slices: Sequence[Pair], truth: Stack, stack: Stack, mini: set[str]) -> str:
         """Masks at picture size: of mini_test, and of the slice with most wrong voxels.
@@ -305,7 +300,7 @@ class _Judge:
             for pair in slices:
                 if pair.id in chosen:
                     ids = canvas.labels(stack[pair.slice_index])
-                    colors.write_mask(target / kind / f"{pair.id}.png", ids, self.facts.label_map)
+                    png.write_mask(target / kind / f"{pair.id}.png", ids, self.facts.label_map)
         return worst.id
 
     def _source(self, pair: Pair) -> Case:
@@ -450,11 +445,11 @@ def _draw_overlays(predictions: Path, folder: Path, facts: Dataset) -> None:
             image, mask = (
                 folder / "test" / part / file.name for part in (paths.IMAGES, paths.MASKS)
             )
-            pictures.draw_overlay(
+            scoring_pictures.draw_overlay(
                 predictions / paths.OVERLAYS / kind / file.name,
-                colors.read_image(image),
-                colors.read_mask(mask, facts.label_map),
-                colors.read_mask(file, facts.label_map),
+                png.read_image(image),
+                png.read_mask(mask, facts.label_map),
+                png.read_mask(file, facts.label_map),
                 facts.label_map,
             )
 

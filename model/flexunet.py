@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from pipeline.params import Network
+from model.params import Network
 
 _GROUPS = 8  # of group normalisation, or as many as divide the filters
 _COARSER = 3  # levels of deep supervision below the finest

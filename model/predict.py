@@ -20,12 +20,16 @@ from tqdm import tqdm
 
 import datasets_spec
 from datasets_spec.contract import Problem
-from model import provenance
-from model.batches import model_input, picture_at
-from pipeline import colors, draw, params, paths
-from pipeline.files import is_regular, replacing
-from pipeline.limits import require_pixels
-from pipeline.params import Limits, Network
+from model import params, provenance
+from model.params import Network
+from model.training.batches import model_input, picture_at
+from pipeline import paths
+from pipeline.pages import draw
+from pipeline.pairs import png
+from pipeline.params.limits import Limits
+from pipeline.runtime.files import is_regular, replacing
+from pipeline.runtime.limits import require_pixels
+from pipeline.volumes import picture_files
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _PICTURES = "pictures"
@@ -84,7 +88,7 @@ def predict(
                 ids = np.empty(one.shape, np.uint8)
                 for rows, strip in _strips(guess, one.shape):
                     ids[rows] = strip.argmax(axis=-1)
-                colors.write_mask(target / f"{stem}.png", ids, facts.label_map)
+                png.write_mask(target / f"{stem}.png", ids, facts.label_map)
                 if with_probabilities:
                     _write_probabilities(target / f"{stem}.npz", guess, one.shape)
                 if with_overlays:
@@ -115,7 +119,7 @@ def read_picture(file: Path, limits: Limits) -> tuple[NDArray[np.uint8], bool]:
     Of deeper ones the upper 8 of 16 bits are kept. Raises :class:`Problem` if it cannot be read
     to its end, is too large, or is no regular file.
     """
-    with colors.opened(file, limits) as opened:
+    with picture_files.opened(file, limits) as opened:
         _require_square(opened.size, limits, file)
         if not opened.mode.startswith(("I", "F")):
             return np.asarray(opened.convert("L"), np.uint8), False
@@ -186,8 +190,9 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
             f" {len(pictures)} pictures",
             where=source,
-            remedy="predict reads no scans: evaluate predicts those of a dataset (README: Add a"
-            " dataset). To have masks of the pictures, give them a folder of their own.",
+            remedy="predict reads no scans: evaluate predicts those of a dataset"
+            " (docs/how-to/own-data.md). To have masks of the pictures, give them a folder of"
+            " their own.",
         )
     if not pictures:
         others = f", only {_counted(found)}" if found else ""

@@ -26,10 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset
-from model import precision
 from model.flexunet import flexunet
-from pipeline import files, imports, modelfile, paths
-from pipeline.params import Params
+from model.params import Params
+from model.training import precision
+from pipeline import paths
+from pipeline.runtime import files, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}

@@ -19,15 +19,18 @@ from keras import layers, optimizers
 
 import datasets_spec
 from datasets_spec.contract import LabelMap, Problem
-from model import checkpoint, devices, precision, provenance, watch
-from model.batches import Batches
-from model.checkpoint import State
+from model import params, provenance
 from model.flexunet import flexunet, trainable
-from model.losses import loss_of
-from model.metrics import Scores
-from pipeline import locks, manifest, params, paths
-from pipeline.params import Train
-from pipeline.variants import Variants
+from model.params import Train
+from model.training import checkpoint, devices, precision, watch
+from model.training.batches import Batches
+from model.training.checkpoint import State
+from model.training.losses import loss_of
+from model.training.metrics import Scores
+from pipeline import paths
+from pipeline.pairs import manifest
+from pipeline.runtime import locks
+from pipeline.warps.variants import Variants
 
 
 def train(dataset: str, settings: params.Params) -> None:
@@ -51,7 +54,7 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
     pairs = manifest.read(data)
     of_train, of_valid = (_of_split(pairs, split, data) for split in ("train", "valid"))
     _require_foreground(of_train, of_valid, facts.label_map, wanted, data)
-    if wanted.augment == "online":
+    if settings.augment.mode == "online":
         of_train = [pair for pair in of_train if not pair.parent]
     learn = Batches(
         data / "train",
@@ -61,7 +64,7 @@ def _train(dataset: str, settings: params.Params, share: devices.Share) -> None:
         wanted.batch_pairs,
         wanted.seed,
         wanted.steps_per_epoch,
-        None if wanted.augment == "offline" else Variants(dataset, settings.augment).fresh,
+        None if settings.augment.mode == "offline" else Variants(dataset, settings.augment).fresh,
         wanted.class_share,
         share,
         scratch=run,

@@ -16,10 +16,9 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from pipeline import params
+    from pipeline.params import reader as params
 
 _HELP = {
-    "preflight": "every dataset's name and parameters, before any work begins",
     "fetch": "fill data/raw/<dataset>, or say where to get it; verify what is there",
     "convert": "raw volumes -> square 8-bit images and indexed masks",
     "augment": "warped variants of every pair",
@@ -87,7 +86,7 @@ def end(status: int) -> NoReturn:
 def _line(error: BaseException) -> str | None:
     """What a user is shown; None for a mistake of ours, whose traceback is wanted."""
     from datasets_spec.contract import Problem
-    from pipeline import shortages
+    from pipeline.runtime import shortages
 
     if isinstance(error, Problem):
         return str(error)
@@ -111,7 +110,7 @@ def wanted_datasets(options: argparse.Namespace) -> tuple[str, ...]:
     dvc.yaml does not write the name into its commands, since a shell would read it: DVC hands
     it over as "convert@aisd" in DVC_STAGE.
     """
-    from pipeline import params
+    from pipeline.params import reader as params
 
     stage, _, dataset = os.environ.get("DVC_STAGE", "").partition("@")
     if options.dataset:
@@ -134,26 +133,22 @@ def debug_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from pipeline import executor, params, shortages
+    from pipeline.params import reader as params
+    from pipeline.runtime import executor, shortages
 
     workers = options.workers or executor.default_workers()
     if options.verb == "check":
-        from pipeline import gate
+        from pipeline.splits import leaks
 
         limits = params.limits(options.params)
-        found = gate.check(options.folder, workers, options.patient, limits)
-        print(gate.table(found, None if options.all else gate.SHOWN))
-        gate.require(found, options.folder)
+        found = leaks.check(options.folder, workers, options.patient, limits)
+        print(leaks.table(found, None if options.all else leaks.SHOWN))
+        leaks.require(found, options.folder)
         return
     if options.verb == "doctor":
         from pipeline.doctor import doctor
 
         doctor(options.folder, limits=params.limits(options.params))
-        return
-    if options.verb == "preflight":
-        from pipeline.preflight import preflight
-
-        preflight(options.params)
         return
     if options.verb == "report":
         from pipeline.report import report
@@ -196,14 +191,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
     for verb, told in _HELP.items():
-        example = "" if verb in ("preflight", "report") else " virtual_mni152"
+        example = "" if verb == "report" else " virtual_mni152"
         example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
         one = verbs.add_parser(
             verb, help=told, description=told, epilog=f"Example: python -m pipeline {verb}{example}"
         )
         if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
-        elif verb not in ("preflight", "report"):
+        elif verb != "report":
             names = ", ".join(datasets_spec.names())
             one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
         if verb == "fetch":

@@ -10,33 +10,40 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import datasets_spec
 from datasets_spec.contract import LabelMap, Problem
-from pipeline import colors, manifest, params, paths, store
-from pipeline.manifest import Pair
-from pipeline.store import Job
-from pipeline.variants import Variants
+from pipeline import paths
+from pipeline.pairs import manifest, png, put, store
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.store import Job
+from pipeline.params import reader as params
+from pipeline.params.augment import Augment
+from pipeline.runtime import fingerprints
+from pipeline.warps.variants import Variants
 
 
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/augmented/<dataset>`` from ``data/converted/<dataset>``.
 
-    If ``train.augment`` is online, no pair is made: training draws its own. Raises
+    If ``augment.mode`` is online, no pair is made: training draws its own. Raises
     :class:`Problem`, before any work, for transforms that do not fit and for names that
     two pairs would have.
     """
     variants = Variants(dataset, settings.augment)
     label_map = datasets_spec.load(dataset).dataset.label_map
-    recipe = store.fingerprint(asdict(settings.augment), repr(label_map), store.code(__name__))
+    recipe = fingerprints.fingerprint(
+        _recipe(settings.augment), repr(label_map), fingerprints.code(__name__)
+    )
     converted = manifest.read(paths.converted(dataset))
-    offline = settings.train.augment != "online"
+    offline = settings.augment.mode != "online"
     parents = [pair for pair in converted if offline and variants.wanted(pair)]
     _require_own_names(variants.names, converted, parents, f"augment {dataset}")
     jobs: list[Job[Sequence[Pair]]] = []
     for pairs in manifest.grouped(parents, "case"):
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
-        jobs.append(Job(pairs[0].case, store.fingerprint(recipe, digests), pairs))
+        jobs.append(Job(pairs[0].case, fingerprints.fingerprint(recipe, digests), pairs))
     task = partial(_augment_case, dataset, settings.augment, label_map)
     title, parent_of = f"augment {dataset}", {pair.id: pair for pair in parents}
 
@@ -46,15 +53,20 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     store.fill(paths.augmented(dataset), jobs, task, workers, title, {}, present=present)
 
 
+def _recipe(settings: Augment) -> dict[str, Any]:
+    """What the pictures of variants follow from: not whether they are made on disk."""
+    return {key: value for key, value in asdict(settings).items() if key != "mode"}
+
+
 def _augment_case(
-    dataset: str, settings: params.Augment, label_map: LabelMap, job: Job[Sequence[Pair]]
+    dataset: str, settings: Augment, label_map: LabelMap, job: Job[Sequence[Pair]]
 ) -> list[Pair]:
     variants = Variants(dataset, settings)
     source, folder = paths.converted(dataset), paths.augmented(dataset)
     made = []
     for parent in job.content:
-        image = colors.read_image(source / parent.image)
-        mask = colors.read_mask(source / parent.mask, label_map)
+        image = png.read_image(source / parent.image)
+        mask = png.read_mask(source / parent.mask, label_map)
         for name in variants.names:
             key = variants.key(parent.id, name)
             bent_image, bent_mask = variants.make(name, key, image, mask)
@@ -67,7 +79,7 @@ def _augment_case(
                 fingerprint=job.fingerprint,
                 likeness="",
             )
-            made.append(store.put(folder, pair, bent_image, bent_mask, label_map))
+            made.append(put.put(folder, pair, bent_image, bent_mask, label_map))
     return made
 
 

@@ -15,27 +15,21 @@ from numpy.typing import NDArray
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
-from pipeline import (
-    executor,
-    hounsfield,
-    identities,
-    kept,
-    labels,
-    likeness,
-    manifest,
-    params,
-    paths,
-    probes,
-    pseudonyms,
-    raw,
-    store,
-    suspicions,
-    volume,
-)
-from pipeline.canvas import Canvas
-from pipeline.manifest import Pair
-from pipeline.pseudonyms import Pseudonyms
-from pipeline.store import Job
+from pipeline import paths
+from pipeline.labels import decode, fusion, plausibility, tables
+from pipeline.labels import tables as probes
+from pipeline.pairs import identities, kept, likeness, manifest, pseudonyms, put, store
+from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.pseudonyms import Pseudonyms
+from pipeline.pairs.store import Job
+from pipeline.params import reader as params
+from pipeline.params.convert import Convert
+from pipeline.params.limits import Limits
+from pipeline.params.split import Split
+from pipeline.runtime import executor, fingerprints
+from pipeline.sources import listing as raw
+from pipeline.volumes import hounsfield, reader, volume
 
 
 @dataclass(frozen=True)
@@ -65,12 +59,12 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     _tell_what_split_refuses(dataset, cases, settings.split)
     names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
-    recipe = store.fingerprint(
+    recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
         decision.table,
         names.fingerprint,
-        store.code(__name__),
+        fingerprints.code(__name__),
     )
     failed: dict[str, Exception] = dict(listing.faults)
     jobs = []
@@ -80,7 +74,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         except (Problem, OSError) as error:
             failed[case.id] = error
             continue
-        jobs.append(Job(case.id, store.fingerprint(recipe, made_from), work))
+        jobs.append(Job(case.id, fingerprints.fingerprint(recipe, made_from), work))
     folder = paths.converted(dataset)
     task = partial(
         _convert_case,
@@ -120,7 +114,7 @@ def _work(case: Case) -> tuple[_Work, object]:
     other labels. Raises :class:`Problem` or OSError for files that cannot be read.
     """
     roles = raw.files_by_role(case)
-    source_digest, digests = store.digests(*(file for _, files in roles for file in files))
+    source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
     return _Work(case, source_digest), (case.id, case.patient, case.split, by_role)
@@ -143,17 +137,17 @@ def _present(
 
 
 def _keep_identities(
-    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, limits: params.Limits
+    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, limits: Limits
 ) -> None:
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = labels.read_image(case.image, limits).slice_uids(dataset.plane)
+            uids = reader.read_image(case.image, limits).slice_uids(dataset.plane)
             identities.write(names, case, uids)
     identities.keep_only(names, cases)
 
 
-def _tell_what_split_refuses(dataset: str, cases: Sequence[Case], settings: params.Split) -> None:
+def _tell_what_split_refuses(dataset: str, cases: Sequence[Case], settings: Split) -> None:
     """Say before hours of work that split will not have the patients that it needs."""
     try:
         raw.require_patients(dataset, cases, settings)
@@ -184,18 +178,18 @@ def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[C
 def _decided(
     dataset: Dataset,
     cases: Sequence[Case],
-    settings: params.Convert,
+    settings: Convert,
     workers: int,
-    limits: params.Limits,
+    limits: Limits,
 ) -> _Decision:
     """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""
-    if settings.label_table != labels.AUTO:
-        labels.class_of_table(dataset, settings.label_table)
+    if settings.label_table != tables.AUTO:
+        tables.class_of_table(dataset, settings.label_table)
         return _Decision(settings.label_table, "stated in convert.label_table")
     if not dataset.tables:
         return _Decision("", "")
     if dataset.probe not in probes.DECIDED_BY_ALL_CASES:
-        return _Decision(labels.AUTO, "")
+        return _Decision(tables.AUTO, "")
     task = partial(_vote, dataset, limits)
     outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
     votes = Counter(outcome.result for outcome in outcomes if outcome.result)
@@ -210,10 +204,10 @@ def _decided(
     return _Decision(ranking[0][0], f"votes of the cases by intensity: {told}")
 
 
-def _vote(dataset: Dataset, limits: params.Limits, case: Case) -> str:
+def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
     """The table that fits a case, or "" where it has no label or does not tell."""
-    image = labels.read_image(case.image, limits)
-    label, _ = labels.read_raw(dataset, next(iter(case.labels.values())), limits)
+    image = reader.read_image(case.image, limits)
+    label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""
     verdict = probes.probe(dataset, image.array, label.array)
@@ -222,19 +216,19 @@ def _vote(dataset: Dataset, limits: params.Limits, case: Case) -> str:
 
 def _convert_case(
     dataset: Dataset,
-    settings: params.Convert,
+    settings: Convert,
     decision: _Decision,
     names: Pseudonyms,
     folder: Path,
     job: Job[_Work],
-    limits: params.Limits,
+    limits: Limits,
 ) -> list[Pair]:
     """All pairs of one case: every slice, once per rater that is kept."""
     case, name = job.content.case, names.dataset
-    image = labels.read_image(case.image, limits)
+    image = reader.read_image(case.image, limits)
     window = _window(case, image.array, dataset, settings)
     image = hounsfield.confirmed(dataset, image, case.image)
-    truth = labels.truth(
+    truth = fusion.truth(
         dataset,
         image,
         case.labels,
@@ -277,9 +271,9 @@ def _convert_case(
         snapped_pixels=truth.snapped,
         findings="; ".join([*image.findings, *truth.findings]),
     )
-    windowed = labels.has_own_grey(case.image)
+    windowed = reader.has_own_grey(case.image)
     suspicion = {
-        rater: "; ".join(suspicions.of_case(dataset, image, ids, windowed))
+        rater: "; ".join(plausibility.of_case(dataset, image, ids, windowed))
         for rater, ids in truth.ids.items()
     }
     pairs = []
@@ -301,18 +295,18 @@ def _convert_case(
                 suspicion=suspicion[raw_rater],
                 likeness=likeness.perceptual_hash(picture),
             )
-            pairs.append(store.put(folder, here, picture, mask, dataset.label_map))
+            pairs.append(put.put(folder, here, picture, mask, dataset.label_map))
     by_name = {names.of("rater", rater): ids for rater, ids in truth.ids.items()}
     return kept.judged(pairs, image.array, shades, by_name, dataset.label_map)
 
 
 def _window(
-    case: Case, array: NDArray[Any], dataset: Dataset, settings: params.Convert
+    case: Case, array: NDArray[Any], dataset: Dataset, settings: Convert
 ) -> tuple[float, float]:
     """The intensities that become 0 and 255."""
-    if labels.has_own_grey(case.image) and array.min() >= 0 and array.max() <= 255:
+    if reader.has_own_grey(case.image) and array.min() >= 0 and array.max() <= 255:
         return 0.0, 255.0
-    if dataset.window and not labels.has_own_grey(case.image):
+    if dataset.window and not reader.has_own_grey(case.image):
         return dataset.window.bounds
     low, high = np.percentile(array, settings.mr_percentiles)
     return float(low), float(high)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets_spec.contract import Problem, printable
-from pipeline import dicom, doubts, hounsfield, series
-from pipeline.findings import REFUSED
-from pipeline.params import Limits
-from pipeline.series import Series
+from pipeline.pages import doubts
+from pipeline.params.limits import Limits
+from pipeline.volumes import hounsfield
+from pipeline.volumes.dicom import assemble, series
+from pipeline.volumes.dicom.checks import REFUSED
+from pipeline.volumes.dicom.series import Series
 
 
 def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
@@ -50,7 +52,7 @@ def _verdict(one: Series, limits: Limits) -> tuple[str, list[str]]:
         return "left out", [one.left_out]
     if not one.refused:
         try:
-            read = dicom.read(one, limits=limits)
+            read = assemble.read(one, limits=limits)
             if read.modality == "CT" and not hounsfield.is_drawing(read.array):
                 read = hounsfield.judged(read, one.slices[0].file.parent)
             return "read", [

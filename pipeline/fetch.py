@@ -11,10 +11,15 @@ from pathlib import Path
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile, printable
-from pipeline import executor, files, hounsfield, labels, locks, paths, raw, staging, tally, virtual
-from pipeline.download import download
-from pipeline.params import Limits
-from pipeline.unpack import unpack
+from pipeline import paths
+from pipeline.params.limits import Limits
+from pipeline.runtime import executor, files, locks
+from pipeline.sources import listing as raw
+from pipeline.sources import staging, tally
+from pipeline.sources.download import download
+from pipeline.sources.unpack import unpack
+from pipeline.virtual import cohorts
+from pipeline.volumes import hounsfield, reader
 
 _TOLD = 8  # folders named in one line
 
@@ -31,9 +36,9 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
     _tell_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
-        if virtual.missing(source.recipe, folder):
+        if cohorts.missing(source.recipe, folder):
             with locks.alone(folder):
-                virtual.make(source.recipe, folder, workers)
+                cohorts.make(source.recipe, folder, workers)
     elif not raw.filled(folder):
         if source.instructions:
             print(f"  To get it: {source.instructions}")
@@ -203,7 +208,7 @@ def _verify(
 def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    image = hounsfield.confirmed(dataset, labels.read_image(case.image, limits), case.image)
+    image = hounsfield.confirmed(dataset, reader.read_image(case.image, limits), case.image)
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     return tally.Seen(
         (*image.findings, *(finding for one in seen for finding in one.findings)),

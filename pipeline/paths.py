@@ -11,7 +11,7 @@ PREFLIGHT = DATA / "preflight.txt"
 
 DOWNLOADS = DATA / "downloads"
 MOVING = ".unfinished-moving"
-"""What is whole and on its way into the raw folder that this lies in (pipeline/staging.py)."""
+"""What is whole and on its way into the raw folder that this lies in (sources/staging.py)."""
 ID_SALT = DATA / "id_salt"
 IDENTITIES = DATA / "identities"
 

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,13 @@ import yaml
 import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, LabelMap, Problem
-from pipeline import colors, doubts, files, manifest, modelfile, params, paths, plots, tiles
-from pipeline.manifest import Pair
-from pipeline.tiles import Tile
+from pipeline import paths
+from pipeline.pages import doubts, plots, tiles
+from pipeline.pages.tiles import Tile
+from pipeline.pairs import manifest, png
+from pipeline.pairs.manifest import Pair
+from pipeline.params import reader as params
+from pipeline.runtime import files, modelfile
 
 _TILE_PX, _SMALL_PX, _FRAME_PX = 256, 160, 128
 _PER_SPLIT = 6
@@ -47,7 +50,7 @@ _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 def report(datasets: Sequence[str], params_file: Path) -> None:
     """Write ``report/index.html`` and ``report/summary.txt`` for the enabled datasets."""
     sections = [_section(datasets_spec.load(name), params_file) for name in datasets]
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "pages" / "templates"
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here),
         autoescape=True,
@@ -74,7 +77,7 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     folder, run = paths.dataset(adapter.name), paths.run(adapter.name)
     label_map = adapter.dataset.label_map
     pairs = manifest.read(folder)
-    settings = asdict(params.load(adapter.name, params_file))
+    settings = params.stated(adapter.name, params_file)
     with _reading(folder / paths.CARD):
         card = _json(folder / paths.CARD)
         of_card = {
@@ -105,7 +108,7 @@ def _section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     stale = []
     if (run / paths.MODEL).exists():
         model = modelfile.read(run / paths.MODEL)
-        offline = model["train"].get("augment") == "offline"  # then its variants are pairs
+        offline = model["augment"].get("mode") == "offline"  # then its variants are pairs
         kept = ("train",) if offline else ("train", "augment")
         changed += _changed("model", {name: model[name] for name in kept}, settings)
         if model["dataset_digest"] != files.sha256(folder / paths.MANIFEST):
@@ -245,8 +248,8 @@ def _richest(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _of_pair(folder: Path, pair: Pair, label_map: LabelMap) -> Tile:
-    image = colors.read_image(folder / pair.image)
-    ids = colors.read_mask(folder / pair.mask, label_map)
+    image = png.read_image(folder / pair.image)
+    ids = png.read_mask(folder / pair.mask, label_map)
     caption = json.loads(pair.warp)["variant"] if pair.warp else pair.id
     return tiles.tile(caption, image, label_map, ids, px=_SMALL_PX)
 
@@ -272,9 +275,9 @@ def _worst(
 def _judged(
     folder: Path, pair_id: str, prediction: Path, label_map: LabelMap, told: str = ""
 ) -> Tile:
-    image = colors.read_image(folder / paths.IMAGES / f"{pair_id}.png")
-    truth = colors.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
-    predicted = colors.read_mask(prediction, label_map) if prediction.is_file() else None
+    image = png.read_image(folder / paths.IMAGES / f"{pair_id}.png")
+    truth = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
+    predicted = png.read_mask(prediction, label_map) if prediction.is_file() else None
     return tiles.tile(pair_id, image, label_map, truth, predicted, _TILE_PX, told)
 
 
@@ -286,12 +289,12 @@ def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> I
     chosen = np.unique(np.linspace(0, len(epochs) - 1, _FILM_FRAMES).round().astype(int))
     shown = [pair_id for pair_id in ids if (epochs[0] / f"{pair_id}.png").is_file()]
     for pair_id in shown[:_FILM_STRIPS]:
-        image = colors.read_image(folder / paths.MINI_TEST / paths.IMAGES / f"{pair_id}.png")
+        image = png.read_image(folder / paths.MINI_TEST / paths.IMAGES / f"{pair_id}.png")
         frames = []
         for epoch in (epochs[index] for index in chosen):
             file = epoch / f"{pair_id}.png"
             if file.is_file():
-                ids_here = colors.read_mask(file, label_map)
+                ids_here = png.read_mask(file, label_map)
                 caption = f"epoch {int(epoch.name.removeprefix('epoch_'))}"
                 frame = tiles.tile(caption, image, label_map, predicted=ids_here, px=_FRAME_PX)
                 frames.append(frame)

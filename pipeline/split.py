@@ -11,23 +11,16 @@ from pathlib import Path
 
 import datasets_spec
 from datasets_spec.contract import SPLITS, Case, Problem
-from pipeline import (
-    card,
-    files,
-    gate,
-    identities,
-    locks,
-    manifest,
-    outliers,
-    params,
-    paths,
-    placement,
-    pseudonyms,
-    raw,
-    warps,
-)
-from pipeline.manifest import Pair
-from pipeline.pseudonyms import Pseudonyms
+from pipeline import paths
+from pipeline.pages import card
+from pipeline.pairs import identities, manifest, pseudonyms
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.pseudonyms import Pseudonyms
+from pipeline.params import reader as params
+from pipeline.params.split import Split
+from pipeline.runtime import files, keys, locks
+from pipeline.sources import listing
+from pipeline.splits import leaks, outliers, placement
 
 _FAR = 1 << 20  # slices; more than any volume has
 
@@ -49,7 +42,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     adapter = datasets_spec.load(dataset)
     converted = manifest.read(paths.converted(dataset))
     augmented = manifest.read(paths.augmented(dataset))
-    names, cases = pseudonyms.load(adapter), raw.cases(adapter)
+    names, cases = pseudonyms.load(adapter), listing.cases(adapter)
     known |= identities.known(names, cases)
     _require_as_stated(names, cases, converted, settings.convert.raters)
     _require_present_parents(dataset, converted, augmented)
@@ -74,7 +67,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         _link(paths.augmented(dataset), unfinished, grown)
         _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
         pairs = placed + grown
-        gate.require(gate.judge(unfinished, pairs), f"split {dataset}")
+        leaks.require(leaks.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
     counts = Counter(pair.split for pair in pairs)
@@ -139,9 +132,9 @@ def _require_as_stated(
                 len(case.labels),
                 names.of("rater", rater),
             )
-            for rater in raw.kept_raters(raters, case)
+            for rater in listing.kept_raters(raters, case)
         }
-        for case in raw.labelled_by(raters, cases, names.dataset)
+        for case in listing.labelled_by(raters, cases, names.dataset)
     }
     found: dict[str, set[tuple[str, str, int, str]]] = {}
     for pair in converted:
@@ -200,12 +193,12 @@ def _same(one: Pair, other: Pair) -> bool:
     return one == other or repr(one) == repr(other)
 
 
-def _kept(dataset: str, pair: Pair, split: str, settings: params.Split) -> bool:
+def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
     """Of the slices without foreground, every split keeps its share; it keeps all others."""
     if not pair.empty:
         return True
     share: float = getattr(settings.empty_slices, split)
-    return warps.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
+    return keys.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
 def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:

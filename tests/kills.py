@@ -39,7 +39,7 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 import numpy as np
 
-from tests import cohort
+from tests.support import cohort
 from tests.test_repro import Project
 
 OUTPUTS = ("data", "runs", "report")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline.imports import imported
+from pipeline.runtime.imports import imported
 from tests.conftest import PROJECT
 
 FLOORS = {"datasets_spec": 0, "pipeline": 1, "model": 2}
 MODULES = [
-    file.relative_to(PROJECT) for floor in FLOORS for file in sorted((PROJECT / floor).glob("*.py"))
+    file.relative_to(PROJECT)
+    for floor in FLOORS
+    for file in sorted((PROJECT / floor).rglob("*.py"))
 ]
 STAGES = {"fetch", "convert", "augment", "split", "report"}
 DEEP_LEARNING = {"tensorflow", "keras", "jax", "torch"}
@@ -64,13 +67,14 @@ def test_only_the_model_imports_a_deep_learning_library(file: Path) -> None:
 @pytest.mark.parametrize("file", [f for f in MODULES if f.parts[0] == "model"], ids=ids)
 def test_the_model_knows_keras_alone(file: Path) -> None:
     """But for the one module that asks TensorFlow for its GPUs: Keras has no word for them."""
-    backends = {Path("model/devices.py"): {"tensorflow"}}
+    backends = {Path("model/training/devices.py"): {"tensorflow"}}
     assert foreign(file) & (DEEP_LEARNING - {"keras"}) == backends.get(file, set())
 
 
 def test_only_one_module_reads_the_parameter_file() -> None:
-    readers = [file for file in MODULES if "SafeLoader" in (PROJECT / file).read_text("utf-8")]
-    assert readers == [Path("pipeline/params.py")]
+    loading = re.compile(r"yaml\.\w*load|Loader\(yaml")
+    readers = [file for file in MODULES if loading.search((PROJECT / file).read_text("utf-8"))]
+    assert readers == [Path("pipeline/params/reader.py"), Path("pipeline/params/strict_yaml.py")]
 
 
 def test_the_pipeline_runs_without_a_deep_learning_library() -> None:

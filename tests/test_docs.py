@@ -18,7 +18,7 @@ from dvc.cli.parser import get_main_parser
 import model.__main__
 import pipeline.__main__
 from docs import generate
-from pipeline.steps import OURS
+from pipeline.warps.steps import OURS
 from tests.conftest import PROJECT
 from tests.support import markdown
 from tests.support.walkthrough import SAVED

@@ -20,13 +20,16 @@ import pytest
 from numpy.typing import NDArray
 
 import datasets_spec
-from model import scores
-from model.postprocess import Rule, apply
-from pipeline import gate, labels, manifest, paths
-from pipeline.volume import Grid, Volume, slices
-from tests import cohort
+from model.scoring import scores
+from model.scoring.postprocess import Rule, apply
+from pipeline import paths
+from pipeline.labels import fusion
+from pipeline.pairs import manifest
+from pipeline.splits import leaks
+from pipeline.volumes.volume import Grid, Volume, slices
 from tests.conftest import PROJECT
-from tests.test_gate import put, slice_of
+from tests.pipeline.splits.test_leaks import put, slice_of
+from tests.support import cohort
 
 RATERS = 4
 # VmHWM, not ru_maxrss, which begins with the peak of the process that started this one
@@ -41,14 +44,16 @@ from pathlib import Path
 print(peak)
 """
 _SPLIT = """
-from pipeline import card, params, split
+from pipeline import split
+from pipeline.pages import card
+from pipeline.params import reader as params
 
 split._link = lambda *_: None  # a row needs no picture of its own here
 card._draw_samples = lambda *_: None
 split.split("{dataset}", params.load("{dataset}"), 1)
 """
 _CONVERT = """
-from pipeline import params
+from pipeline.params import reader as params
 from pipeline.convert import convert
 
 convert("{dataset}", params.load("{dataset}"), 1)
@@ -93,7 +98,7 @@ def _identical(folder: Path, pictures: int) -> Path:
 
 def test_the_work_of_check_is_not_the_square_of_identical_pictures(tmp_path: Path) -> None:
     folders = [_identical(tmp_path / str(count), count) for count in (60, 500)]
-    few, many = (_calls(lambda folder=folder: gate.check(folder, 1)) for folder in folders)
+    few, many = (_calls(lambda folder=folder: leaks.check(folder, 1)) for folder in folders)
     assert many < 12 * few
 
 
@@ -184,7 +189,7 @@ def test_reading_raters_takes_them_and_little_more(
     shape = drawn["0"].shape
     image = Volume(np.zeros(shape, np.int16), Grid(shape, np.eye(4)))
     facts = datasets_spec.load("mbh_seg25").dataset
-    taken = _bytes_a_voxel(lambda: labels.truth(facts, image, files, raters), drawn["0"].size)
+    taken = _bytes_a_voxel(lambda: fusion.truth(facts, image, files, raters), drawn["0"].size)
     assert taken < RATERS + 3
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline import volume
+from pipeline.volumes import nifti
 from tests.conftest import PROJECT
 
 SHIPPED = Path(nib.__file__).parent / "tests" / "data"
@@ -80,9 +80,9 @@ def test_a_file_is_read_as_itk_reads_it_or_refused_by_name(file: Path, refused) 
     if file.name not in SHAPES:
         kinds = [told for end, told in REFUSED_KINDS.items() if file.name.endswith(end)]
         told = REFUSED.get(file.name, kinds[0] if kinds else NEITHER)
-        assert told in str(refused(lambda: volume.read(file)))
+        assert told in str(refused(lambda: nifti.read(file)))
         return
-    read = volume.read(file)
+    read = nifti.read(file)
     assert read.grid.shape == SHAPES[file.name]
     assert read.findings == ()
     judge = sitk.ReadImage(str(file))
@@ -99,6 +99,6 @@ def test_a_file_is_read_as_itk_reads_it_or_refused_by_name(file: Path, refused) 
 def test_either_half_of_a_pair_is_the_same_volume() -> None:
     if not EDGE_CASES.is_dir():
         pytest.skip(f"{EDGE_CASES} is not there")
-    header, voxels = (volume.read(EDGE_CASES / name) for name in ("air.hdr.gz", "air.img.gz"))
+    header, voxels = (nifti.read(EDGE_CASES / name) for name in ("air.hdr.gz", "air.img.gz"))
     np.testing.assert_array_equal(header.array, voxels.array)
     np.testing.assert_array_equal(header.grid.affine, voxels.grid.affine)

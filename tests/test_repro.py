@@ -160,7 +160,7 @@ def test_no_shell_reads_a_datasets_name(tmp_path: Path) -> None:
     single = [["-f", "-s", f"convert@{name}"] for name in HOSTILE]
     for how in (["-f"], ["--ignore-errors"], *single):
         out, err = project.running("repro", *how).communicate()
-        assert "> python -m pipeline" in out
+        assert "> python -m model" in out
         assert "expected an adapter with DATASET" in err
     assert not list(project.folder.rglob("pwned"))
 

@@ -15,14 +15,20 @@ import pytest
 
 import datasets_spec
 from datasets_spec.contract import Case, Licence
-from pipeline import colors, files, gate, locks, manifest, params, paths
+from model import params
+from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
-from pipeline.files import sha256
-from pipeline.manifest import Pair
+from pipeline.pairs import manifest, png
+from pipeline.pairs.manifest import Pair
+from pipeline.params.limits import Limits
+from pipeline.params.split import EmptySlices
+from pipeline.runtime import files, locks
+from pipeline.runtime.files import sha256
 from pipeline.split import _require_present_parents, mini_test, split
-from tests import cohort as rows
+from pipeline.splits import leaks
 from tests.conftest import FIXTURES, PROJECT, Refused
+from tests.support import cohort as rows
 
 NAME = "virtual_mni152"
 OTHER_TERMS = Licence("other terms", redistribute=False, commercial=False)
@@ -137,7 +143,7 @@ def test_an_augmented_pair_names_its_parent_and_is_trained_on_alone(
 
 
 def test_the_test_split_keeps_every_slice(raw: Path, settings: params.Params) -> None:
-    few = params.EmptySlices(train=0.0, valid=0.0, test=1.0)
+    few = EmptySlices(train=0.0, valid=0.0, test=1.0)
     lean = replace(settings, split=replace(settings.split, empty_slices=few))
     run(lean)
     placed = manifest.read(paths.dataset(NAME))
@@ -174,7 +180,7 @@ def test_masks_hold_only_classes_of_the_map_after_a_warp(
     converted = {pair.id: pair for pair in manifest.read(paths.converted(NAME))}
     grown = manifest.read(paths.augmented(NAME))
     for pair in grown:
-        ids = colors.read_mask(paths.augmented(NAME) / pair.mask, LABELS)
+        ids = png.read_mask(paths.augmented(NAME) / pair.mask, LABELS)
         counts = np.bincount(ids.ravel(), minlength=len(LABELS))
         assert counts.tolist() == list(pair.class_pixels)
         had = np.flatnonzero(converted[pair.parent].class_pixels)
@@ -211,7 +217,7 @@ def test_a_picture_of_two_patients_is_a_leak(
 
 def test_a_folder_of_ours_passes_the_gate(raw: Path, settings: params.Params) -> None:
     run(settings)
-    assert gate.check(paths.dataset(NAME), 1) == []
+    assert leaks.check(paths.dataset(NAME), 1) == []
 
 
 @pytest.mark.parametrize(
@@ -234,10 +240,10 @@ def test_the_gate_finds_harm_done_to_a_folder(
     elif harm == "unpair":
         (folder / "train" / "masks" / image.name).unlink()
     else:
-        picture = colors.read_image(image)
+        picture = png.read_image(image)
         picture[0, 0] ^= 255
-        colors.write_image(image, picture)
-    assert any(finding.promise.startswith(promise) for finding in gate.check(folder, 1))
+        png.write_image(image, picture)
+    assert any(finding.promise.startswith(promise) for finding in leaks.check(folder, 1))
 
 
 def test_the_gate_judges_a_foreign_folder_by_its_files(
@@ -245,8 +251,8 @@ def test_the_gate_judges_a_foreign_folder_by_its_files(
 ) -> None:
     run(settings)
     (paths.dataset(NAME) / paths.MANIFEST).unlink()
-    assert gate.check(paths.dataset(NAME), 1) == []
-    refused(lambda: gate.check(paths.raw(NAME), 1))
+    assert leaks.check(paths.dataset(NAME), 1) == []
+    refused(lambda: leaks.check(paths.raw(NAME), 1))
 
 
 def cohort(patients: int) -> list[Pair]:
@@ -490,7 +496,7 @@ def test_limits_on_what_is_read_make_nothing_again(
 ) -> None:
     convert(NAME, settings, 1)
     capsys.readouterr()
-    convert(NAME, replace(settings, limits=params.Limits(voxels=10**7, pixels=10**7)), 1)
+    convert(NAME, replace(settings, limits=Limits(voxels=10**7, pixels=10**7)), 1)
     assert "3 kept, 0 to make" in capsys.readouterr().out
 
 
@@ -544,7 +550,7 @@ def test_an_augmented_pair_of_another_pairs_name_is_refused(
 def test_online_leaves_no_augmented_pairs_on_disk(raw: Path, settings: params.Params) -> None:
     run(settings)
     assert manifest.read(paths.augmented(NAME))
-    run(replace(settings, train=replace(settings.train, augment="online")))
+    run(replace(settings, augment=replace(settings.augment, mode="online")))
     assert manifest.read(paths.augmented(NAME)) == []
     assert list(paths.augmented(NAME).rglob("*.png")) == []
 
@@ -558,7 +564,7 @@ def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.card.write", stopped)
+    monkeypatch.setattr("pipeline.pages.card.write", stopped)
     with pytest.raises(KeyboardInterrupt):
         split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
     assert digests(paths.dataset(NAME)) == before
@@ -599,7 +605,7 @@ def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) 
         split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)), 1)
         placed = manifest.read(paths.dataset(NAME))
         tested += sorted({pair.patient for pair in placed if pair.split == "test"})
-        assert gate.check(paths.dataset(NAME), 1) == []
+        assert leaks.check(paths.dataset(NAME), 1) == []
     assert sorted(tested) == ["sub-01", "sub-02", "sub-03"]
 
 
@@ -611,13 +617,13 @@ def test_a_mask_that_changed_and_a_pair_that_is_gone_are_found(
     drawn = next(p for p in manifest.read(folder) if p.split == "test" and not p.empty)
     blank = np.zeros((64, 64), np.uint8)
     (folder / "test" / drawn.mask).unlink()  # or the link's other end would change too
-    colors.write_mask(folder / "test" / drawn.mask, blank, LABELS)
-    [found] = gate.check(folder, 1)
-    assert (found.promise, found.count) == (gate.UNCHANGED, 1)
+    png.write_mask(folder / "test" / drawn.mask, blank, LABELS)
+    [found] = leaks.check(folder, 1)
+    assert (found.promise, found.count) == (leaks.UNCHANGED, 1)
     for file in (drawn.image, drawn.mask):
         (folder / "test" / file).unlink()
-    [found] = gate.check(folder, 1)
-    assert (found.promise, found.example) == (gate.UNCHANGED, f"test/{drawn.id}")
+    [found] = leaks.check(folder, 1)
+    assert (found.promise, found.example) == (leaks.UNCHANGED, f"test/{drawn.id}")
 
 
 def test_a_dataset_that_another_run_fills_is_refused(

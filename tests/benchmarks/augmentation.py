@@ -32,10 +32,13 @@ import numpy as np
 from PIL import Image
 
 from datasets_spec.contract import Label, LabelMap
-from pipeline import colors, executor, store, transforms
-from pipeline.manifest import Pair
+from pipeline.pairs import png as colors
+from pipeline.pairs import put
+from pipeline.pairs.manifest import Pair
+from pipeline.runtime import executor
+from pipeline.warps import chains
 from tests.benchmarks.peers import PEERS, PX, SD_PX, SIGMA_PX, STRENGTH, Bend, Picture
-from tests.cohort import pair
+from tests.support.cohort import pair
 
 TABLE = Path(__file__).with_suffix(".md")
 ROUNDS = 41
@@ -113,9 +116,9 @@ def peers(image: Picture, mask: Picture) -> Iterator[str]:
 def operations(image: Picture, mask: Picture) -> Iterator[str]:
     calls = {}
     for name, steps in OURS.items():
-        chain = transforms.chain(steps, name)
+        chain = chains.chain(steps, name)
         count = iter(range(1 << 30))
-        calls[name] = lambda chain=chain, count=count: transforms.apply(
+        calls[name] = lambda chain=chain, count=count: chains.apply(
             chain, (next(count),), image, mask
         )
     yield "## Our operations\n"
@@ -133,7 +136,7 @@ def codec(image: Picture, mask: Picture) -> Iterator[str]:
         parent = parent_in(folder, image, mask)
         with Image.open(folder / parent.mask) as opened:
             palette = opened.getpalette("RGB")
-        bent = transforms.apply(transforms.chain([ELASTIC], "codec"), ("codec",), image, mask)
+        bent = chains.apply(chains.chain([ELASTIC], "codec"), ("codec",), image, mask)
 
         def png() -> None:
             cv2.imread(str(folder / parent.image), cv2.IMREAD_GRAYSCALE)
@@ -146,7 +149,7 @@ def codec(image: Picture, mask: Picture) -> Iterator[str]:
 
         calls: dict[str, Callable[[], object]] = {"the PNG codec alone": png}
         for name in WHOLE:
-            chain, count = transforms.chain(OURS[name], name), iter(range(1 << 30))
+            chain, count = chains.chain(OURS[name], name), iter(range(1 << 30))
             calls[name] = lambda chain=chain, count=count: whole_pair(
                 folder, parent, chain, next(count)
             )
@@ -166,15 +169,15 @@ def codec(image: Picture, mask: Picture) -> Iterator[str]:
 
 def parent_in(folder: Path, image: Picture, mask: Picture) -> Pair:
     """A pair on disk."""
-    return store.put(folder, pair("parent"), image, mask, LABELS)
+    return put.put(folder, pair("parent"), image, mask, LABELS)
 
 
-def whole_pair(folder: Path, parent: Pair, chain: Sequence[transforms.Part], number: int) -> None:
+def whole_pair(folder: Path, parent: Pair, chain: Sequence[chains.Part], number: int) -> None:
     """What ``augment`` does for one variant of one pair."""
     image = colors.read_image(folder / parent.image)
     mask = colors.read_mask(folder / parent.mask, LABELS)
-    bent = transforms.apply(chain, ("whole", number), image, mask)
-    store.put(folder, replace(parent, id=f"variant_{number % 64}"), *bent, LABELS)
+    bent = chains.apply(chain, ("whole", number), image, mask)
+    put.put(folder, replace(parent, id=f"variant_{number % 64}"), *bent, LABELS)
 
 
 class _Many:
@@ -184,7 +187,7 @@ class _Many:
         self.folder, self.parent, self.pairs = folder, parent, pairs
 
     def __call__(self, job: int) -> int:
-        chain = transforms.chain([ELASTIC], "benchmark")
+        chain = chains.chain([ELASTIC], "benchmark")
         for number in range(self.pairs):
             whole_pair(self.folder, self.parent, chain, job * self.pairs + number)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -226,19 +229,21 @@ def memory(image: Picture, mask: Picture) -> Iterator[str]:
 def feeding(image: Picture, mask: Picture) -> Iterator[str]:
     yield "## Fed to the model\n"
     try:
-        from model.batches import Batches
+        from model.training.batches import Batches
     except ImportError as error:
         yield f"Left out, not installed ({error}).\n"
         return
-    from pipeline import params
-    from pipeline.variants import Variants
+    from model import params
+    from model import params as params_reader
+    from pipeline.params.augment import Augment
+    from pipeline.warps.variants import Variants
 
-    settings = params.load("virtual_mni152")
+    settings = params_reader.load("virtual_mni152")
     network = params.Network(PX, 1, 2, 3, 2, 1, 0.0, "relu", "none")
-    varied = params.Augment(0, True, {"a": [ELASTIC], "b": [BARREL]})
+    varied = Augment(0, True, {"a": [ELASTIC], "b": [BARREL]})
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        pairs = [store.put(folder, pair(f"p{n}"), image, mask, LABELS) for n in range(16)]
+        pairs = [put.put(folder, pair(f"p{n}"), image, mask, LABELS) for n in range(16)]
         sources = {
             mode: Batches(folder, pairs, LABELS, network, 4, settings.train.seed, 0, fresh)
             for mode, fresh in (("offline", None), ("online", Variants("any", varied).fresh))

@@ -36,8 +36,12 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image
 
-from pipeline import colors, dicom, params, paths, volume
+from model import params
+from pipeline import paths
 from pipeline.convert import convert
+from pipeline.pairs import png
+from pipeline.volumes import volume
+from pipeline.volumes.dicom import assemble
 
 HERE = Path(__file__)
 NAME = "msd_hippocampus"
@@ -81,10 +85,10 @@ def limit(raw: Path) -> dict[str, float]:
             picture[: shown.shape[0], : shown.shape[1]] = shown
             mask[: drawn.shape[0], : drawn.shape[1]] = drawn
             start = time.perf_counter()
-            cv2.imencode(".png", picture, colors._IMAGE_SETTINGS)
+            cv2.imencode(".png", picture, png._IMAGE_SETTINGS)
             indexed = Image.frombytes("P", (PX, PX), mask.tobytes())
             indexed.putpalette([0, 0, 0, 230, 159, 0, 86, 180, 233])
-            indexed.save(io.BytesIO(), "png", bits=2, compress_level=1, compress_type=colors._Z_RLE)
+            indexed.save(io.BytesIO(), "png", bits=2, compress_level=1, compress_type=png._Z_RLE)
             spent["encode"] += time.perf_counter() - start
     return {**spent, "slices": slices}
 
@@ -177,11 +181,11 @@ def peers(scans: Path) -> list[str]:
     for folder in series:
         times: dict[str, list[float]] = {"ours": [], "itk": [], "dcm2niix": []}
         for _ in range(REPEATS):
-            times["ours"].append(seconds(partial(dicom.read_series, folder)))
+            times["ours"].append(seconds(partial(assemble.read_series, folder)))
             times["itk"].append(seconds(partial(_itk, folder)))
             if shutil.which("dcm2niix"):
                 times["dcm2niix"].append(seconds(partial(_dcm2niix, folder)))
-        ours = dicom.read_series(folder)
+        ours = assemble.read_series(folder)
         found = [_compared(ours, *_itk(folder))]
         told = ["SimpleITK"]
         if times["dcm2niix"]:

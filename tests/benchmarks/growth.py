@@ -41,7 +41,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import SPLITS
-from pipeline import manifest, paths
+from pipeline import paths
+from pipeline.pairs import manifest
 from tests.conftest import PROJECT
 
 SMALL, LARGE = "virtual_mni152", "mbh_seg25"
@@ -53,7 +54,7 @@ IDENTICAL = 8000
 _UNTRAINED = f"""
 import keras
 from pipeline import params
-from tests.models import save_untrained
+from tests.support.models import save_untrained
 
 keras.utils.set_random_seed(1)
 save_untrained("{LARGE}", params.load("{LARGE}"))

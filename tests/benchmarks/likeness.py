@@ -20,9 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import colors, executor, likeness, manifest, params, paths
+from model import params
+from pipeline import paths
 from pipeline.convert import convert
 from pipeline.fetch import fetch
+from pipeline.pairs import likeness, manifest, png
+from pipeline.runtime import executor
+from pipeline.splits import near_duplicates
 from tests.conftest import PROJECT
 
 Picture = NDArray[np.uint8]
@@ -43,7 +47,7 @@ class Album:
     patients: Sequence[str]
 
     def picture(self, at: int) -> Picture:
-        return colors.read_image(self.files[at])
+        return png.read_image(self.files[at])
 
 
 def gamma(exponent: float) -> Change:
@@ -117,8 +121,8 @@ def _head() -> list[str]:
         "# Near-duplicates",
         "",
         "`python -m tests.benchmarks.likeness`. Two pictures are near-duplicates if they",
-        f"correlate at least {likeness.SAME}; hashes that differ in more than"
-        f" {likeness.CANDIDATE_BITS} of 255",
+        f"correlate at least {near_duplicates.SAME}; hashes that differ in more than"
+        f" {near_duplicates.CANDIDATE_BITS} of 255",
         f"bits are not looked at. Pictures of {_PX} px; those that show nothing are left out.",
         "",
     ]
@@ -148,9 +152,9 @@ def _found(album: Album, change: Change) -> str:
     for at in originals:
         picture = album.picture(at)
         copy = np.ascontiguousarray(change(picture))
-        if any(likeness.candidates([album.hashes[at]], [likeness.perceptual_hash(copy)])):
+        if any(near_duplicates.candidates([album.hashes[at]], [likeness.perceptual_hash(copy)])):
             near += 1
-            same += likeness.correlation(picture, copy) >= likeness.SAME
+            same += near_duplicates.correlation(picture, copy) >= near_duplicates.SAME
     return f"{same / len(originals):.3f} ({near / len(originals):.3f})"
 
 
@@ -171,11 +175,14 @@ def _strangers(album: Album) -> str:
     patients = np.array(album.patients)
     strangers = [
         (one, other)
-        for one, other in likeness.candidates(album.hashes, album.hashes)
+        for one, other in near_duplicates.candidates(album.hashes, album.hashes)
         if one < other and patients[one] != patients[other]
     ]
     alike = np.array(
-        [likeness.correlation(album.picture(one), album.picture(two)) for one, two in strangers]
+        [
+            near_duplicates.correlation(album.picture(one), album.picture(two))
+            for one, two in strangers
+        ]
     )
     counts = np.unique(patients, return_counts=True)[1]
     compared = (len(patients) ** 2 - int((counts**2).sum())) // 2
@@ -215,7 +222,7 @@ def _converted(folder: Path, place: Path) -> Iterator[Album]:
 
 
 def _album(title: str, files: Sequence[Path], patients: Sequence[str]) -> Album:
-    hashes = [likeness.perceptual_hash(colors.read_image(file)) for file in files]
+    hashes = [likeness.perceptual_hash(png.read_image(file)) for file in files]
     tell = [at for at, text in enumerate(hashes) if text]
     return Album(
         title,

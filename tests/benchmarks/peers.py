@@ -26,11 +26,11 @@ _ALPHA = SD_PX * 2 * SIGMA_PX * math.sqrt(math.pi)
 
 
 def ours(strength: float) -> Bend:
-    from pipeline import transforms
+    from pipeline.warps import chains
 
-    chain = transforms.chain([{"Elastic": {"sd_px": strength, "sigma_px": SIGMA_PX}}], "benchmark")
+    chain = chains.chain([{"Elastic": {"sd_px": strength, "sigma_px": SIGMA_PX}}], "benchmark")
     count = iter(range(1 << 30))
-    return lambda image, mask: transforms.apply(chain, ("benchmark", next(count)), image, mask)
+    return lambda image, mask: chains.apply(chain, ("benchmark", next(count)), image, mask)
 
 
 def ancestors(strength: float) -> Bend:

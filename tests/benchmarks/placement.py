@@ -18,10 +18,14 @@ import sklearn
 from sklearn.model_selection import StratifiedGroupKFold
 
 from datasets_spec.contract import SPLITS
-from pipeline import params, paths, placement, warps
-from pipeline.manifest import Pair
-from tests.cohort import random_patients
+from model import params
+from pipeline import paths
+from pipeline.pairs.manifest import Pair
+from pipeline.params.split import Split
+from pipeline.runtime import keys
+from pipeline.splits import placement
 from tests.conftest import PROJECT
+from tests.support.cohort import random_patients
 
 COHORTS = 100
 _SHARES = (0.7, 0.15, 0.15)
@@ -118,9 +122,9 @@ def _balance(
         tally.slices_off.append(abs(slices[here].sum() - share * slices.sum()))
 
 
-def _by_hash(settings: params.Split, pairs: Sequence[Pair]) -> placement.Place:
+def _by_hash(settings: Split, pairs: Sequence[Pair]) -> placement.Place:
     names = sorted(
-        {pair.patient for pair in pairs}, key=lambda name: warps.key(settings.seed, "any", name)
+        {pair.patient for pair in pairs}, key=lambda name: keys.key(settings.seed, "any", name)
     )
     tested = round(settings.shares.test * len(names))
     valid = tested + round(settings.shares.valid * len(names))

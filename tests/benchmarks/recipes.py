@@ -31,8 +31,9 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import LabelMap
+from model import params
 from model.compare import _read, differences
-from pipeline import params, paths
+from pipeline import paths
 from tests.conftest import PROJECT
 
 TABLE = Path(__file__).with_suffix(".md")
@@ -67,12 +68,12 @@ TRIED: list[tuple[str, Change]] = [
 
 def step_seconds(settings: str) -> float:
     """The fastest of some training steps."""
-    from model import precision
-    from model.devices import Share
     from model.flexunet import flexunet, trainable
-    from model.losses import loss_of
-    from model.metrics import Scores
     from model.train import _optimizer
+    from model.training import precision
+    from model.training.devices import Share
+    from model.training.losses import loss_of
+    from model.training.metrics import Scores
 
     train, labels = params.load(DATASET, Path(settings)).train, _labels()
     precision.use(precision.chosen(train, len(labels), Share()))

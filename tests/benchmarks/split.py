@@ -24,7 +24,8 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from pipeline import manifest, paths
+from pipeline import paths
+from pipeline.pairs import manifest
 from tests.conftest import PROJECT
 
 NAME = "virtual_mni152"

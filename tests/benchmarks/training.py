@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 
 from datasets_spec.contract import Label, LabelMap
-from pipeline import colors, manifest, params
-from pipeline.manifest import Pair
-from tests import cohort
+from model import params
+from model import params as params_reader
+from pipeline.pairs import manifest, png
+from pipeline.pairs.manifest import Pair
 from tests.conftest import PROJECT
+from tests.support import cohort
 
 TABLE = Path(__file__).with_suffix(".md")
 CLASSES = LabelMap(
@@ -59,8 +61,8 @@ PAIRS = (100, 1_000, 10_000)
 def wanted(size: str) -> params.Train:
     """The parameters of a row."""
     file = PROJECT / "params.yaml"
-    train = params.load(cohort.DATASET, file).train
-    return params.presets(file)["aisd"].train if size == "full" else train
+    train = params_reader.load(cohort.DATASET, file).train
+    return params_reader.presets(file)["aisd"].train if size == "full" else train
 
 
 def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, float]:
@@ -68,10 +70,10 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     import keras
 
     from model.flexunet import flexunet, trainable
-    from model.losses import loss_of
-    from model.metrics import Scores
-    from model.precision import use
     from model.train import _optimizer
+    from model.training.losses import loss_of
+    from model.training.metrics import Scores
+    from model.training.precision import use
 
     train, steps = wanted(size), SIZES[size][1]
     use(precision)
@@ -119,9 +121,9 @@ def feed_rate(folder: Path, px: int) -> dict[str, float]:
 def peak_memory(folder: Path, pairs: int) -> dict[str, float]:
     """Peak resident MB of 60 steps at 128 pixels, of a dataset of so many pairs."""
     from model.flexunet import flexunet, trainable
-    from model.losses import loss_of
-    from model.metrics import Scores
     from model.train import _fit, _optimizer
+    from model.training.losses import loss_of
+    from model.training.metrics import Scores
 
     train = wanted("small")
     model = trainable(flexunet(train.network, 2), train.network)
@@ -133,7 +135,7 @@ def peak_memory(folder: Path, pairs: int) -> dict[str, float]:
 
 
 def _batches(folder: Path, network: params.Network, pairs: int, steps: int = 0) -> Any:
-    from model.batches import Batches
+    from model.training.batches import Batches
 
     found = manifest.read(folder)[:pairs]
     return Batches(folder, found, CLASSES, network, 16, 1, steps, class_share=0.25)
@@ -150,8 +152,8 @@ def write_pairs(folder: Path, count: int, px: int) -> None:
             picture = np.kron(coarse, np.ones((16, 16), np.uint8)) + rng.integers(
                 0, 9, (px, px), np.uint8
             )
-            colors.write_image(folder / pair.image, picture)
-            colors.write_mask(folder / pair.mask, (picture > 240).astype(np.uint8), CLASSES)
+            png.write_image(folder / pair.image, picture)
+            png.write_mask(folder / pair.mask, (picture > 240).astype(np.uint8), CLASSES)
         else:
             for kind in ("image", "mask"):
                 os.link(folder / getattr(rows[number % 200], kind), folder / getattr(pair, kind))

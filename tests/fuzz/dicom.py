@@ -19,8 +19,8 @@ from PIL import Image
 from pydicom import uid as uids
 from pydicom.encaps import encapsulate
 
-from pipeline import virtual_dicom
-from pipeline.volume import Volume
+from pipeline.virtual import dicom_writer
+from pipeline.volumes.volume import Volume
 from tests.fuzz import nifti
 from tests.fuzz.mutations import Mutation, Random, anything, pick, stranger, target
 from tests.fuzz.trees import Input, of_folder
@@ -179,11 +179,11 @@ def seeds() -> list[Input]:
 def _series(name: str, syntax: str, tilt: float = 0.0, modality: str = "CT") -> Input:
     rng = np.random.default_rng(len(name))
     hu = np.rint(rng.normal(40, 30, SHAPE)).astype(np.int16)
-    frame = virtual_dicom.Frame.around((1.0, 2.0, 3.0), SHAPE, 0.9, 5.0, tilt)
+    frame = dicom_writer.Frame.around((1.0, 2.0, 3.0), SHAPE, 0.9, 5.0, tilt)
     tree = {}
     for number, values in enumerate(hu):
-        header = virtual_dicom._header(
-            virtual_dicom.Series(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
+        header = dicom_writer._header(
+            dicom_writer.Series(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
         )
         header.Rows, header.Columns = values.shape
         header.Modality = modality

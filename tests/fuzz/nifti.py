@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import nibabel as nib
 import numpy as np
 
-from pipeline.volume import Volume
+from pipeline.volumes.volume import Volume
 from tests.fuzz import second
 from tests.fuzz.mutations import FLOATS, NUMBERS, Mutation, Random, anything, pick, target
 from tests.fuzz.trees import Input

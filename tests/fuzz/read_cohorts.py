@@ -14,26 +14,17 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import Case, Problem
-from pipeline import (
-    colors,
-    executor,
-    manifest,
-    params,
-    paths,
-    raw,
-)
-from pipeline.executor import Outcome
+from pipeline import paths
+from pipeline.pairs import manifest, png
+from pipeline.params import reader as params
+from pipeline.runtime import executor
+from pipeline.runtime.executor import Outcome
+from pipeline.sources import listing
 from tests.conftest import FIXTURES, PROJECT
 from tests.fuzz import dicom as dicom_files
 from tests.fuzz import nifti, pictures, second, tables
 from tests.fuzz.mutations import Mutation, stranger
-from tests.fuzz.reader import (
-    LIMITS,
-    Reader,
-    Trial,
-    printed_fault,
-    with_known,
-)
+from tests.fuzz.reader import LIMITS, Reader, Trial, printed_fault, with_known
 from tests.fuzz.trees import Input, of_folder
 
 _CASES = {
@@ -100,7 +91,7 @@ def _pairs_fault(trial: Trial) -> str:
     drawn = [array for name, array in arrays.items() if re.search("label|dseg|labelsTr", name)]
     if facts.modality == "MR" and len(images) == 1:
         low, high = np.percentile(images[0], (0.5, 99.5))
-        black = all(colors.read_image(_at(pair, pair.image)).max() == 0 for pair in pairs)
+        black = all(png.read_image(_at(pair, pair.image)).max() == 0 for pair in pairs)
         if low < high and black:
             return "black pictures of a scan that is not"
     if drawn and all((array > 0.5).any() for array in drawn) and all(p.empty for p in pairs):
@@ -142,7 +133,7 @@ def _fetch(files: tuple[Path, ...], made: Input) -> list[Case]:
 
     with mock.patch.object(executor, "run", _strictly):
         with_known(fetch, made.origin, 1, limits=LIMITS, subset=True)
-    return raw.cases(datasets_spec.load(made.origin))
+    return listing.cases(datasets_spec.load(made.origin))
 
 
 _ALL_SCANS = (

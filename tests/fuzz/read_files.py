@@ -15,31 +15,24 @@ import numpy as np
 import yaml
 
 import datasets_spec
-from pipeline import (
-    gate,
-    manifest,
-    params,
-    paths,
-)
-from tests import cohort
+from model import params
+from pipeline import paths
+from pipeline.pairs import manifest
+from pipeline.params import reader
+from pipeline.splits import leaks
 from tests.conftest import FIXTURES, PROJECT
 from tests.fuzz import archives, tables, texts, workplace
-from tests.fuzz.reader import (
-    Reader,
-    Trial,
-    limited,
-    lines_fault,
-    printed_fault,
-)
+from tests.fuzz.reader import Reader, Trial, limited, lines_fault, printed_fault
 from tests.fuzz.trees import Input, of_folder
+from tests.support import cohort
 
 
-def _check(files: tuple[Path, ...], made: Input) -> list[gate.Finding]:
-    return list(limited(gate.check, files[0], 1))
+def _check(files: tuple[Path, ...], made: Input) -> list[leaks.Finding]:
+    return list(limited(leaks.check, files[0], 1))
 
 
 def _check_fault(trial: Trial) -> str:
-    if len(gate.table(trial.result).splitlines()) != len(gate.PROMISES):
+    if len(leaks.table(trial.result).splitlines()) != len(leaks.PROMISES):
         return "a table with another number of lines than promises"
     promises = {finding.promise for finding in trial.result}
     changed = trial.made.origin == "ours" and any(
@@ -48,9 +41,9 @@ def _check_fault(trial: Trial) -> str:
         if name.endswith(".png")
     )
     if changed and trial.made.tree.get(paths.MANIFEST) == trial.seed.tree[paths.MANIFEST]:
-        broken = promises & {gate.UNCHANGED, gate.PAIRED, gate.READABLE}
+        broken = promises & {leaks.UNCHANGED, leaks.PAIRED, leaks.READABLE}
         return "" if broken else "a changed picture of ours passes"
-    return lines_fault(gate.table(trial.result).splitlines())
+    return lines_fault(leaks.table(trial.result).splitlines())
 
 
 def _read_manifest(files: tuple[Path, ...], made: Input) -> list[manifest.Pair]:
@@ -69,8 +62,8 @@ def _params_seeds() -> list[Input]:
 
 def _load(files: tuple[Path, ...], made: Input) -> list[object]:
     file = files[0]
-    names = params.enabled(file)
-    return [params.limits(file), params.presets(file), params.load(names[0], file)]
+    names = reader.enabled(file)
+    return [reader.limits(file), params.presets(file), params.load(names[0], file)]
 
 
 def _params_fault(trial: Trial) -> str:
@@ -98,7 +91,7 @@ def _odd_values(value: Any, name: str = "it") -> Iterator[str]:
 
 def _load_model(files: tuple[Path, ...], made: Input) -> Any:
     from model import provenance
-    from pipeline import modelfile
+    from pipeline.runtime import modelfile
 
     said = modelfile.read(files[0])
     settings = _small_settings()
@@ -142,7 +135,7 @@ def _compare_fault(trial: Trial) -> str:
 def _report(files: tuple[Path, ...], made: Input) -> str:
     from pipeline.report import report
 
-    report(params.enabled(), paths.PARAMS)
+    report(reader.enabled(), paths.PARAMS)
     return (paths.REPORT / "index.html").read_text("utf-8")
 
 
@@ -157,7 +150,7 @@ def _archive_seeds() -> list[Input]:
 
 
 def _unpack(files: tuple[Path, ...], made: Input) -> Path:
-    from pipeline.unpack import unpack
+    from pipeline.sources.unpack import unpack
 
     target = Path("unpacked").resolve()
     target.mkdir()

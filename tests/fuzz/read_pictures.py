@@ -10,25 +10,20 @@ import numpy as np
 
 import datasets_spec
 from datasets_spec.contract import Dataset, Label, LabelMap
-from pipeline import (
-    colors,
-    labels,
-    volume,
-)
-from pipeline.volume import Volume
-from tests import cohort
+from pipeline.labels import colours
+from pipeline.labels import decode as labels_decode
+from pipeline.pairs import png
+from pipeline.volumes import reader, volume
+from pipeline.volumes.volume import Volume
 from tests.fuzz import nifti, pictures, second
-from tests.fuzz.reader import (
-    Reader,
-    Trial,
-    limited,
-)
+from tests.fuzz.reader import Reader, Trial, limited
 from tests.fuzz.trees import Input
+from tests.support import cohort
 
 
 def read_image(files: tuple[Path, ...], made: Input) -> Volume:
     picture = files[0] if len(files) == 1 else files
-    return limited(labels.read_image, picture)
+    return limited(reader.read_image, picture)
 
 
 def facts(coding: str, modality: str = "MR") -> Dataset:
@@ -50,7 +45,7 @@ def _read_raw(coding: str) -> Callable[[tuple[Path, ...], Input], Volume]:
     dataset = facts(coding)
 
     def call(files: tuple[Path, ...], made: Input) -> Volume:
-        found: tuple[Volume, int] = limited(labels.read_raw, dataset, files)
+        found: tuple[Volume, int] = limited(labels_decode.read_raw, dataset, files)
         return found[0]
 
     return call
@@ -59,7 +54,7 @@ def _read_raw(coding: str) -> Callable[[tuple[Path, ...], Input], Volume]:
 def _raw_fault(coding: str) -> Callable[[Trial], str]:
     def wanted(content: object) -> np.ndarray:
         if coding == "colours":
-            return colors.pack(pictures.rgb_of(content)).astype(np.int64)
+            return colours.pack(pictures.rgb_of(content)).astype(np.int64)
         ids = pictures.ids_of(content)
         return (ids > 0).astype(np.uint8) if coding == "binary" else ids
 
@@ -114,10 +109,10 @@ def _single(seeds: Callable[[], list[Input]]) -> Callable[[], list[Input]]:
 
 def _mask_fault(trial: Trial) -> str:
     def wanted(content: object) -> np.ndarray:
-        packed = colors.pack(pictures.rgb_of(content))
+        packed = colours.pack(pictures.rgb_of(content))
         ids = np.full(packed.shape, 255, np.uint8)
         for at, colour in enumerate(pictures.COLOURS):
-            ids[packed == colors.pack(np.array(colour))] = at
+            ids[packed == colours.pack(np.array(colour))] = at
         return ids
 
     if trial.result.dtype != np.uint8 or trial.result.max(initial=0) > 2:
@@ -163,7 +158,7 @@ READERS = (
         "mask",
         _single(_label_seeds("colours")),
         pictures.MUTATIONS,
-        lambda files, _: limited(colors.read_mask, files[0], facts("values").label_map),
+        lambda files, _: limited(png.read_mask, files[0], facts("values").label_map),
         _mask_fault,
         0.5,
     ),
@@ -171,7 +166,7 @@ READERS = (
         "image",
         _single(lambda: pictures.image_seeds()[:1]),
         pictures.MUTATIONS,
-        lambda files, _: limited(colors.read_image, files[0]),
+        lambda files, _: limited(png.read_image, files[0]),
         _grey_fault,
         0.5,
     ),

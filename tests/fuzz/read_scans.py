@@ -9,23 +9,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from pipeline import (
-    dicom,
-    labels,
-    series,
-)
-from pipeline.volume import Volume
+from pipeline.labels import fusion
+from pipeline.volumes import reader
+from pipeline.volumes.dicom import assemble, series
+from pipeline.volumes.volume import Volume
 from tests.conftest import FIXTURES
 from tests.fuzz import dicom as dicom_files
 from tests.fuzz import nifti, pictures, second
 from tests.fuzz.read_pictures import facts, read_image
-from tests.fuzz.reader import (
-    Reader,
-    Trial,
-    limited,
-    lines_fault,
-    printed_fault,
-)
+from tests.fuzz.reader import Reader, Trial, limited, lines_fault, printed_fault
 from tests.fuzz.trees import Input
 
 
@@ -94,11 +86,11 @@ def _truth_seeds() -> list[Input]:
     ]
 
 
-def _truth(files: tuple[Path, ...], made: Input) -> labels.Truth:
-    image = limited(labels.read_image, files[0])
+def _truth(files: tuple[Path, ...], made: Input) -> fusion.Truth:
+    image = limited(reader.read_image, files[0])
     raters = {f"r{at}": file for at, file in enumerate(files[1:])}
-    fusion = "each" if len(files) == 2 else "staple"
-    return limited(labels.truth, facts("values"), image, raters, fusion)
+    way = "each" if len(files) == 2 else "staple"
+    return limited(fusion.truth, facts("values"), image, raters, way)
 
 
 def _truth_fault(trial: Trial) -> str:
@@ -129,7 +121,7 @@ READERS = (
         "dicom",
         _dicom_seeds,
         dicom_files.MUTATIONS,
-        lambda files, _: limited(dicom.read_series, files[0]),
+        lambda files, _: limited(assemble.read_series, files[0]),
         _dicom_fault,
         2.0,
     ),

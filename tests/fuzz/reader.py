@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import (
-    params,
-)
+from pipeline.params.limits import Limits
 from tests.fuzz.mutations import Mutation
 from tests.fuzz.trees import Input
 
-LIMITS = params.Limits(voxels=30_000_000, pixels=10_000_000)
+LIMITS = Limits(voxels=30_000_000, pixels=10_000_000)
 """Smaller than the defaults, so that what passes them fits the campaign's limit of memory."""
 
 

@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from datasets_spec.contract import SPLITS
-from pipeline import manifest, paths
-from pipeline.manifest import Pair
-from tests import cohort
+from pipeline import paths
+from pipeline.pairs import manifest
+from pipeline.pairs.manifest import Pair
 from tests.fuzz import pictures, texts
 from tests.fuzz.mutations import Mutation, Random, anything, pick, target
 from tests.fuzz.trees import Input, Tree
+from tests.support import cohort
 
 _STRANGE: tuple[Any, ...] = (
     "", "../../escaped", "/etc/passwd", "a\nb", "\x1b[31m", "x" * 3000, "test", "train", "nowhere",
@@ -107,7 +108,7 @@ def runs_seed() -> list[Input]:
 
 
 def hostile_columns(rng: Random, made: Input, _: Sequence[Input]) -> Input | None:
-    """A manifest with another column, type, value or row than :mod:`pipeline.manifest` writes."""
+    """A manifest with another column, type, value or row than the pipeline writes."""
     file = target(rng, made, (".parquet",))
     if file is None:
         return None

@@ -14,9 +14,9 @@ from pathlib import Path
 import filelock
 
 from pipeline import paths
-from tests import cohort
 from tests.conftest import PROJECT
 from tests.fuzz.trees import Input, of_folder
+from tests.support import cohort
 
 VARIABLE = "FUZZ_WORKPLACE"
 """The environment's name of the folder; the campaign sets it for its workers."""
@@ -58,7 +58,7 @@ def make(place: Path) -> None:
     os.chdir(place)
     settings = cohort.prepare()
     from model.evaluate import evaluate
-    from tests.models import save_untrained
+    from tests.support.models import save_untrained
 
     save_untrained(cohort.DATASET, settings)
     evaluate(cohort.DATASET, settings)

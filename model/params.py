@@ -1,0 +1,234 @@
+"""The sections of params.yaml that a model follows: ``train`` with its network, and ``evaluate``.
+
+:mod:`pipeline.params.reader` reads the file; here stands what these two sections may say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.params import reader
+from pipeline.params.values import expect, one_of
+
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
+"""Names of Keras for the activation of FlexUNet's convolutions."""
+LOSSES = (
+    "categorical_crossentropy",
+    "weighted_ce",
+    "focal",
+    "dice",
+    "dice_ce",
+    "tversky",
+    "boundary",
+)
+"""The losses of model/training/losses.py."""
+MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
+"""What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of FlexUNet (model/flexunet.py)."""
+
+    image_px: int
+    """Width and height of what the network sees, in pixels: a multiple of 2^(num_layers - 1)."""
+    channels: int
+    """1 for grey, 3 for the same picture three times."""
+    base_filters: int
+    """Filters of the finest level; they double with every level."""
+    base_kernels: int
+    """Kernel side of the finest level; it shrinks by two with every level, to 3."""
+    num_layers: int
+    """Levels, the bridge included."""
+    dilation: int
+    """Dilation of the finest level; it shrinks by one with every level, to 1."""
+    dropout_rate: float
+    """Dropout of each block: this rate times the level, which is 0 at the finest."""
+    activation: str
+    """Applied after every convolution."""
+    normalization: str
+    """Applied after every activation."""
+    input_normalization: str = "none"
+    """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
+    deep_supervision: bool = False
+    """While training, up to three coarser levels of the decoder are judged too."""
+
+    def __post_init__(self) -> None:
+        expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
+        expect(2 <= self.num_layers <= 12, "num_layers", "2 to 12", self.num_layers)
+        expect(self.base_filters >= 1, "base_filters", "1 or more", self.base_filters)
+        expect(
+            self.base_kernels >= 3 and self.base_kernels % 2 == 1,
+            "base_kernels",
+            "an odd number of at least 3",
+            self.base_kernels,
+        )
+        expect(self.dilation >= 1, "dilation", "1 or more", self.dilation)
+        deepest = self.num_layers - 1
+        expect(
+            0 <= self.dropout_rate * deepest < 1,
+            "dropout_rate",
+            f"0 to below {1 / deepest:.4g} (times {deepest}, its level, at the deepest one)",
+            self.dropout_rate,
+        )
+        one_of("activation", self.activation, ACTIVATIONS)
+        one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
+        one_of("input_normalization", self.input_normalization, ("none", "zscore"))
+        step = 2 ** (self.num_layers - 1)
+        if self.image_px < step or self.image_px % step:
+            near = max(step, self.image_px // step * step)
+            expect(
+                False,
+                "image_px",
+                f"a multiple of 2^(num_layers - 1) = {step}, such as {near} or {near + step}",
+                self.image_px,
+            )
+
+
+@dataclass(frozen=True)
+class Train:
+    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off."""
+
+    seed: int
+    """Seeds the initial weights, the order of the pairs and the dropout."""
+    network: Network
+    """The shape of the network."""
+    loss: str
+    """The module of the losses states each formula and its source."""
+    focal_gamma: float
+    """For the loss `focal`: how much less a pixel counts that is right already."""
+    tversky_alpha: float
+    """For the loss `tversky`: the weight of false positives; that of false negatives is 1 minus
+    it."""
+    boundary_weight: float
+    """For the loss `boundary`: how much more a pixel on a boundary counts."""
+    boundary_px: int
+    """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
+    optimizer: str
+    """AdamW is Adam with decoupled weight decay."""
+    learning_rate: float
+    """The initial learning rate."""
+    weight_decay: float
+    """For `adamw` alone; biases and normalisation are spared."""
+    schedule: str
+    """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
+    without gain; `cosine` takes it to 0 over all epochs."""
+    reducer_factor: float
+    """For the schedule `plateau`."""
+    reducer_patience: int
+    """For the schedule `plateau`, in epochs."""
+    clipvalue: float
+    """Clips each gradient to this; 0 switches it off. At most one of the two clips."""
+    clipnorm: float
+    """Clips each gradient's norm to this; 0 switches it off."""
+    accumulate_batches: int
+    """Batches per update of the weights."""
+    ema_momentum: float
+    """Above 0, such as 0.999, the moving average of the weights is judged and saved."""
+    precision: str
+    """Number format of the computation; weights and head stay float32. `auto` times some steps of
+    the network and reports its choice."""
+    jit: str
+    """Whether XLA compiles the step. `auto`: with JAX, and with TensorFlow on a GPU."""
+    batch_pairs: int
+    """Pairs per batch."""
+    class_share: float
+    """The part of the pairs that is drawn from the pictures of each class in turn."""
+    epochs: int
+    """The most epochs that are trained."""
+    steps_per_epoch: int
+    """Batches per epoch; 0 shows every pair once."""
+    monitor: str
+    """Decides the best epoch, the plateau and early stopping."""
+    early_stopping_patience: int
+    """Epochs without gain after which training stops."""
+    epoch_change_pictures: int
+    """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
+    tensorboard: bool
+    """Also write logs for TensorBoard, where it is installed."""
+    dvclive: bool
+    """Also write logs with DVCLive, where it is installed."""
+
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, LOSSES)
+        one_of("optimizer", self.optimizer, ("adam", "adamw"))
+        one_of("schedule", self.schedule, ("plateau", "cosine"))
+        one_of("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        one_of("jit", self.jit, ("auto", "always", "never"))
+        one_of("monitor", self.monitor, MONITORS)
+        expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
+        expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
+        for name in ("reducer_factor", "tversky_alpha"):
+            expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
+        for name in ("ema_momentum", "weight_decay"):
+            expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
+        expect(0 <= self.class_share <= 1, "class_share", "0 to 1", self.class_share)
+        expect(
+            not (self.clipvalue and self.clipnorm),
+            "clipnorm",
+            "0 beside a clipvalue (Keras clips in one way only)",
+            self.clipnorm,
+        )
+        for name in (
+            "focal_gamma",
+            "boundary_weight",
+            "clipvalue",
+            "clipnorm",
+            "steps_per_epoch",
+            "epoch_change_pictures",
+        ):
+            expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        for name in (
+            "boundary_px",
+            "accumulate_batches",
+            "batch_pairs",
+            "epochs",
+            "early_stopping_patience",
+            "reducer_patience",
+        ):
+            expect(getattr(self, name) >= 1, name, "1 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The scores, and what is kept beside them."""
+
+    seed: int
+    """Seeds the resamples that the intervals are made from."""
+    batch_slices: int
+    """Slices predicted at once."""
+    nsd_tolerance_mm: float
+    """How far two surfaces may be apart and still count as one, in mm."""
+    postprocess: bool
+    """Whether the valid split may choose a post-processing."""
+    worst_cases: int
+    """How many of the cases with the lowest Dice are kept as pictures."""
+
+    def __post_init__(self) -> None:
+        expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)
+        expect(self.nsd_tolerance_mm >= 0, "nsd_tolerance_mm", "0 or more", self.nsd_tolerance_mm)
+        expect(0 <= self.worst_cases <= 100, "worst_cases", "0 to 100", self.worst_cases)
+
+
+@dataclass(frozen=True)
+class Params(reader.Params):
+    """Everything in params.yaml that holds for one dataset."""
+
+    train: Train
+    evaluate: Evaluate
+
+
+def load(dataset: str, file: Path = paths.PARAMS) -> Params:
+    """The parameters of ``dataset``: the sections with its entry's overrides.
+
+    Raises :class:`Problem` for a dataset that is not enabled and for any key or
+    value that does not fit.
+    """
+    return reader.load_as(Params, dataset, file)
+
+
+def presets(file: Path = paths.PARAMS) -> dict[str, Params]:
+    """Every entry of ``presets``, as the parameters that it leads to."""
+    return reader.presets_as(Params, file)

@@ -1,0 +1,59 @@
+"""preflight: what can be known to be wrong before any work begins, said before any work begins.
+
+It is DVC's first stage, on whose output all stages of a dataset depend: without it, a typo below
+``train`` would come to light after an hour of ``convert``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets_spec.contract import Problem
+from model import params
+from pipeline import paths
+from pipeline.params import reader
+from pipeline.runtime import files
+from pipeline.warps.variants import Variants
+
+_EXPERIMENTS = (".dvc", "tmp", "exps")
+
+
+def preflight(params_file: Path) -> None:
+    """Check every name and every parameter of all enabled datasets, and write that they fit.
+
+    What is written never changes, so that another dataset makes nothing of the others again.
+    Raises :class:`Problem` for the first name, parameter or transform that does not fit.
+    """
+    names = reader.enabled(params_file)
+    for name in names:
+        settings = params.load(name, params_file)
+        try:
+            Variants(name, settings.augment)
+        except Problem as problem:
+            where = f"{params_file}: {problem.where} of {name}"
+            raise Problem(problem.what, where=where, remedy=problem.remedy) from None
+    _reach_raw_data(names)
+    with files.replacing(paths.PREFLIGHT) as unfinished:
+        unfinished.write_text("Every parameter of every enabled dataset fits.\n", "utf-8")
+    print(f"preflight: the parameters fit, of {', '.join(names)}")
+
+
+def _reach_raw_data(names: tuple[str, ...]) -> None:
+    """Link the project's raw data into the copy of the project that an experiment runs in.
+
+    ``dvc exp run --temp`` and ``--queue`` copy what git tracks, and the raw data is not.
+    """
+    target = paths.raw(names[0]).parent
+    here = Path.cwd()
+    for folder in here.parents:
+        source = folder.parent.parent.parent / target
+        if folder.parts[-3:] == _EXPERIMENTS and source.is_dir() and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.symlink_to(source.resolve(), target_is_directory=True)
+            except OSError as error:  # Windows, for one, lets few people link
+                raise Problem(
+                    f"expected to link the raw data into the experiment's folder, got {error}",
+                    where=here,
+                    remedy=f"Let DVC copy it: dvc exp run --copy-paths {target.as_posix()} ...",
+                ) from None

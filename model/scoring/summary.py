@@ -1,0 +1,216 @@
+"""Scores of many cases -> what is told of a dataset: means, medians, spreads, intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from model.scoring.bootstrap import Resamples, interval, mean_over
+from model.scoring.scores import SCORES, Calibration, ClassScores
+
+DIGITS = 6
+"""Decimals in files: finer than any difference that means something."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One test case: scores per foreground class, and the ancestors' numbers of its slices.
+
+    ``mended`` is what counts: the prediction after post-processing; ``plain`` before it.
+    ``raters``: the Dice per foreground class of ``mended`` against each rater who drew the case;
+    ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
+    """
+
+    case: str
+    patient: str
+    rater: str
+    mended: tuple[ClassScores, ...]
+    plain: tuple[ClassScores, ...]
+    background: tuple[ClassScores, ...]
+    ancestors: Mapping[str, Sequence[float]]
+    ancestors_background: Mapping[str, Sequence[float]]
+    calibration: Calibration
+    confusion: NDArray[np.int64]
+    raters: Mapping[str, Sequence[float]]
+    agreement: Sequence[float]
+    slices_left_out: int
+    shown: str
+    planar: bool
+
+    @property
+    def dice(self) -> float:
+        """Mean foreground Dice; NaN where no class has one."""
+        return float(mean_over([one.overlap.dice for one in self.mended]))
+
+
+def rows(
+    scored: Sequence[Scored], label_map: LabelMap, resamples: Resamples
+) -> dict[str, dict[str, Any]]:
+    """The model, its answer before post-processing, and a mask without anything, row by row."""
+    return {
+        name: _row(
+            scored,
+            [getattr(one, attribute) for one in scored],
+            [getattr(one, ancestors) for one in scored],
+            label_map,
+            resamples,
+        )
+        for name, attribute, ancestors in (
+            ("model", "mended", "ancestors"),
+            ("before_postprocessing", "plain", "ancestors"),
+            ("all_background", "background", "ancestors_background"),
+        )
+    }
+
+
+def _row(
+    scored: Sequence[Scored],
+    of_cases: Sequence[tuple[ClassScores, ...]],
+    ancestors: Sequence[Mapping[str, Sequence[float]]],
+    label_map: LabelMap,
+    resamples: Resamples,
+) -> dict[str, Any]:
+    patients = [one.patient for one in scored]
+    table = np.array([[list(one.row().values()) for one in case] for case in of_cases])
+    drawn = resamples.means(patients, table)  # (resamples, classes, scores)
+    classes: dict[str, dict[str, Any]] = {}
+    for at, label in enumerate(label_map.foreground):
+        ones = [case[at] for case in of_cases]
+        classes[label.name] = {
+            **{
+                score: _spread(table[:, at, number], drawn[:, at, number])
+                for number, score in enumerate(SCORES)
+            },
+            "both_empty": sum(one.both_empty for one in ones),
+            "no_surface": sum(not one.both_empty and math.isnan(one.hd95_mm) for one in ones),
+            "lesions": {
+                name: sum(getattr(one.lesions, name) for one in ones)
+                for name in ("truth", "predicted", "found", "false")
+            },
+            "healthy": _healthy(ones),
+        }
+    of_classes = mean_over(np.moveaxis(drawn, 1, 2))  # (resamples, scores)
+    return {
+        "mean_foreground": {
+            score: _between(
+                _mean([classes[label.name][score]["mean"] for label in label_map.foreground]),
+                of_classes[:, number],
+            )
+            for number, score in enumerate(SCORES)
+        },
+        "classes": classes,
+        "ancestors": {
+            name: number(float(np.mean([v for case in ancestors for v in case[name]])))
+            for name in ancestors[0]
+        },
+    }
+
+
+def _healthy(ones: Sequence[ClassScores]) -> dict[str, Any]:
+    """What is marked where the truth has nothing of the class: slices, and whole cases."""
+    cases = [one for one in ones if not one.overlap.truth]
+    slices = sum(one.healthy.slices for one in ones)
+    ml = [one.healthy.voxels * one.voxel_ml for one in ones]
+    return {
+        "slices": slices,
+        "slices_marked": sum(one.healthy.marked for one in ones),
+        "false_ml_per_slice": number(sum(ml) / slices if slices else math.nan),
+        "cases": len(cases),
+        "cases_marked": sum(one.overlap.predicted > 0 for one in cases),
+        "false_ml_per_case": number(_mean([one.predicted_ml for one in cases])),
+    }
+
+
+def calibration(scored: Sequence[Scored], resamples: Resamples) -> dict[str, Any]:
+    """The pooled expected calibration error with its interval, and the bins behind it."""
+    patients = [one.patient for one in scored]
+    whole = sum((one.calibration for one in scored), Calibration.none())
+    pixels, confidence, right = (
+        resamples.totals(patients, np.stack([getattr(one.calibration, part) for one in scored]))
+        for part in ("pixels", "confidence", "right")
+    )
+    drawn = np.array(
+        [Calibration(*bins).ece for bins in zip(pixels, confidence, right, strict=True)]
+    )
+    bins = [
+        {
+            "confidence": number(sums / count),
+            "right": number(hits / count),
+            "pixels": int(count),
+        }
+        for count, sums, hits in zip(whole.pixels, whole.confidence, whole.right, strict=True)
+        if count
+    ]
+    return {"ece": _between(whole.ece, drawn), "bins": bins}
+
+
+def raters(
+    scored: Sequence[Scored], label_map: LabelMap, resamples: Resamples
+) -> dict[str, Any] | None:
+    """The model against every rater, and the raters against each other: the human ceiling."""
+    several = [one for one in scored if one.agreement]
+    if not several:
+        return None
+    patients = [one.patient for one in several]
+    names = sorted({name for one in several for name in one.raters})
+    told = {}
+    for at, label in enumerate(label_map.foreground):
+        human = np.array([one.agreement[label.id] for one in several])
+        against = np.array(
+            [
+                [one.raters[name][at] if name in one.raters else math.nan for name in names]
+                for one in several
+            ]
+        )
+        told[label.name] = {
+            "between_raters": _spread(human, resamples.means(patients, human)),
+            "model_and_raters": _spread(
+                mean_over(against), resamples.means(patients, mean_over(against))
+            ),
+            "model_and_each": {
+                name: number(_mean(against[:, index])) for index, name in enumerate(names)
+            },
+        }
+    return {"cases": len(several), "classes": told}
+
+
+def number(value: float | None) -> float | None:
+    """For a file: :data:`DIGITS` decimals, none where the number does not exist."""
+    if value is None or not math.isfinite(value):
+        return None
+    return round(value, DIGITS)
+
+
+def told(spread: Mapping[str, Any], digits: int = 3) -> str:
+    """A mean with its interval, for a terminal."""
+    if spread["mean"] is None:
+        return "none"
+    numbers = (f"{spread[part]:.{digits}f}" for part in ("mean", "low", "high"))
+    return "{} [{}, {}]".format(*numbers)
+
+
+def _spread(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean, 95 % interval, median, standard deviation and number of the cases that have it."""
+    known = values[np.isfinite(values)]
+    return {
+        **_between(_mean(known), drawn),
+        "median": number(float(np.median(known)) if known.size else None),
+        "sd": number(float(known.std(ddof=1)) if known.size > 1 else None),
+        "cases": int(known.size),
+    }
+
+
+def _between(mean: float, drawn: NDArray[np.float64]) -> dict[str, Any]:
+    bounds = interval(drawn) or (None, None)
+    return {"mean": number(mean), "low": number(bounds[0]), "high": number(bounds[1])}
+
+
+def _mean(values: Any) -> float:
+    known = np.array([math.nan if value is None else value for value in values], np.float64)
+    return float(mean_over(known))

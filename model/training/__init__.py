@@ -1,0 +1,1 @@
+"""Batches, losses, metrics, checkpoints and devices: what a training is made of."""

@@ -1,0 +1,210 @@
+"""Pairs from disk to the model, streamed: nothing is held but the batches under way."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from model.params import Network
+from model.training.devices import Share
+from pipeline.pairs import png
+from pipeline.pairs.manifest import Pair
+
+Grey = NDArray[np.uint8]
+Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
+"""What an epoch shows of a pair: pair, epoch, image (H, W) and ids (H, W) -> image and ids."""
+
+_THREADS = min(max(2, os.cpu_count() or 2), 8)
+_AHEAD = 8  # batches
+_RESERVE = 2**30  # bytes of the disk that are left to others
+_STRIDE = 2**26  # bytes that are kept before the disk is asked again
+_ALONE = Share()
+
+
+def picture_at(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """A grey picture (H, H) at (px, px): area averaging when it shrinks, linear when it grows."""
+    if len(image) == px:
+        return image
+    how = cv2.INTER_AREA if px < len(image) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (px, px), interpolation=how), np.uint8)
+
+
+def labels_at(ids: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """Class ids (H, H) at (px, px): the id under each pixel's centre."""
+    index = ((np.arange(px) + 0.5) * len(ids) / px).astype(np.intp)
+    return ids[np.ix_(index, index)]
+
+
+def model_input(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
+    """Grey pictures of any size -> (B, px, px, channels) uint8."""
+    batch = np.stack([picture_at(picture, network.image_px) for picture in pictures])
+    return np.repeat(batch[..., None], network.channels, axis=-1)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
+    """Batches of (pictures (B, px, px, channels) uint8, class ids (B, px, px) uint8).
+
+    ``folder`` holds the split's ``images`` and ``masks``. With a ``seed`` the order is
+    shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
+    filled up from the front; without, every pair comes once, in order. With ``online``
+    every pair is shown as what that gives for the epoch, before it is brought to the
+    network's size; it is called by several threads. ``class_share`` of an epoch, spread
+    evenly over its batches, gives way to pairs that show the foreground classes in turn, drawn by
+    the same key. ``share``: every
+    process has its part of each batch. With a folder ``scratch`` and without ``online``, pictures
+    larger than the network's are decoded once: see :class:`_Cache`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pairs: Sequence[Pair],
+        label_map: LabelMap,
+        network: Network,
+        batch_pairs: int,
+        seed: int | None = None,
+        steps: int = 0,
+        online: Fresh | None = None,
+        class_share: float = 0.0,
+        share: Share = _ALONE,
+        scratch: Path | None = None,
+    ) -> None:
+        super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
+        self._folder, self._pairs = folder, list(pairs)
+        self._label_map, self._network = label_map, network
+        self._batch, self._seed, self._steps = batch_pairs, seed, steps
+        self._online, self._class_share, self._share = online, class_share, share
+        self._cache = (
+            _Cache(scratch, len(self._pairs), network.image_px) if scratch and not online else None
+        )
+        self.show(0)
+
+    def __len__(self) -> int:
+        whole = -(-len(self._pairs) // self._batch)
+        return min(whole, self._steps) if self._steps else whole
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        chosen = self._order[index * self._batch : (index + 1) * self._batch]
+        chosen = chosen[self._share.process :: self._share.processes]
+        shown = [self._shown(position) for position in chosen]
+        pictures = model_input([image for image, _ in shown], self._network)
+        return pictures, np.stack([ids for _, ids in shown])
+
+    def _shown(self, position: int) -> tuple[Grey, Grey]:
+        """The pair at a position, at the network's size."""
+        if self._cache and (kept := self._cache.get(position)):
+            return kept
+        pair, px = self._pairs[position], self._network.image_px
+        image = png.read_image(self._folder / pair.image)
+        ids = png.read_mask(self._folder / pair.mask, self._label_map)
+        if self._online:
+            image, ids = self._online(pair, self._epoch, image, ids)
+        small = picture_at(image, px), labels_at(ids, px)
+        if self._cache and px < len(image):
+            self._cache.put(position, *small)
+        return small
+
+    def show(self, epoch: int) -> None:
+        """Draw the order of an epoch, counted from 0, and its variants.
+
+        Keras' own ``on_epoch_end`` comes before, after or amid the reading ahead.
+        """
+        self._epoch = epoch
+        self._order = self._drawn()
+
+    def _drawn(self) -> NDArray[np.intp]:
+        count, whole = len(self._pairs), -(-len(self._pairs) // self._batch) * self._batch
+        if self._seed is None:
+            # devices need equal parts; one alone shows no pair twice
+            return np.resize(np.arange(count), whole if self._share.devices > 1 else count)
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(count)
+        order = np.resize(order, whole)
+        self._favour_classes(order.reshape(-1, self._batch))
+        return order
+
+    def _favour_classes(self, order: NDArray[np.intp]) -> None:
+        """Let the first places of the batches (rows) show the foreground classes in turn.
+
+        What a batch cannot have of a share, a part of a place, later ones have.
+        """
+        if not self._class_share:
+            return
+        shown = np.array([pair.class_pixels for pair in self._pairs])[:, 1:] > 0
+        showing = [np.flatnonzero(column) for column in shown.T if column.any()]
+        if not showing:
+            return
+        so_far = np.rint(self._class_share * self._batch * np.arange(len(order) + 1))
+        places = np.arange(self._batch) < np.diff(so_far)[:, None]
+        rng = np.random.default_rng((self._seed or 0, self._epoch, 1))
+        drawn = np.arange(np.count_nonzero(places))
+        turn = drawn % len(showing)
+        for number, positions in enumerate(showing):
+            mine = turn == number
+            drawn[mine] = rng.choice(positions, np.count_nonzero(mine))
+        order[places] = drawn
+
+
+class _Cache:
+    """Pairs at the network's size, in a file without a name, which ends with the process.
+
+    To decode a pair of 512 x 512 takes half as long as a step of a small network with it. The
+    file is read, not mapped, so the process does not grow. It leaves :data:`_RESERVE` of the disk
+    free; where writing fails all the same, it gives its room back and keeps nothing more.
+    """
+
+    def __init__(self, folder: Path, pairs: int, px: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the next line
+        weakref.finalize(self, file.close)
+        self._number, self._folder = file.fileno(), folder
+        self._shape = (2, px, px)
+        self._kept = np.zeros(pairs, bool)
+        self._writing = threading.Lock()
+        self._ended = False
+        self._roomy, self._unasked = False, 0
+
+    def get(self, position: int) -> tuple[Grey, Grey] | None:
+        """Image and ids (px, px) as they were put, or None."""
+        if not self._kept[position]:
+            return None
+        size = math.prod(self._shape)
+        content = os.pread(self._number, size, int(position) * size)
+        if len(content) < size:  # given back since
+            return None
+        image, ids = np.frombuffer(content, np.uint8).reshape(self._shape)
+        return image, ids
+
+    def put(self, position: int, image: Grey, ids: Grey) -> None:
+        """Keep image and ids (px, px), if there is room; several threads may."""
+        content = np.stack([image, ids]).tobytes()
+        with self._writing:
+            if self._ended:
+                return
+            try:
+                if self._has_room(len(content)):
+                    written = os.pwrite(self._number, content, int(position) * len(content))
+                    self._kept[position] = written == len(content)
+            except OSError:
+                self._ended = True
+                self._kept[:] = False
+                os.ftruncate(self._number, 0)
+
+    def _has_room(self, more: int) -> bool:
+        """Whether the disk keeps its reserve; it is asked once for :data:`_STRIDE` bytes."""
+        self._unasked -= more
+        if self._unasked < 0:
+            self._unasked = _STRIDE
+            self._roomy = shutil.disk_usage(self._folder).free >= _RESERVE + _STRIDE
+        return self._roomy

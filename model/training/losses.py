@@ -1,0 +1,138 @@
+"""Losses between class ids (B, H, W) and class probabilities (B, H, W, C).
+
+Ids stay whole numbers up to the loss itself; y is 1 for the true class of a pixel, p what was
+predicted. Sums of the overlap losses run over the pixels of the whole batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import keras
+from keras import ops
+
+from model.params import Train
+
+Loss = Callable[[Any, Any], Any]
+_TINY = 1e-7
+_SMOOTH = 1.0  # one pixel: an empty class in an empty prediction costs nothing
+
+
+def loss_of(wanted: Train, class_pixels: Sequence[int]) -> keras.losses.Loss:
+    """The loss that the parameters name; ``class_pixels``: pixels of each class in train."""
+    losses: dict[str, Loss] = {
+        "categorical_crossentropy": categorical_crossentropy,
+        "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
+        "focal": partial(focal, gamma=wanted.focal_gamma),
+        "dice": dice,
+        "dice_ce": dice_ce,
+        "tversky": partial(tversky, alpha=wanted.tversky_alpha),
+        "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
+    }
+    return _OfBatch(losses[wanted.loss], wanted.loss)
+
+
+class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
+    """One number for a whole batch, as Keras' own losses are: several replicas share it out."""
+
+    def __init__(self, loss: Loss, name: str) -> None:
+        super().__init__(name=name)
+        self._loss = loss
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        # a scalar would be each replica's own, and their sum too steep
+        return ops.reshape(self._loss(y_true, y_pred), (1,))
+
+
+def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:
+    """Mean over all pixels of -log p(true class): the ancestors' loss, from ids."""
+    return ops.mean(_entropy(ids, probabilities))
+
+
+def weighted_ce(ids: Any, probabilities: Any, weights: Sequence[float]) -> Any:
+    """Mean over all pixels of -w(true class) log p(true class).
+
+    With w = 1 / (C f), f the class's share of all pixels, every class counts alike and the mean
+    weight is 1 (the balanced weighting of King & Zeng, Political Analysis 9, 2001).
+    """
+    table = ops.convert_to_tensor(weights, dtype="float32")
+    return ops.mean(ops.take(table, ops.cast(ids, "int32")) * _entropy(ids, probabilities))
+
+
+def focal(ids: Any, probabilities: Any, gamma: float) -> Any:
+    """Mean over all pixels of -(1 - p)^gamma log p, p of the true class (Lin et al., ICCV 2017)."""
+    sure = ops.sum(_one_hot(ids, probabilities) * probabilities, axis=-1)
+    # not below a trifle: a power below 1 has no slope at 0
+    unsure = ops.clip(1.0 - sure, _TINY, 1.0)
+    return ops.mean(unsure**gamma * _entropy(ids, probabilities))
+
+
+def dice(ids: Any, probabilities: Any) -> Any:
+    """1 - soft Dice, 2 sum(y p) / (sum(y) + sum(p)), mean over the foreground classes.
+
+    Milletari et al., 3DV 2016, with plain instead of squared sums. It is Tversky's at 1/2.
+    """
+    return tversky(ids, probabilities, 0.5)
+
+
+def dice_ce(ids: Any, probabilities: Any) -> Any:
+    """Cross-entropy plus 1 - soft Dice, in equal parts (Isensee et al., Nat. Methods 2021)."""
+    return categorical_crossentropy(ids, probabilities) + dice(ids, probabilities)
+
+
+def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
+    """1 - T, T = sum(y p) / (sum(y p) + a sum((1-y) p) + (1-a) sum(y (1-p))), a = alpha.
+
+    Mean over the foreground classes (Salehi et al., MLMI 2017): an alpha below 1/2 fears missed
+    pixels more than invented ones.
+    """
+    truth = _one_hot(ids, probabilities)[..., 1:]
+    guess = probabilities[..., 1:]
+    axes = (0, 1, 2)
+    both = ops.sum(truth * guess, axis=axes)
+    invented = ops.sum(guess, axis=axes) - both
+    missed = ops.sum(truth, axis=axes) - both
+    half = _SMOOTH / 2  # so that alpha = 1/2 is (2 both + 1) / (truth + guess + 1)
+    index = (both + half) / (both + alpha * invented + (1 - alpha) * missed + half)
+    return 1 - ops.mean(index)
+
+
+def boundary(ids: Any, probabilities: Any, weight: float, reach: int) -> Any:
+    """Mean over all pixels of -(1 + w exp(-d^2 / (2 s^2))) log p(true class), s = reach / 2.
+
+    d is the distance to the nearest boundary: 0 for a pixel with another class among its eight
+    neighbours, then a pixel more for every ring, up to ``reach`` rings. The weight map of U-Net
+    (Ronneberger et al., MICCAI 2015, eq. 2), whose distances are found here by pooling: a window
+    around a pixel shows two classes where its greatest and its least id differ.
+    """
+    greatest = ops.cast(ids, "float32")[..., None]
+    least = greatest
+    emphasis = ops.zeros_like(greatest)
+    for distance in range(reach):
+        greatest = ops.max_pool(greatest, 3, 1, "same")
+        least = -ops.max_pool(-least, 3, 1, "same")
+        near = weight * math.exp(-2 * (distance / reach) ** 2)
+        found = ops.cast(greatest > least, "float32")
+        emphasis = ops.maximum(emphasis, near * found)
+    return ops.mean((1 + emphasis[..., 0]) * _entropy(ids, probabilities))
+
+
+def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:
+    """1 / (C f) per class, f its share of all pixels; 0 for a class without any."""
+    total, classes = sum(class_pixels), sum(count > 0 for count in class_pixels)
+    return [total / (classes * count) if count else 0.0 for count in class_pixels]
+
+
+def _entropy(ids: Any, probabilities: Any) -> Any:
+    """-log p(true class) of each pixel (B, H, W)."""
+    logs = ops.log(ops.clip(probabilities, _TINY, 1.0))
+    return -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
+
+
+def _one_hot(ids: Any, probabilities: Any) -> Any:
+    """(B, H, W, C), for the length of one step alone."""
+    classes = probabilities.shape[-1]
+    return ops.one_hot(ops.cast(ids, "int32"), classes, dtype=keras.backend.floatx())

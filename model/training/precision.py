@@ -1,0 +1,93 @@
+"""How the arithmetic is done: the number format a short probe finds fastest, and XLA or not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from model.flexunet import flexunet
+from model.params import Train
+from model.training.devices import Share
+from model.training.losses import categorical_crossentropy
+
+FORMATS = ("float32", "bfloat16", "float16")
+_GAIN = 1.15  # a format of less precision must be faster by this factor
+_STEPS, _ENOUGH_S = 3, 3.0
+
+
+def chosen(wanted: Train, classes: int, share: Share) -> str:
+    """float32, bfloat16 or float16: as asked, or for "auto" what :func:`probe` finds fastest."""
+    if wanted.precision != "auto":
+        return wanted.precision
+    if share.devices > 1:  # each process would time for itself, and they must agree
+        print("precision float32: of several devices none is timed; set train.precision for less")
+        return "float32"
+    seconds = probe(wanted, classes)
+    best = fastest(seconds)
+    told = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
+    print(f"precision {best}: a step takes {told}")
+    return best
+
+
+def fastest(seconds: dict[str, float]) -> str:
+    """The first format, unless a later one is faster by more than what timing leaves in doubt."""
+    names = list(seconds)
+    best = names[0]
+    for name in names[1:]:
+        if seconds[name] * _GAIN < seconds[best]:
+            best = name
+    return best
+
+
+def probe(wanted: Train, classes: int) -> dict[str, float]:
+    """Seconds per training step and format, of the very network: its fastest of a few.
+
+    float16 is tried on a GPU alone: on processors it was slower by a factor of eight.
+    """
+    network = replace(wanted.network, deep_supervision=False)
+    rng = np.random.default_rng(0)
+    shape = (wanted.batch_pairs, network.image_px, network.image_px)
+    pictures = rng.integers(0, 256, (*shape, network.channels), np.uint8)
+    ids = rng.integers(0, classes, shape, np.uint8)
+    seconds = {}
+    before = keras.config.dtype_policy()
+    for name in ("float32", "bfloat16", *(["float16"] if on_gpu() else [])):
+        use(name)
+        model = flexunet(network, classes)
+        model.compile("sgd", categorical_crossentropy, jit_compile=jit(wanted.jit))
+        model.train_on_batch(pictures, ids)  # makes the graph
+        spent: list[float] = []
+        while not spent or (len(spent) < _STEPS and sum(spent) < _ENOUGH_S):
+            start = time.perf_counter()
+            model.train_on_batch(pictures, ids)  # gives numbers, so it waits for the device
+            spent.append(time.perf_counter() - start)
+        seconds[name] = min(spent)
+    keras.config.set_dtype_policy(before)
+    return seconds
+
+
+def use(name: str) -> None:
+    """Compute in this format from now on; weights stay float32."""
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+
+
+def jit(wanted: str) -> bool:
+    """Whether to compile by XLA: as asked, or for "auto" where it was not measured to be slower.
+
+    JAX always is. TensorFlow on processors took a third longer with it; torch does not have it.
+    """
+    if wanted != "auto":
+        return wanted == "always"
+    backend = keras.backend.backend()
+    return backend == "jax" or (backend == "tensorflow" and on_gpu())
+
+
+def on_gpu() -> bool:
+    """Whether tensors live on a GPU."""
+    device: Any = ops.convert_to_tensor(np.zeros(1, np.float32)).device
+    return any(word in str(device).lower() for word in ("gpu", "cuda"))

@@ -1,0 +1,171 @@
+"""What one looks at while it trains: time left, curves, epochs' pictures, TensorBoard, DVCLive."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import matplotlib
+from tqdm import tqdm
+
+from datasets_spec.contract import LabelMap, Problem
+from model.params import Train
+from model.predict import class_ids, probabilities
+from pipeline import paths
+from pipeline.pairs import png
+from pipeline.runtime import files as runtime_files
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from matplotlib.ticker import MaxNLocator
+
+Row = dict[str, float]
+Logger = Callable[[int, Row], None]
+
+
+class TimeLeft(keras.callbacks.Callback):  # type: ignore[misc]  # untyped library
+    """One bar over all steps of all epochs, on a terminal; early stopping can only shorten it."""
+
+    def __init__(self, title: str, epochs: int, steps: int, done: int) -> None:
+        super().__init__()
+        self.bar = tqdm(
+            desc=title,
+            total=epochs * steps,
+            initial=done * steps,
+            unit="step",
+            disable=None,
+            leave=False,
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
+        """A step is done."""
+        self.bar.update()
+
+    def tell(self, epoch: int, logs: Row, monitor: str, seconds: float) -> None:
+        """One line of an epoch, counted from 1."""
+        shown = dict.fromkeys(["loss", "val_loss", "val_foreground_dice", monitor])
+        scores = ", ".join(f"{name} {logs[name]:.4f}" for name in shown)
+        self.bar.write(f"  epoch {epoch}: {scores}, {seconds:.1f} s")
+
+
+class EpochChange:
+    """The masks that the network gives mini_test's pictures, epoch by epoch.
+
+    They are for looking at; no decision of the training uses them.
+    """
+
+    def __init__(self, folder: Path, target: Path, label_map: LabelMap, wanted: Train):
+        files = sorted((folder / paths.MINI_TEST / paths.IMAGES).glob("*.png"))
+        self._files = files[: wanted.epoch_change_pictures]
+        self._target, self._label_map, self._network = target, label_map, wanted.network
+
+    @property
+    def names(self) -> list[str]:
+        """The pictures' file names."""
+        return [file.name for file in self._files]
+
+    def draw(self, model: keras.Model, epoch: int) -> None:
+        """Write ``epoch_<number>/<picture>.png`` below the target's, counted from 1."""
+        if not self._files:
+            return
+        pictures = [png.read_image(file) for file in self._files]
+        predicted = probabilities(model, pictures, self._network)
+        for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
+            ids = class_ids(probability, len(picture))
+            target = paths.epoch_change(self._target, epoch) / file.name
+            png.write_mask(target, ids, self._label_map)
+
+
+def loggers(wanted: Train, run: Path) -> dict[Path, Logger]:
+    """What takes in the scores of an epoch (counted from 1) besides ``history.csv``, by folder.
+
+    A folder is made when the first epoch is taken in. Raises :class:`Problem` where one is asked
+    for that is not installed.
+    """
+    found: dict[Path, Logger] = {}
+    for package, make in LOGGERS.items():
+        if not getattr(wanted, package):
+            continue
+        if importlib.util.find_spec(package) is None:
+            raise Problem(
+                f"expected the package {package}, found none",
+                where=f"train.{package}",
+                remedy=f"Run: pip install {package}; or set the parameter to false.",
+            )
+        found[run / package] = _Late(make, run / package)
+    return found
+
+
+class _Late:
+    """A logger that is made when it is first called."""
+
+    def __init__(self, make: Callable[[Path], Logger], folder: Path) -> None:
+        self._made = functools.cache(lambda: make(folder))
+
+    def __call__(self, epoch: int, row: Row) -> None:
+        self._made()(epoch, row)
+
+
+def _tensorboard(folder: Path) -> Logger:
+    board = keras.callbacks.TensorBoard(folder, write_graph=False)
+    stand_in = keras.Sequential([keras.Input((1,))])
+    stand_in.compile("sgd")  # the board asks its optimizer for the learning rate
+    board.set_model(stand_in)
+
+    def log(epoch: int, row: Row) -> None:
+        stand_in.optimizer.learning_rate = row["learning_rate"]
+        board.on_epoch_end(epoch, row)
+
+    return log
+
+
+def _dvclive(folder: Path) -> Logger:
+    import dvclive
+
+    live = dvclive.Live(str(folder), resume=True, save_dvc_exp=False, dvcyaml=None, report=None)
+
+    def log(epoch: int, row: Row) -> None:
+        live.step = epoch
+        for name, value in row.items():
+            live.log_metric(name, value)
+        live.make_summary()
+
+    return log
+
+
+LOGGERS = {"tensorboard": _tensorboard, "dvclive": _dvclive}
+"""By the name of their parameter, package and folder."""
+
+
+def write_history(file: Path, history: Sequence[Row]) -> None:
+    """One row per epoch, counted from 0."""
+    with (
+        runtime_files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def draw_curves(file: Path, history: Sequence[Row]) -> None:
+    """The loss and the foreground Dice over the epochs, as a picture."""
+    epochs = range(1, len(history) + 1)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, name in zip(axes, ("loss", "foreground_dice"), strict=True):
+        for prefix, style in (("", "-"), ("val_", "--")):
+            values = [row[prefix + name] for row in history]
+            label, marker = "valid" if prefix else "train", "" if history[1:] else "o"
+            axis.plot(epochs, values, style, label=label, marker=marker)
+        axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axes[1].set_ylim(0, 1)
+    with runtime_files.replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)

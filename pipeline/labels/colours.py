@@ -1,0 +1,57 @@
+"""Colours and class ids: packed colours, the ids of exact colours, and the way back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap, Problem
+
+_COLOURS = 1 << 24
+
+
+def ids_of_colours(rgb: NDArray[np.uint8], label_map: LabelMap, where: object) -> NDArray[np.uint8]:
+    """Colours (H, W, 3) uint8 -> class ids (H, W) uint8, exactly.
+
+    Raises :class:`Problem` for a colour of no class, with the count and an example.
+    """
+    packed = pack(rgb)
+    wanted = {int(pack(np.array(label.colour))): label.id for label in label_map}
+    colours = distinct(packed)
+    known = np.isin(colours, list(wanted))
+    if not known.all():
+        stray = ~np.isin(packed, list(wanted))
+        row, col = np.argwhere(stray)[0]
+        raise Problem(
+            f"expected the {len(wanted)} colours of the label map, got {int(stray.sum())} pixels"
+            f" of {int((~known).sum())} other colours, such as {tuple(rgb[row, col].tolist())} at"
+            f" row {row}, column {col}",
+            where=where,
+        )
+    lookup = np.zeros(_COLOURS, np.uint8)
+    lookup[colours] = [wanted[int(colour)] for colour in colours]
+    ids: NDArray[np.uint8] = lookup[packed]
+    return ids
+
+
+def distinct(packed: NDArray[Any]) -> NDArray[np.intp]:
+    """The packed colours that occur, in order: a table takes less memory than sorting pixels."""
+    seen = np.zeros(_COLOURS, bool)
+    seen[packed] = True
+    return np.flatnonzero(seen)
+
+
+def colourise(ids: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.uint8]:
+    """Class ids (H, W) uint8 -> RGB (H, W, 3) uint8."""
+    palette = np.array([label.colour for label in label_map], np.uint8)
+    return palette[ids]
+
+
+def pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:
+    """Colours (..., 3) uint8 -> red * 65536 + green * 256 + blue."""
+    packed: NDArray[np.uint32] = np.asarray(rgb[..., 0], np.uint32)
+    for channel in (1, 2):  # one after the other: a large picture's copies are large
+        packed = packed << np.uint32(8) | np.asarray(rgb[..., channel], np.uint32)
+    return packed

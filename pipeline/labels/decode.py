@@ -1,0 +1,183 @@
+"""What raters drew -> class ids: reading, decoding and checking the raw values of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import Dataset, Picture, Problem
+from pipeline.labels import pictures, tables
+from pipeline.labels.resample import onto_image, volume_changes
+from pipeline.labels.slabs import blank, slabs
+from pipeline.labels.tables import AUTO, class_of_table
+from pipeline.params.limits import Limits
+from pipeline.volumes import volume
+from pipeline.volumes.reader import read_image
+from pipeline.volumes.volume import Volume
+
+Ids = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Class ids (X, Y, Z) in RAS+ of every rater, and their story as in :class:`Truth`."""
+
+    ids: Mapping[str, Ids]
+    table: str
+    evidence: str
+    snapped: int
+    findings: tuple[str, ...]
+
+
+def drawn(
+    dataset: Dataset,
+    image: Volume,
+    labels: Mapping[str, Picture],
+    table: str = AUTO,
+    evidence: str = "",
+    limits: Limits = Limits(),
+) -> Drawn:
+    """Read and decode what each rater drew in one case, one after the other.
+
+    Of ``image``, the voxels are looked at only where ``table`` is ``auto``. Raises as
+    :func:`truth` does.
+    """
+    table = table if dataset.tables else ""
+    snapped = 0
+    findings: list[str] = []
+    ids: dict[str, Ids] = {}
+    for rater, picture in labels.items():
+        where = picture if isinstance(picture, Path) else picture[0].parent
+        raw, moved = read_raw(dataset, picture, limits)
+        if (image.instances or image.uids) and not isinstance(picture, Path):
+            raw = _beside(image, raw, where)
+        stored = raw
+        if dataset.resample_labels and not volume.same_grid(image.grid, raw.grid):
+            raw = onto_image(raw, image.grid, where)
+        volume.require_same_grid(image.grid, raw.grid, where)
+        class_of = dict(dataset.label_map.class_of)
+        if dataset.coding == "colours":
+            class_of = _colours(dataset)
+        if dataset.tables:
+            if table == AUTO:
+                verdict = tables.require_sure(tables.probe(dataset, image.array, raw.array), where)
+                table, evidence = verdict.table, verdict.evidence
+            class_of = dict(class_of_table(dataset, table))
+        ids[rater] = class_ids(raw, class_of, where).array
+        told = list(raw.findings)
+        if raw is not stored:
+            before = class_ids(stored, class_of, where)
+            told[-1] += volume_changes(dataset, before, Volume(ids[rater], image.grid), where)
+            del before
+        findings += [f"label: {one}" for one in told if one not in image.findings]
+        del raw, stored  # else they would stand in memory beside the next
+        snapped += moved
+    return Drawn(ids, table, evidence, snapped, tuple(dict.fromkeys(findings)))
+
+
+def read_raw(
+    dataset: Dataset,
+    picture: Picture,
+    limits: Limits = Limits(),
+) -> tuple[Volume, int]:
+    """Raw label values of one rater, and the number of pixels whose colour was snapped."""
+    if dataset.coding == "colours" and not isinstance(picture, Path):
+        known = _colours(dataset) if not dataset.tables else {}
+        for table in dataset.tables:
+            known |= table.class_of
+        snapped = pictures.colours(picture, known, dataset.snap_distance, limits)
+        return snapped.volume, snapped.pixels
+    where = picture if isinstance(picture, Path) else picture[0].parent
+    if isinstance(picture, Path):
+        raw = read_image(picture, limits)
+    else:
+        raw = pictures.values(picture, limits)
+    return (pictures.binary(raw, where) if dataset.coding == "binary" else raw), 0
+
+
+def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:
+    """Pictures drawn beside a DICOM series, on its grid: picture n belongs to instance n."""
+    if not image.instances:
+        raise Problem(
+            "expected an InstanceNumber of its own in every slice, since picture n is drawn on"
+            " instance n, got missing or repeated ones",
+            where=where,
+            remedy="Take the original export of the series.",
+        )
+    pictures = drawn.grid.from_ras(drawn.array)
+    if pictures.shape != image.grid.shape:
+        raise Problem(
+            f"expected a picture for each of the series' {image.grid.shape[2]} slices of"
+            f" {image.grid.shape[:2]} pixels, got {pictures.shape[2]} of {pictures.shape[:2]}",
+            where=where,
+        )
+    placed = np.empty_like(pictures)
+    placed[..., list(image.instances)] = pictures
+    return Volume(image.grid.to_ras(placed), image.grid)
+
+
+def _colours(dataset: Dataset) -> dict[int, int]:
+    return pictures.packed_colours({label.id: label.colour for label in dataset.label_map})
+
+
+_COUNTABLE = 1 << 16  # integers that span less are looked up, which is quicker than sorting
+INTEGER = 1e-6
+"""A float label counts as an integer within this distance."""
+
+
+def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volume:
+    """Raw label values -> class ids uint8; ``declared``: raw value -> class id.
+
+    Raises :class:`Problem` for a value that is no integer or not declared, with
+    the count.
+    """
+    ids = blank(label.array)
+    wrong = []
+    for raw, out in slabs(label.array, ids):
+        if raw.any() or declared.get(0) != 0:
+            found, strange = _of_values(raw, declared)
+            if strange.any():
+                wrong.append(raw[strange].min())
+            elif found.any():
+                out[:] = found
+    if not wrong:
+        return Volume(ids, label.grid)
+    value = min(wrong)
+    count = sum(int(np.count_nonzero(raw == value)) for (raw,) in slabs(label.array))
+    if abs(float(value) - np.rint(float(value))) > INTEGER:
+        raise Problem(
+            f"expected integers as labels, got {value.item()!r} in {count} voxels",
+            where=where,
+            remedy="Is it a probability map, or was it resampled with interpolation?",
+        )
+    raise Problem(
+        f"expected the label values {sorted(declared)}, got {int(np.rint(value))} in"
+        f" {count} voxels",
+        where=where,
+        remedy="Declare the value in the dataset's label map, or correct the file.",
+    )
+
+
+def _of_values(
+    raw: NDArray[Any], declared: Mapping[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The class ids of raw values, and where these are no integers or not declared."""
+    with np.errstate(invalid="ignore"):  # what is beyond 64 bits is not declared either
+        whole = np.rint(raw).astype(np.int64) if raw.dtype.kind == "f" else raw
+    low = int(whole.min())
+    if int(whole.max()) - low < _COUNTABLE:
+        place = whole.astype(np.uint16) - np.uint16(low % _COUNTABLE)  # wraps round, and back
+        values = range(low, low + int(place.max()) + 1)
+    else:
+        distinct, place = np.unique(whole, return_inverse=True)
+        values = distinct.tolist()
+    ids = np.array([declared.get(value, 0) for value in values], np.uint8)
+    strange = np.array([value not in declared for value in values])[place]
+    if raw.dtype.kind == "f":
+        strange |= np.abs(raw - whole) > INTEGER
+    return ids[place], strange

@@ -1,0 +1,101 @@
+"""Labels on another grid than their image: resampled, with what each class lost by it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
+
+from datasets_spec.contract import Dataset, Problem
+from pipeline.volumes.volume import Grid, Volume, described
+
+LOST = 0.1
+"""A class may lose this share of its volume by resampling; above, image and label do not show
+the same part of a head."""
+_SAMPLING = 8.0
+"""Nearest neighbour alone may cost a class of n voxels (of the coarser grid) this many times the
+root of n more: in 1,900 ellipsoids on straight, turned and sheared grids it cost up to 7.3."""
+
+
+def onto_image(raw: Volume, grid: Grid, where: Path) -> Volume:
+    """A label on the image's grid. Raises :class:`Problem` if all that it drew lies outside."""
+    moved = resampled(raw, grid)
+    if raw.array.any() and not moved.array.any():
+        raise Problem(
+            "expected a label that overlaps its image, got one whose drawing lies outside it"
+            " or between its voxels",
+            where=where,
+            remedy="Do both belong to one patient and one scan? Correct the header that is wrong.",
+        )
+    return moved
+
+
+def volume_changes(dataset: Dataset, before: Volume, after: Volume, where: Path) -> str:
+    """What resampling made of each class's volume, in words; class ids before and after.
+
+    Raises :class:`Problem` where a class lost more than :data:`LOST`: outside the image, or
+    altogether and beyond what sampling explains.
+    """
+    told = []
+    coarser_ml = max(before.grid.voxel_ml, after.grid.voxel_ml)
+    lost = outside(before, after.grid, len(dataset.label_map))
+    for label in dataset.label_map.foreground:
+        drawn = int(np.count_nonzero(before.array == label.id))
+        left = int(np.count_nonzero(after.array == label.id)) * after.grid.voxel_ml
+        if not drawn:
+            continue
+        ml = drawn * before.grid.voxel_ml
+        beyond = int(lost[label.id]) / drawn
+        words = f"{label.name} {ml:.3g} to {left:.3g} ml ({left / ml - 1:+.1%})"
+        words += f", {beyond:.1%} of it outside the image" if beyond else ""
+        sampling = _SAMPLING * math.sqrt(ml * coarser_ml)
+        if beyond > LOST or ml - left > LOST * ml + sampling:
+            raise Problem(
+                f"expected classes that lose at most {LOST:.0%} by resampling, got {words}",
+                where=where,
+                remedy="Do both belong to one patient and one scan? Correct the header that is"
+                " wrong, or cut the label to what the image shows.",
+            )
+        told.append(words)
+    return "".join(f", {words}" for words in told)
+
+
+def resampled(label: Volume, onto: Grid) -> Volume:
+    """Raw label values on another grid: the voxel nearest to each centre, or 0 outside.
+
+    Only for datasets that opt in (``resample_labels``); the volume's findings tell of it.
+    """
+    way = np.linalg.inv(label.grid.affine) @ onto.affine
+    native = affine_transform(
+        label.grid.from_ras(label.array),
+        way,
+        output_shape=onto.shape,
+        order=0,
+        mode="grid-constant",
+    )
+    told = (
+        f"resampled by nearest neighbour from {described(label.grid)} onto the image's"
+        f" {described(onto)}"
+    )
+    return Volume(onto.to_ras(native), onto, findings=(*label.findings, told))
+
+
+def outside(ids: Volume, onto: Grid, classes: int) -> NDArray[np.int64]:
+    """How many voxels of each class have their centre outside the voxels of ``onto``, (classes,).
+
+    Background, class 0, is not counted.
+    """
+    way = np.linalg.inv(onto.affine) @ ids.grid.affine
+    half = 0.5 + 1e-6  # of a voxel; a centre on the border is inside, whatever rounding says
+    far = np.array(onto.shape) - 1 + half
+    native = ids.grid.from_ras(ids.array)
+    counts = np.zeros(classes, np.int64)
+    for index in range(native.shape[2]):
+        i, j = np.nonzero(native[..., index])
+        place = np.stack([i, j, np.full(len(i), index)], axis=1) @ way[:3, :3].T + way[:3, 3]
+        beyond = ((place < -half) | (place > far)).any(axis=1)
+        counts += np.bincount(native[i[beyond], j[beyond], index], minlength=classes)
+    return counts

@@ -1,0 +1,44 @@
+"""Pictures for people: outlines of classes on an image, and sheets of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from pipeline.labels import colours
+
+Picture = NDArray[np.uint8]
+_TITLE_PX = 22
+
+
+def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
+    """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide."""
+    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    eroded = cv2.erode(ids, np.ones((3, 3), np.uint8), iterations=2)
+    grown = cv2.dilate(ids, np.ones((3, 3), np.uint8))
+    edge = (eroded != ids) | (grown != ids)
+    edge &= ids > 0
+    rgb[edge] = colours.colourise(ids, label_map)[edge]
+    return np.asarray(rgb, np.uint8)
+
+
+def sheet(rows: Mapping[str, Sequence[Picture]], tile_px: int, gap_px: int = 4) -> Picture:
+    """Rows of RGB pictures -> one RGB picture: each row below its title, tiles of one size."""
+    columns = max(len(row) for row in rows.values())
+    step = tile_px + gap_px
+    paper = np.full((len(rows) * (step + _TITLE_PX), columns * step - gap_px, 3), 255, np.uint8)
+    for number, (title, row) in enumerate(rows.items()):
+        top = number * (step + _TITLE_PX)
+        baseline = (2, top + _TITLE_PX - 6)
+        cv2.putText(
+            paper, title, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        for column, picture in enumerate(row):
+            tile = cv2.resize(picture, (tile_px, tile_px), interpolation=cv2.INTER_AREA)
+            y, x = top + _TITLE_PX, column * step
+            paper[y : y + tile_px, x : x + tile_px] = tile
+    return paper

@@ -1,0 +1,116 @@
+"""From the names that outputs carry back to the raw data: a guarded table per case.
+
+``data/identities/<dataset>/<case>.csv`` says which case, patient, raters, files and DICOM
+instances the names of :mod:`pipeline.pairs.pseudonyms` stand for. ``convert`` writes it for
+datasets that are not published as anonymous. It is for its owner alone (mode 0600), is no output
+of any stage, and git and DVC ignore it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from datasets_spec.contract import Case, Problem
+from pipeline import paths
+from pipeline.pairs.pseudonyms import Pseudonyms, write_guarded
+from pipeline.sources import listing
+
+_COLUMNS = ("kind", "name", "raw")
+_NAME = re.compile(r"(?<![0-9a-zA-Z.])[0-9a-f]{16}(?![0-9a-zA-Z])")
+
+
+def write(names: Pseudonyms, case: Case, uids: Iterable[str]) -> None:
+    """Keep what the names of ``case`` stand for; ``uids`` are those of its DICOM instances."""
+    if names.anonymous:
+        return
+    instances = [("instance", names.uid(uid), uid) for uid in uids if uid]
+    text = io.StringIO()
+    table = [_COLUMNS, *_rows(names, case), *instances]
+    csv.writer(text, lineterminator="\n").writerows(table)
+    paths.IDENTITIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_guarded(_file(names, case), text.getvalue())
+
+
+def kept(names: Pseudonyms, case: Case) -> bool:
+    """Whether the table of ``case`` is there and up to date; anonymous cases need none."""
+    if names.anonymous:
+        return True
+    try:
+        table = _read(_file(names, case))
+    except OSError:
+        return False
+    return [row for row in table if row[0] != "instance"] == _rows(names, case)
+
+
+def keep_only(names: Pseudonyms, cases: Iterable[Case]) -> None:
+    """Remove the tables of all other cases."""
+    files = {_file(names, case) for case in cases}
+    for file in (paths.IDENTITIES / names.dataset).glob("*.csv"):
+        if file not in files:
+            file.unlink()
+
+
+def known(names: Pseudonyms, cases: Iterable[Case]) -> dict[str, str]:
+    """Name -> what it stands for in words, of cases that are listed; nothing of anonymous ones."""
+    if names.anonymous:
+        return {}
+    return {name: f"{kind} {raw_id}" for case in cases for kind, name, raw_id in _rows(names, case)}
+
+
+def explained(dataset: str, text: str, more: Mapping[str, str] | None = None) -> str:
+    """``text``, and after it what each name in it stands for, by the tables and by ``more``."""
+    wanted = dict.fromkeys(_NAME.findall(text))
+    meaning = {name: told for name, told in (more or {}).items() if name in wanted}
+    for file in sorted((paths.IDENTITIES / dataset).glob("*.csv")):
+        if meaning.keys() >= wanted.keys():
+            break
+        meaning |= {
+            name: f"{kind} {raw_id}" for kind, name, raw_id in _read(file) if name in wanted
+        }
+    told = "; ".join(f"{name} is the {meaning[name]}" for name in wanted if name in meaning)
+    return f"{text} ({told})" if told else text
+
+
+@contextmanager
+def explaining(dataset: str) -> Iterator[dict[str, str]]:
+    """A :class:`Problem` raised in this block says what the names in it stand for.
+
+    The block may add to the dictionary that it gets what it knows of names (:func:`known`).
+    """
+    more: dict[str, str] = {}
+    try:
+        yield more
+    except Problem as problem:
+        whole = str(problem)
+        told = explained(dataset, whole, more).removeprefix(whole)
+        if not told:
+            raise
+        raise Problem(problem.what + told, where=problem.where, remedy=problem.remedy) from problem
+
+
+def _rows(names: Pseudonyms, case: Case) -> list[list[str]]:
+    """Kind, name and raw id of everything about a case but its instances."""
+    raw_ids = [("case", case.id), ("patient", case.patient)]
+    raw_ids += [("rater", rater) for rater in case.labels if rater]
+    pictures = range(len(listing.parts(case.image)))
+    raw_ids += [("source", listing.relative(case.image, names.dataset, at)) for at in pictures]
+    return [[kind, names.of(kind, raw_id), _cell(raw_id)] for kind, raw_id in raw_ids]
+
+
+def _file(names: Pseudonyms, case: Case) -> Path:
+    return paths.IDENTITIES / names.dataset / f"{names.of('case', case.id)}.csv"
+
+
+def _read(file: Path) -> list[list[str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.reader(stream))[1:]
+
+
+def _cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: a file may have any name."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

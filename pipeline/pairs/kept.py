@@ -1,0 +1,65 @@
+"""The net behind convert: what a case's pictures and masks may not have lost on the way.
+
+A lesion of a few voxels can vanish where a slice of more than ``convert.image_px`` is shrunk;
+that is counted. A case whose pictures show nothing, or whose masks are empty, is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap, Problem
+from pipeline.pairs.manifest import Pair
+
+
+def judged(
+    pairs: Sequence[Pair],
+    image: NDArray[Any],
+    shades: Collection[int],
+    truth: Mapping[str, NDArray[np.uint8]],
+    label_map: LabelMap,
+) -> list[Pair]:
+    """All pairs of a case, with a finding for every class that is in no mask of theirs.
+
+    ``image`` and ``truth`` (class ids by the pairs' rater) are what they were made from, in one
+    shape; ``shades`` holds each picture's darkest and brightest value. Raises :class:`Problem`
+    where all pictures are of one value though the image is not, and where all foreground is
+    lost.
+    """
+    low, high = image.min(), image.max()
+    if len(set(shades)) == 1 and low != high:
+        raise Problem(
+            f"expected pictures that show the scan, got {min(shades)} in every pixel from values"
+            f" of {low:g} to {high:g}",
+            remedy="Compare the window or convert.mr_percentiles with these values, and look at"
+            " the scan's header.",
+        )
+    findings = []
+    for rater, ids in truth.items():
+        masks = [pair.class_pixels for pair in pairs if pair.rater == rater]
+        drawn = {one: int(np.count_nonzero(ids == one.id)) for one in label_map.foreground}
+        drawn = {one: count for one, count in drawn.items() if count}
+        lost = [one for one in drawn if not any(pixels[one.id] for pixels in masks)]
+        if lost and len(lost) == len(drawn):
+            raise Problem(
+                f"expected the label's foreground in the masks, got none of {sum(drawn.values())}"
+                " voxels",
+                remedy="They are lost where the slices are shrunk: raise convert.image_px, or"
+                " leave the case out.",
+            )
+        findings += [
+            f"masks: none shows {one.name}, of {drawn[one]} voxels in the label: lost where the"
+            " slices are shrunk"
+            for one in lost
+        ]
+    if not findings:
+        return list(pairs)
+    return [
+        replace(pair, findings="; ".join(filter(None, [pair.findings, *dict.fromkeys(findings)])))
+        for pair in pairs
+    ]

@@ -1,0 +1,197 @@
+"""The manifest: the table of pairs that travels from stage to stage, one row per pair.
+
+It is a Parquet file beside ``images/`` and ``masks/``, sorted by pair id, and
+holds no clock and no host name: the same pairs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_spec.contract import Problem
+from pipeline import paths
+from pipeline.runtime import files
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image/mask pair.
+
+    ``id`` is the file name without ``.png``, equal for image and mask; ``image``
+    and ``mask`` are relative to the manifest's folder. ``source`` is relative to
+    ``data/raw/<dataset>`` (of a stack: the slice's own file); ``source_shape`` and
+    ``affine`` (4 x 4, row by row, voxel to mm, RAS+) are the source's own grid,
+    and ``canvas`` is the chain of :class:`pipeline.pairs.canvas.Canvas`, so that every
+    pixel has its voxel. ``window``: the intensities shown as 0 and 255.
+    ``class_pixels``: pixels per class id. ``raters`` counts the raters, and ``agreement`` is
+    their mean pairwise Dice per class id (NaN where none). ``label_table`` and
+    ``label_evidence`` tell which of several published label tables was taken and why,
+    ``snapped_pixels`` how many stray colours were moved in the case. ``findings`` (what the
+    headers leave in doubt, and what was made of it) and ``suspicion`` (what the picture says
+    against the labels, "rule: words") are joined by "; " and empty where all is well.
+    ``sop_instance_uid`` is set where the slice is one DICOM instance. Of a dataset that is not
+    published as anonymous, patient, case, rater, source and SOPInstanceUID are
+    :mod:`pipeline.pairs.pseudonyms`. ``likeness`` is the image's perceptual hash
+    (:mod:`pipeline.pairs.likeness`; none on augmented pairs). ``parent`` and ``warp`` (JSON) are
+    set on augmented pairs only. ``fingerprint`` stands for everything that the pair was made
+    from; a pair whose fingerprint is unchanged is not made again.
+    """
+
+    id: str
+    dataset: str
+    patient: str
+    case: str
+    slice_index: int
+    rater: str
+    image: str
+    mask: str
+    source: str
+    source_digest: str
+    source_shape: tuple[int, int, int]
+    affine: tuple[float, ...]
+    plane: str
+    canvas: tuple[float, ...]
+    window: tuple[float, float]
+    class_pixels: tuple[int, ...]
+    image_digest: str
+    mask_digest: str
+    licence: str
+    fingerprint: str
+    official_split: str = ""
+    parent: str = ""
+    warp: str = ""
+    split: str = ""
+    sop_instance_uid: str = ""
+    raters: int = 1
+    agreement: tuple[float, ...] = ()
+    label_table: str = ""
+    label_evidence: str = ""
+    snapped_pixels: int = 0
+    findings: str = ""
+    suspicion: str = ""
+    likeness: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """No foreground at all."""
+        return not any(self.class_pixels[1:])
+
+
+_TYPES = {
+    "str": pa.string(),
+    "int": pa.int32(),
+    "tuple[int, int, int]": pa.list_(pa.int64()),
+    "tuple[int, ...]": pa.list_(pa.int64()),
+    "tuple[float, ...]": pa.list_(pa.float64()),
+    "tuple[float, float]": pa.list_(pa.float64()),
+}
+
+_BATCH_ROWS, _GROUP_ROWS = 1 << 11, 1 << 14  # read and written at once
+SCHEMA = pa.schema(
+    [
+        pa.field(field.name, _TYPES[str(field.type)], nullable=False)
+        for field in dataclasses.fields(Pair)
+    ]
+)
+
+
+_OWN = (
+    *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
+    *("parent", "warp", "fingerprint", "likeness"),
+)
+
+
+def inherited(pair: Pair, parent: Pair) -> Pair:
+    """An augmented pair with all that is not its own as it is in ``parent``, its present one."""
+    return replace(parent, **{name: getattr(pair, name) for name in _OWN})
+
+
+def write(folder: Path, pairs: Iterable[Pair]) -> None:
+    """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
+    rows = sorted(pairs, key=lambda pair: pair.id)
+    with (
+        files.replacing(folder / paths.MANIFEST) as unfinished,
+        pq.ParquetWriter(unfinished, SCHEMA, compression="zstd") as writer,
+    ):
+        for start in range(0, max(1, len(rows)), _GROUP_ROWS):
+            writer.write_table(_table(rows[start : start + _GROUP_ROWS]))
+
+
+def _table(rows: Sequence[Pair]) -> pa.Table:
+    columns = [pa.array([getattr(row, one.name) for row in rows], one.type) for one in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def grouped(pairs: Iterable[Pair], *fields: str) -> list[list[Pair]]:
+    """Pairs whose ``fields`` are equal together, groups and members in order.
+
+    Members stand in the order of their slices. Ids would not do: one case's name can look
+    like another's slice.
+    """
+    groups: dict[tuple[Any, ...], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(getattr(pair, field) for field in fields), []).append(pair)
+    return [
+        sorted(members, key=lambda pair: (pair.slice_index, pair.id))
+        for _, members in sorted(groups.items())
+    ]
+
+
+def read(folder: Path) -> list[Pair]:
+    """The rows of ``folder/manifest.parquet``. Raises :class:`Problem` if it is not there."""
+    file = folder / paths.MANIFEST
+    if not file.is_file():
+        raise Problem(
+            "expected a manifest, found none",
+            where=file,
+            remedy="Run the stage that writes it (dvc repro runs all stages in order).",
+        )
+    try:
+        with pq.ParquetFile(file) as stored:
+            if not stored.schema_arrow.equals(SCHEMA):
+                raise Problem(
+                    "expected the columns of this version, got another version's",
+                    where=file,
+                    remedy="Delete the folder and run again.",
+                )
+            return [
+                pair
+                for batch in stored.iter_batches(_BATCH_ROWS, use_threads=False)
+                for pair in map(Pair, *map(_shared, batch.columns))
+            ]
+    except (pa.ArrowException, OSError, ValueError) as error:  # also texts of no encoding
+        raise Problem(
+            f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
+        ) from None
+
+
+def _shared(column: pa.Array) -> list[Any]:
+    """The values of a column, lists as tuples; equal texts and tuples are one object.
+
+    Most of a row is said of its whole case, so that rows are several times smaller that way.
+    """
+    if pa.types.is_string(column.type):
+        texts: dict[str, str] = {}
+        return [texts.setdefault(text, text) for text in column.to_pylist()]
+    if not pa.types.is_list(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    numbers = np.from_dlpack(column.values)  # to_numpy would import pandas, 50 MB
+    ends = column.offsets.to_pylist()
+    tuples: dict[bytes, tuple[Any, ...]] = {}  # by their bits, which tell 0.0 from -0.0
+    found = []
+    for start, stop in pairwise(ends):
+        bits = numbers[start:stop].tobytes()
+        if bits not in tuples:
+            tuples[bits] = tuple(numbers[start:stop].tolist())
+        found.append(tuples[bits])
+    return found

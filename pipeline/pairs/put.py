@@ -1,0 +1,33 @@
+"""A pair on disk: both pictures, and the columns that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from pipeline import paths
+from pipeline.pairs import png
+from pipeline.pairs.manifest import Pair
+
+
+def put(
+    folder: Path,
+    pair: Pair,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    label_map: LabelMap,
+) -> Pair:
+    """Write the pictures of ``pair``; returns it with file names, counts and digests."""
+    image_name, mask_name = f"{paths.IMAGES}/{pair.id}.png", f"{paths.MASKS}/{pair.id}.png"
+    return replace(
+        pair,
+        image=image_name,
+        mask=mask_name,
+        class_pixels=tuple(int(np.count_nonzero(mask == label.id)) for label in label_map),
+        image_digest=png.write_image(folder / image_name, image),
+        mask_digest=png.write_mask(folder / mask_name, mask, label_map),
+    )

@@ -1,0 +1,66 @@
+"""The section ``split``: patients to train, valid and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.params.values import expect, one_of
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of patients (or of their slices, see ``Split.share_of``); they add up to 1."""
+
+    train: float
+    valid: float
+    test: float
+
+    def __post_init__(self) -> None:
+        shares = [self.train, self.valid, self.test]
+        expect(
+            all(share > 0 for share in shares) and abs(sum(shares) - 1) < 1e-6,
+            "shares",
+            "three positive shares that add up to 1",
+            shares,
+        )
+
+
+@dataclass(frozen=True)
+class EmptySlices:
+    """Share of the slices without foreground that each split keeps."""
+
+    train: float
+    valid: float
+    test: float
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid", "test"):
+            expect(0 <= getattr(self, name) <= 1, name, "0 to 1", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Patients to train, valid and test."""
+
+    seed: int
+    """Seeds the placement of patients."""
+    shares: Shares
+    """Share of the patients (or slices) that the split gets."""
+    share_of: str
+    """What the shares count: `slices` where patients differ much in size."""
+    folds: int
+    """0 splits by the shares. 3 or more deal the patients into that many folds, of which one is
+    tested; valid has its share of the others."""
+    fold: int
+    """The fold that is tested, counted from 0. Where the test list is official, the fold is
+    validated instead."""
+    empty_slices: EmptySlices
+    """Share of the slices without foreground that the split keeps."""
+    mini_test: int
+    """How many test pictures are also put into `mini_test`, to look at."""
+
+    def __post_init__(self) -> None:
+        one_of("share_of", self.share_of, ("patients", "slices"))
+        expect(self.folds == 0 or self.folds >= 3, "folds", "0, or 3 and more", self.folds)
+        expect(0 <= self.fold < max(1, self.folds), "fold", "0 to below split.folds", self.fold)
+        expect(1 <= self.mini_test <= 1000, "mini_test", "1 to 1000", self.mini_test)

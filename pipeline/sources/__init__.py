@@ -1,0 +1,1 @@
+"""What lies in ``data/raw``: downloaded, unpacked, listed and counted."""

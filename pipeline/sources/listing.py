@@ -1,0 +1,265 @@
+"""What lies in ``data/raw/<dataset>``: its cases, and whether their files are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasets_spec import Adapter
+from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
+from pipeline import paths
+from pipeline.params.convert import FUSIONS
+from pipeline.params.split import Split
+from pipeline.runtime.files import require_regular
+from pipeline.volumes import nifti
+
+_TOLD = 8  # names in one line
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an adapter says of the raw data.
+
+    ``cases`` are sound, sorted, and have ids of their own; ``faults`` name the others with the
+    reason; ``renamed`` has the names that could not be ids as they stand, and what they became.
+    """
+
+    cases: tuple[Case, ...]
+    faults: Mapping[str, Problem]
+    renamed: Mapping[str, str]
+
+
+def cases(adapter: Adapter) -> tuple[Case, ...]:
+    """All cases of the raw data, in order.
+
+    Raises :class:`Problem` if there are none, for the first case that is not sound, and for
+    whatever else the adapter does wrong.
+    """
+    found = listing(adapter)
+    for fault in found.faults.values():
+        raise fault
+    return found.cases
+
+
+def listing(adapter: Adapter) -> Listing:
+    """The cases of the raw data; those that are not sound are named, and cost no others.
+
+    Raises :class:`Problem` if no case is sound, and for whatever else the adapter does wrong.
+    """
+    raw = paths.raw(adapter.name)
+    if not filled(raw):
+        raise Problem(
+            f"expected the raw data, found {'no files' if raw.is_dir() else 'no such folder'}",
+            where=raw,
+            remedy=f"Run: python -m pipeline fetch {adapter.name}",
+        )
+    stated, faults = _stated(adapter, raw)
+    ids, patients = (_slugs(getattr(case, name) for case in stated) for name in ("id", "patient"))
+    labelled = [case for case in stated if isinstance(case.labels, Mapping)]
+    raters = _slugs(rater for case in labelled for rater in case.labels if rater)
+    layout = f"Compare the folder with the layout in datasets_spec/{adapter.name}.py."
+    found: list[Case] = []
+    for case in stated:
+        name = str(case.id)
+        try:
+            name = ids.get(case.id, case.id)
+            labels = {raters.get(rater, rater): label for rater, label in case.labels.items()}
+            patient = patients.get(case.patient, case.patient)
+            found.append(replace(case, id=name, patient=patient, labels=labels))
+        except (AttributeError, TypeError, ValueError) as error:
+            told = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
+            faults[str(name)] = Problem(told, where=raw, remedy=layout)
+    for name, times in Counter(case.id for case in found).items():
+        if times > 1:
+            faults[name] = Problem(
+                f"expected cases with ids of their own, got {name!r} twice",
+                where=raw,
+                remedy=layout,
+            )
+    sound = sorted((case for case in found if case.id not in faults), key=lambda case: case.id)
+    if not sound:
+        for fault in faults.values():
+            raise fault
+        raise Problem("expected cases, found none", where=raw, remedy=layout)
+    renamed = {old: new for names in (ids, patients, raters) for old, new in names.items()}
+    return Listing(
+        tuple(sound), faults, {old: new for old, new in sorted(renamed.items()) if old != new}
+    )
+
+
+def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]]:
+    """The cases as the adapter gives them, unchecked, and those of which it gave a Problem."""
+    stated: list[Case] = []
+    faults: dict[str, Problem] = {}
+    try:
+        with unchecked():
+            for one in adapter.cases(raw):
+                if isinstance(one, Problem):
+                    faults[Path(one.where).name or str(one)] = one
+                elif isinstance(one, Case):
+                    stated.append(one)
+                else:
+                    raise TypeError(f"cases yields Case values, not {one!r}")
+    except Problem:
+        raise
+    except Exception as error:  # the author of a new adapter must hear where it went wrong
+        after = f" after the case {stated[-1].id!r}" if stated else ""
+        raise Problem(
+            f"expected cases, got {type(error).__name__}{after}: {error}",
+            where=f"datasets_spec/{adapter.name}.py",
+            remedy="Correct the module; --debug shows the traceback.",
+        ) from error
+    return stated, faults
+
+
+def _slugs(names: Iterable[object]) -> dict[str, str]:
+    """Name -> slug; what no slug can be made of is left to the check of Case."""
+    made = slugs(name for name in names if isinstance(name, str))
+    return {name: made[name] or name for name in made}
+
+
+def tell_renamed(found: Listing, title: str) -> None:
+    """Print which names of the raw data could not be ids, and what they are called instead."""
+    if found.renamed:
+        told = [f"{old!r} is {new}" for old, new in found.renamed.items()][:_TOLD]
+        more = f", and {len(found.renamed) - _TOLD} more" if len(found.renamed) > _TOLD else ""
+        print(f"{title}: names made fit for files: {', '.join(told)}{more}")
+
+
+def labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
+    """The cases with what ``convert.raters`` asks for: where it names a rater, with that label.
+
+    Raises :class:`Problem` for the name of no rater.
+    """
+    if raters in FUSIONS:
+        return cases
+    theirs = [case for case in cases if raters in case.labels]
+    if not theirs:
+        known = sorted({rater for case in cases for rater in case.labels if rater})
+        raise Problem(
+            f"expected {', '.join(FUSIONS)} or the name of a rater"
+            f" ({', '.join(known) or 'this dataset names none'}), got {raters!r}",
+            where=f"convert.raters of {dataset}",
+            remedy="Correct it in the parameter file.",
+        )
+    return theirs
+
+
+def kept_raters(raters: str, case: Case) -> tuple[str, ...]:
+    """Whose labels become pairs of ``case`` ("": one label, of all raters together)."""
+    if raters == "each":
+        return tuple(case.labels)
+    return ("",) if raters in FUSIONS else (raters,)
+
+
+def require_patients(dataset: str, cases: Iterable[Case], settings: Split) -> None:
+    """Raises the :class:`Problem` for which ``split`` would refuse these cases.
+
+    No picture is needed to see that there are fewer patients than splits or folds, that a patient
+    is in two official splits, or that the official splits leave nobody for one of the others.
+    """
+    official: dict[str, set[str]] = {}
+    for case in cases:
+        official.setdefault(case.patient, set()).add(case.split or "")
+    listed = {split for splits in official.values() for split in splits} & {"valid", "test"}
+    free = [name for name, splits in official.items() if not splits & listed]
+    twice = sorted(name for name, splits in official.items() if len(splits) > 1)
+    least = max(len(SPLITS) - len(listed), settings.folds)
+    if twice:
+        what = f"expected one official split per patient, got two for {twice[0]}"
+        remedy = f"Correct Case.split in datasets_spec/{dataset}.py."
+    elif settings.folds and "valid" in listed:
+        what = f"expected no folds where the valid list is official, got {settings.folds}"
+        remedy = "Set split.folds to 0 for this dataset."
+    elif len(free) < least:
+        what = f"expected at least {least} patients" + (
+            f" beside those of the official {' and '.join(sorted(listed))} list" if listed else ""
+        )
+        what += f" for {'as many folds' if settings.folds else 'train, valid and test'}"
+        what += f", got {len(free)}"
+        remedy = "Add patients" + (", or ask for fewer folds." if settings.folds else ".")
+    else:
+        return
+    raise Problem(what, where=paths.raw(dataset), remedy=remedy)
+
+
+def filled(folder: Path) -> bool:
+    """Whether there is anything in it but hidden files, and nothing still on its way into it."""
+    if not folder.is_dir() or (folder / paths.MOVING).exists():
+        return False
+    return any(not file.name.startswith(".") for file in folder.iterdir())
+
+
+def files(case: Case) -> list[Path]:
+    """Every file of a case, image first. Raises :class:`Problem` as :func:`files_by_role` does."""
+    return [file for _, files in files_by_role(case) for file in files]
+
+
+def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
+    """The files of the image (None), and of the label of each rater by name, in the case's order.
+
+    Raises :class:`Problem` that names a missing file and the partner that is there.
+    """
+    image = parts(case.image)
+    if not image:
+        raise Problem(
+            "expected slices, found none",
+            where=f"case {case.id}",
+            remedy="Unpack the case again, or remove its empty folder.",
+        )
+    roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
+    for rater, label in case.labels.items():
+        for number, file in enumerate(parts(label)):
+            picture = image[number] if len(image) > 1 else image[0]
+            if not picture.exists():
+                raise Problem(
+                    f"expected the image of {file}, found none",
+                    where=picture,
+                    remedy="Add the missing image file, or remove its label.",
+                )
+            if not file.exists():
+                by = f" of rater {rater}" if rater else ""
+                raise Problem(
+                    f"expected the label{by} of {picture}, found none",
+                    where=file,
+                    remedy="Add the missing label file, or remove its image.",
+                )
+        roles.append((rater, parts(label)))
+    for path in (path for _, part in roles for path in part):
+        if not path.is_dir():
+            require_regular(path)
+    return [(role, [file for path in part for file in _below(path)]) for role, part in roles]
+
+
+def _below(path: Path) -> list[Path]:
+    """A file itself (both halves of a NIfTI pair), or every file of a DICOM folder."""
+    if path.is_dir():
+        return paths.files_below(path)
+    return list(nifti.files(path))
+
+
+def parts(picture: Picture) -> tuple[Path, ...]:
+    """The paths that a picture consists of."""
+    return (picture,) if isinstance(picture, Path) else picture
+
+
+def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
+    """Files of the raw data that belong to no case: folder -> how many, hidden ones left out."""
+    raw = paths.raw(adapter.name)
+    used = {file for case in found for file in files(case)}
+    left = (file.relative_to(raw) for file in _below(raw) if file not in used)
+    shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
+    return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))
+
+
+def relative(picture: Picture, dataset: str, index: int) -> str:
+    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``.
+
+    Bytes that are no UTF-8 are written as \\xNN: a table holds text.
+    """
+    files = parts(picture)
+    file = files[index] if len(files) > 1 else files[0]
+    path = file.relative_to(paths.raw(dataset)).as_posix()
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

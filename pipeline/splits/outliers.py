@@ -1,0 +1,71 @@
+"""Cases whose classes have another volume than those of all other cases of the dataset.
+
+A class's volume is an outlier if it is at least twice or at most half the dataset's median
+and lies more than six robust standard deviations from it on a logarithmic scale (median and
+1.4826 times the median absolute deviation, Rousseeuw and Croux, J. Am. Stat. Assoc. 88,
+1993). Organs vary by some ten percent and are held to that; lesions vary a hundredfold and are
+suspicious only beyond that, too. A class is missed where at least 95 % of 20 or more cases
+have it. Fewer than ten cases say nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from datasets_spec.contract import LESIONS, LabelMap
+from pipeline.pairs import manifest
+from pipeline.pairs.manifest import Pair
+
+FEW_CASES, _MANY_CASES = 10, 20
+_NEARLY_ALL = 0.95
+_DEVIATIONS, _FACTOR = 6.0, 2.0
+_LEAST_SPREAD = 0.05
+_LESION_FACTOR = 100.0
+
+
+def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str], list[str]]:
+    """(case, rater) -> what is unlike the other cases, as "rule: words"; originals only."""
+    cases = {
+        (slices[0].case, slices[0].rater): slices
+        for slices in manifest.grouped(pairs, "case", "rater")
+    }
+    found: dict[tuple[str, str], list[str]] = {}
+    for label in label_map.foreground:
+        volumes = {key: _volume(slices, label.id) for key, slices in cases.items()}
+        having = {key: math.log(volume) for key, volume in volumes.items() if volume}
+        if len(cases) >= _MANY_CASES and len(having) >= _NEARLY_ALL * len(cases):
+            for key in volumes.keys() - having.keys():
+                told = f"amount: no {label.name}, which {len(having)} of {len(cases)} cases have"
+                found.setdefault(key, []).append(told)
+        if len(having) < FEW_CASES:
+            continue
+        middle = median(having.values())
+        spread = 1.4826 * median(abs(value - middle) for value in having.values())
+        factor = _LESION_FACTOR if label.tissue in LESIONS else _FACTOR
+        least = max(math.log(factor), _DEVIATIONS * max(spread, _LEAST_SPREAD))
+        for key, value in having.items():
+            if abs(value - middle) > least:
+                times = math.exp(value - middle)
+                told = f"amount: {times:.2g} times the dataset's median volume of {label.name}"
+                found.setdefault(key, []).append(told)
+    return found
+
+
+def compared(pairs: Sequence[Pair], label_map: LabelMap) -> set[str]:
+    """The cases of which :func:`outliers` compares the volume of a class or more."""
+    having = {
+        label.id: {(pair.case, pair.rater) for pair in pairs if pair.class_pixels[label.id]}
+        for label in label_map.foreground
+    }
+    return {case for keys in having.values() if len(keys) >= FEW_CASES for case, _ in keys}
+
+
+def _volume(slices: Sequence[Pair], class_id: int) -> float:
+    """mm^3 of a class (voxels, where pictures have no geometry), from its picture pixels."""
+    first = slices[0]
+    (a, b, c, _), (d, e, f, _), (g, h, i, _) = (first.affine[n : n + 4] for n in (0, 4, 8))
+    voxel = abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+    _, _, _, row_scale, col_scale, _, _ = first.canvas
+    return voxel * sum(pair.class_pixels[class_id] for pair in slices) / (row_scale * col_scale)

@@ -1,0 +1,1 @@
+"""Virtual cohorts: patients derived from the MNI152 template."""

@@ -1,0 +1,120 @@
+"""One DICOM series -> a volume. :mod:`pipeline.volumes.dicom.series` judges it first.
+
+A tilted gantry gives a sheared affine, so every slice keeps its place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.params.limits import Limits
+from pipeline.runtime.limits import require_voxels
+from pipeline.volumes.dicom import checks, series
+from pipeline.volumes.dicom import pixels as dicom_pixels
+from pipeline.volumes.dicom.checks import HANDLED, Finding
+from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.series import Series
+from pipeline.volumes.volume import Grid, Volume
+
+AIR_HU = -1000
+"""CT padding at or below air is left as it is: every window clips it."""
+_MODALITY_OF = {
+    "CT Image Storage": "CT",
+    "MR Image Storage": "MR",
+    "Positron Emission Tomography Image Storage": "PT",
+}
+"""What a picture is whose Modality was emptied, by the name of its SOP class."""
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
+    """The one series below ``folder``, in HU or the scanner's values, RAS+.
+
+    Raises :class:`Problem` for whatever the series doctor refuses, for more voxels than
+    ``limits`` allow, and for pixels that cannot be decoded.
+    """
+    return read(series.only_volume(folder, limits=limits), limits=limits)
+
+
+def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
+    """The volume of a series that the doctor did not refuse."""
+    slices = chosen.slices
+    where = os.path.commonpath([one.file.parent for one in slices])
+    require_voxels((*slices[0].shape, len(slices)), limits, where)
+    modality = slices[0].modality or _MODALITY_OF.get(slices[0].kind, "")
+    pixels = np.empty((len(slices), *slices[0].shape), np.float32)
+    for index, one in enumerate(slices):
+        pixels[index] = dicom_pixels.pixels(one)
+    padding = _settle_padding(pixels, slices)
+    grid = Grid((slices[0].shape[1], slices[0].shape[0], len(slices)), _affine(slices))
+    numbers = [one.number for one in slices]
+    told = len(set(numbers)) == len(numbers) and None not in numbers
+    known = [one.uid for one in slices]
+    named = len(set(known)) == len(known) and "" not in known
+    return Volume(
+        grid.to_ras(pixels.transpose(2, 1, 0)),
+        grid,
+        instances=tuple(np.argsort([number or 0 for number in numbers]).tolist()) if told else (),
+        findings=tuple(str(finding) for finding in (*chosen.findings, *padding)),
+        uids=tuple(known) if named else (),
+        modality=modality,
+        unscaled=modality == "CT" and not all(one.rescaled for one in slices),
+    )
+
+
+def _affine(slices: Sequence[Instance]) -> NDArray[np.float64]:
+    """Voxel index (column, row, slice) to mm, RAS+."""
+    first = slices[0]
+    assert first.orientation is not None
+    assert first.spacing is not None
+    affine = np.eye(4)
+    affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
+    affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
+    start, end = checks.position_of(first), checks.position_of(slices[-1])
+    affine[:3, 2] = (
+        (end - start) / (len(slices) - 1)
+        if len(slices) > 1
+        else checks.normal_of(first) * (first.thickness or 1.0)
+    )
+    affine[:3, 3] = start
+    turned: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    return turned
+
+
+def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> list[Finding]:
+    """Give padding outside the range of the real values (N, rows, columns) the lowest of these.
+
+    So it spoils no percentile of an MR and is black in a CT, even where a scanner wrote it as
+    a large unsigned number. Padding within the real values cannot be told from them.
+    """
+    padded = np.zeros(pixels.shape, bool)
+    bounds: set[tuple[float, float]] = set()
+    for index, one in enumerate(slices):
+        if one.padding is None:
+            continue
+        slope, intercept = one.rescale
+        ends = np.array([limit * slope + intercept for limit in one.padding], np.float32)
+        low, high = float(ends.min()), float(ends.max())
+        here = (pixels[index] >= low) & (pixels[index] <= high)
+        if here.any():
+            padded[index] = here
+            bounds.add((low, high))
+    if not padded.any() or padded.all():
+        return []
+    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+    told = f"{padded.mean():.1%} of the voxels, {low:g}" + (f" to {high:g}" if high > low else "")
+    real = pixels[~padded]
+    least, most = float(real.min()), float(real.max())
+    if slices[0].modality == "CT" and high <= AIR_HU:
+        told += " HU: at or below air, clipped by the window"
+    elif high < least or low > most:
+        pixels[padded] = least
+        told += f": outside the real values, set to the lowest of these, {least:g}"
+    else:
+        told += ": among the real values, left as it is"
+    return [Finding("padding", told, HANDLED)]

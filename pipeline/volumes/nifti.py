@@ -1,0 +1,364 @@
+"""NIfTI and MGZ files -> a :class:`~pipeline.volumes.volume.Volume`, and class ids back into NIfTI.
+
+Which affine a NIfTI header states is decided by rule, as nibabel and most readers do: the
+sform where its code is above 0, else the qform where its code is above 0, else (both codes
+0, no orientation stated) the voxel sides with the axes taken as left, anterior, superior
+and the origin in the middle. Where the two forms disagree by more than :data:`SAME_GRID`,
+where none is stated, where lengths are said to be no millimetres, or where the voxel sides
+that the header states are not those of the affine, that is a *finding* of the volume: it is
+told, and nothing else is changed by it. Sides that were made up, or are no brain scan's, are
+refused.
+
+A file is read once, to its end, so that a checksum is always compared, and its header is judged
+before memory is taken for its voxels.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import (
+    OrientationError,
+    io_orientation,
+)
+from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
+
+from datasets_spec.contract import Picture, Problem
+from pipeline.params.limits import Limits
+from pipeline.runtime.limits import require_voxels
+from pipeline.volumes import stream
+from pipeline.volumes.volume import LARGEST, SAME_GRID, Grid, Volume, by_sides, column_lengths
+
+_UNREADABLE = (
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,  # less than a header is there
+    EOFError,
+    MemoryError,  # a damaged header can ask for any number of voxels
+    OSError,
+    OverflowError,
+    ValueError,
+    zlib.error,
+)
+_ANALYZE = nib.AnalyzeImage
+_NIFTI = nib.Nifti1Header  # those of NIfTI-2 and of single files are kinds of it
+_NIFTI_IMAGE = nib.Nifti1Pair  # likewise
+_OTHER_LENGTHS = {1: "metres", 3: "micrometres"}  # by the header's xyzt_units, bits 0 to 2
+SIDES_MM = (0.01, 30.0)
+"""A voxel's shortest and longest side. The finest whole human brain (histology) has 0.02 mm and
+the thickest slices of a scanner 10 mm; at 30 mm a brain would have five slices."""
+_HEADER_BYTES = 1 << 26  # of a NIfTI header with all its extensions
+_MGH_TAGS_BYTES = 1 << 24  # FreeSurfer's history and colour table, behind the voxels
+_PADDING_BYTES = 1 << 12  # zeros behind the voxels: programs that write whole blocks leave them
+_QUIET = logging.getLogger(f"{__name__}.nibabel")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False  # what nibabel's checks of a header change is refused here, or a finding
+
+
+def files(source: Path) -> tuple[Path, ...]:
+    """A file itself, or both halves (.hdr and .img) of a pair, as far as they are there."""
+    packed = source.suffix if source.suffix in (".gz", ".bz2") else ""
+    stem = source.with_suffix("") if packed else source
+    if stem.suffix not in (".hdr", ".img"):
+        return (source,)
+    other = stem.with_suffix(".img" if stem.suffix == ".hdr" else ".hdr")
+    other = other.with_name(other.name + packed)
+    return (source, other) if other.exists() else (source,)
+
+
+def read(source: Picture, limits: Limits = Limits()) -> Volume:
+    """A NIfTI file (1 or 2, single or a pair) or an MGZ file as a volume of its scaled values.
+
+    Raises :class:`Problem` for a missing or unreadable file, a wrong checksum, another format,
+    more voxels than ``limits`` allow, more than one volume, an affine without three directions
+    or with sides outside :data:`SIDES_MM`, and values that are not finite or above
+    :data:`LARGEST`.
+    """
+    if not isinstance(source, Path) or source.is_dir():
+        raise Problem("expected a NIfTI file, got a folder or slices", where=source)
+    if not source.exists():
+        raise Problem("expected a file, found none", where=source)
+    try:
+        for half in files(source):
+            stream.require_sound(half)
+        block, header, array, left = _content(source, _kind(source), limits)
+        affine = np.asarray(header.get_best_affine(), np.float64)
+    except _UNREADABLE as error:
+        raise Problem(
+            f"expected a complete NIfTI file, got one that cannot be read ({error})",
+            where=source,
+            remedy="It may be truncated or damaged; download or unpack it again.",
+        ) from None
+    _require_values(array, source)
+    if not _three_directions(affine):
+        raise Problem(
+            f"expected an affine with three directions, got {affine[:3].tolist()}",
+            where=source,
+            remedy="Set a right qform or sform in the header.",
+        )
+    grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
+    doubts = _of_nifti(block, header, grid) if isinstance(header, _NIFTI) else _of_mgh(block)
+    _require_sides(grid, source, doubts)
+    return Volume(grid.to_ras(array), grid, findings=(*doubts, *left))
+
+
+def _content(
+    source: Path, kind: Any, limits: Limits
+) -> tuple[bytes, Any, NDArray[Any], tuple[str, ...]]:
+    """The header's bytes, what nibabel makes of them, the scaled voxels, and what was left out.
+
+    Both halves of a pair are read to their ends.
+    """
+    halves = {part: Path(one.filename) for part, one in kind.filespec_to_file_map(source).items()}
+    file = halves["image"]
+    with stream.opened(halves.get("header", file)) as content:
+        block = content.read(kind.header_class.template_dtype.itemsize)
+        if "header" in halves and len(content.read(_HEADER_BYTES + 1)) > _HEADER_BYTES:
+            raise ValueError(f"more than {_HEADER_BYTES:,} bytes of header")
+    header = kind.header_class(block, check=False)
+    _require_stated_sides(header, source)
+    header.check_fix(logger=_QUIET)
+    shape = [int(side) for side in header.get_data_shape()]
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) != 3 or min(shape) < 1:
+        raise Problem(f"expected one volume with 3 axes, got shape {tuple(shape)}", where=source)
+    require_voxels(shape, limits, source)
+    try:
+        dtype = header.get_data_dtype()
+    except KeyError as code:  # nibabel looks it up in a table
+        raise ValueError(f"voxels of the unknown type {code}") from None
+    if dtype.kind not in "iufb":
+        raise Problem(f"expected numbers as voxels, got {dtype}", where=source)
+    slope, inter = header.get_slope_inter()
+    tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
+    array, left = _voxels(file, dtype, shape, int(header.get_data_offset()), tags)
+    scaled = apply_read_scaling(
+        array,
+        np.float64(1.0 if slope is None else slope),
+        np.float64(0.0 if inter is None else inter),
+    )
+    return block, header, scaled, left
+
+
+def _voxels(
+    file: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int, tags: int
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The voxels from ``offset`` on, and what is left behind them, in words.
+
+    ``tags``: so many bytes behind the voxels are the format's own. Otherwise less than a slice
+    is left out with a finding, but for padding; a slice or more means that the header lies.
+    """
+    count = math.prod(shape) * dtype.itemsize
+    if not 0 <= offset <= _HEADER_BYTES:
+        raise ValueError(f"voxels that begin at byte {offset:,}")
+    one_slice = count // shape[2]
+    most = tags or max(_PADDING_BYTES, one_slice)
+    with stream.opened(file) as content:
+        if stream.compression(file):
+            content.seek(offset)
+            array = stream.take(content, count).view(dtype).reshape(shape, order="F")
+        else:
+            there = file.stat().st_size - offset
+            if there < count:
+                raise EOFError(f"{max(there, 0):,} of {count:,} bytes of voxels are there")
+            array = np.asarray(np.memmap(file, dtype, "c", offset, tuple(shape), "F"))
+            content.seek(offset + count)
+        rest = content.read(most + 1)
+    padding = len(rest) <= _PADDING_BYTES and not any(rest)
+    if padding or (tags and len(rest) <= tags):
+        return array, ()
+    if tags or len(rest) >= one_slice:
+        raise Problem(
+            f"expected {count:,} bytes of voxels, as the header states, got a slice or more"
+            " behind them",
+            where=file,
+            remedy="Its header may be damaged; download or unpack it again.",
+        )
+    return array, (f"{len(rest):,} bytes behind the last voxel are left out",)
+
+
+def _require_values(array: NDArray[Any], source: Path) -> None:
+    """Raises :class:`Problem` for values that are not finite, or of no scanner."""
+    if array.dtype.kind in "iub" and array.dtype.itemsize <= 4:
+        return
+    low, high = float(array.min()), float(array.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        strange = int((~np.isfinite(array)).sum())
+        raise Problem(
+            f"expected finite values, got {strange} voxels that are NaN or infinite",
+            where=source,
+            remedy="Replace them (for example by 0) in a corrected copy.",
+        )
+    if max(-low, high) > LARGEST:
+        raise Problem(
+            f"expected values up to {LARGEST:g}, got {low:g} to {high:g}",
+            where=source,
+            remedy="Is the header's slope or intercept damaged?",
+        )
+
+
+def _require_stated_sides(header: Any, source: Path) -> None:
+    """Raises :class:`Problem` where the grid has to follow voxel sides that are none.
+
+    nibabel makes 0 to 1 mm, and the sform alone does without them.
+    """
+    if not isinstance(header, _NIFTI) or _code(header, "sform_code") > 0:
+        return
+    sides = np.abs(np.asarray(header["pixdim"][1:4], float))
+    if not (np.isfinite(sides) & (sides > 0)).all():
+        raise Problem(
+            f"expected voxel sides in mm, got {by_sides(header['pixdim'][1:4])} (pixdim)",
+            where=source,
+            remedy="Set the true voxel sides in the header.",
+        )
+
+
+def _require_sides(grid: Grid, source: Path, doubts: Sequence[str]) -> None:
+    """Raises :class:`Problem` for voxel sides outside :data:`SIDES_MM`."""
+    least, most = SIDES_MM
+    if not (least <= min(grid.spacing) and max(grid.spacing) <= most):
+        raise Problem(
+            f"expected voxel sides of {least:g} to {most:g} mm, got {by_sides(grid.spacing)}"
+            + "".join(f"; {doubt}" for doubt in doubts),
+            where=source,
+            remedy="Correct the voxel sides, or their unit, in the header.",
+        )
+
+
+def _kind(source: Path) -> Any:
+    """The image class that reads ``source``; a :class:`Problem` where its format is not read.
+
+    Analyze is refused because it does not state which side is left, and all other formats
+    because nobody has compared what nibabel makes of their headers with a second reader.
+    """
+    sniff = None
+    for kind in nib.imageclasses.all_image_classes:
+        fits, sniff = kind.path_maybe_image(source, sniff)
+        if not fits:
+            continue
+        if issubclass(kind, (_NIFTI_IMAGE, nib.MGHImage)):
+            return kind
+        if issubclass(kind, _ANALYZE):
+            raise Problem(
+                "expected a format that states its orientation, got Analyze, which does not say"
+                " which side is left",
+                where=source,
+                remedy="Convert it to NIfTI with the orientation that its publisher states.",
+            )
+        raise Problem(
+            f"expected a NIfTI or MGZ file, got {kind.__name__.removesuffix('Image')}",
+            where=source,
+            remedy="Convert it to NIfTI.",
+        )
+    raise Problem(
+        "expected a NIfTI or MGZ file, got one without the header of either",
+        where=source,
+        remedy="It may be truncated or something else; download or unpack it again.",
+    )
+
+
+def _of_mgh(block: bytes) -> tuple[str, ...]:
+    """What is doubtful in the geometry of an MGH header: its goodRASFlag, bytes 28 and 29, is 0."""
+    if any(block[28:30]):
+        return ()
+    return (
+        "the header states no orientation (goodRASFlag is 0): its axes are taken as left,"
+        " inferior, anterior with sides of 1 mm, as FreeSurfer does",
+    )
+
+
+def _code(header: Any, name: str) -> int:
+    """The code of a NIfTI form, 0 for one that the standard does not have, as nibabel does."""
+    code = int(header[name])
+    return code if code in nib.nifti1.xform_codes.value_set() else 0
+
+
+def _of_nifti(block: bytes, header: Any, grid: Grid) -> tuple[str, ...]:
+    """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it.
+
+    ``block`` holds the header's bytes in the file, ``header`` is what nibabel corrected.
+    """
+    stated = type(header)(block, check=False)
+    sform, qform = _code(stated, "sform_code"), _code(stated, "qform_code")
+    found = [
+        f"the header's {name} is {int(stated[name])}, which the standard does not have: that form"
+        " is left out"
+        for name in ("sform_code", "qform_code")
+        if int(stated[name]) > 0 and not _code(stated, name)
+    ]
+    if sform <= 0 and qform <= 0:
+        found.append(
+            "the header states no orientation (sform and qform codes are 0): its axes are taken"
+            " as left, anterior, superior, so left and right may be exchanged"
+        )
+    elif sform > 0 and qform > 0:
+        try:
+            apart = grid.distance(Grid(grid.shape, header.get_qform()))
+        except (nib.spatialimages.HeaderDataError, ValueError):
+            apart = np.inf
+        if not apart <= SAME_GRID * min(grid.spacing):
+            found.append(
+                f"sform (code {sform}) and qform (code {qform}) place the corners up to"
+                f" {apart:.3g} mm apart: the sform is taken"
+            )
+    sides = np.asarray(stated["pixdim"][1:4], float)
+    if sform > 0 and not np.allclose(np.abs(sides), column_lengths(grid.affine), rtol=SAME_GRID):
+        found.append(
+            f"the header states voxel sides of {by_sides(sides)} mm, the sform"
+            f" {by_sides(column_lengths(grid.affine))} mm: the sform is taken"
+        )
+    elif (sides < 0).any():
+        found.append(
+            f"the header states negative voxel sides, {by_sides(sides)} mm: they are taken as"
+            " positive"
+        )
+    lengths = _OTHER_LENGTHS.get(int(header["xyzt_units"]) & 7)
+    if lengths:
+        found.append(f"the header states lengths in {lengths}: they are taken as millimetres")
+    return tuple(found)
+
+
+def _three_directions(affine: NDArray[np.float64]) -> bool:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        return False
+    try:
+        return bool(np.isfinite(io_orientation(affine)).all())
+    except OrientationError:
+        return False
+
+
+def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> None:
+    """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
+
+    The source's header is kept where it is NIfTI (sform, qform, their codes, units, version
+    and byte order), but for its free text and extensions: they can hold names.
+    """
+    like: Any = None if source.is_dir() else nib.load(source)
+    header: Any = None
+    kind: Any = nib.Nifti1Image
+    if isinstance(like, _NIFTI_IMAGE):
+        if isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair)):
+            kind = nib.Nifti2Image
+        # a pair's header has no magic of its own beside that of the file: the bytes serve both
+        header = kind.header_class(like.header.binaryblock, like.header.endianness, check=False)
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1, 0)
+        header["cal_min"], header["cal_max"] = 0, 0
+        for text in ("descrip", "aux_file", "db_name", "intent_name"):
+            if text in header:
+                header[text] = b""
+        header.extensions.clear()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = kind(ids, grid.affine, header)
+    if header is None:
+        image.header.set_xyzt_units("mm")
+    nib.save(image, file)

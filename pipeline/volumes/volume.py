@@ -1,0 +1,202 @@
+"""One :class:`Volume` in RAS+ order, its grid, its slices, and the way back.
+
+World coordinates are millimetres, RAS+ (right, anterior, superior), as nibabel
+gives them. Turning to RAS+ only permutes and flips axes: no voxel is resampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    io_orientation,
+    ornt_transform,
+)
+from numpy.typing import NDArray
+
+from datasets_spec.contract import Problem
+
+# plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
+_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+_RAS = np.array([[0, 1], [1, 1], [2, 1]], float)
+SAME_GRID = 0.1
+"""Two grids are the same if their corners lie within this share of the smallest voxel side."""
+LARGEST = 1e12
+"""No scanner's value is larger: they are integers of 16 bits, or counts of PET below 1e9. Far
+above, the float32 in which pictures are made overflows."""
+_RESAMPLE = (
+    "Resample the label onto the image's grid (nearest neighbour), or let the adapter state"
+    " resample_labels, which does that."
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A source's own voxel grid: shape (i, j, k) and affine (4, 4), voxel index to mm."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel sides in mm along RAS+ axes x, y, z."""
+        sides = column_lengths(self.affine)
+        x, y, z = (float(sides[source]) for source in np.argsort(self._orientation()[:, 0]))
+        return x, y, z
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of a voxel in ml."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array in this grid's axis order -> (X, Y, Z) in RAS+ order."""
+        turned: NDArray[Any] = apply_orientation(array, self._orientation())
+        return turned
+
+    def from_ras(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array (X, Y, Z) in RAS+ order -> this grid's own axis order."""
+        turned: NDArray[Any] = apply_orientation(array, ornt_transform(_RAS, self._orientation()))
+        return turned
+
+    def steps(self, plane: str) -> NDArray[np.float64]:
+        """Columns: the mm in x, y and z that one slice, one row and one column lead, (3, 3).
+
+        Of :func:`slices` in ``plane``. In a sheared grid they do not stand upright on each other.
+        """
+        along = np.empty((3, 3))
+        for axis, (source, flip) in enumerate(self._orientation()):
+            along[:, int(source)] = self.affine[:3, axis] * flip
+        steps: NDArray[np.float64] = along[:, _AXES[plane]] * [1, -1, -1]
+        return steps
+
+    def distance(self, other: Grid) -> float:
+        """The largest distance in mm between corresponding corners of two equal shapes."""
+        far = np.array(self.shape) - 1
+        corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+        corners = corners * np.append(far, 1)
+        moved = corners @ (self.affine - other.affine).T[:, :3]
+        return float(np.sqrt((moved**2).sum(axis=1)).max())
+
+    def _orientation(self) -> NDArray[np.float64]:
+        orientation: NDArray[np.float64] = io_orientation(self.affine)
+        return orientation
+
+
+@dataclass(frozen=True)
+class Volume:
+    """``array`` (X, Y, Z) in RAS+ order, and the grid that it was read from.
+
+    ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
+    of their InstanceNumber (nothing where the numbers do not tell them apart). ``findings``:
+    what the headers say in a doubtful way, and what was made of it, in words. ``uids``: the
+    SOPInstanceUID of each third index. ``modality``: what a DICOM header states, "" elsewhere.
+    ``unscaled``: a CT whose header does not say how stored values become HU.
+    """
+
+    array: NDArray[Any]
+    grid: Grid
+    instances: tuple[int, ...] = ()
+    findings: tuple[str, ...] = ()
+    uids: tuple[str, ...] = ()
+    modality: str = ""
+    unscaled: bool = False
+
+    def slice_uids(self, plane: str) -> tuple[str, ...]:
+        """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""
+        axis = _AXES[plane][0]
+        source, flip = self.grid._orientation()[2]
+        if not self.uids or source != axis:
+            return ("",) * int(self.array.shape[axis])
+        return self.uids if flip > 0 else self.uids[::-1]
+
+
+def per_instance(ids: NDArray[np.uint8], image: Volume) -> dict[str, NDArray[np.uint8]]:
+    """Class ids (X, Y, Z) in RAS+ -> SOPInstanceUID: (rows, columns) as that instance stores them.
+
+    ``image`` is the DICOM volume that the ids belong to; without SOPInstanceUIDs, nothing.
+    """
+    own = image.grid.from_ras(ids)
+    return {uid: own[..., index].T for index, uid in enumerate(image.uids)}
+
+
+def described(grid: Grid) -> str:
+    return f"{by_sides(grid.shape)} voxels of {by_sides(grid.spacing)} mm"
+
+
+def by_sides(numbers: Iterable[float]) -> str:
+    return "x".join(f"{number:.4g}" for number in numbers)
+
+
+def column_lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lengths in mm of an affine's columns: the voxel sides along its own axes."""
+    lengths: NDArray[np.float64] = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return lengths
+
+
+def same_grid(image: Grid, label: Grid) -> bool:
+    """Whether both grids agree within :data:`SAME_GRID`."""
+    if image.shape != label.shape:
+        return False
+    return image.distance(label) <= SAME_GRID * min(image.spacing)
+
+
+def require_same_grid(image: Grid, label: Grid, where: object) -> None:
+    """Raises :class:`Problem` unless both grids agree within :data:`SAME_GRID`."""
+    if image.shape != label.shape:
+        raise Problem(
+            f"expected the image's shape {image.shape}, got a label of shape {label.shape}",
+            where=where,
+            remedy=_RESAMPLE,
+        )
+    if not same_grid(image, label):
+        raise Problem(
+            "expected the image's affine, got one whose corners lie up to"
+            f" {image.distance(label):.3g} mm away"
+            f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
+            where=where,
+            remedy=f"Correct the header that is wrong. {_RESAMPLE}",
+        )
+
+
+def slices(array: NDArray[Any], plane: str) -> NDArray[Any]:
+    """(X, Y, Z) in RAS+ -> slices (N, rows, columns), a view, as a radiologist sees them.
+
+    Axial: anterior up, patient's right on the left. Coronal: superior up,
+    patient's right on the left. Sagittal: superior up, anterior on the left.
+    N counts from inferior, posterior or left.
+    """
+    return array.transpose(_AXES[plane])[:, ::-1, ::-1]
+
+
+def unslice(stack: NDArray[Any], plane: str) -> NDArray[Any]:
+    """The way back from :func:`slices`: (N, rows, columns) -> (X, Y, Z) in RAS+."""
+    return stack[:, ::-1, ::-1].transpose(np.argsort(_AXES[plane]))
+
+
+def slice_spacing(grid: Grid, plane: str) -> tuple[float, float]:
+    """Row and column spacing in mm of the slices in ``plane``."""
+    _, row, col = _AXES[plane]
+    return grid.spacing[row], grid.spacing[col]
+
+
+def to_8_bit(native: NDArray[Any], window: tuple[float, float]) -> NDArray[np.float32]:
+    """Intensities -> float32 in 0..255: ``window`` (low, high) becomes (0, 255), clipped.
+
+    Raises :class:`Problem` for a window that float32 cannot hold.
+    """
+    low, high = window
+    if high <= low:
+        return np.zeros(native.shape, np.float32)
+    if max(abs(low), abs(high)) > LARGEST or high - low < 1 / LARGEST:
+        raise Problem(
+            f"expected a window within values up to {LARGEST:g} and wider than {1 / LARGEST:g},"
+            f" got {low:g} to {high:g}",
+            remedy="Is the slope or intercept in the scan's header damaged?",
+        )
+    scaled = (native.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+    return np.clip(scaled, 0, 255, out=scaled)

@@ -1,0 +1,1 @@
+"""Warps of pictures: pure functions of a picture and a key."""

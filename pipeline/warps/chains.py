@@ -1,0 +1,234 @@
+"""Chains of transforms from params.yaml, applied to a pair of image and mask.
+
+A step is ``{Name: {argument: value}}``. The names of :mod:`pipeline.warps.steps` are ours, any
+other is looked up in albumentations; ``albumentations.Name`` is theirs where both have it.
+A step is applied always, unless it states a probability ``p``. Each step draws from a key
+of its own, so a chain does the same whatever ran before it.
+
+Spatial steps of ours that follow each other become one field and resample once. Any
+other step between them, also one of albumentations or on the image alone, ends that:
+what comes later starts from its pixels. Flips and right-angle turns are exact, on
+their own and among each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network at import
+
+import albumentations
+import cv2
+import numpy as np
+
+from datasets_spec.contract import Problem
+from pipeline.runtime import keys
+from pipeline.warps import warp as warps
+from pipeline.warps.steps import OURS, Spatial, Step, Tonal
+from pipeline.warps.warp import Picture, Shape, Strip, Warp
+
+Steps = Sequence[Mapping[str, Any]]
+DRAWS = 20
+"""How often a field that folds is drawn anew before its strength is refused."""
+
+
+class Part(Protocol):
+    """Some steps of a chain that are done at once."""
+
+    def __call__(
+        self, seed_parts: Sequence[object], image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]: ...
+
+
+def chain(steps: Steps, where: str) -> list[Part]:
+    """The transforms of ``steps``, in order; spatial neighbours of ours are one part.
+
+    Raises :class:`Problem` for an unknown name or arguments that do not fit.
+    """
+    parts: list[Part] = []
+    run: list[tuple[int, Spatial]] = []
+    for position, step in enumerate(steps):
+        name, arguments = next(iter(step.items()))
+        built = _built(name, dict(arguments or {}), where)
+        if isinstance(built, Spatial):
+            if not run:
+                parts.append(_Bend(run, where))
+            run.append((position, built))
+            continue
+        run = []
+        if isinstance(built, Tonal):
+            parts.append(_Tone(position, built))
+        else:
+            parts.append(_Theirs(position, built, where))
+    return parts
+
+
+def apply(
+    transforms: Sequence[Part], seed_parts: Sequence[object], image: Picture, mask: Picture
+) -> tuple[Picture, Picture]:
+    """The chain on a pair of (H, W) uint8 pictures, with random numbers from ``seed_parts``.
+
+    Raises :class:`Problem` for fields that fold, and if an albumentations transform changed
+    the pictures' shape or made a class id that was not there.
+    """
+    for part in transforms:
+        image, mask = part(seed_parts, image, mask)
+    return image, mask
+
+
+@dataclass(frozen=True)
+class _Bend:
+    """A run of spatial steps, each with its position in the chain: one field, resampled once."""
+
+    run: list[tuple[int, Spatial]]
+    where: str
+
+    def __call__(
+        self, seed_parts: Sequence[object], image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]:
+        run = [(at, step) for at, step in self.run if _happens(step, seed_parts, at)]
+        if not run:
+            return image, mask
+        shape = (mask.shape[0], mask.shape[1])
+        if all(step.constant for _, step in run):
+            return warps.bend(image, mask, _constant(tuple(step for _, step in run), shape))
+        drawn = [self._drawn(step, (*seed_parts, at), shape) for at, step in run]
+        return warps.bend(image, mask, warps.strips(warps.composed(drawn, shape)))
+
+    def _drawn(self, step: Spatial, seed_parts: Sequence[object], shape: Shape) -> Warp:
+        for again in range(DRAWS):
+            parts = (*seed_parts, again) if again else seed_parts
+            warp = step.warp(np.random.default_rng(keys.key(*parts)), shape)
+            if step.constant or not warp.folds:  # by their formulas constant ones never fold
+                return warp
+        raise Problem(
+            f"expected a field that does not fold the picture, got {DRAWS} that do from {step}",
+            where=self.where,
+            remedy="Lower its strength or raise sigma_px.",
+        )
+
+
+@lru_cache(maxsize=16)
+def _constant(steps: tuple[Spatial, ...], shape: Shape) -> tuple[Strip, ...]:
+    rng = np.random.default_rng(0)  # constant steps draw nothing
+    return tuple(warps.strips(warps.composed([step.warp(rng, shape) for step in steps], shape)))
+
+
+@dataclass(frozen=True)
+class _Tone:
+    position: int
+    step: Tonal
+
+    def __call__(
+        self, seed_parts: Sequence[object], image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]:
+        happens = _happens(self.step, seed_parts, self.position)
+        return (self.step.tone(image) if happens else image), mask
+
+
+@dataclass(frozen=True)
+class _Theirs:
+    """An albumentations transform, made anew in each thread: its random state is its own."""
+
+    position: int
+    make: Callable[[], Any]
+    where: str
+    of_thread: threading.local = dataclasses.field(default_factory=threading.local)
+
+    def __call__(
+        self, seed_parts: Sequence[object], image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]:
+        if not hasattr(self.of_thread, "transform"):
+            self.of_thread.transform = albumentations.Compose([self.make()])
+        transform = self.of_thread.transform
+        transform.set_random_seed(keys.key(*seed_parts))
+        transform.transforms[0].set_random_seed(keys.key(*seed_parts, self.position))
+        bent = transform(image=image, mask=mask)
+        self._require_a_pair_like(image, mask, bent["image"], bent["mask"])
+        return bent["image"], bent["mask"]
+
+    def _require_a_pair_like(
+        self, image: Picture, mask: Picture, bent_image: Any, bent_mask: Any
+    ) -> None:
+        if bent_image.shape != image.shape or bent_mask.shape != mask.shape:
+            raise Problem(
+                f"expected transforms that keep the picture's shape {image.shape},"
+                f" got {bent_image.shape}",
+                where=self.where,
+                remedy="Leave out transforms that crop or resize.",
+            )
+        if bent_image.dtype != np.uint8 or bent_mask.dtype != np.uint8:
+            raise Problem(
+                f"expected transforms that keep 8-bit pictures, got {bent_image.dtype} images"
+                f" and {bent_mask.dtype} masks",
+                where=self.where,
+                remedy="Leave out transforms that normalise or change the type.",
+            )
+        new = _ids(bent_mask) - {0} - _ids(mask)
+        if new:
+            raise Problem(
+                f"expected transforms that keep class ids, got new ids {sorted(new)}",
+                where=self.where,
+                remedy="Leave the transform's mask interpolation at nearest.",
+            )
+
+
+def _ids(mask: Picture) -> set[int]:
+    return set(np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256])).tolist())
+
+
+def _happens(step: Step, seed_parts: Sequence[object], position: int) -> bool:
+    return step.p == 1 or keys.key(*seed_parts, position, "p") < step.p * 2**63
+
+
+def _theirs() -> dict[str, Any]:
+    """albumentations' transforms by name, without the base classes, which have no apply."""
+    base: Any = albumentations.BasicTransform
+    found: dict[str, Any] = {
+        name: kind
+        for name, kind in vars(albumentations).items()
+        if isinstance(kind, type) and issubclass(kind, base)
+    }
+    return {name: kind for name, kind in found.items() if kind.apply is not base.apply}
+
+
+_THEIR_PREFIX = "albumentations."
+
+
+def _built(name: str, arguments: dict[str, Any], where: str) -> Spatial | Tonal | Callable[[], Any]:
+    """A step of ours, or what makes a transform of albumentations."""
+    theirs = _theirs()
+    known: dict[str, Any] = {**theirs, **OURS}
+    known |= {_THEIR_PREFIX + both: theirs[both] for both in OURS.keys() & theirs.keys()}
+    kind = known.get(name) or theirs.get(name.removeprefix(_THEIR_PREFIX))
+    if kind is None:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise Problem(
+            f"expected {', '.join(OURS)} or the name of an albumentations transform, got {name!r}",
+            where=where,
+            remedy=f"Did you mean {near[0]!r}?" if near else "",
+        )
+    ours = name in OURS
+    # without "strict" a misspelt argument is dropped with a warning
+    settings = arguments if ours else {"p": 1.0, **arguments, "strict": True}
+    try:
+        built = kind(**settings)
+    except (TypeError, ValueError) as error:
+        known_arguments = ", ".join(inspect.signature(kind).parameters)
+        both = ours and name in theirs
+        raise Problem(
+            f"expected arguments of {name} ({known_arguments}), got {arguments}"
+            f" ({' '.join(str(error).split())})",
+            where=where,
+            remedy="Correct it in the parameter file."
+            + (f" albumentations' own is {_THEIR_PREFIX}{name}." if both else ""),
+        ) from None
+    return built if ours else lambda: kind(**settings)

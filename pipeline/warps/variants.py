@@ -1,0 +1,67 @@
+"""The variants of a dataset's pairs: which there are, and the keys that they are drawn from.
+
+Offline, every variant of a pair is made once, from the key (seed, dataset, pair, variant).
+Online, each epoch shows a pair as one of its variants or as it is: the key (seed, dataset,
+pair, "online", epoch) chooses among them, all equally likely, and the variant is drawn
+from (seed, dataset, pair, variant, "epoch", epoch).
+"""
+
+from __future__ import annotations
+
+from pipeline.pairs.manifest import Pair
+from pipeline.params.augment import Augment
+from pipeline.runtime import keys
+from pipeline.warps import chains
+from pipeline.warps.warp import Picture
+
+ORIGINAL = ""
+"""The name, among variants, of the pair as it is."""
+
+
+class Variants:
+    """The variants of ``augment.variants`` for one dataset. Threads may share it.
+
+    Raises :class:`Problem` for transforms that do not fit.
+    """
+
+    def __init__(self, dataset: str, settings: Augment) -> None:
+        self._dataset, self._settings = dataset, settings
+        self._chains = {
+            name: chains.chain(steps, f"augment.variants.{name}")
+            for name, steps in settings.variants.items()
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every variant, without the original."""
+        return tuple(self._chains)
+
+    def wanted(self, pair: Pair) -> bool:
+        """Whether variants are made of ``pair``: of no variant, and of no empty slice if so set."""
+        return not pair.parent and (self._settings.empty_slices or not pair.empty)
+
+    def key(self, pair_id: str, name: str, epoch: int | None = None) -> tuple[object, ...]:
+        """What a variant is drawn from; without an epoch, offline."""
+        parts = (self._settings.seed, self._dataset, pair_id, name)
+        return parts if epoch is None else (*parts, "epoch", epoch)
+
+    def choice(self, pair_id: str, epoch: int) -> str:
+        """The variant, or ORIGINAL, that an epoch shows of a pair."""
+        names = (ORIGINAL, *self._chains)
+        key = keys.key(self._settings.seed, self._dataset, pair_id, "online", epoch)
+        return names[key % len(names)]
+
+    def make(
+        self, name: str, key: tuple[object, ...], image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]:
+        """The variant ``name`` of a pair (H, W) uint8, drawn from ``key``."""
+        return chains.apply(self._chains[name], key, image, mask)
+
+    def fresh(
+        self, pair: Pair, epoch: int, image: Picture, mask: Picture
+    ) -> tuple[Picture, Picture]:
+        """What ``epoch`` shows of ``pair``; augmented pairs are shown as they are."""
+        name = self.choice(pair.id, epoch)
+        if name == ORIGINAL or not self.wanted(pair):
+            return image, mask
+        return self.make(name, self.key(pair.id, name, epoch), image, mask)

@@ -1,0 +1,182 @@
+"""Warps of a picture: where its pixels come from, several as one, and the bending itself.
+
+A warp maps backwards. Its field (H, W, 2) float32 holds, per pixel, how far (x, y) in
+pixels to look for the source: ``result[p] = picture[p + field[p]]``. :mod:`pipeline.warps.fields`
+draws warps, :mod:`pipeline.warps.chains` makes chains of them.
+
+Images are sampled linearly at 1/32 px, labels take the nearest pixel of the exact
+position, and what lies outside the picture is 0 (air, background).
+
+Same bytes on every machine: knots are quantised to 14 bits and weights of linear
+interpolation are dyadic, so every sum of products fits float32's 24 bits and is exact
+in any order, with or without fused multiplication; all else is single operations,
+which IEEE 754 rounds alike everywhere. No processor's rounding can move a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Field = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+Shape = tuple[int, int]
+_QUANTUM = 2.0**-8  # px, of displacements below 64 px
+_KNOT_BITS = 14
+_MATRIX_BITS = 24
+_STRIP_ROWS = 32  # so many rows of positions and maps stay in a core's cache
+_NO_MAP: Any = None  # OpenCV's stubs know no missing second map
+
+
+class Warp(Protocol):
+    """Displacements (x, y) in px towards the source."""
+
+    def field(self, shape: Shape) -> Field:
+        """At every pixel of a picture (H, W): (H, W, 2)."""
+
+    def at(self, points: Field) -> Field:
+        """At positions (H, W, 2), which may lie between pixels and outside the picture."""
+
+    @property
+    def folds(self) -> bool:
+        """Whether the map turns inside out anywhere, so that tissue would show twice."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Sources at ``centre`` + ``matrix`` (p - ``centre``); matrix row by row, px."""
+
+    matrix: tuple[float, float, float, float]
+    centre: tuple[float, float]
+
+    @staticmethod
+    def of(matrix: Sequence[float], shape: Shape) -> Affine:
+        """About the middle of a picture (H, W), with entries that are the same everywhere."""
+        xx, xy, yx, yy = (round(entry * 2**_MATRIX_BITS) / 2**_MATRIX_BITS for entry in matrix)
+        return Affine((xx, xy, yx, yy), ((shape[1] - 1) / 2, (shape[0] - 1) / 2))
+
+    def field(self, shape: Shape) -> Field:
+        return self.at(_pixels(shape))
+
+    def at(self, points: Field) -> Field:
+        xx, xy, yx, yy = self.matrix
+        x, y = (points[..., axis] - np.float32(self.centre[axis]) for axis in (0, 1))
+        moved = np.empty_like(points)
+        moved[..., 0] = x * np.float32(xx - 1) + y * np.float32(xy)
+        moved[..., 1] = x * np.float32(yx) + y * np.float32(yy - 1)
+        return moved
+
+    @property
+    def folds(self) -> bool:
+        return False  # a flip turns all of the picture, and nothing shows twice
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Displacements (h, w, 2) at knots ``cell`` px apart, a power of two; linear in between.
+
+    Knot 0 lies half a pixel before the first pixel (on it if ``cell`` is 1).
+    """
+
+    knots: Field
+    cell: int
+
+    @staticmethod
+    def of(displacements: NDArray[np.float64], cell: int) -> Grid:
+        """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
+        exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
+        quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
+        return Grid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+
+    def field(self, shape: Shape) -> Field:
+        if self.cell == 1:
+            return self.knots[: shape[0], : shape[1]]
+        fine: Any = cv2.resize(
+            self.knots, None, fx=self.cell, fy=self.cell, interpolation=cv2.INTER_LINEAR
+        )
+        first = self.cell // 2
+        enlarged: Field = fine[first : first + shape[0], first : first + shape[1]]
+        return enlarged
+
+    def at(self, points: Field) -> Field:
+        places = points if self.cell == 1 else (points + np.float32(0.5)) / np.float32(self.cell)
+        maps = cv2.convertMaps(places, _NO_MAP, cv2.CV_16SC2)  # 1/32 of a cell: weights are dyadic
+        bent = cv2.remap(self.knots, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(bent, np.float32)
+
+    @property
+    def folds(self) -> bool:
+        """By the Jacobian's determinant, which within a cell is least at one of its corners."""
+        x, y = cv2.split(self.knots / np.float32(self.cell))
+        xx, yx = np.diff(x, axis=1) + np.float32(1), np.diff(y, axis=1)
+        xy, yy = np.diff(x, axis=0), np.diff(y, axis=0) + np.float32(1)
+        low, high = slice(None, -1), slice(1, None)
+        return any(
+            bool((xx[row] * yy[:, col] - yx[row] * xy[:, col]).min(initial=1) <= 0)
+            for row in (low, high)
+            for col in (low, high)
+        )
+
+
+def composed(warps: Sequence[Warp], shape: Shape) -> Field:
+    """One field that does what ``warps`` would do to a picture (H, W) one after the other.
+
+    It looks through all of them at once: nothing is interpolated twice, and what one
+    warp moves out of the picture and a later one moves back in is not lost.
+    """
+    *earlier, last = warps
+    field = last.field(shape)
+    for warp in reversed(earlier):
+        field = field + warp.at(field + _pixels(shape))
+    return field
+
+
+class Strip(NamedTuple):
+    """Some rows of a field in fixed point, as :func:`cv2.remap` takes it fastest."""
+
+    first: int
+    pixel: NDArray[np.int16]  # (rows, W, 2): the source's pixel
+    between: NDArray[np.uint16]  # (rows, W): how far beyond it, in 1/32 px
+    nearest: NDArray[np.int16]  # (rows, W, 2)
+
+
+def strips(field: Field) -> Iterator[Strip]:
+    """The field from top to bottom. Used up one by one they are fast, kept they can be shared."""
+    pixels = _pixels((field.shape[0], field.shape[1]))
+    for first in range(0, len(field), _STRIP_ROWS):
+        rows = slice(first, first + _STRIP_ROWS)
+        sources = field[rows] + pixels[rows]
+        pixel, between = cv2.convertMaps(sources, _NO_MAP, cv2.CV_16SC2)
+        # without nninterpolation positions are truncated and labels move half a pixel
+        nearest, _ = cv2.convertMaps(sources, _NO_MAP, cv2.CV_16SC2, nninterpolation=True)
+        yield Strip(
+            first,
+            np.asarray(pixel, np.int16),
+            np.asarray(between, np.uint16),
+            np.asarray(nearest, np.int16),
+        )
+
+
+def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture, Picture]:
+    """An image (H, W) or (H, W, channels) and class ids (H, W) through the same field."""
+    bent_image, bent_ids = np.empty_like(image), np.empty_like(ids)
+    for strip in field:
+        rows = slice(strip.first, strip.first + len(strip.pixel))
+        maps = strip.pixel, strip.between
+        cv2.remap(image, *maps, cv2.INTER_LINEAR, bent_image[rows], cv2.BORDER_CONSTANT)
+        maps = strip.nearest, _NO_MAP
+        cv2.remap(ids, *maps, cv2.INTER_NEAREST, bent_ids[rows], cv2.BORDER_CONSTANT)
+    return bent_image, bent_ids
+
+
+@lru_cache(maxsize=2)
+def _pixels(shape: Shape) -> Field:
+    """The position (x, y) of every pixel, (H, W, 2); shared, do not write into it."""
+    x, y = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+    return np.stack([x, y], axis=-1).astype(np.float32)

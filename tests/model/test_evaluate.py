@@ -1,0 +1,805 @@
+"""Scores and predictions in the source's own grid, with networks whose answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom.uid import generate_uid
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+from sklearn.metrics import f1_score, jaccard_score
+
+import datasets_spec
+from datasets_spec.contract import Case, Dataset
+from model import params
+from model import params as params_reader
+from model.evaluate import evaluate
+from model.flexunet import flexunet
+from model.scoring.scores import EMPTY_POLICY, SCORES
+from pipeline import paths
+from pipeline.augment import augment
+from pipeline.convert import convert
+from pipeline.labels import decode
+from pipeline.pairs import manifest, png
+from pipeline.pairs.manifest import Pair
+from pipeline.runtime import modelfile
+from pipeline.split import split
+from pipeline.splits.placement import assign
+from tests.conftest import FIXTURES, Refused
+from tests.pipeline.volumes.dicom.test_assemble import write_series
+from tests.support import cohort
+from tests.support.models import save_untrained
+
+LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
+FOREGROUND = [label.name for label in LABEL_MAP.foreground]
+RUN = paths.run(cohort.DATASET)
+PAIRS = paths.dataset(cohort.DATASET)
+Picture = NDArray[np.uint8]
+Answer = Callable[[Picture], Picture]
+Predict = Callable[[Answer], None]
+at_both_sizes = pytest.mark.parametrize("settings", [64, 32], indirect=True)
+_HALF_TEST = {"split.shares": {"train": 0.25, "valid": 0.25, "test": 0.5}}
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, workplace: Path) -> params_reader.Params:
+    """A prepared cohort of 64 pixels and a network on disk, for half of that if not said else."""
+    prepared = cohort.prepare(**{"train.network.image_px": getattr(request, "param", 32)})
+    _save_model(prepared)
+    return prepared
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """Let every network answer as a function says: picture -> class ids of the same size."""
+
+    def set_answer(answer: Answer) -> None:
+        def probabilities(
+            _: object, pictures: Sequence[Picture], network: params.Network
+        ) -> NDArray[np.float32]:
+            step = len(pictures[0]) // network.image_px
+            ids = np.stack(
+                [answer(picture)[step // 2 :: step, step // 2 :: step] for picture in pictures]
+            )
+            return (ids[..., None] == np.arange(len(LABEL_MAP))).astype(np.float32)
+
+        monkeypatch.setattr("model.evaluate.probabilities", probabilities)
+
+    return set_answer
+
+
+def _perfect() -> Answer:
+    """Knows the mask of every picture of the valid and the test split."""
+    masks = {
+        png.read_image(PAIRS / pair.split / pair.image).tobytes(): png.read_mask(
+            PAIRS / pair.split / pair.mask, LABEL_MAP
+        )
+        for pair in manifest.read(PAIRS)
+        if pair.split != "train"
+    }
+    return lambda picture: masks[picture.tobytes()]
+
+
+def _nothing(picture: Picture) -> Picture:
+    return np.zeros_like(picture)
+
+
+def _bright(picture: Picture) -> Picture:
+    """Right here and there: thresholds of the brightness, the same for every patient."""
+    return np.digitize(picture, [60, 140, 200]).astype(np.uint8)
+
+
+def _json(name: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    content: dict[str, Any] = json.loads((RUN / name).read_text("utf-8"), parse_constant=refuse)
+    return content
+
+
+def _metrics() -> dict[str, Any]:
+    return _json(paths.METRICS)
+
+
+def _found() -> dict[str, Any]:
+    return _json(paths.SCORES)
+
+
+def _per_case() -> list[dict[str, str]]:
+    with (RUN / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _test_pairs() -> list[Pair]:
+    return [pair for pair in manifest.read(PAIRS) if pair.split == "test"]
+
+
+def _cases() -> list[str]:
+    return sorted({pair.case for pair in _test_pairs()})
+
+
+def _prediction(case: str) -> Any:
+    return nib.load(RUN / paths.PREDICTIONS / "native" / f"{case}.nii.gz")
+
+
+def _raw(case: str, kind: str) -> Any:
+    return nib.load(paths.raw(cohort.DATASET) / case / f"{case}_{kind}.nii")
+
+
+def _save_model(settings: params_reader.Params, classes: int = len(LABEL_MAP)) -> None:
+    save_untrained(cohort.DATASET, settings, classes)
+
+
+@at_both_sizes
+def test_perfect_predictions_come_back_voxel_by_voxel(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    """Each patient has axes and flips of their own; the way back undoes them all."""
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    exact = settings.train.network.image_px == settings.convert.image_px
+    axes = set()
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj)
+        guess = np.asanyarray(_prediction(case).dataobj)
+        assert (guess == truth).mean() == 1 if exact else (guess == truth).mean() > 0.97
+        axes.add(nib.aff2axcodes(_prediction(case).affine))
+    assert len(axes) == len(_cases()) == 2
+
+
+@at_both_sizes
+def test_perfect_predictions_score_one(settings: params_reader.Params, predict: Predict) -> None:
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    model = _found()["model"]
+    exact = settings.train.network.image_px == settings.convert.image_px
+    assert model["ancestors"]["dice_coef_multiclass"] == 1
+    assert model["ancestors"]["cross_entropy"] < 1e-6
+    for score, best in (("dice", 1), ("iou", 1), ("nsd", 1), ("lesion_f1", 1), ("hd95_mm", 0)):
+        told = [model["mean_foreground"], *model["classes"].values()]
+        assert [one[score]["mean"] for one in told] == pytest.approx([best] * 4, abs=0.2) or (
+            not exact and score == "hd95_mm"
+        )
+        if exact:
+            assert [one[score]["mean"] for one in told] == [best] * 4
+    assert _found()["calibration"]["ece"]["mean"] == 0
+
+
+def test_predictions_stand_in_the_sources_grid(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    files = sorted((RUN / paths.PREDICTIONS / "native").iterdir())
+    assert [file.name for file in files] == [f"{case}.nii.gz" for case in _cases()]
+    for case in _cases():
+        prediction, image = _prediction(case), _raw(case, "T1w")
+        assert prediction.shape == image.shape
+        assert prediction.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(prediction.affine, image.affine)
+        np.testing.assert_array_equal(prediction.get_qform(), image.get_qform())
+        assert prediction.header.get_xyzt_units() == image.header.get_xyzt_units()
+
+
+@at_both_sizes
+def test_scores_are_those_of_the_files_on_disk(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    """Judged anew by scikit-learn: the prediction's file against the raw label's file."""
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    rows = {(row["case"], row["class"]): row for row in _per_case()}
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj).ravel()
+        guess = np.asanyarray(_prediction(case).dataobj).ravel()
+        for score, reference in (("dice", f1_score), ("iou", jaccard_score)):
+            wanted = reference(truth, guess, average=None, labels=range(1, len(LABEL_MAP)))
+            got = [float(rows[case, name][score]) for name in FOREGROUND]
+            assert got == pytest.approx(wanted.tolist(), abs=1e-6)
+            assert 0 < min(got) < max(got) < 1
+        for label in LABEL_MAP.foreground:
+            row = rows[case, label.name]
+            assert int(row["truth"]) == (truth == label.id).sum()
+            assert int(row["predicted"]) == (guess == label.id).sum()
+            assert int(row["both"]) == ((truth == label.id) & (guess == label.id)).sum()
+
+
+def test_per_case_has_a_row_per_case_and_foreground_class(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    rows = _per_case()
+    assert [(row["case"], row["class"]) for row in rows] == [
+        (case, name) for case in _cases() for name in FOREGROUND
+    ]
+    assert all(row["patient"] == row["case"] and row["rater"] == "" for row in rows)
+
+
+def test_means_are_those_of_the_rows(settings: params_reader.Params, predict: Predict) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    model, rows = _found()["model"], _per_case()
+    for score in SCORES:
+        means = []
+        for name in FOREGROUND:
+            told = model["classes"][name][score]
+            values = [float(row[score]) for row in rows if row["class"] == name]
+            means.append(np.mean(values))
+            assert told["cases"] == len(values) == 2
+            assert told["mean"] == pytest.approx(means[-1], abs=2e-6)
+            assert told["median"] == pytest.approx(np.median(values), abs=2e-6)
+            assert told["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
+            assert min(values) - 2e-6 <= told["low"] <= told["mean"] <= told["high"]
+        assert model["mean_foreground"][score]["mean"] == pytest.approx(np.mean(means), abs=2e-6)
+
+
+def test_a_network_that_finds_nothing_is_the_all_background_row(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_nothing)
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    assert found["model"] == found["all_background"]
+    assert found["model"]["mean_foreground"]["dice"]["mean"] == 0
+    assert found["model"]["classes"][FOREGROUND[0]]["no_surface"] == 2
+
+
+def test_all_background_row_does_not_depend_on_the_network(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    rows = []
+    for answer in (_bright, _perfect()):
+        predict(answer)
+        evaluate(cohort.DATASET, settings)
+        rows.append(_found()["all_background"])
+    assert rows[0] == rows[1]
+    praised = rows[0]["ancestors"]["dice_coef_multiclass"]
+    assert praised > 0.8  # what the ancestors' metric gives for nothing
+    assert _metrics()["all_background"] == {
+        "mean_foreground_dice": 0,
+        "ancestors_dice_coef_multiclass": praised,
+    }
+
+
+@at_both_sizes
+def test_ancestors_metric_is_a_mean_over_slices(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_nothing)
+    evaluate(cohort.DATASET, settings)
+    px = settings.train.network.image_px
+    step = settings.convert.image_px // px
+    wanted = []
+    for pair in _test_pairs():
+        mask = png.read_mask(PAIRS / "test" / pair.mask, LABEL_MAP)
+        background = (mask[step // 2 :: step, step // 2 :: step] == 0).sum()
+        wanted.append((2 * background + 1) / (2 * px**2 + 1))
+    got = _found()["all_background"]["ancestors"]["dice_coef_multiclass"]
+    assert got == pytest.approx(np.mean(wanted), abs=1e-6)
+
+
+def test_metrics_are_few_and_scores_say_how_they_came_about(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    metrics, found = _metrics(), _found()
+    dice = found["model"]["mean_foreground"]["dice"]
+    assert list(metrics) == [
+        "mean_foreground_dice",
+        "low",
+        "high",
+        "dice",
+        "nsd",
+        "ece",
+        "ancestors_dice_coef_multiclass",
+        "all_background",
+        "test_patients",
+    ]
+    assert [metrics[name] for name in list(metrics)[:3]] == [
+        dice[name] for name in ("mean", "low", "high")
+    ]
+    assert list(metrics["dice"]) == FOREGROUND
+    assert (found["test_cases"], found["test_patients"]) == (2, 2)
+    told = found["definitions"]
+    assert "case" in told["unit"]
+    assert told["empty_masks"] == EMPTY_POLICY
+    assert told["nsd_tolerance"] == "1 mm"
+    assert "3-D" in told["distances"]
+    assert "2 patients are too few" in told["interval"]
+    assert {"python", "keras", "numpy"} <= set(found["versions"])
+
+
+def test_distances_are_those_of_the_files_on_disk(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    """Measured anew between the world coordinates of all surface voxels of both files."""
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    rows = {(row["case"], row["class"]): row for row in _per_case()}
+    for case in _cases():
+        files = _raw(case, "dseg"), _prediction(case)
+        for label in LABEL_MAP.foreground:
+            places = []
+            for file in files:
+                mask = np.asanyarray(file.dataobj) == label.id
+                edge = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+                places.append(nib.affines.apply_affine(file.affine, edge))
+            table = cdist(*places)
+            near = [table.min(axis=1), table.min(axis=0)]
+            row = rows[case, label.name]
+            hd95 = max(np.percentile(each, 95) for each in near)
+            assert float(row["hd95_mm"]) == pytest.approx(hd95, abs=1e-5)
+            nsd = (np.concatenate(near) <= settings.evaluate.nsd_tolerance_mm).mean()
+            assert float(row["nsd"]) == pytest.approx(nsd, abs=1e-6)
+            ml = np.prod(cohort.SIDES) / 1000
+            assert float(row["truth_ml"]) == pytest.approx(int(row["truth"]) * ml, abs=1e-6)
+
+
+def test_confusion_counts_every_voxel_of_test(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    with (RUN / paths.CONFUSION).open(newline="", encoding="utf-8") as stream:
+        rows = {
+            (row["truth"], row["predicted"]): int(row["voxels"]) for row in csv.DictReader(stream)
+        }
+    assert len(rows) == len(LABEL_MAP) ** 2
+    assert sum(rows.values()) == 2 * np.prod(cohort.SHAPE)
+    for name in FOREGROUND:
+        both = sum(int(row["both"]) for row in _per_case() if row["class"] == name)
+        assert rows[name, name] == both
+    with Image.open(RUN / paths.CONFUSION_PLOT) as picture:
+        assert picture.width > 200
+
+
+def _freckled() -> Answer:
+    """Knows everything, and marks four pixels of air in a corner of every slice as class 1."""
+    perfect = _perfect()
+
+    def answer(picture: Picture) -> Picture:
+        ids = perfect(picture).copy()
+        ids[:2, :2] = 1
+        return ids
+
+    return answer
+
+
+_MANY_VALID = {
+    "split.shares": {"train": 0.2, "valid": 0.6, "test": 0.2},
+    "train.network.image_px": 64,
+}
+
+
+def test_postprocessing_that_helps_on_valid_is_kept_and_both_are_shown(
+    workplace: Path, predict: Predict
+) -> None:
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    predict(_freckled())
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    rules = found["postprocessing"]
+    assert rules[FOREGROUND[0]]["kept"]
+    assert rules[FOREGROUND[0]]["valid_patients"] == 6
+    assert 0 < rules[FOREGROUND[0]]["low"] <= rules[FOREGROUND[0]]["gain"]
+    assert not any(rules[name]["kept"] for name in FOREGROUND[1:])
+    before, after = (
+        found[row]["classes"][FOREGROUND[0]]["dice"]["mean"]
+        for row in ("before_postprocessing", "model")
+    )
+    assert before < after == 1
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj)
+        assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+
+
+def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predict) -> None:
+    """Freckles on test alone stay: nothing that valid shows speaks for their removal."""
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    perfect, freckled = _perfect(), _freckled()
+    tests = {png.read_image(PAIRS / "test" / pair.image).tobytes() for pair in _test_pairs()}
+    predict(lambda picture: (freckled if picture.tobytes() in tests else perfect)(picture))
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    assert not any(rule["kept"] for rule in found["postprocessing"].values())
+    assert "before_postprocessing" not in found
+    assert found["model"]["classes"][FOREGROUND[0]]["dice"]["mean"] < 1
+    healthy = found["model"]["classes"][FOREGROUND[0]]["healthy"]
+    assert 0 < healthy["slices_marked"] == healthy["slices"]
+    assert healthy["false_ml_per_slice"] > 0
+
+
+def test_postprocessing_can_be_switched_off(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    asked: set[str] = set()
+    perfect = _perfect()
+    valid = {
+        png.read_image(PAIRS / "valid" / pair.image).tobytes()
+        for pair in manifest.read(PAIRS)
+        if pair.split == "valid"
+    }
+
+    def answer(picture: Picture) -> Picture:
+        asked.add("valid" if picture.tobytes() in valid else "test")
+        return perfect(picture)
+
+    predict(answer)
+    changed = replace(settings, evaluate=replace(settings.evaluate, postprocess=False))
+    evaluate(cohort.DATASET, changed)
+    assert _found()["postprocessing"] == {}
+    assert asked == {"test"}
+
+
+def test_worst_cases_are_kept_as_pictures_lowest_first(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    changed = replace(settings, evaluate=replace(settings.evaluate, worst_cases=1))
+    evaluate(cohort.DATASET, changed)
+    [worst] = _found()["worst"]
+    means = {
+        case: np.mean([float(row["dice"]) for row in _per_case() if row["case"] == case])
+        for case in _cases()
+    }
+    assert worst["case"] == min(means, key=lambda case: means[case])
+    assert worst["dice"] == pytest.approx(min(means.values()), abs=1e-6)
+    predictions = RUN / paths.PREDICTIONS
+    [mask] = sorted((predictions / paths.WORST).iterdir())
+    assert mask.stem == worst["picture"]
+    [overlay] = sorted((predictions / paths.OVERLAYS / paths.WORST).iterdir())
+    with Image.open(overlay) as picture:
+        assert picture.size == (3 * 64 + 2 * 4, 64 + 22 + 4)  # a title above, a gap below
+
+
+def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict: Predict) -> None:
+    settings = cohort.prepare(classes=3, **{"train.network.image_px": 64})
+    _save_model(settings)
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    model = _found()["model"]
+    missing = model["classes"][FOREGROUND[2]]
+    nothing = {**dict.fromkeys(("mean", "low", "high", "median", "sd")), "cases": 0}
+    assert [missing[score] for score in SCORES] == [nothing] * len(SCORES)
+    assert (missing["both_empty"], missing["no_surface"]) == (2, 0)
+    assert missing["healthy"]["cases"] == 2
+    assert _metrics()["mean_foreground_dice"] == 1
+    blank = [row for row in _per_case() if row["class"] == FOREGROUND[2]]
+    assert [(row["dice"], row["iou"], row["truth"]) for row in blank] == [("", "", "0")] * 2
+
+
+def test_class_that_is_invented_scores_zero(workplace: Path, predict: Predict) -> None:
+    settings = cohort.prepare(classes=3, **{"train.network.image_px": 64})
+    _save_model(settings)
+    predict(lambda picture: np.full_like(picture, 3))
+    evaluate(cohort.DATASET, settings)
+    invented = _found()["model"]["classes"][FOREGROUND[2]]
+    assert (invented["dice"]["mean"], invented["both_empty"], invented["no_surface"]) == (0, 0, 2)
+    healthy = invented["healthy"]
+    assert (healthy["cases"], healthy["cases_marked"]) == (2, 2)
+    volume = np.prod(cohort.SHAPE) * np.prod(cohort.SIDES) / 1000
+    assert healthy["false_ml_per_case"] == pytest.approx(volume, rel=1e-5)
+
+
+@pytest.mark.parametrize("slices", [1, 4])
+def test_scores_do_not_depend_on_the_batch(
+    slices: int, settings: params_reader.Params, predict: Predict
+) -> None:
+    found = []
+    for batch in (32, slices):
+        predict(_bright)
+        changed = replace(settings, evaluate=replace(settings.evaluate, batch_slices=batch))
+        evaluate(cohort.DATASET, changed)
+        found.append([(RUN / name).read_bytes() for name in paths.SCORED])
+    assert found[0] == found[1]
+
+
+def test_dicom_predictions_come_back_to_each_instance(
+    workplace: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cohort.write_params(**{"train.network.image_px": 64})
+    cases = [_dicom_case(f"sub-{number:02d}", number) for number in range(3)]
+    adapter = replace(datasets_spec.load(cohort.DATASET), cases=lambda _: iter(cases))
+    monkeypatch.setattr(datasets_spec, "load", lambda _: adapter)
+    cohort.make_pairs(settings)
+    _save_model(settings)
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    [case] = _cases()
+    truth = {
+        str(header.SOPInstanceUID): header.pixel_array
+        for header in map(pydicom.dcmread, (paths.raw(cohort.DATASET) / case / "scan").iterdir())
+    }
+    files = sorted((RUN / paths.PREDICTIONS / "native" / case).iterdir())
+    assert [file.stem for file in files] == sorted(truth)
+    for file in files:
+        assert np.array_equal(png.read_mask(file, LABEL_MAP), truth[file.stem] // 100)
+    assert np.asanyarray(_prediction(case).dataobj).shape == (10, 12, 5)
+
+
+def _dicom_case(name: str, number: int) -> Case:
+    """A patient whose scan shows each class as 100 times its id, and whose label is a series."""
+    drawn = np.random.default_rng(number).integers(0, len(LABEL_MAP), (5, 12, 10))
+
+    def storing(pixels: NDArray[Any], kind: str) -> Any:
+        def change(header: pydicom.Dataset, index: int) -> None:
+            header.SeriesInstanceUID = generate_uid(entropy_srcs=[name, kind])
+            header.Modality = "MR"
+            header.RescaleSlope, header.RescaleIntercept = 1, 0
+            header.PixelData = pixels[index].astype(np.int16).tobytes()
+
+        return change
+
+    folder = paths.raw(cohort.DATASET) / name
+    write_series(folder / "scan", change=storing(drawn * 100 + number, "scan"))
+    write_series(folder / "mask", change=storing(drawn, "mask"))
+    return Case(name, name, folder / "scan", {"": folder / "mask"})
+
+
+def _several_raters(raters: str) -> tuple[str, params_reader.Params]:
+    """The fixture of mbh_seg25 with a rater more, who draws one voxel beside another."""
+    name = "mbh_seg25"
+    shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
+    for image in paths.raw(name).rglob("image.nii.gz"):
+        drawn = nib.load(min(image.parent.glob("label_annot_*.nii.gz")))
+        beside = np.roll(np.asanyarray(drawn.dataobj), 1, axis=0)
+        nib.save(nib.Nifti1Image(beside, drawn.affine), image.parent / "label_annot_5.nii.gz")
+    return name, _untrained(name, **{"convert.raters": raters})
+
+
+def _untrained(name: str, **overrides: Any) -> params_reader.Params:
+    """All stages before train on the raw data that lies here, and a network as it begins."""
+    cohort.write_params(**overrides)
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content["datasets"] = {name: None}
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    settings = params_reader.load(name)
+    for stage in (convert, augment, split):
+        stage(name, settings, 1)
+    save_untrained(name, settings)
+    return settings
+
+
+def test_pictures_without_geometry_are_scored_slice_by_slice_in_pixels(workplace: Path) -> None:
+    name = "phe_sich_ct_ids"
+    shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
+    evaluate(name, _untrained(name))
+    found = json.loads((paths.run(name) / paths.SCORES).read_text("utf-8"))
+    assert "slice by slice, in pixels" in found["definitions"]["distances"]
+    assert found["definitions"]["nsd_tolerance"] == "1 px"
+    with (paths.run(name) / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            assert float(row["truth_ml"]) == pytest.approx(int(row["truth"]) / 1000)
+
+
+def test_slices_that_split_left_out_are_background_and_counted(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    pairs = manifest.read(PAIRS)
+    gone = next(pair for pair in pairs if pair.split == "test" and pair.empty)
+    predict(_perfect())
+    manifest.write(PAIRS, [pair for pair in pairs if pair != gone])
+    _save_model(settings)
+    evaluate(cohort.DATASET, settings)
+    assert _found()["slices_left_out"] == 1
+    assert _prediction(gone.case).shape == _raw(gone.case, "dseg").shape
+
+
+def test_the_model_stands_beside_every_rater_and_the_human_ceiling(workplace: Path) -> None:
+    name, settings = _several_raters("majority")
+    evaluate(name, settings)
+    adapter = datasets_spec.load(name)
+    found = json.loads((paths.run(name) / paths.SCORES).read_text("utf-8"))["raters"]
+    cases = {case.id: case for case in adapter.cases(paths.raw(name))}
+    several = {
+        pair.case: pair
+        for pair in manifest.read(paths.dataset(name))
+        if pair.split == "test" and pair.raters > 1
+    }
+    assert found["cases"] == len(several) > 0
+    for label in adapter.dataset.label_map.foreground:
+        told = found["classes"][label.name]
+        humans = [pair.agreement[label.id] for pair in several.values()]
+        known = [value for value in humans if not np.isnan(value)]
+        assert told["between_raters"]["mean"] == (
+            pytest.approx(np.mean(known), abs=1e-6) if known else None
+        )
+        each: dict[str, list[float]] = {}
+        for case in several:
+            file = paths.run(name) / paths.PREDICTIONS / "native" / f"{case}.nii.gz"
+            guess = np.asanyarray(nib.load(file).dataobj) == label.id
+            for rater, picture in cases[case].labels.items():
+                truth = np.asanyarray(nib.load(picture).dataobj) == label.id
+                if truth.any() or guess.any():
+                    dice = f1_score(truth.ravel(), guess.ravel(), zero_division=0)
+                    each.setdefault(rater, []).append(float(dice))
+        for rater, values in each.items():
+            assert told["model_and_each"][rater] == pytest.approx(np.mean(values), abs=1e-6)
+
+
+def test_each_rater_is_a_row_of_its_own_where_pairs_are(workplace: Path) -> None:
+    name, settings = _several_raters("each")
+    evaluate(name, settings)
+    with (paths.run(name) / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        rows = {(row["case"], row["rater"]) for row in csv.DictReader(stream)}
+    pairs = [pair for pair in manifest.read(paths.dataset(name)) if pair.split == "test"]
+    assert rows == {(pair.case, pair.rater) for pair in pairs}
+    assert any(rater for _, rater in rows)
+
+
+@pytest.mark.parametrize("raters", ["majority", "each"])
+def test_a_case_is_read_and_predicted_once_for_all_raters(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, raters: str
+) -> None:
+    name, settings = _several_raters(raters)
+    read: list[object] = []
+    asked = 0
+    read_raw = decode.read_raw
+
+    def noted(facts: Dataset, picture: Any, *more: Any, **named: Any) -> Any:
+        read.append(picture)
+        return read_raw(facts, picture, *more, **named)
+
+    def nothing(
+        _: object, pictures: Sequence[Picture], network: params.Network
+    ) -> NDArray[np.float32]:
+        nonlocal asked
+        asked += len(pictures)
+        shape = (len(pictures), network.image_px, network.image_px, 6)
+        return np.broadcast_to(np.eye(6, dtype=np.float32)[0], shape)
+
+    monkeypatch.setattr(decode, "read_raw", noted)
+    monkeypatch.setattr("model.evaluate.probabilities", nothing)
+    evaluate(name, settings)
+    judged = [pair for pair in manifest.read(paths.dataset(name)) if pair.split != "train"]
+    assert asked == len({(pair.case, pair.slice_index) for pair in judged})
+    assert len(read) == len(set(map(str, read))) > len({pair.case for pair in judged})
+
+
+def test_mini_test_is_predicted_as_indexed_masks(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    stale = RUN / paths.PREDICTIONS / paths.MINI_TEST / "stale.png"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    answer = _perfect()
+    predict(answer)
+    evaluate(cohort.DATASET, settings)
+    images = sorted((PAIRS / paths.MINI_TEST / paths.IMAGES).iterdir())
+    masks = sorted((RUN / paths.PREDICTIONS / paths.MINI_TEST).iterdir())
+    assert [file.name for file in masks] == [file.name for file in images]
+    for image, mask in zip(images, masks, strict=True):
+        with Image.open(mask) as picture:
+            assert picture.mode == "P"
+        ids = png.read_mask(mask, LABEL_MAP)
+        assert (ids == answer(png.read_image(image))).mean() > 0.95
+
+
+def test_a_real_network_is_asked_about_every_slice(workplace: Path) -> None:
+    settings = cohort.prepare(**{"train.network.channels": 3})
+    _save_model(settings)
+    evaluate(cohort.DATASET, settings)
+    metrics = _metrics()
+    assert 0 <= metrics["mean_foreground_dice"] < 1
+    assert metrics["test_patients"] == 2
+
+
+def test_case_whose_name_looks_like_anothers_slice_stays_whole(
+    workplace: Path, predict: Predict
+) -> None:
+    """Pair ids sort all of "sub-01_0002" among the slices of "sub-01"."""
+    cohort.write_raw(patients=3)
+    cohort.write_patient(paths.raw(cohort.DATASET) / "sub-01_0002", 7)
+    settings = cohort.write_params(
+        **{"train.network.image_px": 64, "split.seed": _twins_seed(), **_HALF_TEST}
+    )
+    cohort.make_pairs(settings)
+    assert _cases() == ["sub-01", "sub-01_0002"]
+    _save_model(settings)
+    predict(_perfect())
+    evaluate(cohort.DATASET, settings)
+    assert _found()["test_cases"] == 2
+
+
+def _twins_seed() -> int:
+    """A seed of ``split`` that puts exactly the two patients of like name into test."""
+    names = ["sub-01", "sub-01_0002", "sub-02", "sub-03"]
+    pairs = [cohort.pair(f"{name}_0000") for name in names]
+    settings = cohort.write_params(Path("any.yaml"), **_HALF_TEST).split
+    for seed in range(1000):
+        places = assign(cohort.DATASET, pairs, replace(settings, seed=seed))
+        if [name for name in names if places[name] == "test"] == names[:2]:
+            return seed
+    raise AssertionError("expected one seed in a thousand to do it")
+
+
+def test_missing_model_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.prepare()
+    problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert problem.where == str(RUN / paths.MODEL)
+    assert f"python -m model train {cohort.DATASET}" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "named"),
+    [
+        ({"train.network.image_px": 64}, 4, "image_px 32, got one of 64"),
+        ({"train.network.channels": 3}, 4, "channels 1, got one of 3"),
+        ({"train.network.activation": "gelu"}, 4, "activation 'relu', got one of 'gelu'"),
+        ({"convert.mr_percentiles": [1, 99]}, 4, "{'percentiles': [0.5, 99.5]}, got one of"),
+        ({}, 3, "labels [[0, 'background', [0, 0, 0]]"),
+    ],
+    ids=["size", "channels", "activation", "window", "classes"],
+)
+def test_model_made_for_something_else_is_refused(
+    changes: dict[str, Any], classes: int, named: str, workplace: Path, refused: Refused
+) -> None:
+    settings = cohort.prepare()
+    _save_model(cohort.write_params(Path("other.yaml"), **changes), classes)
+    problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert named in problem.what
+    assert "rain" in problem.remedy
+    assert not (RUN / paths.METRICS).exists()
+
+
+def test_model_of_another_split_is_refused(workplace: Path, refused: Refused) -> None:
+    """It could have learnt from the patients that it is now judged by."""
+    settings = cohort.prepare()
+    _save_model(settings)
+    manifest.write(PAIRS, [pair for pair in manifest.read(PAIRS) if pair.split != "valid"])
+    assert "dataset_digest" in refused(lambda: evaluate(cohort.DATASET, settings)).what
+
+
+def test_model_of_settings_that_its_pairs_do_not_show_is_taken(
+    workplace: Path, predict: Predict
+) -> None:
+    """The dataset's digest stands for how the pairs were made."""
+    settings = cohort.prepare()
+    _save_model(cohort.write_params(Path("other.yaml"), **{"split.seed": 1, "augment.seed": 1}))
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    assert (RUN / paths.METRICS).is_file()
+
+
+def test_model_that_says_nothing_of_itself_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.prepare()
+    RUN.mkdir(parents=True)
+    flexunet(settings.train.network, 4).save(RUN / paths.MODEL)
+    problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert modelfile.PROVENANCE in problem.what
+    assert f"python -m model train {cohort.DATASET}" in problem.remedy
+
+
+def test_missing_dataset_is_refused(workplace: Path, refused: Refused) -> None:
+    settings = cohort.write_params()
+    assert str(PAIRS) in refused(lambda: evaluate(cohort.DATASET, settings)).where
+
+
+@pytest.mark.parametrize("kind", ["T1w", "dseg"])
+def test_missing_raw_file_is_named(
+    kind: str, workplace: Path, predict: Predict, refused: Refused
+) -> None:
+    settings = cohort.prepare()
+    _save_model(settings)
+    predict(_bright)
+    (case, *_) = _cases()
+    missing = paths.raw(cohort.DATASET) / case / f"{case}_{kind}.nii"
+    missing.unlink()
+    assert missing.name in refused(lambda: evaluate(cohort.DATASET, settings)).where

@@ -1,0 +1,96 @@
+"""What is fastest is measured, and a format of less precision must earn its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import keras
+import pytest
+
+from model.flexunet import flexunet
+from model.params import Network, load
+from model.training import precision
+from model.training.devices import Share
+from tests.conftest import PROJECT
+from tests.support import cohort
+
+WANTED = load(cohort.DATASET, PROJECT / "params.yaml").train
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        ({"float32": 1.0, "bfloat16": 0.5}, "bfloat16"),
+        ({"float32": 1.0, "bfloat16": 0.95}, "float32"),
+        ({"float32": 1.0, "bfloat16": 2.0}, "float32"),
+        ({"float32": 1.0, "bfloat16": 0.5, "float16": 0.48}, "bfloat16"),
+        ({"float32": 1.0, "bfloat16": 1.2, "float16": 0.4}, "float16"),
+    ],
+)
+def test_a_format_of_less_precision_must_be_clearly_faster(
+    seconds: dict[str, float], wanted: str
+) -> None:
+    assert precision.fastest(seconds) == wanted
+
+
+def test_auto_probes_and_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+    network = replace(WANTED.network, image_px=32, base_filters=2)
+    before = keras.config.dtype_policy().name
+    found = precision.chosen(replace(WANTED, network=network, batch_pairs=2), 3, Share())
+    assert found in ("float32", "bfloat16")
+    told = capsys.readouterr().out
+    assert told.startswith(f"precision {found}: ")
+    assert "float32 " in told
+    assert "bfloat16 " in told
+    assert keras.config.dtype_policy().name == before
+
+
+def test_the_very_network_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its two finest levels alone told another story than the whole."""
+    networks: list[Network] = []
+
+    def noted(network: Network, classes: int) -> keras.Model:
+        networks.append(network)
+        return flexunet(network, classes)
+
+    monkeypatch.setattr(precision, "flexunet", noted)
+    wanted = replace(WANTED.network, image_px=16, base_filters=2, normalization="group")
+    precision.probe(replace(WANTED, network=wanted, batch_pairs=1), 2)
+    assert set(networks) == {wanted}
+
+
+def test_float16_is_not_tried_without_a_gpu() -> None:
+    if precision.on_gpu():
+        pytest.skip("there is one")
+    small = replace(WANTED, network=replace(WANTED.network, image_px=16), batch_pairs=1)
+    assert set(precision.probe(small, 2)) == {"float32", "bfloat16"}
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_what_is_asked_for_is_not_probed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
+    assert precision.chosen(replace(WANTED, precision=name), 3, Share()) == name
+
+
+def test_processes_do_not_probe_each_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
+    assert precision.chosen(WANTED, 3, Share(0, 2, 2)) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "backend", "gpu", "jit"),
+    [
+        ("auto", "tensorflow", False, False),
+        ("auto", "tensorflow", True, True),
+        ("auto", "jax", False, True),
+        ("auto", "torch", True, False),
+        ("always", "tensorflow", False, True),
+        ("never", "jax", True, False),
+    ],
+)
+def test_xla_is_used_where_it_is_not_known_to_be_slower(
+    wanted: str, backend: str, gpu: bool, jit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keras.backend.backend", lambda: backend)
+    monkeypatch.setattr(precision, "on_gpu", lambda: gpu)
+    assert precision.jit(wanted) == jit

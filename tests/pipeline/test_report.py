@@ -1,0 +1,269 @@
+"""The page's content: complete, honest about what is missing, small, the same every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets_spec.contract import LabelMap
+from model.evaluate import evaluate
+from pipeline import paths
+from pipeline.pages import plots, tiles
+from pipeline.pairs import manifest
+from pipeline.params import reader as params
+from pipeline.report import report
+from tests.conftest import Refused
+from tests.support import cohort
+from tests.support.models import save_untrained
+
+RUN = paths.run(cohort.DATASET)
+
+
+@pytest.fixture
+def settings(workplace: Path) -> params.Params:
+    """A prepared cohort without a run."""
+    return cohort.prepare()
+
+
+def _page() -> str:
+    report([cohort.DATASET], paths.PARAMS)
+    return (paths.REPORT / "index.html").read_text("utf-8")
+
+
+def _evaluated(settings: params.Params) -> None:
+    save_untrained(cohort.DATASET, settings)
+    evaluate(cohort.DATASET, settings)
+
+
+def test_a_dataset_without_a_run_says_so(settings: params.Params) -> None:
+    page = _page()
+    assert "Not evaluated yet" in page
+    assert "not evaluated yet" in (paths.REPORT / "summary.txt").read_text("utf-8")
+    assert "Learning curves" not in page
+
+
+def test_scores_of_an_earlier_model_are_not_shown(settings: params.Params) -> None:
+    _evaluated(settings)
+    (RUN / paths.METRICS).unlink()  # as train does
+    assert "Not evaluated yet" in _page()
+
+
+def test_everything_is_in_one_file_that_states_its_size(settings: params.Params) -> None:
+    _evaluated(settings)
+    page = _page()
+    assert sorted(file.name for file in paths.REPORT.iterdir()) == ["index.html", "summary.txt"]
+    sources = re.findall(r'(?:src|href)="([^"]*)"', page)
+    outside = [one for one in sources if not one.startswith(("data:", "#", "https://"))]
+    assert not outside
+    assert not re.findall(r'src="https?:', page)
+    assert "@import" not in page
+    assert f"{len(page.encode()) / 1e6:.1f} MB" in page
+    assert len(page.encode()) < 1e6
+
+
+def test_scores_stand_with_their_intervals_beside_the_all_background_row(
+    settings: params.Params,
+) -> None:
+    _evaluated(settings)
+    page = _page()
+    found = json.loads((RUN / paths.SCORES).read_text("utf-8"))
+    for row in ("model", "all_background"):
+        dice = found[row]["mean_foreground"]["dice"]
+        told = f'{dice["mean"]:.3f} <span class="soft">[{dice["low"]:.3f}, {dice["high"]:.3f}]'
+        assert told in page
+        assert f"{found[row]['ancestors']['dice_coef_multiclass']:.4f}" in page
+    assert found["definitions"]["empty_masks"] in page
+    assert "2 patients are too few" in page
+    summary = (paths.REPORT / "summary.txt").read_text("utf-8")
+    assert f"{found['model']['mean_foreground']['dice']['mean']:.3f}" in summary
+
+
+def test_worst_cases_come_first_with_their_picture(settings: params.Params) -> None:
+    _evaluated(settings)
+    page = _page()
+    worst = json.loads((RUN / paths.SCORES).read_text("utf-8"))["worst"]
+    places = [page.index(one["picture"], page.index("Worst cases first")) for one in worst]
+    assert places == sorted(places)
+    assert page.index("Worst cases first") < page.index("Pictures of mini_test")
+
+
+def test_same_files_give_the_same_bytes(settings: params.Params) -> None:
+    _evaluated(settings)
+    assert _page() == _page()
+
+
+def test_counts_are_those_of_the_manifest(settings: params.Params) -> None:
+    page = _page()
+    pairs = manifest.read(paths.dataset(cohort.DATASET))
+    row = re.search(r'<tr><th scope="row">train</th>(.*?)</tr>', page)
+    assert row is not None
+    members = [pair for pair in pairs if pair.split == "train"]
+    originals = [pair for pair in members if not pair.parent]
+    numbers = [int(value) for value in re.findall(r'data-v="(\d+)"', row[1])]
+    assert numbers[:5] == [
+        len({pair.patient for pair in members}),
+        len({pair.case for pair in members}),
+        len(originals),
+        sum(pair.empty for pair in originals),
+        len(members) - len(originals),
+    ]
+    assert numbers[5:] == np.sum([pair.class_pixels for pair in members], axis=0).tolist()
+
+
+def test_text_of_others_cannot_become_markup(settings: params.Params) -> None:
+    card = paths.dataset(cohort.DATASET) / paths.CARD
+    content = json.loads(card.read_text("utf-8"))
+    content["label_tables"] = {"<script>alert(1)</script>": 3}
+    card.write_text(json.dumps(content), "utf-8")
+    assert "<script>alert" not in _page()
+
+
+def test_curves_are_drawn_for_what_valid_has_too(settings: params.Params) -> None:
+    RUN.mkdir(parents=True)
+    (RUN / paths.HISTORY).write_text(
+        "epoch,learning_rate,loss,val_loss\n0,0.1,1.0,1.5\n1,0.1,0.5,0.75\n", "utf-8"
+    )
+    page = _page()
+    assert "Loss; after epoch 2: train 0.500, valid 0.750." in page
+    assert page.count('class="line series2" points') == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_a_curve_stays_in_its_frame(epochs: int) -> None:
+    curve = list(np.linspace(0.2, 0.9, epochs))
+    svg = plots.lines("dice", {"train": curve, "valid": curve[::-1]}, "told")
+    points = re.findall(r"([\d.]+),([\d.]+)", " ".join(re.findall(r'points="([^"]*)"', svg)))
+    assert len(points) == 2 * epochs
+    assert all(0 <= float(x) <= 460 and 0 <= float(y) <= 240 for x, y in points)
+
+
+def test_an_outline_runs_around_its_class(label_map: LabelMap) -> None:
+    ids = np.zeros((64, 64), np.uint8)
+    ids[10:20, 30:50] = 2
+    [outline] = tiles.outlines(ids, label_map, 64)
+    assert outline.label.id == 2
+    start = [float(value) for value in re.findall(r"[\d.]+", outline.path.partition("l")[0])]
+    assert start == pytest.approx([30, 10], abs=0.5)
+    assert outline.path.endswith("z")
+
+
+def test_a_single_pixel_has_an_outline(label_map: LabelMap) -> None:
+    ids = np.zeros((64, 64), np.uint8)
+    ids[5, 7] = 1
+    [outline] = tiles.outlines(ids, label_map, 64)
+    assert outline.path.startswith("M7 5")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "what"),
+    [
+        ("train.epochs", "2", "1", "the model"),
+        ("evaluate.nsd_tolerance_mm", "1.0", "3.0", "the scores"),
+        ("split.mini_test", "6", "4", "the pairs"),
+    ],
+)
+def test_parameters_that_have_changed_since_a_run_stand_beside_it(
+    name: str, before: str, after: str, what: str, settings: params.Params
+) -> None:
+    _evaluated(settings)
+    assert "is no longer that of" not in _page()
+    cohort.write_params(**{name: json.loads(after)})
+    page = _page()
+    assert f"The parameter file is no longer that of {what}: see Parameters" in page
+    row = re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page)
+    assert row is not None
+    assert re.findall(r">([^<>]+)</td>", row[1]) == [what, before, after]
+
+
+def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> None:
+    _evaluated(settings)
+    folder = paths.dataset(cohort.DATASET)
+    pairs = manifest.read(folder)
+    manifest.write(folder, [replace(pairs[0], licence="another"), *pairs[1:]])
+    assert "The model was trained on other pairs" in _page()
+
+
+def test_labels_are_said_to_be_probed_only_where_they_were(settings: params.Params) -> None:
+    assert "Labels were probed in 6 of 6 cases (amount in 6, brightness in 6" in _page()
+    file = paths.dataset(cohort.DATASET) / paths.CARD
+    content = json.loads(file.read_text("utf-8"))
+    content["probed_labels"] |= {"tissues": 0, "rules": {}, "cases": 0}
+    file.write_text(json.dumps(content), "utf-8")
+    page = _page()
+    assert "Labels were not probed: no label names a tissue." in page
+    assert "look like the tissue" not in page
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "3", '{"model": 3}', DEEP, "\0", "a,b\n1,2\n"])
+@pytest.mark.parametrize("name", [paths.SCORES, paths.PER_CASE, paths.CONFUSION, paths.CARD])
+def test_a_file_of_nonsense_is_named_in_one_line(
+    name: str, content: str, refused: Refused, ready: Path
+) -> None:
+    folder = paths.dataset(cohort.DATASET) if name == paths.CARD else RUN
+    file = folder / name
+    before = file.read_bytes()
+    try:
+        file.write_text(content, "utf-8")
+        problem = refused(_page)
+    finally:
+        file.write_bytes(before)
+    assert str(folder) in problem.where
+    assert "dvc repro" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        (paths.PER_CASE, ",0.", ",nan,0."),
+        (paths.PER_CASE, ",0.", ",high,0."),
+        (paths.SCORES, '"mean": 0.', '"mean": NaN, "other": 0.'),
+        (paths.CONFUSION, "csf,csf,", "csf,csf,x"),
+    ],
+)
+def test_what_is_no_number_is_named_in_one_line(
+    name: str, old: str, new: str, refused: Refused, ready: Path
+) -> None:
+    before = (RUN / name).read_text("utf-8")
+    assert old in before
+    try:
+        (RUN / name).write_text(before.replace(old, new, 1), "utf-8")
+        assert refused(_page).where == str(RUN / name)
+    finally:
+        (RUN / name).write_text(before, "utf-8")
+
+
+def test_scores_that_lack_a_part_are_named_in_one_line(refused: Refused, ready: Path) -> None:
+    file = RUN / paths.SCORES
+    before = file.read_bytes()
+    content = json.loads(before)
+    del content["model"]["classes"]["csf"]["lesion_f1"]
+    try:
+        file.write_text(json.dumps(content), "utf-8")
+        assert refused(_page).where == str(file)
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an evaluated cohort."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        _evaluated(cohort.prepare())
+    return folder
+
+
+@pytest.fixture
+def ready(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder is the evaluated cohort's; who changes a file puts it back."""
+    monkeypatch.chdir(evaluated)
+    return evaluated
