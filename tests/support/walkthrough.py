@@ -3,7 +3,8 @@
 Its fenced blocks are carried out in order:
 
 - behind a paragraph that ends in "save this as `file`:", written to that file;
-- behind "in `file`, above (or below) `text`, add:", inserted there, beside the line with that text;
+- behind "in `file`, above (or below) `text`, add:", inserted there, beside the line with that text
+  (definitions as ``python``, single lines as ``text``);
 - behind "in `file`, let the line (or section) `text` read:", put in its place;
 - ``sh``: run by bash from the project's root; a command that fails ends the walk;
 - ``text`` behind a command: what the command printed, where ``...`` stands for anything. In front
@@ -54,7 +55,9 @@ class Reader:
         if saved := SAVED.search(block.before):
             (self.project / saved[1]).write_text(block.text, "utf-8")
         elif added := _ADDED.search(block.before):
-            self._add(self.project / added[1], added[2] == "above", added[3], block.text)
+            apart = "\n\n" if block.language == "python" else ""  # as between any two definitions
+            file, above = self.project / added[1], added[2] == "above"
+            self._add(file, above, added[3], block.text + apart)
         elif replaced := _REPLACED.search(block.before):
             self._replace(self.project / replaced[1], replaced[2], replaced[3], block.text)
         elif block.language == "sh":
