@@ -53,7 +53,10 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
         if signal.getsignal(one) not in (signal.SIG_IGN, None)  # as nohup leaves it
     }
     try:
-        action()
+        from pipeline.runtime import messages
+
+        with messages.on_terminal():
+            action()
         sys.stdout.flush()
     except SystemExit:  # argparse's, which has said why
         raise

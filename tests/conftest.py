@@ -8,13 +8,14 @@ import zlib
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datasets_spec.contract import Label, LabelMap, Problem
+from pipeline.runtime import messages
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROJECT = Path(__file__).parent.parent
@@ -31,6 +32,13 @@ def png_of(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     return start + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.fixture(autouse=True)
+def on_terminal() -> Iterator[None]:
+    """Messages appear as on a command line, so that ``capsys`` has them."""
+    with messages.on_terminal():
+        yield
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ goes on where it stood.
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -26,6 +26,7 @@ from pipeline.pairs.manifest import Pair
 from pipeline.runtime import executor, files, locks, shortages
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _CHECKPOINT_S = 2.0  # at the least; never more than a twentieth of the time goes into it
 
 
@@ -85,10 +86,16 @@ def fill(
             _remove_others(folder, pairs)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    print(f"{title}: {len(jobs) - len(missing)} kept, {len(missing)} to make, {len(pairs)} pairs")
+    _LOG.info(
+        "%s: %d kept, %d to make, %d pairs",
+        title,
+        len(jobs) - len(missing),
+        len(missing),
+        len(pairs),
+    )
     if failed:
         for name, error in sorted(failed.items()):
-            print(f"{title}: {name}: {_told(error)}", file=sys.stderr)
+            _LOG.error("%s: %s: %s", title, name, _reason(error))
         total = len({job.name for job in jobs} | set(failed))
         old = sum(map(len, kept.values()))
         raise Problem(
@@ -97,7 +104,7 @@ def fill(
             where=title,
             remedy=f"The {len(pairs) - old} pairs of the others are kept in {folder}"
             + (f", and {old} that an earlier run made of these" if old else "")
-            + "; mend what is named and run again: only what is missing is made.",
+            + "; correct what is named and run again: only what is missing is made.",
         )
     return pairs
 
@@ -130,7 +137,7 @@ def _make(
         raise
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, Problem):
         return str(error)
     return str(shortages.problem_of(error) or f"{type(error).__name__}: {error}")

@@ -1,1 +1,1 @@
-"""Any scan of any kind -> one :class:`~pipeline.volumes.volume.Volume`; only this room opens scans."""
+"""Any scan of any kind -> one :class:`~pipeline.volumes.volume.Volume`; no other room opens one."""
