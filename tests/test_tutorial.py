@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -63,6 +64,19 @@ def test_everything_that_the_page_names_is_there(reader: Reader) -> None:
     for one in named:
         pattern = re.sub(r"<\w+>", "*", one)
         assert list(reader.project.glob(pattern)), one
+
+
+@pytest.mark.parametrize(
+    "table", ["data/dataset/my_scans/manifest.parquet", "runs/my_scans/per_case.csv"]
+)
+def test_every_column_is_described(reader: Reader, table: str) -> None:
+    file = reader.project / table
+    described = markdown.code(markdown.read(Path("docs/reference/file-formats.md")))
+    if file.suffix == ".csv":
+        columns = file.read_text("utf-8").splitlines()[0].split(",")
+    else:
+        columns = pq.read_schema(file).names
+    assert set(columns) <= set(described)
 
 
 def test_a_mask_comes_back_on_the_scans_own_grid(reader: Reader) -> None:
