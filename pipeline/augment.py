@@ -17,10 +17,10 @@ from pipeline.pairs import augmented, manifest, store
 from pipeline.pairs.augmented import VariantMaker
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
+from pipeline.pairs.variants import Variants
 from pipeline.params import reader as params
 from pipeline.params.augment import Augment
 from pipeline.runtime import fingerprints
-from pipeline.warps.variants import Variants
 
 
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
