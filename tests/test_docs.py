@@ -7,12 +7,14 @@ import importlib.util
 import itertools
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from dvc.cli.parser import get_main_parser
 
 import model.__main__
@@ -185,6 +187,14 @@ def test_the_gpu_build_is_that_of_the_lock() -> None:
     lock = (PROJECT / "requirements.txt").read_text("utf-8")
     (version,) = re.findall(r"^tensorflow-cpu==([\d.]+)", lock, re.MULTILINE)
     assert f'"tensorflow[and-cuda]=={version}"' in markdown.read(Path("docs/how-to/gpus.md"))
+
+
+def test_the_citation_and_the_changelog_know_the_version() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert f"\n## {project['version']} (" in markdown.read(Path("CHANGELOG.md"))
 
 
 def test_the_readme_is_read_in_a_minute() -> None:
