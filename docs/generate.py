@@ -41,8 +41,9 @@ def command_line() -> str:
     """Every program, verb and option, from the parsers that read them."""
     parts = [
         "# Command line",
-        "`--help` after any verb prints what stands here. A wrong input is one line on stderr"
-        " that says what was expected, what came, where, and what to do.",
+        "An installed package has all verbs under one name, `flexunet` ([how](../how-to/install.md"
+        "#as-a-package)). `--help` after any verb prints what stands here. A wrong input is one line"
+        " on stderr that says what was expected, what came, where, and what to do.",
         _table(
             ("exit status", "meaning"),
             [

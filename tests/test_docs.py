@@ -18,6 +18,7 @@ import yaml
 from dvc.cli.parser import get_main_parser
 
 import model.__main__
+import model.cli
 import pipeline.__main__
 from docs import generate
 from pipeline.warps.steps import OURS
@@ -28,11 +29,15 @@ from tests.support.walkthrough import SAVED
 PAGES = markdown.pages()
 LINKS = [(page, link) for page in PAGES for link in markdown.links(markdown.read(page))]
 COMMANDS = [(page, one) for page in PAGES for one in markdown.commands(markdown.read(page))]
-PROGRAMS = {"pipeline": pipeline.__main__._parser, "model": model.__main__._parser}
+PROGRAMS = {
+    "pipeline": pipeline.__main__._parser,
+    "model": model.__main__._parser,
+    "flexunet": model.cli._parser,
+}
 LANGUAGES = {"sh", "text", "python", "yaml"}
 OF_THE_SHELL = {
     *("cat", "cd", "cp", "export", "for", "git", "head", "ls", "mkdir", "mv", "nvidia-smi"),
-    *("done", "pip", "source"),
+    *("done", "pip", "pre-commit", "source"),
 }  # fmt: skip
 FLOORS = ("datasets_spec", "pipeline", "model", "tests", "docs")
 
@@ -118,6 +123,8 @@ def _parse(words: list[str]) -> None:
     if program == "make":
         targets = [word for word in words[1:] if "=" not in word]
         assert set(targets) <= _targets(), words
+    elif program == "flexunet":
+        _accepted(PROGRAMS[program](), words[1:])
     elif program == "dvc":
         _accepted(get_main_parser(), words[1:])
     elif program == "python" and words[1] == "-m":
