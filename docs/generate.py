@@ -42,8 +42,8 @@ def command_line() -> str:
     parts = [
         "# Command line",
         "An installed package has all verbs under one name, `flexunet` ([how](../how-to/install.md"
-        "#as-a-package)). `--help` after any verb prints what stands here. A wrong input is one line"
-        " on stderr that says what was expected, what came, where, and what to do.",
+        "#as-a-package)). `--help` after any verb prints what stands here. A wrong input is one"
+        " line on stderr that says what was expected, what came, where, and what to do.",
         _table(
             ("exit status", "meaning"),
             [
