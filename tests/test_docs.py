@@ -21,6 +21,7 @@ import model.__main__
 import model.cli
 import pipeline.__main__
 from docs import generate
+from pipeline.pairs import manifest
 from pipeline.warps.steps import OURS
 from tests.conftest import PROJECT
 from tests.support import markdown
@@ -182,6 +183,16 @@ def test_every_parameter_is_described() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert len(rows) > 50
     assert not [row for row in rows if row.endswith("|  |")]
+
+
+def test_every_column_of_the_manifest_is_described() -> None:
+    text = markdown.read(generate.REFERENCE / "file-formats.md")
+    table = text[text.index("## The manifest") : text.index("## per_case.csv")]
+    assert set(manifest.SCHEMA.names) == set(re.findall(r"`(\w+)`", "".join(_first_cells(table))))
+
+
+def _first_cells(table: str) -> list[str]:
+    return re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
 
 
 @pytest.mark.parametrize("step", OURS)
