@@ -632,4 +632,4 @@ def test_a_dataset_that_another_run_fills_is_refused(
     with locks.alone(paths.dataset(NAME)):
         problem = refused(lambda: split(NAME, settings, 1))
     assert problem.where == str(paths.dataset(NAME))
-    assert "found another run at it" in problem.what
+    assert "expected no other run" in problem.what

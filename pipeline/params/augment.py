@@ -15,9 +15,9 @@ class Augment:
     """Variants: name -> list of {transform: {argument: value}}, applied in order.
 
     ``mode``: ``offline`` trains on the originals and the variants on disk; ``online`` on the
-    originals alone, each epoch showing each as a freshly drawn variant or as it is, so that no
-    variant is made on disk; ``both`` on the originals shown like that and the variants on disk as
-    they are. ``empty_slices``: also make variants of slices without any foreground.
+    originals only, each shown in each epoch unchanged or as a newly drawn variant, so that no
+    variants are made on disk; ``both`` on the variants on disk and, as ``online`` does, on the
+    originals. ``empty_slices``: also make variants of slices without any foreground.
     """
 
     seed: int

@@ -42,9 +42,10 @@ class EmptySlices:
 class Split:
     """Patients to train, valid and test; ``mini_test``: how many pictures it holds.
 
-    ``share_of``: patients or slices, what the shares count. ``folds`` 0 goes by the shares; 3 or
-    more deal the patients into folds, of which number ``fold`` (from 0) is tested, and valid has
-    its share of the others. Where the test list is official, the fold is validated.
+    ``share_of``: whether shares are of the patients or of the slices. With ``folds`` 0 the shares
+    decide; with 3 or more, the patients are divided into folds, fold number ``fold`` (from 0) is
+    the test split, and valid gets its share of the others. Where the test split is official, the
+    fold is the valid split.
     """
 
     seed: int
