@@ -1,4 +1,4 @@
-"""augment: every variant of every pair; a pure function of one pair, whatever the split.
+"""augment: make every variant of every pair; each depends on one pair only, not on the split.
 
 An augmented pair inherits its parent's patient, and ``split`` puts it in train only,
 so a new split or fold costs no new warp.
@@ -27,9 +27,9 @@ from pipeline.warps.variants import Variants
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/augmented/<dataset>`` from ``data/converted/<dataset>``.
 
-    If ``augment.mode`` is online, no pair is made: training draws its own. Raises
-    :class:`Problem`, before any work, for transforms that do not fit and for names that
-    two pairs would have.
+    If ``augment.mode`` is online, no pair is made: training draws its own variants. Raises
+    :class:`Problem`, before any work, for transforms with invalid arguments and for names that
+    two pairs would share.
     """
     variants = Variants(dataset, settings.augment)
     label_map = datasets_spec.load(dataset).dataset.label_map
@@ -54,7 +54,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
 
 
 def _recipe(settings: Augment) -> dict[str, Any]:
-    """What the pictures of variants follow from: not whether they are made on disk."""
+    """The parameters that determine the pictures of variants; ``mode`` does not."""
     return {key: value for key, value in asdict(settings).items() if key != "mode"}
 
 
@@ -84,7 +84,7 @@ def _augment_case(
 
 
 def _id(variant: str, parent: Pair) -> str:
-    """``<variant>_<parent>``, the ancestors' way."""
+    """``<variant>_<parent>``, as in the reference projects."""
     return f"{variant}_{parent.id}"
 
 
@@ -92,15 +92,15 @@ def _require_own_names(
     variants: Sequence[str], converted: Sequence[Pair], parents: Sequence[Pair], where: str
 ) -> None:
     """Raises :class:`Problem` if an augmented pair would have the name of another pair."""
-    taken = {pair.id: "as it is" for pair in converted}
+    taken = {pair.id: "the original" for pair in converted}
     for name in variants:
         for parent in parents:
-            told = f"variant {name!r} of {parent.id!r}"
-            other = taken.setdefault(_id(name, parent), told)
-            if other != told:
+            owner = f"variant {name!r} of {parent.id!r}"
+            other = taken.setdefault(_id(name, parent), owner)
+            if other != owner:
                 raise Problem(
-                    f"expected pairs with names of their own, got {_id(name, parent)!r} for"
-                    f" {told} and for {other}",
+                    f"expected pairs with different names, got {_id(name, parent)!r} for {owner}"
+                    f" and for {other}",
                     where=where,
                     remedy="Rename the variant in the parameter file.",
                 )
