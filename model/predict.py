@@ -28,8 +28,8 @@ from pipeline.pages import draw
 from pipeline.pairs import png
 from pipeline.params.limits import Limits
 from pipeline.runtime.files import is_regular, replacing
-from pipeline.runtime.limits import require_pixels
 from pipeline.volumes import picture_files
+from pipeline.volumes.limits import require_pixels
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _PICTURES = "pictures"

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
+from datasets_spec.contract import SPLITS, Case, Problem, slugs, unchecked
 from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
 from pipeline.runtime.files import require_regular
+from pipeline.sources import places
 from pipeline.volumes import nifti
 
 _LOG = logging.getLogger(__name__)
@@ -205,7 +206,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
 
     Raises :class:`Problem` that names a missing file and its existing partner.
     """
-    image = parts(case.image)
+    image = places.parts(case.image)
     if not image:
         raise Problem(
             "expected slices, found none",
@@ -214,7 +215,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
         )
     roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
     for rater, label in case.labels.items():
-        for number, file in enumerate(parts(label)):
+        for number, file in enumerate(places.parts(label)):
             picture = image[number] if len(image) > 1 else image[0]
             if not picture.exists():
                 raise Problem(
@@ -229,7 +230,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
                     where=file,
                     remedy="Add the missing label file, or remove its image.",
                 )
-        roles.append((rater, parts(label)))
+        roles.append((rater, places.parts(label)))
     for path in (path for _, part in roles for path in part):
         if not path.is_dir():
             require_regular(path)
@@ -243,11 +244,6 @@ def _below(path: Path) -> list[Path]:
     return list(nifti.files(path))
 
 
-def parts(picture: Picture) -> tuple[Path, ...]:
-    """The paths that a picture consists of."""
-    return (picture,) if isinstance(picture, Path) else picture
-
-
 def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Folder -> the number of files that belong to no case, without hidden files."""
     raw = paths.raw(adapter.name)
@@ -255,14 +251,3 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     left = (file.relative_to(raw) for file in _below(raw) if file not in used)
     shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
     return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))
-
-
-def relative(picture: Picture, dataset: str, index: int) -> str:
-    """The path of a picture relative to ``data/raw/<dataset>``; of slices, the one at ``index``.
-
-    Bytes that are not UTF-8 become \\xNN, because a Parquet column holds text.
-    """
-    files = parts(picture)
-    file = files[index] if len(files) > 1 else files[0]
-    path = file.relative_to(paths.raw(dataset)).as_posix()
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

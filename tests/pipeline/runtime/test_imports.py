@@ -71,13 +71,13 @@ def test_convert_needs_volumes_and_no_warps():
 
 
 def test_augment_needs_warps_through_transforms():
-    needed = {"pipeline/warps/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
+    needed = {"pipeline/pairs/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
     assert needed | {"pipeline/warps/warp.py"} <= closure("pipeline.augment")
     assert needed <= closure("model.train")
 
 
 def test_a_new_warp_scores_and_splits_nothing_again():
-    drawing = {"pipeline/warps/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
+    drawing = {"pipeline/pairs/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
     for module in ("pipeline.split", "model.evaluate"):
         assert not drawing & closure(module)
 
