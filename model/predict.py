@@ -190,8 +190,9 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
             f" {len(pictures)} pictures",
             where=source,
-            remedy="predict reads no scans: evaluate predicts those of a dataset (README: Add a"
-            " dataset). To have masks of the pictures, give them a folder of their own.",
+            remedy="predict reads no scans: evaluate predicts those of a dataset"
+            " (docs/how-to/own-data.md). To have masks of the pictures, give them a folder of"
+            " their own.",
         )
     if not pictures:
         others = f", only {_counted(found)}" if found else ""

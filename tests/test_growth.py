@@ -30,6 +30,8 @@ from tests.conftest import PROJECT
 from tests.pipeline.splits.test_folders import put, slice_of
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 RATERS = 4
 # VmHWM, not ru_maxrss, which begins with the peak of the process that started this one
 _PEAK = """

@@ -30,6 +30,8 @@ from pipeline.splits import folders, leaks
 from tests.conftest import FIXTURES, PROJECT, Refused
 from tests.support import cohort as rows
 
+pytestmark = pytest.mark.slow
+
 NAME = "virtual_mni152"
 OTHER_TERMS = Licence("other terms", redistribute=False, commercial=False)
 LABELS = datasets_spec.load(NAME).dataset.label_map
@@ -67,10 +69,7 @@ def digests(folder: Path = paths.DATA) -> dict[str, str]:
     return {str(file): sha256(file) for file in made if "raw" not in file.parts}
 
 
-@pytest.mark.slow
-def test_gives_the_same_bytes_with_one_two_and_four_workers(
-    raw: Path, settings: params.Params
-) -> None:
+def test_gives_the_same_bytes_with_one_worker_and_three(raw: Path, settings: params.Params) -> None:
     variants = {
         **settings.augment.variants,
         "distorted": [
@@ -83,11 +82,10 @@ def test_gives_the_same_bytes_with_one_two_and_four_workers(
     run(settings, workers=1)
     one = digests()
     assert len(one) > 40
-    for workers in (2, 4):
-        for part in ("converted", "augmented", "dataset"):
-            shutil.rmtree(paths.DATA / part)
-        run(settings, workers=workers)
-        assert digests() == one
+    for part in ("converted", "augmented", "dataset"):
+        shutil.rmtree(paths.DATA / part)
+    run(settings, workers=3)
+    assert digests() == one
 
 
 def test_gives_the_same_bytes_after_a_resumed_run(raw: Path, settings: params.Params) -> None:
@@ -503,7 +501,8 @@ def test_limits_on_what_is_read_make_nothing_again(
 def test_a_class_or_a_lesion_that_a_split_lacks_is_said_and_kept_on_the_card(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows.prepare(classes=3)
+    rows.write_raw(classes=3)
+    rows.make_pairs(rows.write_params())
     told = capsys.readouterr().out
     assert f"split {NAME}: warning: no patient shows white_matter" in told
     card = (paths.dataset(NAME) / "README.md").read_text("utf-8")

@@ -36,6 +36,8 @@ from pipeline.params.augment import Augment
 from tests.conftest import Refused
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 PX = 16
 ALONE = Share()
 Make = Callable[..., Batches]

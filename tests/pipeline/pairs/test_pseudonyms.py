@@ -37,6 +37,8 @@ from tests.pipeline.volumes.dicom.test_assemble import Change, write_series
 from tests.support import cohort
 from tests.support.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 NAME = cohort.DATASET
 SALT = "a salt that nobody is to see"
 MARK = "ZzPlanted"

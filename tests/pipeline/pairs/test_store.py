@@ -226,6 +226,7 @@ def test_fill_removes_a_stray_folder(tmp_path):
     assert files(tmp_path).keys() == {paths.MANIFEST, *pairs_of("a")}
 
 
+@pytest.mark.slow
 def test_fill_gives_the_same_bytes_whatever_the_order_and_the_workers(tmp_path):
     jobs = jobs_of(a=1, b=2, c=3)
     fill(tmp_path / "one", jobs)

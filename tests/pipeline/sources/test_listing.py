@@ -124,6 +124,7 @@ def test_only_bad_cases_are_an_error(says: Says, refused: Refused) -> None:
     assert "found none" in str(refused(lambda: listing.listing(says())))
 
 
+@pytest.mark.slow
 def test_a_bad_case_is_an_error_at_the_end_of_fetch_and_convert(
     workplace: Path,
     monkeypatch: pytest.MonkeyPatch,
