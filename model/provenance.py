@@ -34,9 +34,10 @@ from pipeline.runtime import files, fingerprints, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
+_PROJECT = "flexunet-pipeline"
 _PLAIN = (bool, int, float, str)
 _LONGEST = 200  # characters of a foreign value in a message
-_DECIDING, _VARIANTS = "model.training.fit", "pipeline.warps.variants"
+_DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
 _RUNNERS = (
     *fingerprints.RUNNERS,
     "datasets_spec",
@@ -239,9 +240,11 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
 
 
 def _project() -> str:
-    """The version of this project, which is run from its folder, not installed."""
-    content = tomllib.loads((imports.ROOT / "pyproject.toml").read_text("utf-8"))
-    return str(content["project"]["version"])
+    """The version of this project, run from its folder or installed."""
+    file = imports.ROOT / "pyproject.toml"
+    if not file.is_file():
+        return version(_PROJECT)
+    return str(tomllib.loads(file.read_text("utf-8"))["project"]["version"])
 
 
 def _code(online: bool) -> str:

@@ -28,8 +28,8 @@ from model.training.state import State
 from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
+from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks
-from pipeline.warps.variants import Variants
 
 _LOG = logging.getLogger(__name__)
 

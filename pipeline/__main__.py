@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pipeline.params import reader as params
 
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
 _HELP = {
     "fetch": "fill data/raw/<dataset>, or say where to get it; verify what is there",
     "convert": "raw volumes -> square 8-bit images and indexed masks",
@@ -31,7 +33,7 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
+    return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
 def guarded(action: Callable[[], None], debug: bool) -> int:
@@ -135,18 +137,17 @@ def debug_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Run the verb that the options of :func:`add_verbs` name."""
     from pipeline.params import reader as params
     from pipeline.runtime import executor, shortages
 
     workers = options.workers or executor.default_workers()
     if options.verb == "check":
-        from pipeline.splits import leaks
+        from pipeline.check import check
 
         limits = params.limits(options.params)
-        found = leaks.check(options.folder, workers, options.patient, limits)
-        print(leaks.table(found, None if options.all else leaks.SHOWN))
-        leaks.require(found, options.folder)
+        check(options.folder, workers, limits, options.patient, options.all)
         return
     if options.verb == "doctor":
         from pipeline.doctor import doctor
@@ -185,19 +186,24 @@ def _stage(verb: str) -> Callable[[str, params.Params, int], None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    import datasets_spec
-
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="From brain scans to leak-free image/mask pairs.",
         epilog="Example: python -m pipeline fetch virtual_mni152",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="verb"), parser.prog)
+    return parser
+
+
+def add_verbs(verbs: Verbs, prog: str) -> None:
+    """Add the pipeline's verbs with their options to a parser that is called by ``prog``."""
+    import datasets_spec
+
     for verb, told in _HELP.items():
         example = "" if verb == "report" else " virtual_mni152"
         example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
         one = verbs.add_parser(
-            verb, help=told, description=told, epilog=f"Example: python -m pipeline {verb}{example}"
+            verb, help=told, description=told, epilog=f"Example: {prog} {verb}{example}"
         )
         if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
@@ -216,7 +222,6 @@ def _parser() -> argparse.ArgumentParser:
         params_option(one)
         one.add_argument("--workers", type=_positive, default=None, help="default: every processor")
         debug_option(one)
-    return parser
 
 
 def _positive(text: str) -> int:

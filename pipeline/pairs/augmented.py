@@ -12,8 +12,8 @@ from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.put import put
 from pipeline.pairs.store import Job
+from pipeline.pairs.variants import Variants
 from pipeline.params.augment import Augment
-from pipeline.warps.variants import Variants
 
 
 @dataclass(frozen=True)

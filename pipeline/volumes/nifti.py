@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Picture, Problem
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_voxels
 from pipeline.volumes import stream
+from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import LARGEST, SAME_GRID, Grid, Volume, by_sides, column_lengths
 
 _UNREADABLE = (

@@ -516,6 +516,7 @@ def test_a_deflated_series_is_read_as_any_other(workplace: Path) -> None:
     assert np.array_equal(own.grid.from_ras(own.array).transpose(2, 1, 0), pixels(5) * 2.0 - 100)
 
 
+@pytest.mark.slow
 def test_what_a_deflated_file_holds_beyond_its_pixels_takes_no_memory(
     workplace: Path, refused: Refused
 ) -> None:

@@ -278,6 +278,7 @@ def remote(url: str, digest: str):  # type: ignore[no-untyped-def]
     return lambda _: changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "ended"),
     [(0, signal.SIGKILL), (4, signal.SIGKILL), (1, signal.SIGTERM), (1, signal.SIGINT)],

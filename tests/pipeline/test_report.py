@@ -21,6 +21,8 @@ from tests.conftest import Refused
 from tests.support import cohort
 from tests.support.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 RUN = paths.run(cohort.DATASET)
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_voxels
 from pipeline.volumes.dicom import checks, series
 from pipeline.volumes.dicom import pixels as dicom_pixels
 from pipeline.volumes.dicom.checks import HANDLED, Finding
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.series import Series
+from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import Grid, Volume
 
 AIR_HU = -1000

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_pixels
 from pipeline.volumes.dicom import pixels
 from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.limits import require_pixels
 from pipeline.volumes.nifti import SIDES_MM
 
 HANDLED = "handled"

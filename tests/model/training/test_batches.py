@@ -29,10 +29,12 @@ from model.training.devices import Share
 from model.training.fit import fit_epoch
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
+from pipeline.pairs.variants import Variants
 from pipeline.params.augment import Augment
-from pipeline.warps.variants import Variants
 from tests.conftest import Refused
 from tests.support import cohort
+
+pytestmark = pytest.mark.slow
 
 PX = 16
 ALONE = Share()

@@ -13,6 +13,8 @@ from model.scoring.reference import cross_entropy, dice_coef_multiclass
 from model.scoring.scores import confusion, overlaps
 from model.training.metrics import Scores
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 4
 NAMES = ("background", "core", "rim", "edge")
 LABEL_MAP = LabelMap(tuple(Label(n, name, (n, n, n), name) for n, name in enumerate(NAMES)))

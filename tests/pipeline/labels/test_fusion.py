@@ -17,6 +17,7 @@ from datasets_spec.contract import Dataset, Licence, Source
 from pipeline.labels import decode, fusion
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
+from tests.support.every import every
 
 SHAPE = (24, 20, 3)
 AFFINE = np.diag([0.5, 0.5, 5.0, 1.0])
@@ -131,9 +132,9 @@ def test_a_class_is_only_where_some_rater_drew_it(truth, how):
         assert (union == class_id).any(axis=0)[fused == class_id].all()
 
 
-@pytest.mark.parametrize("how", FUSIONS)
-@pytest.mark.parametrize("raters", [2, 3, 4])
-@pytest.mark.parametrize("seed", range(5))
+@every("how", FUSIONS)
+@every("raters", [2, 3, 4])
+@every("seed", range(5))
 def test_fused_labels_have_only_declared_classes(truth, how, raters, seed):
     rng = np.random.default_rng(seed)
     scribbles = {str(n): rng.integers(0, 3, SHAPE).astype(np.uint8) for n in range(raters)}

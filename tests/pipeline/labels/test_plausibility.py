@@ -294,6 +294,7 @@ def write_exchanged(patient: str) -> None:
     nib.save(nib.Nifti1Image(array, label.affine, label.header), file)
 
 
+@pytest.mark.slow
 def test_a_suspicious_case_stands_in_manifest_card_summary_and_report(workplace, capsys):
     cohort.write_raw()
     write_exchanged("sub-03")
@@ -327,6 +328,7 @@ def test_labels_are_left_as_they_were_drawn(workplace):
         assert pair.class_pixels == tuple(np.take(right[pair.id], order))
 
 
+@pytest.mark.slow
 def test_a_doubtful_header_stands_in_manifest_card_and_report(workplace):
     cohort.write_raw()
     for kind in ("T1w", "dseg"):

@@ -19,6 +19,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.params.limits import Limits
 from pipeline.volumes import nifti, volume
 from pipeline.volumes.volume import Grid, Volume
+from tests.support.every import every
 
 QUICK = settings(max_examples=30, deadline=None)
 # every way to store a head: the world axis that each voxel axis runs along, and its direction
@@ -29,9 +30,9 @@ STRAIGHT = ORDERS[0]
 SIDES = (1.0, 1.5, 4.0)  # mm along x, y, z
 HEAD = (5, 6, 7)  # voxels along x, y, z
 PLANES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}  # slice, row, column
-any_order = pytest.mark.parametrize(("order", "flips"), ORDERS)
+any_order = every(("order", "flips"), ORDERS)
 any_plane = pytest.mark.parametrize("plane", PLANES)
-tilted = pytest.mark.parametrize("degrees", [0, 6])
+tilted = every("degrees", [0, 6])
 
 
 def grid_of(order, flips, degrees=0, head=HEAD, sides=SIDES, shear=0.0):
@@ -117,7 +118,7 @@ def test_slices_and_unslice_are_inverse(plane):
     np.testing.assert_array_equal(volume.slices(volume.unslice(stack, plane), plane), stack)
 
 
-@pytest.mark.parametrize(
+@every(
     ("plane", "seen_at"),
     [
         pytest.param("axial", (2, 2, 1), id="axial: anterior up, right on the left"),
