@@ -32,8 +32,8 @@ def assign(dataset: str, pairs: Sequence[Pair], settings: Split) -> Placement:
     """Patient -> train, valid or test.
 
     Each split is at first within one patient of its share (``share_of: slices``: within the slices
-    of the largest patient), and has at least one. Patients with an official test or valid split keep
-    it; those with official "train" are divided between train and valid if a test split is
+    of the largest patient), and has at least one. Patients with an official test or valid split
+    keep it; those with official "train" are divided between train and valid if a test split is
     official, and treated like all others if none is. With ``folds``, the patients without an
     official test split are divided into that many folds, and ``fold`` is the test split
     (or, where the test split is official, the valid split).
