@@ -22,7 +22,7 @@ from datasets_spec.contract import SPLITS
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.params.limits import Limits
-from pipeline.splits import leaks, near_duplicates
+from pipeline.splits import contents, folders, leaks, near_duplicates
 from tests.conftest import PROJECT, Refused, png_of
 from tests.support.cohort import pair
 
@@ -71,8 +71,8 @@ def clean(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def broken(folder: Path, patient: str = "") -> dict[str, leaks.Finding]:
-    return {finding.promise: finding for finding in leaks.check(folder, 1, patient)}
+def broken(folder: Path, patient: str = "") -> dict[str, leaks.Violation]:
+    return {finding.promise: finding for finding in folders.check(folder, 1, patient)}
 
 
 @pytest.mark.parametrize("patient", ["", "^p[0-9]", "^p([0-9])"])
@@ -88,7 +88,7 @@ def test_a_folder_split_by_slices_shares_patients(clean: Path) -> None:
         (clean / "train" / part / "p0_2.png").rename(clean / "test" / part / "p0_2.png")
     found = broken(clean, "^p[0-9]")
     assert set(found) == {leaks.PATIENTS}
-    assert "p0" in found[leaks.PATIENTS].example
+    assert "p0" in found[leaks.PATIENTS].examples[0]
 
 
 CHANGES: dict[str, Callable[[Picture], Picture]] = {
@@ -107,7 +107,7 @@ def test_near_duplicates_are_found_by_their_looks_alone(
     found = broken(clean, "^p[0-9]")
     assert set(found) == {leaks.LIKENESSES}
     assert found[leaks.LIKENESSES].count == 1
-    assert "train/p0_0 and test/another (correlation " in found[leaks.LIKENESSES].example
+    assert "train/p0_0 and test/another (correlation " in found[leaks.LIKENESSES].examples[0]
 
 
 def test_near_duplicates_within_a_split_or_a_patient_are_no_leak(clean: Path) -> None:
@@ -171,14 +171,14 @@ def test_a_missing_partner_is_found(clean: Path, part: str) -> None:
     (clean / "valid" / part / "p3_1.png").unlink()
     found = broken(clean)
     assert set(found) == {leaks.PAIRED}
-    assert found[leaks.PAIRED].example == "valid/p3_1"
+    assert found[leaks.PAIRED].examples[0] == "valid/p3_1"
 
 
 def test_two_images_of_one_name_are_found(clean: Path) -> None:
     put(clean, "train", "p0_0.jpg", slice_of(0))
     found = broken(clean)
     assert set(found) == {leaks.PAIRED}
-    assert found[leaks.PAIRED].example == "train/images/p0_0.jpg and train/images/p0_0.png"
+    assert found[leaks.PAIRED].examples[0] == "train/images/p0_0.jpg and train/images/p0_0.png"
 
 
 @pytest.mark.parametrize("harm", [b"", b"no picture", None], ids=["empty", "other", "cut"])
@@ -189,17 +189,17 @@ def test_an_unreadable_picture_is_named(clean: Path, part: str, harm: bytes | No
     found = broken(clean)
     assert set(found) == {leaks.READABLE}
     told = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
-    assert found[leaks.READABLE].example.startswith(told)
+    assert found[leaks.READABLE].examples[0].startswith(told)
 
 
 @pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
 def test_a_picture_beyond_the_limits_is_named(clean: Path, part: str) -> None:
-    assert leaks.check(clean, 1, limits=Limits(pixels=PX * PX)) == []
+    assert folders.check(clean, 1, limits=Limits(pixels=PX * PX)) == []
     file = clean / "test" / part / "p8_0.png"
     file.write_bytes(png_of(50_000, 50_000))
     limited = broken(clean)
     assert set(limited) == {leaks.READABLE}
-    told = limited[leaks.READABLE].example
+    told = limited[leaks.READABLE].examples[0]
     assert told.startswith(f"test/p8_0: the {part.removesuffix('s')} cannot be read")
     assert "100,000,000 pixels" in told
 
@@ -210,7 +210,7 @@ def test_an_eps_for_a_mask_is_named(clean: Path) -> None:
     )
     [found] = broken(clean).values()
     assert found.promise == leaks.READABLE
-    assert found.example.startswith("test/p8_0: the mask cannot be read")
+    assert found.examples[0].startswith("test/p8_0: the mask cannot be read")
 
 
 @pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
@@ -218,7 +218,7 @@ def test_a_pipe_is_refused_at_once(clean: Path, refused: Refused, part: str) -> 
     file = clean / "test" / part / "p8_0.png"
     file.unlink()
     os.mkfifo(file)
-    problem = refused(lambda: leaks.check(clean, 1))
+    problem = refused(lambda: folders.check(clean, 1))
     assert problem.where == str(file)
     assert "got a named pipe" in problem.what
 
@@ -226,7 +226,7 @@ def test_a_pipe_is_refused_at_once(clean: Path, refused: Refused, part: str) -> 
 def test_a_mask_of_another_size_is_named(clean: Path) -> None:
     mask_of(slice_of(1)[:50]).save(clean / "train" / paths.MASKS / "p1_0.png")
     assert (
-        broken(clean)[leaks.READABLE].example
+        broken(clean)[leaks.READABLE].examples[0]
         == "train/p1_0: the image is (128, 128), the mask (50, 128)"
     )
 
@@ -238,7 +238,7 @@ def test_blended_colours_are_found_by_their_number(clean: Path) -> None:
     )
     found = broken(clean)
     assert set(found) == {leaks.COLOURS}
-    assert found[leaks.COLOURS].example.startswith("train/p1_0 with ")
+    assert found[leaks.COLOURS].examples[0].startswith("train/p1_0 with ")
 
 
 def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
     found = broken(clean)
     assert set(found) == {leaks.COLOURS}
     assert found[leaks.COLOURS].count == 27
-    assert "(0, 0, 255)" in found[leaks.COLOURS].example
+    assert "(0, 0, 255)" in found[leaks.COLOURS].examples[0]
 
 
 @pytest.mark.parametrize(
@@ -285,24 +285,24 @@ def test_the_gates_verdict_does_not_depend_on_workers(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(clean, "test", "another.png", CHANGES["moved"](slice_of(0)))
-    alone = leaks.check(clean, 1)
-    monkeypatch.setattr(leaks, "_FEW", 1)
-    monkeypatch.setattr(leaks, "_CHUNK", 10)
-    assert leaks.check(clean, 2) == alone
+    alone = folders.check(clean, 1)
+    monkeypatch.setattr(contents, "_FEW", 1)
+    monkeypatch.setattr(contents, "_CHUNK", 10)
+    assert folders.check(clean, 2) == alone
 
 
 def test_a_split_without_pictures_is_refused(clean: Path, refused: Refused) -> None:
     shutil.rmtree(clean / "valid" / paths.IMAGES)
     (clean / "valid" / paths.IMAGES).mkdir()
     (clean / "valid" / paths.IMAGES / "volume.nii").write_bytes(b"")
-    told = str(refused(lambda: leaks.check(clean, 1)))
+    told = str(refused(lambda: folders.check(clean, 1)))
     assert "found none among 1 files" in told
     assert "valid/images" in told
 
 
 def test_another_layout_is_refused(clean: Path, refused: Refused) -> None:
     (clean / "valid").rename(clean / "val")
-    told = str(refused(lambda: leaks.check(clean, 1)))
+    told = str(refused(lambda: folders.check(clean, 1)))
     assert "found no valid/images" in told
 
 
@@ -312,7 +312,7 @@ def test_another_layout_is_refused(clean: Path, refused: Refused) -> None:
 def test_a_pattern_that_tells_nothing_is_refused(
     clean: Path, refused: Refused, pattern: str, reason: str
 ) -> None:
-    assert reason in str(refused(lambda: leaks.check(clean, 1, pattern)))
+    assert reason in str(refused(lambda: folders.check(clean, 1, pattern)))
 
 
 def test_the_search_for_near_duplicates_ends_and_says_so(
@@ -323,7 +323,7 @@ def test_the_search_for_near_duplicates_ends_and_says_so(
         put(clean, "test", f"copy{number}.png", np.roll(slice_of(0), number, 0))
     found = broken(clean)[leaks.LIKENESSES]
     assert found.count == 4
-    assert found.example.endswith("between two splits the search ends at 4")
+    assert found.examples[0].endswith("between two splits the search ends at 4")
 
 
 def test_some_examples_are_told_how_many_are_left_and_all_on_demand(
@@ -347,7 +347,7 @@ def test_every_patient_of_two_splits_is_among_the_examples(clean: Path) -> None:
         for name in ("p0_2", "p1_2"):
             (clean / "train" / part / f"{name}.png").rename(clean / "test" / part / f"{name}.png")
     found = broken(clean, "^p[0-9]")[leaks.PATIENTS]
-    assert [told.split(":")[0] for told in (found.example, *found.more)] == ["p0", "p1"]
+    assert [told.split(":")[0] for told in found.examples] == ["p0", "p1"]
 
 
 def laid_out(folder: Path, files: Sequence[Path], splits: Sequence[str]) -> None:
