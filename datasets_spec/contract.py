@@ -83,9 +83,9 @@ class Problem(Exception):
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever a terminal would obey, or could not print, spelled out.
+    r"""``text`` with control and unprintable characters escaped.
 
-    Names of files may hold escape sequences and bytes of no encoding.
+    File names may contain escape sequences and bytes of no encoding.
 
     >>> printable("a\x1b[31m scan")
     'a\\x1b[31m scan'

@@ -238,28 +238,13 @@ def _patients(
 def _foreign(key: Key, suffix: str, content: Content, patient: str, parent: str) -> Pair:
     """A pair of a folder without a manifest, of which only the files are known."""
     split, stem = key
-    return Pair(
-        id=stem,
-        dataset="",
-        patient=patient,
+    return manifest.blank(
+        stem,
         case=stem,
-        slice_index=0,
-        rater="",
-        image=f"{paths.IMAGES}/{stem}{suffix}",
-        mask="",
-        source="",
-        source_digest="",
-        source_shape=(0, 0, 0),
-        affine=(),
-        plane="",
-        canvas=(),
-        window=(0.0, 255.0),
-        class_pixels=(),
-        image_digest=content.digest,
-        mask_digest="",
-        licence="",
-        fingerprint="",
+        patient=patient,
         parent=parent,
         split=split,
+        image=f"{paths.IMAGES}/{stem}{suffix}",
+        image_digest=content.digest,
         likeness=content.likeness,
     )
