@@ -194,10 +194,11 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
             )
         content = yaml.load(file.read_text("utf-8"), StrictLoader)  # noqa: S506  # a SafeLoader
     except FileNotFoundError:
+        home = f"the project's root, {_ROOT}" if _in_checkout() else f"a folder with {paths.PARAMS}"
         raise Problem(
             "expected the parameter file, found none",
             where=file.resolve(),
-            remedy=f"Run from the project's root, {_ROOT}, or name the file with --params.",
+            remedy=f"Run from {home}, or name the file with --params.",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise Problem(f"expected YAML, got {error}", where=file, remedy=_REMEDY) from None
@@ -205,11 +206,16 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
     try:
         _no_unknown(content, _TOP, str(file), whole)
     except Problem as problem:
-        if Path.cwd() == _ROOT:
+        if Path.cwd() == _ROOT or not _in_checkout():
             raise
         other = f" (Or is it another project's? This one's is {_ROOT / paths.PARAMS}.)"
         raise Problem(problem.what, where=problem.where, remedy=problem.remedy + other) from None
     return dict(content)
+
+
+def _in_checkout() -> bool:
+    """Whether this code lies beside the project's own parameters; installed, it does not."""
+    return (_ROOT / paths.PARAMS).is_file()
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
