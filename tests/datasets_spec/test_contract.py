@@ -107,7 +107,7 @@ def test_refuses_a_colour_that_is_not_three_bytes(colour):
 
 @pytest.mark.parametrize("meaning", ["", "  "])
 def test_refuses_a_label_without_a_meaning(meaning):
-    with pytest.raises(ValueError, match="say what it means"):
+    with pytest.raises(ValueError, match="state what it means"):
         label(meaning=meaning)
 
 
@@ -208,7 +208,7 @@ def test_refuses_a_remote_file_without_a_proper_digest(digest):
         ({"recipe": "mni152_t1w"}, "exactly one"),
         ({"homepage": "http://example.org"}, "homepage"),
         ({"citation": " "}, "citation"),
-        ({"instructions": "", "files": (REMOTE, REMOTE)}, "names of their own"),
+        ({"instructions": "", "files": (REMOTE, REMOTE)}, "different names"),
     ],
 )
 def test_refuses_a_source_that_leaves_out_or_doubles_a_fact(changes, message):
