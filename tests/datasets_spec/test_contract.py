@@ -55,7 +55,7 @@ def case(tmp_path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("told", "where", "remedy"),
+    ("line", "where", "remedy"),
     [
         ("what", "", ""),
         ("where: what", "where", ""),
@@ -63,8 +63,8 @@ def case(tmp_path, **changes):
         ("where: what. Do this.", "where", "Do this."),
     ],
 )
-def test_problem_says_where_what_and_what_to_do(told, where, remedy):
-    assert str(Problem("what", where=where, remedy=remedy)) == told
+def test_problem_says_where_what_and_what_to_do(line, where, remedy):
+    assert str(Problem("what", where=where, remedy=remedy)) == line
 
 
 def test_problem_survives_the_way_between_processes():
