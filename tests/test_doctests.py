@@ -16,6 +16,11 @@ MODULES = [
     for file in sorted((PROJECT / floor).rglob("*.py"))
     if ">>> " in file.read_text("utf-8")
 ]
+PAGES = sorted(
+    file.relative_to(PROJECT).as_posix()
+    for file in (PROJECT / "docs").rglob("*.md")
+    if ">>> " in file.read_text("utf-8")
+)
 FACE = {"check_folder", "open_pairs", "read_scan"}
 
 
@@ -27,6 +32,18 @@ def test_the_modules_that_users_call_have_examples() -> None:
 def test_examples_give_what_they_state(module: str, workplace: Path) -> None:
     """In an empty working folder, in which they leave nothing."""
     result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted
+    assert not result.failed
+    assert not list(workplace.iterdir())
+
+
+def test_the_page_for_library_users_has_examples() -> None:
+    assert "docs/how-to/use-as-a-library.md" in PAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_examples_of_a_page_give_what_they_state(page: str, workplace: Path) -> None:
+    result = doctest.testfile(str(PROJECT / page), module_relative=False)
     assert result.attempted
     assert not result.failed
     assert not list(workplace.iterdir())
