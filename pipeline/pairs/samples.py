@@ -1,4 +1,4 @@
-"""The pairs of a dataset folder as arrays, one at a time, for training or looking elsewhere."""
+"""The pairs of a dataset folder as arrays, read one at a time, for use in other programs."""
 
 from __future__ import annotations
 

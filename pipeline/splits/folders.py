@@ -1,4 +1,4 @@
-"""Judge any folder of the layout ``{train,valid,test}/{images,masks}``, from here or elsewhere.
+"""Judge any folder of the layout ``{train,valid,test}/{images,masks}``.
 
 A folder of this project is judged by its manifest, any other by its files and their names.
 """
