@@ -183,7 +183,7 @@ def _series(name: str, syntax: str, tilt: float = 0.0, modality: str = "CT") -> 
     tree = {}
     for number, values in enumerate(hu):
         header = dicom_writer._header(
-            dicom_writer.SeriesHeader(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
+            dicom_writer.WrittenSeries(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
         )
         header.Rows, header.Columns = values.shape
         header.Modality = modality
