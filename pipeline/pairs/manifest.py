@@ -104,6 +104,20 @@ SCHEMA = pa.schema(
 )
 
 
+_EMPTY = {"str": "", "int": 0}
+
+
+def blank(pair_id: str, **values: Any) -> Pair:
+    """A row of which only ``values`` are known; all other columns are empty.
+
+    >>> blank("p1_0000", patient="p1").patient
+    'p1'
+    """
+    needed = [one for one in dataclasses.fields(Pair) if one.default is dataclasses.MISSING]
+    empty = {one.name: _EMPTY.get(str(one.type), ()) for one in needed}
+    return Pair(**{**empty, "id": pair_id, **values})
+
+
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
     *("parent", "warp", "fingerprint", "likeness"),

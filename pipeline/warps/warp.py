@@ -78,7 +78,7 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class KnotGrid:
     """Displacements (h, w, 2) at knots ``cell`` px apart, a power of two; linear in between.
 
     Knot 0 lies half a pixel before the first pixel (on it if ``cell`` is 1).
@@ -88,11 +88,11 @@ class Grid:
     cell: int
 
     @staticmethod
-    def of(displacements: NDArray[np.float64], cell: int) -> Grid:
+    def of(displacements: NDArray[np.float64], cell: int) -> KnotGrid:
         """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
         exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
         quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
-        return Grid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+        return KnotGrid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
 
     def field(self, shape: Shape) -> Field:
         if self.cell == 1:

@@ -183,7 +183,7 @@ def _series(name: str, syntax: str, tilt: float = 0.0, modality: str = "CT") -> 
     tree = {}
     for number, values in enumerate(hu):
         header = dicom_writer._header(
-            dicom_writer.Series(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
+            dicom_writer.WrittenSeries(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
         )
         header.Rows, header.Columns = values.shape
         header.Modality = modality
@@ -354,7 +354,7 @@ def fault(read: Volume, made: Input) -> str:
     """What is wrong with the volume that was read; "" if nothing is.
 
     Every slice is compared with what pydicom's own decoder says of the file of its UID, where
-    the pixels are not compressed by a codec: what is damaged in there no checksum tells.
+    the pixels are not compressed by a codec: no checksum reveals damage in them.
     """
     strange = nifti.oddity(read)
     if strange:
