@@ -29,7 +29,7 @@ from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
 from pipeline.sources import listing as raw
-from pipeline.volumes import hounsfield, reader, volume
+from pipeline.volumes import findings, hounsfield, reader, volume
 
 
 @dataclass(frozen=True)
@@ -269,11 +269,11 @@ def _convert_case(
         label_table=truth.table,
         label_evidence=truth.evidence,
         snapped_pixels=truth.snapped,
-        findings="; ".join([*image.findings, *truth.findings]),
+        findings=findings.to_json([*image.findings, *truth.findings]),
     )
     windowed = reader.has_own_grey(case.image)
     suspicion = {
-        rater: "; ".join(plausibility.of_case(dataset, image, ids, windowed))
+        rater: findings.to_json(plausibility.of_case(dataset, image, ids, windowed))
         for rater, ids in truth.ids.items()
     }
     pairs = []

@@ -21,6 +21,8 @@ from pipeline.params.split import Split
 from pipeline.runtime import files, keys, locks
 from pipeline.sources import listing
 from pipeline.splits import leaks, outliers, placement
+from pipeline.volumes import findings
+from pipeline.volumes.findings import Finding
 
 _FAR = 1 << 20  # slices; more than any volume has
 
@@ -201,10 +203,12 @@ def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
     return keys.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
-def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:
+def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Finding]]) -> Pair:
     """The pair in its split, with what is suspicious in its case beside the other cases."""
     more = unlike.get((pair.case, pair.rater), [])
-    suspicion = "; ".join([*filter(None, [pair.suspicion]), *more]) if more else pair.suspicion
+    suspicion = (
+        findings.to_json([*findings.from_json(pair.suspicion), *more]) if more else pair.suspicion
+    )
     return replace(pair, split=split, suspicion=suspicion)
 
 
