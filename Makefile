@@ -1,5 +1,7 @@
 # make repro: environment, then every dataset of params.yaml from raw scans to the report.
-# make test:  environment, then lint, types and all tests.
+# make test:  environment, then lint, types and all tests: what a change must pass.
+# make quick: the same with the fast tests alone, within a minute: for the inner loop.
+# make docs:  the reference pages anew from the code.
 # make lock:  requirements.txt anew from pyproject.toml (needs uv).
 
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
@@ -9,7 +11,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: repro test lock
+.PHONY: repro test quick lint types docs lock
 
 # Without git, as in an unpacked archive, DVC has to be told that there is none.
 repro: .venv/ready
@@ -19,11 +21,24 @@ repro: .venv/ready
 	dvc repro
 	@cat report/summary.txt
 
-test: .venv/ready
+# As many workers as processors; one that is done takes tests of another (worksteal).
+PYTEST := python -m pytest --numprocesses=auto --dist=worksteal
+
+test: .venv/ready lint types
+	$(PYTEST)
+
+quick: .venv/ready lint types
+	$(PYTEST) -m "not slow"
+
+lint: .venv/ready
 	ruff check .
 	ruff format --check .
+
+types: .venv/ready
 	mypy
-	python -m pytest
+
+docs: .venv/ready
+	python -m docs.generate
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra build --extra test --generate-hashes \

@@ -17,6 +17,7 @@ from pipeline.__main__ import (
 
 if TYPE_CHECKING:
     from model import params
+    from pipeline.__main__ import Verbs
 
 _HELP = {
     "preflight": "check every dataset's name and parameters, before any work begins",
@@ -30,10 +31,11 @@ _HELP = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
+    return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Run the verb that the options of :func:`add_verbs` name."""
     if options.verb == "preflight":
         from model.preflight import preflight
 
@@ -80,14 +82,19 @@ def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Para
 
 
 def _parser() -> argparse.ArgumentParser:
-    import datasets_spec
-
     parser = argparse.ArgumentParser(
         prog="python -m model",
         description="Inspect, train, score and use FlexUNets.",
         epilog="Example: python -m model train virtual_mni152",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="verb"), parser.prog)
+    return parser
+
+
+def add_verbs(verbs: Verbs, prog: str) -> None:
+    """Add the model's verbs with their options to a parser that is called by ``prog``."""
+    import datasets_spec
+
     for verb, told in _HELP.items():
         example = {
             "preflight": "",
@@ -98,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
             verb,
             help=told,
             description=told,
-            epilog=f"Example: python -m model {verb} {example}".rstrip(),
+            epilog=f"Example: {prog} {verb} {example}".rstrip(),
         )
         names = ", ".join(datasets_spec.names())
         if verb == "compare":
@@ -115,7 +122,6 @@ def _parser() -> argparse.ArgumentParser:
         if verb != "compare":
             params_option(one)
         debug_option(one)
-    return parser
 
 
 if __name__ == "__main__":

@@ -30,23 +30,30 @@ MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_c
 
 @dataclass(frozen=True)
 class Network:
-    """The knobs of FlexUNet (model/flexunet.py). ``dropout_rate`` grows by level.
-
-    ``input_normalization``: none (0..255 to 0..1) or zscore (each picture to mean 0, sd 1).
-    ``deep_supervision``: while training, coarser levels of the decoder are judged too.
-    """
+    """The shape of FlexUNet (model/flexunet.py)."""
 
     image_px: int
+    """Width and height of what the network sees, in pixels: a multiple of 2^(num_layers - 1)."""
     channels: int
+    """1 for grey, 3 for the same picture three times."""
     base_filters: int
+    """Filters of the finest level; they double with every level."""
     base_kernels: int
+    """Kernel side of the finest level; it shrinks by two with every level, to 3."""
     num_layers: int
+    """Levels, the bridge included."""
     dilation: int
+    """Dilation of the finest level; it shrinks by one with every level, to 1."""
     dropout_rate: float
+    """Dropout of each block: this rate times the level, which is 0 at the finest."""
     activation: str
+    """Applied after every convolution."""
     normalization: str
+    """Applied after every activation."""
     input_normalization: str = "none"
+    """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
     deep_supervision: bool = False
+    """While training, up to three coarser levels of the decoder are judged too."""
 
     def __post_init__(self) -> None:
         expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
@@ -82,47 +89,67 @@ class Network:
 
 @dataclass(frozen=True)
 class Train:
-    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off.
-
-    ``focal_gamma``, ``tversky_alpha`` (the weight of false positives; 1 minus it that of false
-    negatives) and ``boundary_weight`` with ``boundary_px`` matter to the losses of these names.
-    ``schedule``: plateau (times ``reducer_factor`` after ``reducer_patience`` epochs without
-    gain) or cosine (to 0 over all epochs). ``accumulate_batches``: batches per update.
-    ``ema_momentum``: the model is the moving average of its weights. ``precision`` auto: as a
-    short probe finds fastest; ``jit`` auto: where XLA is not known to be slower.
-    ``class_share``: part of the pairs that is drawn from the pictures of each class in turn.
-    ``steps_per_epoch`` 0 means every picture once per epoch. ``monitor`` decides the best
-    checkpoint, early stopping and the plateau. ``tensorboard``, ``dvclive``: also write these.
-    """
+    """The trainer. ``patience`` values count epochs; 0 switches a share or a limit off."""
 
     seed: int
+    """Seeds the initial weights, the order of the pairs and the dropout."""
     network: Network
+    """The shape of the network."""
     loss: str
+    """The module of the losses states each formula and its source."""
     focal_gamma: float
+    """For the loss `focal`: how much less a pixel counts that is right already."""
     tversky_alpha: float
+    """For the loss `tversky`: the weight of false positives; that of false negatives is 1 minus
+    it."""
     boundary_weight: float
+    """For the loss `boundary`: how much more a pixel on a boundary counts."""
     boundary_px: int
+    """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     optimizer: str
+    """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
+    """The initial learning rate."""
     weight_decay: float
+    """For `adamw` alone; biases and normalisation are spared."""
     schedule: str
+    """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
+    without gain; `cosine` takes it to 0 over all epochs."""
     reducer_factor: float
+    """For the schedule `plateau`."""
     reducer_patience: int
+    """For the schedule `plateau`, in epochs."""
     clipvalue: float
+    """Clips each gradient to this; 0 switches it off. At most one of the two clips."""
     clipnorm: float
+    """Clips each gradient's norm to this; 0 switches it off."""
     accumulate_batches: int
+    """Batches per update of the weights."""
     ema_momentum: float
+    """Above 0, such as 0.999, the moving average of the weights is judged and saved."""
     precision: str
+    """Number format of the computation; weights and head stay float32. `auto` times some steps of
+    the network and reports its choice."""
     jit: str
+    """Whether XLA compiles the step. `auto`: with JAX, and with TensorFlow on a GPU."""
     batch_pairs: int
+    """Pairs per batch."""
     class_share: float
+    """The part of the pairs that is drawn from the pictures of each class in turn."""
     epochs: int
+    """The most epochs that are trained."""
     steps_per_epoch: int
+    """Batches per epoch; 0 shows every pair once."""
     monitor: str
+    """Decides the best epoch, the plateau and early stopping."""
     early_stopping_patience: int
+    """Epochs without gain after which training stops."""
     epoch_change_pictures: int
+    """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
     tensorboard: bool
+    """Also write logs for TensorBoard, where it is installed."""
     dvclive: bool
+    """Also write logs with DVCLive, where it is installed."""
 
     def __post_init__(self) -> None:
         one_of("loss", self.loss, LOSSES)
@@ -166,18 +193,18 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """The scores. ``batch_slices``: slices predicted at once.
-
-    ``nsd_tolerance_mm``: how far two surfaces may be apart and still count as one.
-    ``postprocess``: whether valid may choose a post-processing. ``worst_cases``: how many of
-    the cases with the lowest Dice are kept as pictures. ``seed`` draws the intervals' resamples.
-    """
+    """The scores, and what is kept beside them."""
 
     seed: int
+    """Seeds the resamples that the intervals are made from."""
     batch_slices: int
+    """Slices predicted at once."""
     nsd_tolerance_mm: float
+    """How far two surfaces may be apart and still count as one, in mm."""
     postprocess: bool
+    """Whether the valid split may choose a post-processing."""
     worst_cases: int
+    """How many of the cases with the lowest Dice are kept as pictures."""
 
     def __post_init__(self) -> None:
         expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)

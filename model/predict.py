@@ -28,8 +28,8 @@ from pipeline.pages import draw
 from pipeline.pairs import png
 from pipeline.params.limits import Limits
 from pipeline.runtime.files import is_regular, replacing
-from pipeline.runtime.limits import require_pixels
 from pipeline.volumes import picture_files
+from pipeline.volumes.limits import require_pixels
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _PICTURES = "pictures"
@@ -190,8 +190,9 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
             f" {len(pictures)} pictures",
             where=source,
-            remedy="predict reads no scans: evaluate predicts those of a dataset (README: Add a"
-            " dataset). To have masks of the pictures, give them a folder of their own.",
+            remedy="predict reads no scans: evaluate predicts those of a dataset"
+            " (docs/how-to/own-data.md). To have masks of the pictures, give them a folder of"
+            " their own.",
         )
     if not pictures:
         others = f", only {_counted(found)}" if found else ""

@@ -11,9 +11,9 @@ from pathlib import Path
 from datasets_spec.contract import Problem
 from model import params
 from pipeline import paths
+from pipeline.pairs.variants import Variants
 from pipeline.params import reader
 from pipeline.runtime import files
-from pipeline.warps.variants import Variants
 
 _EXPERIMENTS = (".dvc", "tmp", "exps")
 

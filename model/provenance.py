@@ -34,6 +34,7 @@ from pipeline.runtime import files, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
+_PROJECT = "flexunet-pipeline"
 _PLAIN = (bool, int, float, str)
 _MOST_TOLD = 200  # characters
 
@@ -215,9 +216,11 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
 
 
 def _project() -> str:
-    """The version of this project, which is run from its folder, not installed."""
-    content = tomllib.loads((imports.ROOT / "pyproject.toml").read_text("utf-8"))
-    return str(content["project"]["version"])
+    """The version of this project, run from its folder or installed."""
+    file = imports.ROOT / "pyproject.toml"
+    if not file.is_file():
+        return version(_PROJECT)
+    return str(tomllib.loads(file.read_text("utf-8"))["project"]["version"])
 
 
 def _code() -> str:

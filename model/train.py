@@ -29,8 +29,8 @@ from model.training.losses import loss_of
 from model.training.metrics import Scores
 from pipeline import paths
 from pipeline.pairs import manifest
+from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks
-from pipeline.warps.variants import Variants
 
 
 def train(dataset: str, settings: params.Params) -> None:

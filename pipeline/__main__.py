@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from pipeline.params import reader as params
 
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+
 _HELP = {
     "fetch": "fill data/raw/<dataset>, or say where to get it; verify what is there",
     "convert": "raw volumes -> square 8-bit images and indexed masks",
@@ -27,11 +29,13 @@ _HELP = {
     "doctor": "examine any folder of DICOM files; say which series would be read",
     "report": "one self-contained page of everything that was made",
 }
+_PARALLEL = ("fetch", "convert", "augment", "check")
+"""Verbs that use several processes."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
-    return guarded(lambda: _run(_parser().parse_args(arguments)), debug_wanted(arguments))
+    return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
 def guarded(action: Callable[[], None], debug: bool) -> int:
@@ -135,15 +139,16 @@ def debug_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Run the verb that the options of :func:`add_verbs` name."""
     from pipeline.params import reader as params
     from pipeline.runtime import executor, shortages
 
-    workers = options.workers or executor.default_workers()
     if options.verb == "check":
         from pipeline.splits import leaks
 
         limits = params.limits(options.params)
+        workers = options.workers or executor.default_workers()
         found = leaks.check(options.folder, workers, options.patient, limits)
         print(leaks.table(found, None if options.all else leaks.SHOWN))
         leaks.require(found, options.folder)
@@ -161,6 +166,12 @@ def _run(options: argparse.Namespace) -> None:
         return
     for dataset in wanted_datasets(options):
         with shortages.named(f"{options.verb} {dataset}"):
+            if options.verb == "split":  # linking is bound by the disk
+                from pipeline.split import split
+
+                split(dataset, params.load(dataset, options.params))
+                continue
+            workers = options.workers or executor.default_workers()
             if options.verb == "fetch":
                 from pipeline.fetch import fetch
 
@@ -175,29 +186,30 @@ def _stage(verb: str) -> Callable[[str, params.Params, int], None]:
         from pipeline.convert import convert
 
         return convert
-    if verb == "augment":
-        from pipeline.augment import augment
+    from pipeline.augment import augment
 
-        return augment
-    from pipeline.split import split
-
-    return split
+    return augment
 
 
 def _parser() -> argparse.ArgumentParser:
-    import datasets_spec
-
     parser = argparse.ArgumentParser(
         prog="python -m pipeline",
         description="From brain scans to leak-free image/mask pairs.",
         epilog="Example: python -m pipeline fetch virtual_mni152",
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="verb")
+    add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="verb"), parser.prog)
+    return parser
+
+
+def add_verbs(verbs: Verbs, prog: str) -> None:
+    """Add the pipeline's verbs with their options to a parser that is called by ``prog``."""
+    import datasets_spec
+
     for verb, told in _HELP.items():
         example = "" if verb == "report" else " virtual_mni152"
         example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
         one = verbs.add_parser(
-            verb, help=told, description=told, epilog=f"Example: python -m pipeline {verb}{example}"
+            verb, help=told, description=told, epilog=f"Example: {prog} {verb}{example}"
         )
         if verb in ("check", "doctor"):
             one.add_argument("folder", type=Path)
@@ -214,9 +226,10 @@ def _parser() -> argparse.ArgumentParser:
                 "--all", action="store_true", help="name every example, not only three"
             )
         params_option(one)
-        one.add_argument("--workers", type=_positive, default=None, help="default: every processor")
+        if verb in _PARALLEL:
+            words = "default: every processor"
+            one.add_argument("--workers", type=_positive, default=None, help=words)
         debug_option(one)
-    return parser
 
 
 def _positive(text: str) -> int:

@@ -6,22 +6,21 @@ so a new split or fold costs no new warp.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from typing import Any
 
 import datasets_spec
-from datasets_spec.contract import LabelMap, Problem
+from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import manifest, png, put, store
+from pipeline.pairs import augmented, manifest, store
+from pipeline.pairs.augmented import VariantMaker
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
+from pipeline.pairs.variants import Variants
 from pipeline.params import reader as params
 from pipeline.params.augment import Augment
 from pipeline.runtime import fingerprints
-from pipeline.warps.variants import Variants
 
 
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
@@ -34,7 +33,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     variants = Variants(dataset, settings.augment)
     label_map = datasets_spec.load(dataset).dataset.label_map
     recipe = fingerprints.fingerprint(
-        _recipe(settings.augment), repr(label_map), fingerprints.code(__name__)
+        _recipe(settings.augment), repr(label_map), fingerprints.code(augmented.__name__)
     )
     converted = manifest.read(paths.converted(dataset))
     offline = settings.augment.mode != "online"
@@ -44,7 +43,9 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     for pairs in manifest.grouped(parents, "case"):
         digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
         jobs.append(Job(pairs[0].case, fingerprints.fingerprint(recipe, digests), pairs))
-    task = partial(_augment_case, dataset, settings.augment, label_map)
+    task = VariantMaker(
+        dataset, settings.augment, label_map, paths.converted(dataset), paths.augmented(dataset)
+    )
     title, parent_of = f"augment {dataset}", {pair.id: pair for pair in parents}
 
     def present(_: Job[Sequence[Pair]], pair: Pair) -> Pair:
@@ -58,36 +59,6 @@ def _recipe(settings: Augment) -> dict[str, Any]:
     return {key: value for key, value in asdict(settings).items() if key != "mode"}
 
 
-def _augment_case(
-    dataset: str, settings: Augment, label_map: LabelMap, job: Job[Sequence[Pair]]
-) -> list[Pair]:
-    variants = Variants(dataset, settings)
-    source, folder = paths.converted(dataset), paths.augmented(dataset)
-    made = []
-    for parent in job.content:
-        image = png.read_image(source / parent.image)
-        mask = png.read_mask(source / parent.mask, label_map)
-        for name in variants.names:
-            key = variants.key(parent.id, name)
-            bent_image, bent_mask = variants.make(name, key, image, mask)
-            warp = {"variant": name, "steps": settings.variants[name], "key": key}
-            pair = replace(
-                parent,
-                id=_id(name, parent),
-                parent=parent.id,
-                warp=json.dumps(warp),
-                fingerprint=job.fingerprint,
-                likeness="",
-            )
-            made.append(put.put(folder, pair, bent_image, bent_mask, label_map))
-    return made
-
-
-def _id(variant: str, parent: Pair) -> str:
-    """``<variant>_<parent>``, the ancestors' way."""
-    return f"{variant}_{parent.id}"
-
-
 def _require_own_names(
     variants: Sequence[str], converted: Sequence[Pair], parents: Sequence[Pair], where: str
 ) -> None:
@@ -95,12 +66,12 @@ def _require_own_names(
     taken = {pair.id: "as it is" for pair in converted}
     for name in variants:
         for parent in parents:
-            told = f"variant {name!r} of {parent.id!r}"
-            other = taken.setdefault(_id(name, parent), told)
-            if other != told:
+            own, owner = augmented.id_of(name, parent), f"variant {name!r} of {parent.id!r}"
+            other = taken.setdefault(own, owner)
+            if other != owner:
                 raise Problem(
-                    f"expected pairs with names of their own, got {_id(name, parent)!r} for"
-                    f" {told} and for {other}",
+                    f"expected pairs with names of their own, got {own!r} for {owner} and for"
+                    f" {other}",
                     where=where,
                     remedy="Rename the variant in the parameter file.",
                 )

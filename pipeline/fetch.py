@@ -210,7 +210,8 @@ def _log_findings(by_code: dict[tuple[str, str], list[str]]) -> None:
     for severity, heading in _HEADINGS.items():
         for (its, code), volumes in sorted(by_code.items()):
             if its == severity:
-                words = f"{code} in {len(volumes)} volumes, such as {volumes[0]}"
+                kind = code.replace("-", " ")
+                words = f"{kind} in {len(volumes)} volumes, such as {volumes[0]}"
                 _LOG.info("  %s: %s", heading, printable(words))
 
 

@@ -27,14 +27,13 @@ from pipeline.volumes.findings import Finding
 _FAR = 1 << 20  # slices; more than any volume has
 
 
-def split(dataset: str, settings: params.Params, workers: int) -> None:
+def split(dataset: str, settings: params.Params) -> None:
     """Fill ``data/dataset/<dataset>``, whole or not at all.
 
     Raises :class:`Problem` if there are too few patients, the gate finds a leak, or the manifests
     are not of the present raw data as the adapter describes it; what was there before then
     stays; and at once if another run fills the folder.
     """
-    del workers  # linking is bound by the disk
     with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
         files.restore_folder(paths.dataset(dataset))
         _split(dataset, settings, known)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import struct
 import zlib
 
@@ -19,7 +21,22 @@ from pipeline.runtime import messages
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PROJECT = Path(__file__).parent.parent
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # as a shell's background job has it; what a test starts would inherit it, deaf to its Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SLOW_FILE = re.compile(r"^pytestmark = (\[\s*)?pytest\.mark\.slow\b", re.MULTILINE)
 Refused = Callable[[Callable[[], Any]], Problem]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of slow tests alone where none is wanted: TensorFlow by itself takes seconds.
+
+    Such a file has :data:`SLOW_FILE` at its top, and is asked for by ``-m "not slow"``.
+    """
+    if config.option.markexpr != "not slow" or not collection_path.match("test_*.py"):
+        return None
+    return SLOW_FILE.search(collection_path.read_text("utf-8")) is not None or None
 
 
 def png_of(width: int, height: int) -> bytes:

@@ -135,6 +135,7 @@ def test_a_reader_that_misbehaves_is_caught(worker: Worker, name: str) -> None:
         assert "tests/test_fuzz.py" in verdict.where or name == "TAKES_SHORTLY"
 
 
+@pytest.mark.slow
 def test_a_sound_input_that_is_refused_is_wrong(worker: Worker) -> None:
     verdict = worker.judged("tests.test_fuzz:REFUSES", 0, 0)
     assert (verdict.kind, "seed" in verdict.where) == ("WRONG", True)
@@ -156,6 +157,7 @@ def test_every_reader_reads_its_sound_seeds(tmp_path: Path, names: list[str]) ->
     assert [campaign.described(one) for one in untouched] == []
 
 
+@pytest.mark.slow
 def test_a_campaign_counts_all_and_keeps_the_smallest_input_of_each_failure(tmp_path: Path) -> None:
     names = ["tests.test_fuzz:STUMBLES", "tests.test_fuzz:RIGHT"]
     found = ran(tmp_path, names, inputs=6)
@@ -178,6 +180,7 @@ def test_an_input_follows_from_its_number_alone(name: str) -> None:
     assert made.recipe
 
 
+@pytest.mark.slow
 def test_every_mutation_fits_a_seed_of_some_reader() -> None:
     fits: dict[str, bool] = {}
     for maker in map(Maker, LIGHT):

@@ -31,6 +31,8 @@ from tests.conftest import PROJECT
 from tests.pipeline.splits.test_leaks import put, slice_of
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 RATERS = 4
 # VmHWM, not ru_maxrss, which begins with the peak of the process that started this one
 _PEAK = """
@@ -50,7 +52,7 @@ from pipeline.params import reader as params
 
 split._link = lambda *_: None  # a row needs no picture of its own here
 card._draw_samples = lambda *_: None
-split.split("{dataset}", params.load("{dataset}"), 1)
+split.split("{dataset}", params.load("{dataset}"))
 """
 _CONVERT = """
 from pipeline.params import reader as params

@@ -13,9 +13,12 @@ import pytest
 from tests import kills
 from tests.kills import Kill, Stage, Table
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path("/proc/self/stat").exists(), reason="processes are looked for in /proc"
+    ),
+]
 CAREFUL = """
     import os, pathlib, time
     data = pathlib.Path("data")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from datasets_spec.contract import Dataset, Problem
-from pipeline.volumes.findings import LABEL, Finding, finding, text
+from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.volume import Grid, Volume, described
 
 LOST = 0.1
@@ -66,7 +66,8 @@ def volume_changes(
         sampling = _SAMPLING * math.sqrt(ml * coarser_ml)
         if cut > LOST or ml - left > LOST * ml + sampling:
             raise Problem(
-                f"expected classes that lose at most {LOST:.0%} by resampling, got {text(change)}",
+                f"expected classes that lose at most {LOST:.0%} by resampling, got"
+                f" {change.sentence}",
                 where=where,
                 remedy="Do both belong to one patient and one scan? Correct the header that is"
                 " wrong, or cut the label to what the image shows.",

@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets_spec.contract import LabelMap
 from pipeline.labels import colours
-from pipeline.pairs.png import Image8, Rgb8
+from pipeline.volumes.arrays import Image8, Rgb8
 
 _TITLE_PX = 22
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
-from pipeline.pairs.png import Image8
+from pipeline.volumes.arrays import Image8
 
 _QUALITY = 80
 _SMOOTH_PX = 0.5  # outlines may be this far off: a quarter of the bytes, and nothing to be seen

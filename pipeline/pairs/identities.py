@@ -18,7 +18,7 @@ from pathlib import Path
 from datasets_spec.contract import Case, Problem
 from pipeline import paths
 from pipeline.pairs.pseudonyms import Pseudonyms, write_guarded
-from pipeline.sources import listing
+from pipeline.sources import places
 
 _COLUMNS = ("kind", "name", "raw")
 _NAME = re.compile(r"(?<![0-9a-zA-Z.])[0-9a-f]{16}(?![0-9a-zA-Z])")
@@ -97,8 +97,8 @@ def _rows(names: Pseudonyms, case: Case) -> list[list[str]]:
     """Kind, name and raw id of everything about a case but its instances."""
     raw_ids = [("case", case.id), ("patient", case.patient)]
     raw_ids += [("rater", rater) for rater in case.labels if rater]
-    pictures = range(len(listing.parts(case.image)))
-    raw_ids += [("source", listing.relative(case.image, names.dataset, at)) for at in pictures]
+    pictures = range(len(places.parts(case.image)))
+    raw_ids += [("source", places.relative(case.image, names.dataset, at)) for at in pictures]
     return [[kind, names.of(kind, raw_id), _cell(raw_id)] for kind, raw_id in raw_ids]
 
 

@@ -58,10 +58,7 @@ def fill(
     and a manifest of them in place; and at once if another run fills the folder.
     """
     with locks.alone(folder):
-        earlier: dict[str, list[Pair]] = {}
-        for pair in _earlier(folder):
-            earlier.setdefault(pair.fingerprint, []).append(pair)
-        earlier = {key: all_ for key, all_ in earlier.items() if _whole(folder, all_)}
+        earlier = _whole_by_fingerprint(folder)
         made = {
             job.fingerprint: [present(job, pair) for pair in earlier[job.fingerprint]]
             for job in jobs
@@ -72,13 +69,7 @@ def fill(
         lost = {case_of(name) for name in failed}
         kept = {key: pairs for key, pairs in earlier.items() if pairs[0].case in lost}
         pairs = _all(made | kept)
-        twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
-        if twice:
-            raise Problem(
-                f"expected pairs with names of their own, got {twice[0]!r} from two cases",
-                where=title,
-                remedy="Rename a case or a rater in the raw data.",
-            )
+        _require_own_names(pairs, title)
         if pairs or not failed:
             folder.mkdir(parents=True, exist_ok=True)
             files.sync_disk(folder)  # the pictures: what comes next trusts the manifest
@@ -86,27 +77,50 @@ def fill(
             _remove_others(folder, pairs)
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    _LOG.info(
-        "%s: %d kept, %d to make, %d pairs",
-        title,
-        len(jobs) - len(missing),
-        len(missing),
-        len(pairs),
-    )
+    up_to_date = len(jobs) - len(missing)
+    _LOG.info("%s: %d kept, %d to make, %d pairs", title, up_to_date, len(missing), len(pairs))
     if failed:
-        for name, error in sorted(failed.items()):
-            _LOG.error("%s: %s: %s", title, name, _reason(error))
         total = len({job.name for job in jobs} | set(failed))
-        old = sum(map(len, kept.values()))
-        raise Problem(
-            f"{len(failed)} of {total} could not be made ({', '.join(sorted(failed)[:3])}"
-            f"{', ...' if len(failed) > 3 else ''}); each is named above with the reason",
-            where=title,
-            remedy=f"The {len(pairs) - old} pairs of the others are kept in {folder}"
-            + (f", and {old} that an earlier run made of these" if old else "")
-            + "; correct what is named and run again: only what is missing is made.",
-        )
+        raise _failure(title, folder, failed, total, len(pairs), sum(map(len, kept.values())))
     return pairs
+
+
+def _whole_by_fingerprint(folder: Path) -> dict[str, list[Pair]]:
+    """What an earlier run made and is still whole: all pairs of a job by its fingerprint."""
+    earlier: dict[str, list[Pair]] = {}
+    for pair in _earlier(folder):
+        earlier.setdefault(pair.fingerprint, []).append(pair)
+    return {key: pairs for key, pairs in earlier.items() if _whole(folder, pairs)}
+
+
+def _require_own_names(pairs: Sequence[Pair], title: str) -> None:
+    """Raises :class:`Problem` if two pairs have one name."""
+    twice = [name for name, times in Counter(pair.id for pair in pairs).items() if times > 1]
+    if twice:
+        raise Problem(
+            f"expected pairs with names of their own, got {twice[0]!r} from two cases",
+            where=title,
+            remedy="Rename a case or a rater in the raw data.",
+        )
+
+
+def _failure(
+    title: str, folder: Path, failed: dict[str, Exception], total: int, pairs: int, old: int
+) -> Problem:
+    """What to say of failed jobs, each of which is logged with its reason.
+
+    ``pairs`` are in place, of which an earlier run made ``old`` of the failed jobs.
+    """
+    for name, error in sorted(failed.items()):
+        _LOG.error("%s: %s: %s", title, name, _reason(error))
+    return Problem(
+        f"{len(failed)} of {total} could not be made ({', '.join(sorted(failed)[:3])}"
+        f"{', ...' if len(failed) > 3 else ''}); each is named above with the reason",
+        where=title,
+        remedy=f"The {pairs - old} pairs of the others are kept in {folder}"
+        + (f", and {old} that an earlier run made of these" if old else "")
+        + "; correct what is named and run again: only what is missing is made.",
+    )
 
 
 def _make(

@@ -12,18 +12,19 @@ _MARKS = str.maketrans("", "", "._-")
 
 @dataclass(frozen=True)
 class Augment:
-    """Variants: name -> list of {transform: {argument: value}}, applied in order.
-
-    ``mode``: ``offline`` trains on the originals and the variants on disk; ``online`` on the
-    originals alone, each epoch showing each as a freshly drawn variant or as it is, so that no
-    variant is made on disk; ``both`` on the originals shown like that and the variants on disk as
-    they are. ``empty_slices``: also make variants of slices without any foreground.
-    """
+    """Warped variants of every pair, and when they are made."""
 
     seed: int
+    """Seeds everything that is drawn at random."""
     empty_slices: bool
+    """Whether slices without any foreground get variants too."""
     variants: dict[str, list[dict[str, Any]]]
+    """Name of each variant -> its steps, `{Step: {argument: value}}`, applied in order. A
+    dataset's entry replaces them whole."""
     mode: str = "offline"
+    """`offline` trains on the originals and the variants on disk; `online` on the originals, each
+    of which every epoch shows as a freshly drawn variant or as it is; `both` on the originals shown
+    like that and on the variants on disk as they are."""
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("offline", "online", "both"))

@@ -12,16 +12,17 @@ FUSIONS = ("majority", "staple", "each")
 
 @dataclass(frozen=True)
 class Convert:
-    """Scans to square pictures. ``image_px``: width and height of every picture.
-
-    ``raters``: majority, staple, each, or one rater's name. ``label_table``: auto, or one of
-    the tables of a dataset whose sources contradict each other.
-    """
+    """Scans to square pictures."""
 
     image_px: int
+    """Width and height of every picture, in pixels."""
     mr_percentiles: tuple[float, float]
+    """The percentiles of an MR volume that are shown as black and as white."""
     raters: str
+    """What becomes of several raters: `majority`, `staple`, `each` (a pair for every rater), or one
+    rater's name."""
     label_table: str
+    """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
 
     def __post_init__(self) -> None:
         expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)

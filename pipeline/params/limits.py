@@ -9,14 +9,13 @@ from pipeline.params.values import expect
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before memory is taken for it. They decide no byte, so no stage tracks them.
-
-    ``voxels``: of one volume (a scan takes 4 bytes a voxel, each of its labels 1, and several
-    times that while it is converted). ``pixels``: of one picture.
-    """
+    """What is refused before memory is taken for it. They decide no byte: no stage tracks them."""
 
     voxels: int = 300_000_000
+    """The largest volume that is read. A scan takes 4 bytes a voxel, each of its labels 1, and
+    several times that while it is converted."""
     pixels: int = 100_000_000
+    """The largest picture that is read."""
 
     def __post_init__(self) -> None:
         for name in ("voxels", "pixels"):

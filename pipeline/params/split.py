@@ -40,20 +40,24 @@ class EmptySlices:
 
 @dataclass(frozen=True)
 class Split:
-    """Patients to train, valid and test; ``mini_test``: how many pictures it holds.
-
-    ``share_of``: patients or slices, what the shares count. ``folds`` 0 goes by the shares; 3 or
-    more deal the patients into folds, of which number ``fold`` (from 0) is tested, and valid has
-    its share of the others. Where the test list is official, the fold is validated.
-    """
+    """Patients to train, valid and test."""
 
     seed: int
+    """Seeds the placement of patients."""
     shares: Shares
+    """Share of the patients (or slices) that the split gets."""
     share_of: str
+    """What the shares count: `slices` where patients differ much in size."""
     folds: int
+    """0 splits by the shares. 3 or more deal the patients into that many folds, of which one is
+    tested; valid has its share of the others."""
     fold: int
+    """The fold that is tested, counted from 0. Where the test list is official, the fold is
+    validated instead."""
     empty_slices: EmptySlices
+    """Share of the slices without foreground that the split keeps."""
     mini_test: int
+    """How many test pictures are also put into `mini_test`, to look at."""
 
     def __post_init__(self) -> None:
         one_of("share_of", self.share_of, ("patients", "slices"))

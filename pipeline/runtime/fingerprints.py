@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
 import json
+import tokenize
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,14 +22,23 @@ _LIBRARIES = (
     "scipy",
     "SimpleITK",
 )
-_RUNNERS = (
-    "pipeline.runtime.executor",
+RUNNERS = (
+    "pipeline.paths",
+    "pipeline.params",
     "pipeline.pairs.identities",
-    "pipeline.runtime.limits",
+    "pipeline.volumes.limits",
+    "pipeline.pairs.store",
+    "pipeline.runtime.executor",
+    "pipeline.runtime.files",
+    "pipeline.runtime.fingerprints",
+    "pipeline.runtime.imports",
     "pipeline.runtime.locks",
-    "pipeline.params.reader",
+    "pipeline.runtime.messages",
+    "pipeline.runtime.modelfile",
+    "pipeline.runtime.shortages",
 )
-"""What runs a stage, names it or judges it beforehand, and decides none of its bytes."""
+"""Modules and packages that run a stage, name its files or check its parameters, and decide none
+of its bytes. Of :mod:`pipeline.runtime` that is all but the keys of random numbers."""
 
 
 def fingerprint(*parts: object) -> str:
@@ -36,15 +48,31 @@ def fingerprint(*parts: object) -> str:
 
 
 def code(module: str, *more: Path) -> str:
-    """The fingerprint of a module with all it imports, ``more`` files and the libraries.
+    """The fingerprint of the code that ``module`` runs through, ``more`` files and the libraries.
 
-    What decides no byte is left out: values of parameters are fingerprinted by their stage.
+    Comments, docstrings and empty lines do not count, nor does what decides no byte
+    (:data:`RUNNERS`): values of parameters are fingerprinted by their stage.
     """
-    used = sorted(imports.closure(module, without=_RUNNERS))
-    used_files = [*(imports.ROOT / file for file in used), *more]
+    used = sorted(imports.closure(module, without=RUNNERS))
     return fingerprint(
-        [files.sha256(file) for file in used_files], [(name, version(name)) for name in _LIBRARIES]
+        [substance((imports.ROOT / file).read_text("utf-8")) for file in used],
+        [files.sha256(file) for file in more],
+        [(name, version(name)) for name in _LIBRARIES],
     )
+
+
+def substance(source: str) -> str:
+    """Python ``source`` without comments, docstrings and empty lines, the same in every Python."""
+    lines = source.split("\n")
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            first, last = node.lineno - 1, node.end_lineno or node.lineno
+            lines[first:last] = [lines[first][: node.col_offset], *[""] * (last - first - 1)]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def digests(*parts: Path) -> tuple[str, list[str]]:

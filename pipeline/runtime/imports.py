@@ -18,10 +18,10 @@ FLOORS = ("datasets_spec", "pipeline", "model")
 def closure(module: str, without: tuple[str, ...] = ()) -> frozenset[Path]:
     """Files, relative to the project's root, that ``module`` ("pipeline.convert") imports.
 
-    The modules ``without``, and what is imported through them alone, do not count.
+    The modules and packages ``without``, and what is imported through them alone, do not count.
     """
     found: set[Path] = set()
-    left_out = {file for name in without for file in _files(name) if file.stem != "__init__"}
+    left_out = {file for name in without for file in _below(name)}
     todo = [module]
     while todo:
         name = todo.pop()
@@ -49,3 +49,10 @@ def _files(name: str) -> list[Path]:
     ways = [Path(*parts[:length]) for length in range(1, len(parts) + 1)]
     candidates = [way / "__init__.py" for way in ways] + [way.with_suffix(".py") for way in ways]
     return [file for file in candidates if (ROOT / file).is_file()]
+
+
+def _below(name: str) -> set[Path]:
+    """The file of a module, or every file of a package."""
+    place = ROOT.joinpath(*name.split("."))
+    files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    return {file.relative_to(ROOT) for file in files}

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
+from datasets_spec.contract import SPLITS, Case, Problem, slugs, unchecked
 from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
 from pipeline.runtime.files import require_regular
+from pipeline.sources import places
 from pipeline.volumes import nifti
 
 _TOLD = 8  # names in one line
@@ -202,7 +203,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
 
     Raises :class:`Problem` that names a missing file and the partner that is there.
     """
-    image = parts(case.image)
+    image = places.parts(case.image)
     if not image:
         raise Problem(
             "expected slices, found none",
@@ -211,7 +212,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
         )
     roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
     for rater, label in case.labels.items():
-        for number, file in enumerate(parts(label)):
+        for number, file in enumerate(places.parts(label)):
             picture = image[number] if len(image) > 1 else image[0]
             if not picture.exists():
                 raise Problem(
@@ -226,7 +227,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
                     where=file,
                     remedy="Add the missing label file, or remove its image.",
                 )
-        roles.append((rater, parts(label)))
+        roles.append((rater, places.parts(label)))
     for path in (path for _, part in roles for path in part):
         if not path.is_dir():
             require_regular(path)
@@ -240,11 +241,6 @@ def _below(path: Path) -> list[Path]:
     return list(nifti.files(path))
 
 
-def parts(picture: Picture) -> tuple[Path, ...]:
-    """The paths that a picture consists of."""
-    return (picture,) if isinstance(picture, Path) else picture
-
-
 def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Files of the raw data that belong to no case: folder -> how many, hidden ones left out."""
     raw = paths.raw(adapter.name)
@@ -252,14 +248,3 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     left = (file.relative_to(raw) for file in _below(raw) if file not in used)
     shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
     return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))
-
-
-def relative(picture: Picture, dataset: str, index: int) -> str:
-    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``.
-
-    Bytes that are no UTF-8 are written as \\xNN: a table holds text.
-    """
-    files = parts(picture)
-    file = files[index] if len(files) > 1 else files[0]
-    path = file.relative_to(paths.raw(dataset)).as_posix()
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

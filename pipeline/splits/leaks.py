@@ -61,7 +61,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class Violation:
     """One broken promise: which, how often, and examples that can be looked at, worst first."""
 
     promise: str
@@ -69,7 +69,7 @@ class Finding:
     example: str
     more: tuple[str, ...] = ()
 
-    def told(self, most: int | None = SHOWN) -> str:
+    def summary(self, most: int | None = SHOWN) -> str:
         """How often, and up to ``most`` examples (None: all of them)."""
         examples = (self.example, *self.more)[:most]
         left = 1 + len(self.more) - len(examples)
@@ -100,7 +100,7 @@ class _Seen:
     ours: bool = False
 
 
-def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> list[Finding]:
+def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> list[Violation]:
     """What is wrong with ``pairs``, whose ``split`` is set and whose pictures lie in ``folder``.
 
     ``blank`` holds the digests of pictures of one single value: they look the same
@@ -118,7 +118,7 @@ def judge(folder: Path, pairs: Iterable[Pair], blank: Iterable[str] = ()) -> lis
     strays = [pair for pair in pairs if pair.parent and pair.split != "train"]
     if strays:
         examples = [f"{pair.split}/{pair.id}" for pair in strays]
-        found.append(Finding(AUGMENTED, len(strays), examples[0], tuple(examples[1:])))
+        found.append(Violation(AUGMENTED, len(strays), examples[0], tuple(examples[1:])))
     return found
 
 
@@ -127,7 +127,7 @@ def check(
     workers: int,
     patient: str = "",
     limits: Limits = Limits(),
-) -> list[Finding]:
+) -> list[Violation]:
     """What is wrong with a folder on disk: :func:`judge`, unpaired, changed and damaged files.
 
     Image and mask are paired by their names without suffix, so a JPEG image may have a PNG mask.
@@ -175,35 +175,35 @@ def check(
         (UNCHANGED, sorted(changed)),
     ):
         if broken:
-            found.append(Finding(promise, len(broken), broken[0], tuple(broken[1:])))
+            found.append(Violation(promise, len(broken), broken[0], tuple(broken[1:])))
     found += _stray_colours(folder, shown)
     for dataset in sorted({pair.dataset for pair in known.values()}):
         found = [_explained(dataset, one) for one in found]
-    return sorted(found, key=lambda finding: PROMISES.index(finding.promise))
+    return sorted(found, key=lambda violation: PROMISES.index(violation.promise))
 
 
-def table(found: Sequence[Finding], most: int | None = 3) -> str:
+def table(found: Sequence[Violation], most: int | None = 3) -> str:
     """Every promise and whether it holds, a line each, with up to ``most`` examples."""
-    broken = {finding.promise: finding for finding in found}
+    broken = {violation.promise: violation for violation in found}
     lines = []
     for promise in PROMISES:
-        finding = broken.get(promise)
-        told = finding.told(most) if finding else "holds"
+        violation = broken.get(promise)
+        told = violation.summary(most) if violation else "holds"
         lines.append(f"  {promise:58} {told}")
     return "\n".join(lines)
 
 
-def require(found: Sequence[Finding], where: object) -> None:
+def require(found: Sequence[Violation], where: object) -> None:
     """Raises :class:`Problem` if anything was found."""
     if found:
-        told = "; ".join(f"{finding.promise}: {finding.told()}" for finding in found)
+        told = "; ".join(f"{violation.promise}: {violation.summary()}" for violation in found)
         raise Problem(
             told, where=where, remedy="Split by patient, and augment the train split only."
         )
 
 
-def _shared(promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]) -> Iterator[Finding]:
-    """The finding that pairs of several splits have one ``key``, if there are such pairs."""
+def _shared(promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]) -> Iterator[Violation]:
+    """The violation that pairs of several splits have one ``key``, if there are such pairs."""
     several = _in_several_splits(pairs, key)
     if several:
         where: dict[str, dict[str, str]] = {}
@@ -214,15 +214,16 @@ def _shared(promise: str, pairs: Sequence[Pair], key: Callable[[Pair], str]) -> 
             f"{name}: {' and '.join(f'{split}/{pair_id}' for split, pair_id in places.items())}"
             for name, places in where.items()
         ]
-        yield Finding(promise, len(several), examples[0], tuple(examples[1:]))
+        yield Violation(promise, len(several), examples[0], tuple(examples[1:]))
 
 
-def _explained(dataset: str, finding: Finding) -> Finding:
-    """The finding with what hashed names stand for, in the examples that are shown."""
+def _explained(dataset: str, violation: Violation) -> Violation:
+    """The violation with what hashed names stand for, in the examples that are shown."""
     shown = [
-        identities.explained(dataset, one) for one in (finding.example, *finding.more[: SHOWN - 1])
+        identities.explained(dataset, one)
+        for one in (violation.example, *violation.more[: SHOWN - 1])
     ]
-    return replace(finding, example=shown[0], more=(*shown[1:], *finding.more[SHOWN - 1 :]))
+    return replace(violation, example=shown[0], more=(*shown[1:], *violation.more[SHOWN - 1 :]))
 
 
 def _in_several_splits(pairs: Iterable[Pair], key: Callable[[Pair], str]) -> set[str]:
@@ -230,7 +231,7 @@ def _in_several_splits(pairs: Iterable[Pair], key: Callable[[Pair], str]) -> set
     return {name for pair in pairs if first.setdefault(name := key(pair), pair.split) != pair.split}
 
 
-def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
+def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Violation]:
     """Pictures of two patients in two splits that show the same slice.
 
     Copies and slices of one patient have promises of their own.
@@ -247,13 +248,13 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[Finding]:
     ]
     if any(len(group) == near_duplicates.ENOUGH for group in groups):
         told[0] += f"; between two splits the search ends at {near_duplicates.ENOUGH}"
-    return [Finding(LIKENESSES, len(told), told[0], tuple(told[1:]))]
+    return [Violation(LIKENESSES, len(told), told[0], tuple(told[1:]))]
 
 
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
     """Correlation and names of the pictures that show one slice of what should be two patients."""
 
-    def reader(members: Sequence[Pair]) -> near_duplicates.Picture:
+    def reader(members: Sequence[Pair]) -> near_duplicates.ImageAt:
         return lambda at: png.read_image(folder / members[at].split / members[at].image)
 
     def looks(members: Sequence[Pair]) -> list[near_duplicates.Look]:
@@ -428,7 +429,7 @@ def _colours(mask: Image.Image) -> frozenset[int]:
     return frozenset(labels_colours.distinct(labels_colours.pack(rgb)).tolist())
 
 
-def _stray_colours(folder: Path, shown: Mapping[_Key, frozenset[int]]) -> list[Finding]:
+def _stray_colours(folder: Path, shown: Mapping[_Key, frozenset[int]]) -> list[Violation]:
     """Masks with colours of no class: by the card's label map, else by their great number."""
     declared = _declared(folder)
     if declared is None:
@@ -445,7 +446,7 @@ def _stray_colours(folder: Path, shown: Mapping[_Key, frozenset[int]]) -> list[F
         examples.append(
             f"{split}/{stem} with {len(colours)} others, such as ({red}, {green}, {blue})"
         )
-    return [Finding(COLOURS, len(bad), examples[0], tuple(examples[1:]))]
+    return [Violation(COLOURS, len(bad), examples[0], tuple(examples[1:]))]
 
 
 def _declared(folder: Path) -> set[int] | None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.pairs.likeness import SIDE
+from pipeline.volumes.arrays import Image8
 
 SAME = 0.98
 """Pictures that correlate at least so much show the same slice."""
@@ -31,7 +32,7 @@ CANDIDATE_BITS = 52
 """Hashes that differ in more of their 255 bits are not looked at."""
 ENOUGH = 1000
 """So many near-duplicates make the case; no more are looked for."""
-Picture = Callable[[int], NDArray[np.uint8]]
+ImageAt = Callable[[int], Image8]
 
 _COMPARE_PX, _SHIFT_PX, _BLUR_PX = 128, 8, 1.0
 _REMEMBERED = 4096  # small pictures of each group: 64 MiB
@@ -82,7 +83,7 @@ def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def near_duplicates(
-    first: Sequence[Look], second: Sequence[Look], pictures: tuple[Picture, Picture]
+    first: Sequence[Look], second: Sequence[Look], pictures: tuple[ImageAt, ImageAt]
 ) -> list[Likeness]:
     """Pictures of two patients, one of each group, that show the same slice and are no copies.
 

@@ -398,6 +398,11 @@ class Finding:
         """What kind of oddity it is, in a few words."""
         return KINDS[self.code].heading
 
+    @property
+    def sentence(self) -> str:
+        """What is odd, with its numbers, without the heading."""
+        return KINDS[self.code].sentence.format(**self.numbers)
+
 
 def finding(code: str, about: str = IMAGE, /, **numbers: Any) -> Finding:
     """The finding of ``code`` with the severity of its kind; numbers rounded to 6 digits.
@@ -418,10 +423,8 @@ def _rounded(value: Any) -> Number:
 
 def text(one: Finding) -> str:
     """A finding in words: "heading: sentence", with "label: " in front if a label is meant."""
-    kind = KINDS[one.code]
-    heading = f"{kind.heading}: " if kind.heading else ""
-    about = f"{LABEL}: " if one.about == LABEL else ""
-    return about + heading + kind.sentence.format(**one.numbers)
+    in_front = (LABEL if one.about == LABEL else "", one.heading)
+    return ": ".join([*filter(None, in_front), one.sentence])
 
 
 def texts(several: Iterable[Finding], *severities: Severity) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Picture, Problem
-from pipeline.volumes.findings import KINDS, Finding, finding
+from pipeline.volumes.findings import Finding, finding
 from pipeline.volumes.volume import Volume
 
 RIGHT, SHIFTED, UNDECIDED = "right", "shifted", "undecided"
@@ -146,7 +146,7 @@ def judge(array: NDArray[Any]) -> Verdict:
 
 def _undecided(code: str, **numbers: float) -> Verdict:
     doubt = finding(code, **numbers)
-    return Verdict(UNDECIDED, KINDS[code].sentence.format(**doubt.numbers), doubt=doubt)
+    return Verdict(UNDECIDED, doubt.sentence, doubt=doubt)
 
 
 def _by_pairs(

@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Picture, Problem
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_voxels
-from pipeline.volumes import findings, stream
+from pipeline.volumes import stream
 from pipeline.volumes.findings import Finding, finding
+from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import LARGEST, SAME_GRID, Grid, Volume, by_sides, column_lengths
 
 _UNREADABLE = (
@@ -241,7 +241,7 @@ def _require_sides(grid: Grid, source: Path, doubts: Sequence[Finding]) -> None:
     if not (least <= min(grid.spacing) and max(grid.spacing) <= most):
         raise Problem(
             f"expected voxel sides of {least:g} to {most:g} mm, got {by_sides(grid.spacing)}"
-            + "".join(f"; {findings.text(doubt)}" for doubt in doubts),
+            + "".join(f"; {doubt.sentence}" for doubt in doubts),
             where=source,
             remedy="Correct the voxel sides, or their unit, in the header.",
         )

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
-from pipeline.runtime.limits import require_pixels
+from pipeline.volumes.limits import require_pixels
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """What is opened as a picture, by its content and whatever its name: of the many kinds that

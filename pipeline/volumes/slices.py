@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_voxels
+from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.picture_files import opened
 from pipeline.volumes.volume import Grid, Volume, unslice
 

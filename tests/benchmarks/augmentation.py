@@ -235,8 +235,8 @@ def feeding(image: Picture, mask: Picture) -> Iterator[str]:
         return
     from model import params
     from model import params as params_reader
+    from pipeline.pairs.variants import Variants
     from pipeline.params.augment import Augment
-    from pipeline.warps.variants import Variants
 
     settings = params_reader.load("virtual_mni152")
     network = params.Network(PX, 1, 2, 3, 2, 1, 0.0, "relu", "none")

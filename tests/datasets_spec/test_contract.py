@@ -25,6 +25,7 @@ from datasets_spec.contract import (
     slugs,
     unchecked,
 )
+from tests.support.every import every
 
 BLACK = (0, 0, 0)
 REMOTE = RemoteFile("https://example.org/a.zip", "md5:" + "0" * 32)
@@ -239,8 +240,8 @@ def test_accepts_plain_case_and_patient_names(tmp_path, name):
     assert (made.id, made.patient) == (name, name)
 
 
-@pytest.mark.parametrize("what", ["id", "patient"])
-@pytest.mark.parametrize("name", ["", "a/b", "../a", "a b", "_a", "a_", "a__b", ".a", "ä", "a\n"])
+@every("what", ["id", "patient"])
+@every("name", ["", "a/b", "../a", "a b", "_a", "a_", "a__b", ".a", "ä", "a\n"])
 def test_refuses_names_that_are_no_safe_file_names(tmp_path, what, name):
     with pytest.raises(ValueError, match=f"a case's {what}"):
         case(tmp_path, **{what: name})
@@ -254,8 +255,8 @@ def test_refuses_a_rater_whose_name_is_a_formula_markup_or_a_path(tmp_path, rate
         case(tmp_path, labels={rater: tmp_path / "l.nii"})
 
 
-@pytest.mark.parametrize("what", ["id", "patient"])
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "."])
+@every("what", ["id", "patient"])
+@every("start", ["=", "+", "-", "@", "\t", "\r", "."])
 def test_no_name_begins_like_a_formula_or_a_hidden_file(tmp_path, what, start):
     with pytest.raises(ValueError, match=f"a case's {what}"):
         case(tmp_path, **{what: f"{start}1"})
@@ -266,7 +267,7 @@ def test_accepts_plain_rater_names_and_the_only_one(tmp_path, rater):
     assert case(tmp_path, labels={rater: tmp_path / "l.nii"}).labels.keys() == {rater}
 
 
-@pytest.mark.parametrize(
+@every(
     ("name", "made"),
     [
         ("x (1)", "x-1"),

@@ -50,7 +50,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.runtime.files import sha256
-from pipeline.sources import listing
+from pipeline.sources import listing, places
 from pipeline.volumes import reader
 from tests.conftest import FIXTURES, PROJECT, Refused
 
@@ -223,8 +223,8 @@ def test_names_a_missing_partner_and_keeps_the_others(
     refused: Refused,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    image = listing.parts(cases[0].image)[0]
-    label = listing.parts(next(iter(cases[0].labels.values())))[0]
+    image = places.parts(cases[0].image)[0]
+    label = places.parts(next(iter(cases[0].labels.values())))[0]
     lost = image if missing == "image" else label
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     refused(lambda: convert(name, settings, workers=1))

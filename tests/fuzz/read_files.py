@@ -27,7 +27,7 @@ from tests.fuzz.trees import Input, of_folder
 from tests.support import cohort
 
 
-def _check(files: tuple[Path, ...], made: Input) -> list[leaks.Finding]:
+def _check(files: tuple[Path, ...], made: Input) -> list[leaks.Violation]:
     return list(limited(leaks.check, files[0], 1))
 
 

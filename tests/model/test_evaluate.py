@@ -43,6 +43,8 @@ from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support import cohort
 from tests.support.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 LABEL_MAP = datasets_spec.load(cohort.DATASET).dataset.label_map
 FOREGROUND = [label.name for label in LABEL_MAP.foreground]
 RUN = paths.run(cohort.DATASET)
@@ -168,13 +170,20 @@ def test_perfect_predictions_score_one(settings: params_reader.Params, predict: 
     exact = settings.train.network.image_px == settings.convert.image_px
     assert model["ancestors"]["dice_coef_multiclass"] == 1
     assert model["ancestors"]["cross_entropy"] < 1e-6
-    for score, best in (("dice", 1), ("iou", 1), ("nsd", 1), ("lesion_f1", 1), ("hd95_mm", 0)):
-        told = [model["mean_foreground"], *model["classes"].values()]
-        assert [one[score]["mean"] for one in told] == pytest.approx([best] * 4, abs=0.2) or (
-            not exact and score == "hd95_mm"
-        )
-        if exact:
-            assert [one[score]["mean"] for one in told] == [best] * 4
+    # at half the size an edge of a class moves by a voxel at most, and no lesion is lost
+    best = {"dice": 1.0, "iou": 1.0, "nsd": 1.0, "lesion_f1": 1.0, "hd95_mm": 0.0}
+    off = {
+        "dice": 0.05,
+        "iou": 0.1,
+        "nsd": 0.01,
+        "lesion_f1": 0.0,
+        "hd95_mm": max(cohort.SIDES[:2]),
+    }
+    means = [model["mean_foreground"], *model["classes"].values()]
+    assert len(means) == 1 + len(FOREGROUND)
+    for score, wanted in best.items():
+        for one in means:
+            assert abs(one[score]["mean"] - wanted) <= (0 if exact else off[score]), score
     assert _found()["calibration"]["ece"]["mean"] == 0
 
 

@@ -19,6 +19,8 @@ from tests.conftest import PROJECT
 from tests.model.test_flexunet import ANCESTORS, without_weights  # noqa: F401  # a fixture
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 GFLOP = {
     "phe_sich_ct_ids": 115.7,
     "aisd": 115.7,

@@ -30,6 +30,8 @@ from tests.conftest import Refused
 from tests.support import cohort
 from tests.support.models import save_untrained
 
+pytestmark = pytest.mark.slow
+
 MODEL = paths.run(cohort.DATASET) / paths.MODEL
 WEIGHTS = "model.weights.h5"
 FACTS = datasets_spec.load(cohort.DATASET).dataset

@@ -15,6 +15,7 @@ from model import params
 from pipeline.params import reader
 from pipeline.params.limits import Limits
 from tests.conftest import PROJECT
+from tests.support.every import every
 
 SECTIONS = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
 SECTIONS = {field.name: SECTIONS[field.name] for field in dataclasses.fields(params.Params)}
@@ -31,7 +32,7 @@ def leaves(kind=params.Params, above=()):
 
 
 LEAVES = sorted(leaves())
-every_leaf = pytest.mark.parametrize("path", LEAVES, ids=".".join)
+every_leaf = every("path", LEAVES)
 
 
 def at(path, value):
@@ -117,7 +118,7 @@ def test_a_salt_of_earlier_versions_is_told_where_it_belongs_now(write, refused,
     assert "mine, and secret" not in str(problem)
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=".".join)
+@every("path", LEAVES)
 def test_no_parameter_has_a_name_that_dvc_does_not_track(path):
     # iterative/dvc #10296: a change of a parameter called size or nfiles goes unseen
     assert not {"size", "nfiles"} & set(path)
@@ -149,14 +150,14 @@ def test_refuses_a_misspelt_key_with_the_nearest_one(write, refused, path):
 
 
 @every_leaf
-@pytest.mark.parametrize("value", [None, {"a": 1}, [["b"]]], ids=str)
+@every("value", [None, {"a": 1}, [["b"]]])
 def test_refuses_a_value_of_no_such_type(changed, refused, path, value):
     problem = str(refused(lambda: changed(path, value)))
     assert "params.yaml: " + ": ".join(path) in problem
     assert "expected" in problem
 
 
-@pytest.mark.parametrize(
+@every(
     ("path", "value"),
     [
         ("convert.image_px", 512.0),
@@ -183,7 +184,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
     assert "params.yaml: " + ": ".join(path) in problem
 
 
-@pytest.mark.parametrize(
+@every(
     ("path", "value"),
     [
         ("convert.image_px", 15),
@@ -284,10 +285,8 @@ def test_a_number_that_yaml_reads_as_text_gets_a_hint(tmp_path, write, refused):
     assert "1.0e-3" in problem
 
 
-@pytest.mark.parametrize(
-    "path", ["train.weight_decay", "split.shares.valid", "train.learning_rate"]
-)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@every("path", ["train.weight_decay", "split.shares.valid", "train.learning_rate"])
+@every("value", [float("nan"), float("inf"), -float("inf")])
 def test_refuses_a_number_that_is_not_finite(changed, refused, path, value):
     path = path.split(".")
     problem = str(refused(lambda: changed(path, value)))
@@ -324,11 +323,11 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
 
 
 @pytest.mark.parametrize("kind", [params.Train, params.Network])
-def test_the_readme_lists_every_knob_of_the_trainer(kind):
-    text = (PROJECT / "README.md").read_text("utf-8")
-    table = text[text.index("| `train.` |") : text.index("`history.csv` has")]
+def test_the_documents_list_every_parameter_of_the_trainer(kind):
+    text = (PROJECT / "docs/reference/parameters.md").read_text("utf-8")
+    table = text[text.index("## train") : text.index("## evaluate")]
     for field in dataclasses.fields(kind):
-        assert f"`{field.name}" in table or f"network.{field.name}`" in table
+        assert f"| `{field.name}" in table or f"| `network.{field.name}`" in table
 
 
 def test_the_ancestors_presets_take_no_setting_from_the_sections():
@@ -531,7 +530,7 @@ LEVELS = {
 }
 
 
-@pytest.mark.parametrize(("lines", "told"), LEVELS.values(), ids=LEVELS)
+@every(("lines", "told"), LEVELS.values())
 def test_what_stands_at_the_wrong_level_is_told_where_it_belongs(tmp_path, refused, lines, told):
     file = tmp_path / "params.yaml"
     file.write_text(lines + yaml.safe_dump(SECTIONS), "utf-8")
@@ -640,8 +639,8 @@ def test_a_long_value_is_cut_where_it_is_shown(changed, refused):
     assert len(problem) < 500
 
 
-@pytest.mark.parametrize("key", [1, None, True, 1.5, "a\nb"], ids=repr)
-@pytest.mark.parametrize("path", [[], ["train"], ["train", "network"], ["datasets", NAME]])
+@every("key", [1, None, True, 1.5, "a\nb"])
+@every("path", [[], ["train"], ["train", "network"], ["datasets", NAME]])
 def test_a_key_that_is_no_word_is_refused_in_one_line(write, refused, path, key):
     def add(content):
         content["datasets"][NAME] = {}

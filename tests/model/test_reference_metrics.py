@@ -21,7 +21,10 @@ from model.training.metrics import dice_coef_multiclass
 from tests.conftest import PROJECT
 
 SAMPLES = PROJECT.parent / "shared" / "data" / "seed_pairs"
-pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the ancestors' samples are not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SAMPLES.is_dir(), reason="the reference projects' samples are not here"),
+]
 
 WHITE = ((0, 0, 0), (255, 255, 255))
 BLEEDS = ((0, 0, 0), (255, 0, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (0, 255, 0))
@@ -60,7 +63,6 @@ def _nearest_class(file: Path, colours: tuple[tuple[int, int, int], ...]) -> NDA
     return np.argmin(away, axis=0).astype(np.uint8)[None]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("sample", KNOWN, ids=lambda sample: sample.name)
 def test_their_predictions_score_as_was_measured(sample: Sample) -> None:
     classes = len(sample.colours)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +25,9 @@ from pipeline.__main__ import guarded, main, wanted_datasets
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.splits import leaks
+from pipeline.virtual import cohorts
 from tests.conftest import FIXTURES, PROJECT
+from tests.support.every import every
 
 NAME = "virtual_mni152"
 
@@ -294,8 +297,8 @@ def test_a_case_that_needs_too_much_memory_is_named(
     assert "expected enough memory, got Unable to allocate 9.31 GiB" in line
 
 
-@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
-@pytest.mark.parametrize("verb", ["convert", "check"])
+@every("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
+@every("verb", ["convert", "check"])
 def test_a_number_of_workers_that_is_none_is_told(
     capsys: pytest.CaptureFixture[str], verb: str, number: str
 ) -> None:
@@ -359,6 +362,7 @@ def test_a_stop_that_is_ignored_from_above_stays_ignored() -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.03, 0.1, 0.2, 0.4, 0.8, 1.5, 2.5])
 def test_ctrl_c_at_any_moment_of_a_verb_is_one_line(project: Path, after_s: float) -> None:
     """Imports included, but for the start of Python itself, which hears nothing of ours."""
@@ -448,9 +452,11 @@ def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[s
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("convert", "augment", "split"):
+    for verb in ("convert", "augment"):
         assert main([verb, NAME, "--workers", "1"]) == 0
+    assert main(["split", NAME]) == 0
     assert main(["check", str(paths.dataset(NAME))]) == 0
     lines = capsys.readouterr().out.splitlines()[-len(leaks.PROMISES) :]
     assert all(line.endswith("holds") for line in lines)
@@ -462,17 +468,25 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
     assert "no picture is in two splits" in told(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fetch", "check"])
 def test_reading_verbs_obey_the_limits_of_the_parameter_file(
-    project: Path, capsys: pytest.CaptureFixture[str], verb: str
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
 ) -> None:
-    target = NAME
+    target, options = NAME, ["--subset", "--workers", "1"]
+    few_patients = replace(cohorts.RECIPES["mni152_t1w"], patients=1)
+    monkeypatch.setitem(cohorts.RECIPES, "mni152_t1w", few_patients)
     if verb == "check":
-        for stage in ("convert", "augment", "split"):
+        options = []
+        for stage in ("convert", "augment"):
             assert main([stage, NAME, "--workers", "1"]) == 0
+        assert main(["split", NAME]) == 0
         target = str(paths.dataset(NAME))
         (paths.dataset(NAME) / paths.MANIFEST).unlink()  # else what is known is not decoded
-    assert main([verb, target]) == 0
+    assert main([verb, target, *options]) == 0
     few = project / "few.yaml"
     content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
     few.write_text(yaml.safe_dump({**content, "limits": {"voxels": 10, "pixels": 10}}), "utf-8")

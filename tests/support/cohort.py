@@ -6,6 +6,11 @@ fixture ``workplace`` makes that an empty one.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,9 @@ from model import params
 from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
+from pipeline.pairs import pseudonyms
 from pipeline.pairs.manifest import Pair
+from pipeline.runtime import fingerprints
 from pipeline.split import split
 from tests.conftest import PROJECT
 
@@ -108,17 +115,36 @@ def write_params(file: Path = paths.PARAMS, **overrides: Any) -> params.Params:
 
 
 def prepare(patients: int = 6, classes: int = CLASSES, **overrides: Any) -> params.Params:
-    """Write raw data and parameters, then convert, augment and split them, all in here."""
-    write_raw(patients=patients, classes=classes)
+    """Write raw data and parameters, then convert, augment and split them, all in here.
+
+    What was prepared before in this process is copied: pairs follow from these alone.
+    """
     settings = write_params(**overrides)
-    make_pairs(settings)
+    salt = os.environ.get(pseudonyms.SALT_VARIABLE)
+    parts = settings.convert, settings.augment, settings.split
+    earlier = _prepared() / fingerprints.fingerprint(patients, classes, salt, *parts)
+    if earlier.is_dir():
+        shutil.copytree(earlier, paths.DATA, dirs_exist_ok=True)
+    else:
+        write_raw(patients=patients, classes=classes)
+        make_pairs(settings)
+        shutil.copytree(paths.DATA, earlier)
     return settings
+
+
+@cache
+def _prepared() -> Path:
+    """A folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="cohorts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def make_pairs(settings: params.Params) -> None:
     """Convert, augment and split the raw data that lies here."""
-    for stage in (convert, augment, split):
+    for stage in (convert, augment):
         stage(DATASET, settings, 1)
+    split(DATASET, settings)
 
 
 def pair(pair_id: str, **values: Any) -> Pair:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params.limits import Limits
-from pipeline.runtime.limits import require_voxels
 from pipeline.volumes.dicom import checks, geometry, series
 from pipeline.volumes.dicom import pixels as dicom_pixels
 from pipeline.volumes.dicom.checks import Padding
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.dicom.series import Series
+from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import Grid, Volume
 
 _MODALITY_OF = {

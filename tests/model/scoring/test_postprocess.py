@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from model.scoring.postprocess import LEAST_PATIENTS, RULES, Choice, Rule, Search, apply, holes
 from model.scoring.scores import confusion, overlaps
+from tests.support.every import every
 
 SHAPE = (6, 12, 12)
 VOXEL_ML = 0.002
@@ -82,7 +83,7 @@ def test_the_given_ids_stay_as_they_were() -> None:
     np.testing.assert_array_equal(ids, _ball())
 
 
-@pytest.mark.parametrize("rule", RULES)
+@every("rule", RULES)
 @on_both
 def test_nothing_is_done_to_nothing(rule: Rule, planar: bool) -> None:
     assert not apply(_empty(), {1: rule, 2: rule}, VOXEL_ML, planar).any()

@@ -23,6 +23,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision
 from model.scoring import scores
 from model.scoring.scores import BINS, EMPTY_POLICY, SCORES, Calibration, Lesions, Overlap, Surfaces
 from pipeline.volumes.volume import Grid, slices
+from tests.support.every import every
 
 CLASSES = 4
 SHAPE = (7, 11, 9)
@@ -80,8 +81,8 @@ def _ring() -> Mask:
 DEGENERATE = [_none, _one_voxel, _corner, _at_border, _all, _ring]
 PAIRS = [(one(), other()) for one in DEGENERATE for other in DEGENERATE]
 NAMES = [f"{one.__name__}{other.__name__}" for one in DEGENERATE for other in DEGENERATE]
-on_degenerate = pytest.mark.parametrize(("truth", "guess"), PAIRS, ids=NAMES)
-on_random = pytest.mark.parametrize("seed", range(6))
+on_degenerate = every(("truth", "guess"), PAIRS)
+on_random = every("seed", range(6))
 
 
 def by_transform(truth: Mask, guess: Mask) -> Surfaces:
@@ -131,7 +132,7 @@ def _assert_same(got: Surfaces, wanted: Surfaces) -> None:
 
 
 @on_random
-@pytest.mark.parametrize("reference", [by_transform, by_itk, by_every_pair])
+@every("reference", [by_transform, by_itk, by_every_pair])
 def test_distances_agree_on_random_masks(
     reference: Callable[[Mask, Mask], Surfaces], seed: int
 ) -> None:
@@ -140,7 +141,7 @@ def test_distances_agree_on_random_masks(
 
 
 @on_degenerate
-@pytest.mark.parametrize("reference", [by_transform, by_every_pair])
+@every("reference", [by_transform, by_every_pair])
 def test_distances_agree_on_degenerate_masks(
     reference: Callable[[Mask, Mask], Surfaces], truth: Mask, guess: Mask
 ) -> None:
@@ -215,7 +216,7 @@ def test_a_moved_mask_is_as_far_as_it_was_moved(seed: int, share: float) -> None
 
 
 @on_random
-@pytest.mark.parametrize(
+@every(
     ("score", "reference"),
     [
         ("dice", f1_score),
@@ -363,8 +364,8 @@ EMPTY: list[tuple[Callable[[], Mask], Callable[[], Mask], dict[str, float]]] = [
 ]
 
 
-@pytest.mark.parametrize("planar", [False, True])
-@pytest.mark.parametrize(("truth", "guess", "wanted"), EMPTY)
+@every("planar", [False, True])
+@every(("truth", "guess", "wanted"), EMPTY)
 def test_empty_masks_score_as_the_policy_says(
     truth: Callable[[], Mask], guess: Callable[[], Mask], wanted: dict[str, float], planar: bool
 ) -> None:

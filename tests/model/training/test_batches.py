@@ -31,10 +31,12 @@ from model.training.batches import (
 from model.training.devices import Share
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
+from pipeline.pairs.variants import Variants
 from pipeline.params.augment import Augment
-from pipeline.warps.variants import Variants
 from tests.conftest import Refused
 from tests.support import cohort
+
+pytestmark = pytest.mark.slow
 
 PX = 16
 ALONE = Share()

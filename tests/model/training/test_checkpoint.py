@@ -27,7 +27,10 @@ from pipeline import paths
 from pipeline.runtime import files as runtime_files
 from tests.conftest import PROJECT
 from tests.support import cohort
+from tests.support.every import every
 from tests.test_repro import Project
+
+pytestmark = pytest.mark.slow
 
 RUN = paths.run(cohort.DATASET)
 PLACE = checkpoint.folder(cohort.DATASET)
@@ -92,14 +95,12 @@ def _stop_in(epoch: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(train, "_fit", fit)
 
 
-@pytest.mark.slow
 def test_two_epochs_and_two_more_are_four(again: Callable[..., params.Params], whole: Path) -> None:
     train.train(cohort.DATASET, again(2))
     train.train(cohort.DATASET, again(4))
     assert _outcome(Path()) == _outcome(whole)
 
 
-@pytest.mark.slow
 def test_ctrl_c_in_an_epoch_costs_that_epoch_alone(
     again: Callable[..., params.Params],
     whole: Path,
@@ -224,9 +225,9 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
     assert order == [".unfinished-last.keras", "-> last.keras", tmp_path.name]
 
 
-@pytest.mark.parametrize("patience", [1, 2, 4])
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("monitor", ["val_loss", "val_foreground_dice"])
+@every("patience", [1, 2, 4])
+@every("seed", range(4))
+@every("monitor", ["val_loss", "val_foreground_dice"])
 def test_counting_is_that_of_keras_callbacks(
     monitor: str, seed: int, patience: int, workplace: Path
 ) -> None:
@@ -299,7 +300,6 @@ def test_the_average_of_the_weights_is_lent_and_given_back() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.slow
 def test_dvc_repro_killed_in_an_epoch_goes_on(tmp_path: Path) -> None:
     """kill -9 on all of it; DVC then removes the stage's outputs, but not the checkpoint."""
     project = Project(tmp_path / "project")

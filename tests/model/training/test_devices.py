@@ -19,6 +19,8 @@ from pipeline import paths
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 RUN = paths.run(cohort.DATASET)
 
 
@@ -50,7 +52,6 @@ def _history(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_two_processes_train_as_one(workplace: Path) -> None:
     knobs = {"train.network.dropout_rate": 0.0, "train.network.normalization": "none"}
@@ -93,7 +94,6 @@ train(sys.argv[1], params.load(sys.argv[1], paths.PARAMS))
 """
 
 
-@pytest.mark.slow
 def test_tensorflow_mirrors_the_network_on_two_devices(workplace: Path) -> None:
     """Two logical processors stand for GPUs; the same steps, so nearly the same losses.
 
@@ -101,6 +101,7 @@ def test_tensorflow_mirrors_the_network_on_two_devices(workplace: Path) -> None:
     """
     steady = {"dropout_rate": 0.0, "normalization": "none"}
     knobs = {f"train.network.{name}": value for name, value in steady.items()}
+    knobs["train.network.num_layers"] = 2
     settings = cohort.prepare(**knobs, **{"train.loss": "categorical_crossentropy"})
     train(cohort.DATASET, settings)
     alone = _history(workplace)

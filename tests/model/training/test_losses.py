@@ -17,6 +17,9 @@ from model.params import LOSSES, load
 from model.training.losses import Loss, inverse_frequency, loss_of
 from tests.conftest import PROJECT
 from tests.support import cohort
+from tests.support.every import every
+
+pytestmark = pytest.mark.slow
 
 CLASSES = 3
 SHAPE = (2, 8, 6)
@@ -101,7 +104,7 @@ def _to_boundary(ids: NDArray[np.uint8]) -> NDArray[np.float64]:
     return distance
 
 
-@pytest.mark.parametrize("case", CASES)
+@every("case", CASES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_is_that_of_plain_numpy(loss: str, case: str) -> None:
     ids, probabilities = CASES[case]
@@ -109,7 +112,7 @@ def test_loss_is_that_of_plain_numpy(loss: str, case: str) -> None:
     assert got == pytest.approx(_expected(loss, ids, probabilities), rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("case", ["perfect", "no foreground, none predicted"])
+@every("case", ["perfect", "no foreground, none predicted"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_perfect_prediction_costs_nothing(loss: str, case: str) -> None:
     ids, probabilities = CASES[case]
@@ -127,7 +130,7 @@ def test_worse_prediction_costs_more(loss: str) -> None:
     assert costs == sorted(set(costs))
 
 
-@pytest.mark.parametrize("case", CASES)
+@every("case", CASES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_is_finite(loss: str, case: str) -> None:
     assert np.isfinite(_gradient(loss, *CASES[case])).all()

@@ -12,6 +12,8 @@ from datasets_spec.contract import Label, LabelMap
 from model.scoring.scores import confusion, overlaps
 from model.training.metrics import Scores, cross_entropy, dice_coef_multiclass
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 4
 NAMES = ("background", "core", "rim", "edge")
 LABEL_MAP = LabelMap(tuple(Label(n, name, (n, n, n), name) for n, name in enumerate(NAMES)))

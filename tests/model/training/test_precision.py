@@ -14,6 +14,8 @@ from model.training.devices import Share
 from tests.conftest import PROJECT
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
+
 WANTED = load(cohort.DATASET, PROJECT / "params.yaml").train
 
 

@@ -17,6 +17,7 @@ from pipeline.labels import tables as probes
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from tests.conftest import FIXTURES, PROJECT
+from tests.support.every import every
 
 HEAD = datasets_spec.load("full_head_t1w").dataset
 STROKE = datasets_spec.load("teknofest_2021_stroke").dataset
@@ -66,10 +67,8 @@ def test_the_order_of_t1_chooses_the_table_of_the_case(table):
     assert verdict.evidence.startswith(f"{table}: 3 of 3 steps")
 
 
-@pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize(
-    "without", [("air",), ("csf",), ("soft_tissue",), ("bone", "soft_tissue"), ("air", "csf")]
-)
+@every("table", TABLES)
+@every("without", [("air",), ("csf",), ("soft_tissue",), ("bone", "soft_tissue"), ("air", "csf")])
 def test_a_head_that_lacks_tissues_is_never_decided_wrongly(table, without):
     verdict = probes.probe(HEAD, *head(table, without=without))
     assert verdict.table == table or not verdict.sure

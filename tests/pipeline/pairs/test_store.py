@@ -1,9 +1,7 @@
 """A folder of pairs is filled with what is missing, keeps what holds and loses what nobody owns."""
 
-import os
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from pipeline import paths
 from pipeline.pairs import manifest, png, put, store
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
-from pipeline.runtime import fingerprints, imports
+from pipeline.runtime import fingerprints
 from pipeline.runtime.files import sha256
 
 LABELS = LabelMap(
@@ -87,70 +85,6 @@ def pairs_of(*names):
 
 
 # --- fingerprints ----------------------------------------------------------------------------
-
-
-def test_a_fingerprint_stands_for_its_parts():
-    given = [(), (1,), ("1",), (1, 2), ([1, 2],), ({"a": 1},), (None,), (1.5,), (LABELS,)]
-    assert len({fingerprints.fingerprint(*parts) for parts in given}) == len(given)
-    assert fingerprints.fingerprint({"a": 1, "b": 2}) == fingerprints.fingerprint({"b": 2, "a": 1})
-    assert set(fingerprints.fingerprint(1)) <= set("0123456789abcdef")
-    assert len(fingerprints.fingerprint(1)) == 32
-
-
-def test_the_fingerprint_of_code_follows_every_file_that_it_imports(tmp_path, monkeypatch):
-    (tmp_path / "pipeline").mkdir()
-    (tmp_path / "pipeline" / "top.py").write_text("from pipeline import base\n")
-    (tmp_path / "pipeline" / "base.py").write_text("A = 1\n")
-    (tmp_path / "pipeline" / "other.py").write_text("A = 1\n")
-    adapter = tmp_path / "adapter.py"
-    adapter.write_text("A = 1\n")
-    monkeypatch.setattr(imports, "ROOT", tmp_path)
-    imports.closure.cache_clear()
-    seen = [fingerprints.code("pipeline.top", adapter)]
-    for name in ("other.py", "base.py", "top.py"):
-        with (tmp_path / "pipeline" / name).open("a") as file:
-            file.write("B = 2\n")
-        seen.append(fingerprints.code("pipeline.top", adapter))
-    adapter.write_text("A = 2\n")
-    seen.append(fingerprints.code("pipeline.top", adapter))
-    imports.closure.cache_clear()
-    assert seen[0] == seen[1]
-    assert len(set(seen)) == 4
-
-
-def test_a_digest_is_that_of_all_bytes(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(b"ab" * 1_500_000)
-    two.write_bytes(b"c")
-    whole = tmp_path / "whole"
-    whole.write_bytes(one.read_bytes() + two.read_bytes())
-    assert fingerprints.digests(one, two)[0] == sha256(whole)
-    assert fingerprints.digests(two, one)[0] != sha256(whole)
-
-
-def test_a_digest_of_a_pipe_is_refused_and_not_waited_for(tmp_path, refused):
-    os.mkfifo(tmp_path / "pipe")
-    assert "got a named pipe" in str(refused(lambda: fingerprints.digests(tmp_path / "pipe")))
-    (tmp_path / "link").symlink_to("/dev/zero")
-    assert "got a device" in str(refused(lambda: fingerprints.digests(tmp_path / "link")))
-
-
-def test_each_file_has_a_digest_beside_that_of_all(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(b"ab" * 1_500_000)
-    two.write_bytes(b"c")
-    assert fingerprints.digests(one, two) == (
-        fingerprints.digests(one, two)[0],
-        [sha256(one), sha256(two)],
-    )
-
-
-@pytest.mark.parametrize("stage", ["convert", "augment"])
-@pytest.mark.parametrize("name", fingerprints._RUNNERS)
-def test_what_runs_a_stage_is_no_part_of_its_fingerprint(stage, name):
-    left = imports.closure(f"pipeline.{stage}", without=fingerprints._RUNNERS)
-    assert Path(*name.split(".")).with_suffix(".py") not in left
-    assert Path("pipeline", "pairs", "png.py") in left
 
 
 # --- put -------------------------------------------------------------------------------------
@@ -292,6 +226,7 @@ def test_fill_removes_a_stray_folder(tmp_path):
     assert files(tmp_path).keys() == {paths.MANIFEST, *pairs_of("a")}
 
 
+@pytest.mark.slow
 def test_fill_gives_the_same_bytes_whatever_the_order_and_the_workers(tmp_path):
     jobs = jobs_of(a=1, b=2, c=3)
     fill(tmp_path / "one", jobs)

@@ -76,6 +76,7 @@ def test_results_come_in_the_order_of_the_jobs(workers):
     assert {outcome.error for outcome in outcomes} == {None}
 
 
+@pytest.mark.slow
 def test_a_slow_job_does_not_lose_its_place():
     outcomes = list(executor.run(slow_at_first, range(6), 3, "wait"))
     assert [outcome.result[0] for outcome in outcomes] == list(range(6))
@@ -98,11 +99,13 @@ def test_a_job_that_raises_does_not_stop_the_others(workers):
     assert (second.what, second.where) == ("expected a scan, found none", "case3")
 
 
+@pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_number_of_workers():
     alone = told(executor.run(troubled, range(5), 1, "try"))
     assert alone == told(executor.run(troubled, range(5), 3, "try"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", [exits, is_killed])
 def test_a_worker_that_dies_costs_only_its_own_job(dies):
     outcomes = list(executor.run(dies, range(4), 3, "die"))
@@ -131,6 +134,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_end_with_the_process_that_began_them(tmp_path, how):
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(tmp_path)], cwd=PROJECT)
@@ -163,6 +167,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 1.0, 2.0, 4.0])
 def test_ctrl_c_ends_workers_at_once_and_without_a_traceback(tmp_path, after_s):
     """Also while they start; the terminal sends it to all of them."""

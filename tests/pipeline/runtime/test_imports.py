@@ -1,5 +1,6 @@
 """The import closure names every file of the project that a module needs, and no other."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from pipeline.runtime import imports
 from tests.conftest import PROJECT
+from tests.support.modules import FLOORS, dotted, modules, nodes
 
 LOADED = """
 import importlib, pathlib, sys
@@ -18,12 +20,7 @@ for name, module in list(sys.modules.items()):
     if file and name.split(".")[0] in ("datasets_spec", "pipeline", "model"):
         print(pathlib.Path(file).resolve().relative_to(root).as_posix())
 """
-MODULES = sorted(
-    ".".join(file.relative_to(PROJECT).with_suffix("").parts)
-    for floor in imports.FLOORS
-    for file in (PROJECT / floor).rglob("*.py")
-    if file.name != "__init__.py"
-)
+MODULES = modules()
 
 
 def closure(module, without=()):
@@ -71,17 +68,18 @@ def test_convert_needs_volumes_and_no_warps():
 
 
 def test_augment_needs_warps_through_transforms():
-    needed = {"pipeline/warps/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
+    needed = {"pipeline/pairs/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
     assert needed | {"pipeline/warps/warp.py"} <= closure("pipeline.augment")
     assert needed <= closure("model.train")
 
 
 def test_a_new_warp_scores_and_splits_nothing_again():
-    drawing = {"pipeline/warps/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
+    drawing = {"pipeline/pairs/variants.py", "pipeline/warps/chains.py", "pipeline/warps/fields.py"}
     for module in ("pipeline.split", "model.evaluate"):
         assert not drawing & closure(module)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["pipeline.convert", "pipeline.augment", "pipeline.split", "datasets_spec.contract"]
 )
@@ -94,18 +92,23 @@ def test_late_imports_are_in_the_closure_too():
     assert {"pipeline/convert.py", "pipeline/warps/warp.py", "pipeline/splits/leaks.py"} <= late
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_the_closure_holds_the_module_and_only_files(module):
-    files = closure(module)
-    assert module.replace(".", "/") + ".py" in files
-    assert all((PROJECT / file).is_file() for file in files)
+def test_the_closure_holds_the_module_and_only_files():
+    assert {file.parts[0] for file in MODULES} == set(FLOORS) == set(imports.FLOORS)
+    for module in MODULES:
+        files = closure(dotted(module))
+        assert module.as_posix() in files, f"{module} is not in its own closure"
+        assert all((PROJECT / file).is_file() for file in files), module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_module_imports_relatively(module):
+def test_no_module_imports_relatively():
     # the closure does not see such imports, nor would a reader who searches for a name
-    lines = (PROJECT / (module.replace(".", "/") + ".py")).read_text("utf-8").splitlines()
-    assert [line for line in lines if line.lstrip().startswith("from .")] == []
+    relative = {
+        module.as_posix()
+        for module in MODULES
+        for node in nodes(module)
+        if isinstance(node, ast.ImportFrom) and node.level
+    }
+    assert relative == set()
 
 
 @pytest.mark.parametrize(

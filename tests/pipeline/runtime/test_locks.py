@@ -15,6 +15,7 @@ from pipeline.runtime import locks
 from tests.conftest import Refused
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow
 RUN = paths.run(cohort.DATASET)
 
 

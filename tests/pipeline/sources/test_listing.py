@@ -17,7 +17,7 @@ from pipeline.convert import convert
 from pipeline.fetch import fetch
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
-from pipeline.sources import listing
+from pipeline.sources import listing, places
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
 
@@ -124,6 +124,7 @@ def test_only_bad_cases_are_an_error(says: Says, refused: Refused) -> None:
     assert "found none" in str(refused(lambda: listing.listing(says())))
 
 
+@pytest.mark.slow
 def test_a_bad_case_is_an_error_at_the_end_of_fetch_and_convert(
     workplace: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,4 +209,4 @@ def test_convert_says_at_once_that_split_will_lack_patients(
 
 def test_bytes_that_are_no_text_are_spelled_out(workplace: Path) -> None:
     file = paths.raw(NAME) / "scan\udcff.nii"
-    assert listing.relative(file, NAME, 0) == "scan\\xff.nii"
+    assert places.relative(file, NAME, 0) == "scan\\xff.nii"

@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.sources import unpack
 from tests.conftest import Refused
+from tests.support.every import every
 
 CONTENT = {"top.txt": b"top", "a/one.nii": b"1" * 3000, "a/b/two.nii": b""}
 Change = Callable[[tarfile.TarInfo], None]
@@ -214,7 +215,7 @@ def test_more_than_the_disk_holds_is_refused(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("keep", [0, 3, 100, 0.5, 0.9])
+@every("keep", [0, 3, 100, 0.5, 0.9])
 def test_a_cut_archive_is_refused(
     folder: Path, tmp_path: Path, refused: Refused, name: str, keep: float
 ) -> None:

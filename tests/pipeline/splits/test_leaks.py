@@ -71,7 +71,7 @@ def clean(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def broken(folder: Path, patient: str = "") -> dict[str, leaks.Finding]:
+def broken(folder: Path, patient: str = "") -> dict[str, leaks.Violation]:
     return {finding.promise: finding for finding in leaks.check(folder, 1, patient)}
 
 
@@ -280,6 +280,7 @@ def test_files_that_are_no_pictures_are_left_alone(clean: Path) -> None:
     assert broken(clean) == {}
 
 
+@pytest.mark.slow
 def test_the_gates_verdict_does_not_depend_on_workers(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +370,7 @@ def test_the_ancestors_pairs(tmp_path: Path, name: str, stray_colours: bool) -> 
     assert (leaks.COLOURS in broken(tmp_path)) == stray_colours
 
 
+@pytest.mark.slow
 @needs_seed_pairs
 def test_the_ancestors_way_of_splitting_is_found_with_known_patients(tmp_path: Path) -> None:
     files = sorted((SEED_PAIRS / "MBH-Seg25" / "images").glob("*.png"))

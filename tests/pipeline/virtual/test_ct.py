@@ -19,6 +19,8 @@ from pipeline.volumes import volume
 from pipeline.volumes.dicom import assemble
 from pipeline.volumes.volume import Volume
 
+pytestmark = pytest.mark.slow
+
 COMPRESSED, HEALTHY, TILTED = "sub-01", "sub-03", "sub-08"
 
 

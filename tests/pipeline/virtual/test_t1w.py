@@ -12,6 +12,8 @@ from pipeline.runtime.files import sha256
 from pipeline.virtual import t1w
 from pipeline.volumes import nifti
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.warps import chains, fields
 from pipeline.warps import warp as warps
+from tests.support.every import every
 
 ELASTIC = {"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}
 DISTORTED = {"Distorted": {"ratio": 0.05, "sigma_px": 16.0}}
@@ -420,7 +421,7 @@ ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "told"), ARGUMENTS)
+@every(("name", "arguments", "told"), ARGUMENTS)
 def test_refuses_arguments_that_do_not_fit(refused, name, arguments, told):
     problem = str(refused(lambda: chains.chain([{name: arguments}], "augment.variants.a")))
     assert problem.startswith(f"augment.variants.a: expected arguments of {name}")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.runtime import keys
 from pipeline.warps import fields
 from pipeline.warps import warp as warps
+from tests.support.every import every
 
 QUICK = settings(max_examples=40, deadline=None)
 QUANTUM = 2.0**-8
@@ -49,9 +50,9 @@ def test_one_key_draws_one_field_and_another_key_another(draw, sigma_px):
     assert (draw("pair", 2, sigma_px=sigma_px) != field).mean() > 0.9
 
 
-@pytest.mark.parametrize("draw", [drawn, hills])
-@pytest.mark.parametrize("shape", [(64, 64), (50, 81), (1, 7), (512, 512)])
-@pytest.mark.parametrize("sigma_px", [1.0, 5.0, 16.0, 70.0])
+@every("draw", [drawn, hills])
+@every("shape", [(64, 64), (50, 81), (1, 7), (512, 512)])
+@every("sigma_px", [1.0, 5.0, 16.0, 70.0])
 def test_a_field_has_the_pictures_shape(draw, shape, sigma_px):
     field = draw(1, shape=shape, sigma_px=sigma_px)
     assert field.shape == (*shape, 2)
@@ -154,10 +155,10 @@ def barrel_by_loops(shape, centre, radius, amount):
     return field
 
 
-@pytest.mark.parametrize("amount", [0.3, 1.0, -0.3, -0.8])
-@pytest.mark.parametrize("radius", [0.2, 0.5, 1.5])
-@pytest.mark.parametrize("centre", CENTRES)
-@pytest.mark.parametrize("shape", [(24, 24), (20, 33)])
+@every("amount", [0.3, 1.0, -0.3, -0.8])
+@every("radius", [0.2, 0.5, 1.5])
+@every("centre", CENTRES)
+@every("shape", [(24, 24), (20, 33)])
 def test_barrel_is_the_formula(shape, centre, radius, amount):
     field = fields.barrel(shape, centre, radius, amount).field(shape)
     expected = barrel_by_loops(shape, centre, radius, amount)

@@ -10,8 +10,8 @@ import pytest
 
 from model import params
 from pipeline.pairs.manifest import Pair
+from pipeline.pairs.variants import ORIGINAL, Variants
 from pipeline.params.augment import Augment
-from pipeline.warps.variants import ORIGINAL, Variants
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.params import reader as params
 from pipeline.params.limits import Limits
-from pipeline.runtime import limits
+from pipeline.volumes import limits
 from tests.conftest import PROJECT, Refused
 
 SMALL = Limits(voxels=1000, pixels=100)

@@ -1,0 +1,24 @@
+"""Where a picture lies: the paths that it consists of, and its place in the raw data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets_spec.contract import Picture
+from pipeline import paths
+
+
+def parts(picture: Picture) -> tuple[Path, ...]:
+    """The paths that a picture consists of."""
+    return (picture,) if isinstance(picture, Path) else picture
+
+
+def relative(picture: Picture, dataset: str, index: int) -> str:
+    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``.
+
+    Bytes that are no UTF-8 are written as \\xNN: a table holds text.
+    """
+    files = parts(picture)
+    file = files[index] if len(files) > 1 else files[0]
+    path = file.relative_to(paths.raw(dataset)).as_posix()
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
