@@ -22,7 +22,7 @@ repro: .venv/ready
 	@cat report/summary.txt
 
 # As many workers as processors; one that is done takes tests of another (worksteal).
-PYTEST := python -m pytest --numprocesses=auto --dist=worksteal
+PYTEST := python -m pytest --numprocesses=auto --maxprocesses=8 --dist=worksteal
 
 test: .venv/ready lint types
 	$(PYTEST)

@@ -30,6 +30,7 @@ import pipeline.__main__
 from datasets_spec.contract import Dataset, Source
 from model import params
 from pipeline.volumes.dicom import checks
+from tests import test_rooms
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path("docs/reference")
@@ -40,8 +41,9 @@ def command_line() -> str:
     """Every program, verb and option, from the parsers that read them."""
     parts = [
         "# Command line",
-        "`--help` after any verb prints what stands here. A wrong input is one line on stderr"
-        " that says what was expected, what came, where, and what to do.",
+        "An installed package has all verbs under one name, `flexunet` ([how](../how-to/install.md"
+        "#as-a-package)). `--help` after any verb prints what stands here. A wrong input is one"
+        " line on stderr that says what was expected, what came, where, and what to do.",
         _table(
             ("exit status", "meaning"),
             [
@@ -99,8 +101,10 @@ def _help(action: argparse.Action) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text whose angle brackets are shown, not taken for HTML."""
-    return text.replace("<", "&lt;")
+    """Text whose angle brackets are shown, not taken for HTML; within backticks they are."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts)
 
 
 def parameters() -> str:
@@ -283,6 +287,41 @@ def _described_constants(module: ModuleType) -> dict[str, str]:
     return found
 
 
+def modules() -> str:
+    """Every module in one line, room by room."""
+    parts = [
+        "# Modules",
+        "Every module in the words of its own first line. The rooms stand lowest first: a room"
+        " builds on those above it in this list, and the verbs build on all. What each room"
+        " promises is explained on the page [Architecture](../explanation/architecture.md#rooms).",
+    ]
+    for floor in ("datasets_spec", "pipeline", "model"):
+        above = [one.parent for one in (ROOT / floor).rglob("__init__.py")]
+        order = [*test_rooms.ORDER.get(floor, ())]
+        above.sort(key=lambda one: (_rank(one.relative_to(ROOT / floor).parts, order), one))
+        for folder in above:
+            files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
+            rows = [(f"`{file.name}`", _first_line(file)) for file in files]
+            name = folder.relative_to(ROOT).as_posix()
+            parts += [f"## {name}", _first_line(folder / "__init__.py")]
+            parts.append(_table(("module", "what"), rows))
+    return _page(parts)
+
+
+def _rank(parts: tuple[str, ...], order: Sequence[str]) -> int:
+    """Where a room stands among those of its floor; the verbs, in no room, come last."""
+    if not parts:
+        return len(order) + 1
+    return order.index(parts[0]) if parts[0] in order else len(order)
+
+
+def _first_line(file: Path) -> str:
+    text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
+    line = " ".join(text.split("\n\n")[0].split())
+    line = re.sub(r":\w+:`~?([\w.]+\.)?(\w+)`", r"`\2`", line).replace("``", "`")
+    return _plain(line)
+
+
 def _way(source: Source) -> str:
     if source.recipe:
         return "made on the spot"
@@ -317,6 +356,7 @@ PAGES: dict[Path, Callable[[], str]] = {
     REFERENCE / "parameters.md": parameters,
     REFERENCE / "datasets.md": datasets,
     REFERENCE / "dicom-rules.md": dicom_rules,
+    REFERENCE / "modules.md": modules,
 }
 """Page, relative to the project's root -> the function that returns its text."""
 

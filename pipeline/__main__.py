@@ -145,13 +145,11 @@ def run(options: argparse.Namespace) -> None:
     from pipeline.runtime import executor, shortages
 
     if options.verb == "check":
-        from pipeline.splits import leaks
+        from pipeline.check import check
 
-        limits = params.limits(options.params)
         workers = options.workers or executor.default_workers()
-        found = leaks.check(options.folder, workers, options.patient, limits)
-        print(leaks.table(found, None if options.all else leaks.SHOWN))
-        leaks.require(found, options.folder)
+        limits = params.limits(options.params)
+        check(options.folder, workers, limits, options.patient, options.all)
         return
     if options.verb == "doctor":
         from pipeline.doctor import doctor

@@ -1,4 +1,4 @@
-"""augment: every variant of every pair; a pure function of one pair, whatever the split.
+"""augment: make every variant of every pair; each depends on one pair only, not on the split.
 
 An augmented pair inherits its parent's patient, and ``split`` puts it in train only,
 so a new split or fold costs no new warp.
@@ -26,9 +26,9 @@ from pipeline.runtime import fingerprints
 def augment(dataset: str, settings: params.Params, workers: int) -> None:
     """Fill ``data/augmented/<dataset>`` from ``data/converted/<dataset>``.
 
-    If ``augment.mode`` is online, no pair is made: training draws its own. Raises
-    :class:`Problem`, before any work, for transforms that do not fit and for names that
-    two pairs would have.
+    If ``augment.mode`` is online, no pair is made: training draws its own variants. Raises
+    :class:`Problem`, before any work, for transforms with invalid arguments and for names that
+    two pairs would share.
     """
     variants = Variants(dataset, settings.augment)
     label_map = datasets_spec.load(dataset).dataset.label_map
@@ -55,7 +55,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
 
 
 def _recipe(settings: Augment) -> dict[str, Any]:
-    """What the pictures of variants follow from: not whether they are made on disk."""
+    """The parameters that determine the pictures of variants; ``mode`` does not."""
     return {key: value for key, value in asdict(settings).items() if key != "mode"}
 
 
@@ -63,15 +63,14 @@ def _require_own_names(
     variants: Sequence[str], converted: Sequence[Pair], parents: Sequence[Pair], where: str
 ) -> None:
     """Raises :class:`Problem` if an augmented pair would have the name of another pair."""
-    taken = {pair.id: "as it is" for pair in converted}
+    taken = {pair.id: "the original" for pair in converted}
     for name in variants:
         for parent in parents:
             own, owner = augmented.id_of(name, parent), f"variant {name!r} of {parent.id!r}"
             other = taken.setdefault(own, owner)
             if other != owner:
                 raise Problem(
-                    f"expected pairs with names of their own, got {own!r} for {owner} and for"
-                    f" {other}",
+                    f"expected pairs with different names, got {own!r} for {owner} and for {other}",
                     where=where,
                     remedy="Rename the variant in the parameter file.",
                 )

@@ -38,7 +38,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     """
     adapter = datasets_spec.load(dataset)
     listing = raw.listing(adapter)
-    raw.tell_renamed(listing, f"convert {dataset}")
+    raw.log_renamed(listing, f"convert {dataset}")
     cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
     _warn_of_what_split_refuses(dataset, cases, settings.split)
     names = pseudonyms.load(adapter, new_salt=True)

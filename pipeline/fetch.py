@@ -56,7 +56,7 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
         with locks.alone(folder):
             _bring(source.files, folder)
     listing = raw.listing(adapter)
-    raw.tell_renamed(listing, f"fetch {dataset}")
+    raw.log_renamed(listing, f"fetch {dataset}")
     found = len(listing.cases) + len(listing.faults)
     whole = _require_count(adapter, found, subset)
     _verify(adapter, listing, workers, limits, whole)

@@ -1,4 +1,4 @@
-"""Every folder name, once. All paths are relative to the working folder, the project's root."""
+"""The names of all files and folders. Paths are relative to the working folder."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ PREFLIGHT = DATA / "preflight.txt"
 
 DOWNLOADS = DATA / "downloads"
 MOVING = ".unfinished-moving"
-"""What is whole and on its way into the raw folder that this lies in (sources/staging.py)."""
+"""Complete files that are being moved into the raw folder around this one (sources/staging.py)."""
 ID_SALT = DATA / "id_salt"
 IDENTITIES = DATA / "identities"
 
@@ -37,7 +37,7 @@ PREDICTIONS = "predictions"
 WORST = "worst"
 OVERLAYS = "overlays"
 SCORED = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
-"""What ``evaluate`` writes into a run beside its predictions; of another model, it is stale."""
+"""What ``evaluate`` writes into a run beside its predictions; stale once the model has changed."""
 
 
 def raw(dataset: str) -> Path:
@@ -66,7 +66,7 @@ def run(dataset: str) -> Path:
 
 
 def epoch_change(folder: Path, epoch: int) -> Path:
-    """Below a run or its checkpoint: the pictures after an epoch, counted from 1."""
+    """The folder, in a run or its checkpoint, of the pictures after ``epoch`` (from 1)."""
     return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
 
 
@@ -76,7 +76,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def entries_below(folder: Path) -> list[Path]:
-    """The same with what is neither file nor folder: pipes, devices, sockets, broken links."""
+    """Like :func:`files_below`, with pipes, devices, sockets and broken links."""
     found: list[Path] = []
     seen: set[str] = set()
     for here, folders, names in os.walk(folder, followlinks=True):

@@ -1,7 +1,8 @@
-"""split: patients -> train, valid, test and mini_test; the gate; hard links; the dataset card."""
+"""split: patients -> train, valid, test and mini_test, behind the leak gate, with a card."""
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import datasets_spec
-from datasets_spec.contract import SPLITS, Case, Problem
+from datasets_spec.contract import SPLITS, Case, LabelMap, Problem
 from pipeline import paths
 from pipeline.pages import card
 from pipeline.pairs import identities, manifest, pseudonyms
@@ -24,15 +25,16 @@ from pipeline.splits import leaks, outliers, placement
 from pipeline.volumes import findings
 from pipeline.volumes.findings import Finding
 
+_LOG = logging.getLogger(__name__)
 _FAR = 1 << 20  # slices; more than any volume has
 
 
 def split(dataset: str, settings: params.Params) -> None:
-    """Fill ``data/dataset/<dataset>``, whole or not at all.
+    """Fill ``data/dataset/<dataset>``, completely or not at all.
 
-    Raises :class:`Problem` if there are too few patients, the gate finds a leak, or the manifests
-    are not of the present raw data as the adapter describes it; what was there before then
-    stays; and at once if another run fills the folder.
+    Raises :class:`Problem` if there are too few patients, the gate detects a leak, or the
+    manifests do not match the raw data as the adapter lists it now; the folder then stays as it
+    was. Also raises it at once if another run fills the folder.
     """
     with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
         files.restore_folder(paths.dataset(dataset))
@@ -60,7 +62,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         for pair in augmented
         if where[pair.patient] == "train" and pair.parent in kept
     ]
-    del converted, augmented  # every row would stand in memory twice
+    del converted, augmented  # to not keep every row in memory twice
     mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
 
     with files.replacing_folder(paths.dataset(dataset)) as unfinished:
@@ -71,19 +73,32 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         leaks.require(leaks.judge(unfinished, pairs), f"split {dataset}")
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
+    _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)
+
+
+def _report(
+    dataset: str, patients: int, pairs: Sequence[Pair], mini: Sequence[Pair], label_map: LabelMap
+) -> None:
+    """Log the size of each split, and the classes that a split lacks."""
     counts = Counter(pair.split for pair in pairs)
-    told = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
-    print(f"split {dataset}: {len(where)} patients; pairs: {told}, {len(mini)} {paths.MINI_TEST}")
-    for gap in placement.gaps(pairs, adapter.dataset.label_map):
-        print(f"split {dataset}: warning: {gap}")
+    _LOG.info(
+        "split %s: %d patients; pairs: %s, %d %s",
+        dataset,
+        patients,
+        ", ".join(f"{counts[name]} {name}" for name in SPLITS),
+        len(mini),
+        paths.MINI_TEST,
+    )
+    for gap in placement.gaps(pairs, label_map):
+        _LOG.info("split %s: warning: %s", dataset, gap)
 
 
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
-    """Up to ``count`` pictures of the test split that show as much as they can.
+    """Up to ``count`` pairs of the test split that are as informative as possible.
 
-    First a slice of every class (its richest), then a slice without foreground (the one
-    nearest to foreground in its case, so that it shows tissue), then the richest slices of the
-    patients that are shown least.
+    First, for every class, the slice with most of it; then a slice without foreground (the one
+    nearest to foreground in its case, so that it shows tissue); then the slices with most
+    foreground of the patients that have the fewest pairs so far.
     """
     chosen: dict[str, Pair] = {}
     shown: Counter[str] = Counter()
@@ -114,16 +129,17 @@ def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
     return sorted(chosen.values(), key=lambda pair: pair.id)
 
 
-_STATED = ("patient", "official split", "number of raters", "rater")
+_COMPARED = ("patient", "official split", "number of raters", "rater")
+_Row = tuple[str, str, int, str]  # the values of _COMPARED
 
 
 def _require_as_stated(
     names: Pseudonyms, cases: Sequence[Case], converted: Sequence[Pair], raters: str
 ) -> None:
-    """Raises :class:`Problem` unless the manifest says of every case what the adapter says now.
+    """Raises :class:`Problem` unless manifest and adapter agree on every case.
 
-    The raw data may hold a table of patients that was corrected since, say, and then one patient
-    would be in two splits.
+    A table of patients in the raw data may have been corrected since the conversion, for example;
+    one patient could then be in two splits.
     """
     wanted = {
         names.of("case", case.id): {
@@ -137,32 +153,33 @@ def _require_as_stated(
         }
         for case in listing.labelled_by(raters, cases, names.dataset)
     }
-    found: dict[str, set[tuple[str, str, int, str]]] = {}
+    stored: dict[str, set[_Row]] = {}
     for pair in converted:
         row = (pair.patient, pair.official_split, pair.raters, pair.rater)
-        found.setdefault(pair.case, set()).add(row)
-    for case in sorted(wanted.keys() | found.keys()):
-        if wanted.get(case) == found.get(case):
+        stored.setdefault(pair.case, set()).add(row)
+    for case in sorted(wanted.keys() | stored.keys()):
+        if wanted.get(case) == stored.get(case):
             continue
-        if case not in found:
-            told = f"expected a conversion of all cases of the raw data, got none of {case}"
-        elif case not in wanted:
-            told = f"expected cases of the present raw data, got {case}, which it does not have"
-        else:
-            now, then = (
-                list(zip(*sorted(rows), strict=True)) for rows in (wanted[case], found[case])
-            )
-            what = next((at for at in range(len(_STATED)) if set(now[at]) != set(then[at])), 0)
-            told = (
-                f"expected {case} to have the {_STATED[what]} that the raw data give it,"
-                f" {_listed(now[what])}, got {_listed(then[what])}"
-            )
-        salt = "" if names.anonymous or wanted.keys() & found.keys() else pseudonyms.SALT_HINT
+        salt = "" if names.anonymous or wanted.keys() & stored.keys() else pseudonyms.SALT_HINT
         raise Problem(
-            told,
+            _difference(case, wanted.get(case), stored.get(case)),
             where=paths.converted(names.dataset),
             remedy=f"{salt}Run: python -m pipeline convert {names.dataset}",
         )
+
+
+def _difference(case: str, wanted: set[_Row] | None, stored: set[_Row] | None) -> str:
+    """How the rows of a case in the manifest differ from those that the raw data give."""
+    if stored is None:
+        return f"expected all cases of the raw data in the manifest, got none of {case}"
+    if wanted is None:
+        return f"expected cases of the raw data only, got {case}, which is not among them"
+    now, then = (list(zip(*sorted(rows), strict=True)) for rows in (wanted, stored))
+    at = next((at for at in range(len(_COMPARED)) if set(now[at]) != set(then[at])), 0)
+    return (
+        f"expected {case} to have the {_COMPARED[at]} of the raw data, {_listed(now[at])},"
+        f" got {_listed(then[at])}"
+    )
 
 
 def _listed(values: Iterable[object]) -> str:
@@ -172,7 +189,7 @@ def _listed(values: Iterable[object]) -> str:
 def _require_present_parents(
     dataset: str, converted: Sequence[Pair], augmented: Sequence[Pair]
 ) -> None:
-    """Raises :class:`Problem` if augmented pairs were made of an earlier conversion."""
+    """Raises :class:`Problem` if augmented pairs were made from an earlier conversion."""
     parents = {pair.id: pair for pair in converted}
     old = [
         pair
@@ -182,7 +199,7 @@ def _require_present_parents(
     ]
     if old:
         raise Problem(
-            f"expected augmented pairs of the present conversion, got {len(old)} of"
+            f"expected augmented pairs of the current conversion, got {len(old)} of"
             f" {len(augmented)} of an earlier one, such as {old[0].id}",
             where=paths.augmented(dataset),
             remedy=f"Run: python -m pipeline augment {dataset}",
@@ -190,12 +207,12 @@ def _require_present_parents(
 
 
 def _same(one: Pair, other: Pair) -> bool:
-    """Whether all columns are equal; a NaN is equal to another."""
+    """Whether all columns are equal, NaN and NaN included."""
     return one == other or repr(one) == repr(other)
 
 
 def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
-    """Of the slices without foreground, every split keeps its share; it keeps all others."""
+    """Whether the split keeps the pair: all with foreground, and a share of those without."""
     if not pair.empty:
         return True
     share: float = getattr(settings.empty_slices, split)
@@ -203,7 +220,7 @@ def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
 
 
 def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Finding]]) -> Pair:
-    """The pair in its split, with what is suspicious in its case beside the other cases."""
+    """The pair with its split, and with the suspicions that come from comparing cases."""
     more = unlike.get((pair.case, pair.rater), [])
     suspicion = (
         findings.to_json([*findings.from_json(pair.suspicion), *more]) if more else pair.suspicion
@@ -212,7 +229,7 @@ def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Fi
 
 
 def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:
-    """Hard links of all pictures, each in the folder of its split or in ``name``."""
+    """Hard-link all pictures into the folders of their splits, or into the folder ``name``."""
     for split in (name,) if name else SPLITS:
         for part in (paths.IMAGES, paths.MASKS):
             (target / split / part).mkdir(parents=True, exist_ok=True)

@@ -7,17 +7,21 @@ import importlib.util
 import itertools
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import yaml
 from dvc.cli.parser import get_main_parser
 
 import model.__main__
+import model.cli
 import pipeline.__main__
 from docs import generate
+from pipeline.pairs import manifest
 from pipeline.warps.steps import OURS
 from tests.conftest import PROJECT
 from tests.support import markdown
@@ -26,11 +30,15 @@ from tests.support.walkthrough import SAVED
 PAGES = markdown.pages()
 LINKS = [(page, link) for page in PAGES for link in markdown.links(markdown.read(page))]
 COMMANDS = [(page, one) for page in PAGES for one in markdown.commands(markdown.read(page))]
-PROGRAMS = {"pipeline": pipeline.__main__._parser, "model": model.__main__._parser}
+PROGRAMS = {
+    "pipeline": pipeline.__main__._parser,
+    "model": model.__main__._parser,
+    "flexunet": model.cli._parser,
+}
 LANGUAGES = {"sh", "text", "python", "yaml"}
 OF_THE_SHELL = {
     *("cat", "cd", "cp", "export", "for", "git", "head", "ls", "mkdir", "mv", "nvidia-smi"),
-    *("done", "pip", "source"),
+    *("done", "pip", "pre-commit", "source"),
 }  # fmt: skip
 FLOORS = ("datasets_spec", "pipeline", "model", "tests", "docs")
 
@@ -116,6 +124,8 @@ def _parse(words: list[str]) -> None:
     if program == "make":
         targets = [word for word in words[1:] if "=" not in word]
         assert set(targets) <= _targets(), words
+    elif program == "flexunet":
+        _accepted(PROGRAMS[program](), words[1:])
     elif program == "dvc":
         _accepted(get_main_parser(), words[1:])
     elif program == "python" and words[1] == "-m":
@@ -175,6 +185,16 @@ def test_every_parameter_is_described() -> None:
     assert not [row for row in rows if row.endswith("|  |")]
 
 
+def test_every_column_of_the_manifest_is_described() -> None:
+    text = markdown.read(generate.REFERENCE / "file-formats.md")
+    table = text[text.index("## The manifest") : text.index("## per_case.csv")]
+    assert set(manifest.SCHEMA.names) == set(re.findall(r"`(\w+)`", "".join(_first_cells(table))))
+
+
+def _first_cells(table: str) -> list[str]:
+    return re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+
+
 @pytest.mark.parametrize("step", OURS)
 def test_every_step_is_described(step: str) -> None:
     text = markdown.read(generate.REFERENCE / "augmentation.md")
@@ -185,6 +205,14 @@ def test_the_gpu_build_is_that_of_the_lock() -> None:
     lock = (PROJECT / "requirements.txt").read_text("utf-8")
     (version,) = re.findall(r"^tensorflow-cpu==([\d.]+)", lock, re.MULTILINE)
     assert f'"tensorflow[and-cuda]=={version}"' in markdown.read(Path("docs/how-to/gpus.md"))
+
+
+def test_the_citation_and_the_changelog_know_the_version() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert f"\n## {project['version']} (" in markdown.read(Path("CHANGELOG.md"))
 
 
 def test_the_readme_is_read_in_a_minute() -> None:

@@ -25,10 +25,9 @@ from model.scoring.postprocess import Rule, apply
 from pipeline import paths
 from pipeline.labels import fusion
 from pipeline.pairs import manifest
-from pipeline.splits import leaks
 from pipeline.volumes.volume import Grid, Volume, slices
 from tests.conftest import PROJECT
-from tests.pipeline.splits.test_leaks import put, slice_of
+from tests.pipeline.splits.test_folders import put, slice_of
 from tests.support import cohort
 
 pytestmark = pytest.mark.slow
@@ -100,7 +99,7 @@ def _identical(folder: Path, pictures: int) -> Path:
 
 def test_the_work_of_check_is_not_the_square_of_identical_pictures(tmp_path: Path) -> None:
     folders = [_identical(tmp_path / str(count), count) for count in (60, 500)]
-    few, many = (_calls(lambda folder=folder: leaks.check(folder, 1)) for folder in folders)
+    few, many = (_calls(lambda folder=folder: folders.check(folder, 1)) for folder in folders)
     assert many < 12 * few
 
 

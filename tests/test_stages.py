@@ -26,7 +26,7 @@ from pipeline.params.split import EmptySlices
 from pipeline.runtime import files, locks
 from pipeline.runtime.files import sha256
 from pipeline.split import _require_present_parents, mini_test, split
-from pipeline.splits import leaks
+from pipeline.splits import folders, leaks
 from tests.conftest import FIXTURES, PROJECT, Refused
 from tests.support import cohort as rows
 
@@ -215,7 +215,7 @@ def test_a_picture_of_two_patients_is_a_leak(
 
 def test_a_folder_of_ours_passes_the_gate(raw: Path, settings: params.Params) -> None:
     run(settings)
-    assert leaks.check(paths.dataset(NAME), 1) == []
+    assert folders.check(paths.dataset(NAME), 1) == []
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_gate_finds_harm_done_to_a_folder(
         picture = png.read_image(image)
         picture[0, 0] ^= 255
         png.write_image(image, picture)
-    assert any(finding.promise.startswith(promise) for finding in leaks.check(folder, 1))
+    assert any(finding.promise.startswith(promise) for finding in folders.check(folder, 1))
 
 
 def test_the_gate_judges_a_foreign_folder_by_its_files(
@@ -249,8 +249,8 @@ def test_the_gate_judges_a_foreign_folder_by_its_files(
 ) -> None:
     run(settings)
     (paths.dataset(NAME) / paths.MANIFEST).unlink()
-    assert leaks.check(paths.dataset(NAME), 1) == []
-    refused(lambda: leaks.check(paths.raw(NAME), 1))
+    assert folders.check(paths.dataset(NAME), 1) == []
+    refused(lambda: folders.check(paths.raw(NAME), 1))
 
 
 def cohort(patients: int) -> list[Pair]:
@@ -604,7 +604,7 @@ def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) 
         split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)))
         placed = manifest.read(paths.dataset(NAME))
         tested += sorted({pair.patient for pair in placed if pair.split == "test"})
-        assert leaks.check(paths.dataset(NAME), 1) == []
+        assert folders.check(paths.dataset(NAME), 1) == []
     assert sorted(tested) == ["sub-01", "sub-02", "sub-03"]
 
 
@@ -617,12 +617,12 @@ def test_a_mask_that_changed_and_a_pair_that_is_gone_are_found(
     blank = np.zeros((64, 64), np.uint8)
     (folder / "test" / drawn.mask).unlink()  # or the link's other end would change too
     png.write_mask(folder / "test" / drawn.mask, blank, LABELS)
-    [found] = leaks.check(folder, 1)
+    [found] = folders.check(folder, 1)
     assert (found.promise, found.count) == (leaks.UNCHANGED, 1)
     for file in (drawn.image, drawn.mask):
         (folder / "test" / file).unlink()
-    [found] = leaks.check(folder, 1)
-    assert (found.promise, found.example) == (leaks.UNCHANGED, f"test/{drawn.id}")
+    [found] = folders.check(folder, 1)
+    assert (found.promise, found.examples[0]) == (leaks.UNCHANGED, f"test/{drawn.id}")
 
 
 def test_a_dataset_that_another_run_fills_is_refused(
@@ -631,4 +631,4 @@ def test_a_dataset_that_another_run_fills_is_refused(
     with locks.alone(paths.dataset(NAME)):
         problem = refused(lambda: split(NAME, settings))
     assert problem.where == str(paths.dataset(NAME))
-    assert "found another run at it" in problem.what
+    assert "expected no other run" in problem.what

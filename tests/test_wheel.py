@@ -111,6 +111,12 @@ def test_it_judges_a_folder(installed: Path, elsewhere: Path) -> None:
     assert leaks.COPIES in run(*check, cwd=elsewhere, status=2)
 
 
+def test_without_parameters_it_names_no_folder_of_its_own(installed: Path, elsewhere: Path) -> None:
+    told = run(installed / "flexunet", "convert", cwd=elsewhere, status=2)
+    assert "Run from a folder with params.yaml, or name the file with --params." in told
+    assert str(installed.parent) not in told
+
+
 def test_its_code_has_the_fingerprint_of_the_checkouts(installed: Path, elsewhere: Path) -> None:
     """So that a wheel and a checkout take each other's pairs for up to date."""
     program = "from pipeline.runtime import fingerprints as f; print(f.code('pipeline.convert'))"

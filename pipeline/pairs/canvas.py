@@ -1,8 +1,8 @@
-"""The exact chain between a native slice and the square picture that is made of it.
+"""The exact mapping between a native slice and the square picture that is made of it.
 
 A slice is padded to a square in millimetres and scaled to ``px`` x ``px``. The
 padding is a whole number of picture pixels, so a native slice of ``px`` x ``px``
-square pixels comes through untouched. Pixel centres lie at ``index + 0.5``.
+square pixels stays unchanged. Pixel centres lie at ``index + 0.5``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_SQUARE = 1e-4  # pixels whose sides differ by less than this share are square
+_SQUARE = 1e-4  # pixels whose sides differ by less than this fraction are square
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,23 @@ class Canvas:
         )
 
     def values(self) -> tuple[float, ...]:
-        """As plain numbers, for the manifest."""
+        """The fields as plain numbers, for the manifest."""
         return tuple(float(value) for value in astuple(self))
 
     @property
     def exact(self) -> bool:
-        """Labels survive native -> picture -> native: no native pixel is skipped."""
+        """Whether native -> picture -> native preserves labels: no native pixel is skipped."""
         return min(self.row_scale, self.col_scale) >= 1
 
     def image(self, native: NDArray[Any]) -> NDArray[np.float32]:
         """A native slice (height, width) -> (px, px) float32, zero outside.
 
-        Linear interpolation; area averaging along an axis that shrinks.
+        Linear interpolation; area averaging along an axis that is reduced.
         """
         native = np.ascontiguousarray(native, np.float32)
         rows = _resample(native, self.row_scale, self.row_offset, self.px)
-        columns = _resample(_turned(rows), self.col_scale, self.col_offset, self.px)
-        return _turned(columns)
+        columns = _resample(_transposed(rows), self.col_scale, self.col_offset, self.px)
+        return _transposed(columns)
 
     def labels(self, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids (height, width) -> (px, px): the native pixel under each centre, or 0."""
@@ -102,8 +102,8 @@ class Canvas:
         return picture[np.ix_(rows, cols)]
 
 
-def _turned(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows and columns exchanged, in memory too; NumPy's own copy is several times slower."""
+def _transposed(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The transpose, contiguous in memory; NumPy's own copy is several times slower."""
     return np.asarray(cv2.transpose(array), np.float32)
 
 
@@ -113,7 +113,7 @@ def _under(px: int, scale: float, offset: int, native: int) -> tuple[NDArray[Any
 
 
 def _span(inside: NDArray[np.bool_]) -> slice:
-    """Where ``inside`` is true, which is one stretch."""
+    """The slice in which ``inside`` is true; it is contiguous."""
     first = int(inside.argmax())
     return slice(first, first + int(np.count_nonzero(inside)))
 
@@ -146,7 +146,7 @@ def _taps(
     """Which of ``n`` native pixels make each picture pixel, and with which weights.
 
     The picture pixels as a slice, and per tap the native index (taps, pixels) and its weight
-    (taps, pixels, 1): two neighbours where a slice grows, all that are covered where it shrinks.
+    (taps, pixels, 1): two neighbours if the axis is enlarged, all covered pixels if it is reduced.
     """
     _, under = _under(px, scale, offset, n)
     where = _span(under)

@@ -1,8 +1,8 @@
-"""From the names that outputs carry back to the raw data: a guarded table per case.
+"""From pseudonyms back to the raw data: one table per case, readable by its owner only.
 
-``data/identities/<dataset>/<case>.csv`` says which case, patient, raters, files and DICOM
-instances the names of :mod:`pipeline.pairs.pseudonyms` stand for. ``convert`` writes it for
-datasets that are not published as anonymous. It is for its owner alone (mode 0600), is no output
+``data/identities/<dataset>/<case>.csv`` lists the case, patient, raters, files and DICOM
+instances that the names of :mod:`pipeline.pairs.pseudonyms` stand for. ``convert`` writes it for
+datasets that are not published as anonymous. It has mode 0600, is not an output
 of any stage, and git and DVC ignore it.
 """
 
@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?<![0-9a-zA-Z.])[0-9a-f]{16}(?![0-9a-zA-Z])")
 
 
 def write(names: Pseudonyms, case: Case, uids: Iterable[str]) -> None:
-    """Keep what the names of ``case`` stand for; ``uids`` are those of its DICOM instances."""
+    """Write the table of ``case``; ``uids`` are the SOPInstanceUIDs of its DICOM instances."""
     if names.anonymous:
         return
     instances = [("instance", names.uid(uid), uid) for uid in uids if uid]
@@ -37,7 +37,7 @@ def write(names: Pseudonyms, case: Case, uids: Iterable[str]) -> None:
 
 
 def kept(names: Pseudonyms, case: Case) -> bool:
-    """Whether the table of ``case`` is there and up to date; anonymous cases need none."""
+    """Whether the table of ``case`` exists and is up to date; anonymous cases need none."""
     if names.anonymous:
         return True
     try:
@@ -56,45 +56,47 @@ def keep_only(names: Pseudonyms, cases: Iterable[Case]) -> None:
 
 
 def known(names: Pseudonyms, cases: Iterable[Case]) -> dict[str, str]:
-    """Name -> what it stands for in words, of cases that are listed; nothing of anonymous ones."""
+    """Pseudonym -> "<kind> <raw id>" of the listed cases; empty for anonymous datasets."""
     if names.anonymous:
         return {}
     return {name: f"{kind} {raw_id}" for case in cases for kind, name, raw_id in _rows(names, case)}
 
 
 def explained(dataset: str, text: str, more: Mapping[str, str] | None = None) -> str:
-    """``text``, and after it what each name in it stands for, by the tables and by ``more``."""
+    """``text`` followed by the meaning of each pseudonym in it, from the tables and ``more``."""
     wanted = dict.fromkeys(_NAME.findall(text))
-    meaning = {name: told for name, told in (more or {}).items() if name in wanted}
+    meaning = {name: stands for name, stands in (more or {}).items() if name in wanted}
     for file in sorted((paths.IDENTITIES / dataset).glob("*.csv")):
         if meaning.keys() >= wanted.keys():
             break
         meaning |= {
             name: f"{kind} {raw_id}" for kind, name, raw_id in _read(file) if name in wanted
         }
-    told = "; ".join(f"{name} is the {meaning[name]}" for name in wanted if name in meaning)
-    return f"{text} ({told})" if told else text
+    legend = "; ".join(f"{name} is the {meaning[name]}" for name in wanted if name in meaning)
+    return f"{text} ({legend})" if legend else text
 
 
 @contextmanager
 def explaining(dataset: str) -> Iterator[dict[str, str]]:
-    """A :class:`Problem` raised in this block says what the names in it stand for.
+    """Add the meaning of pseudonyms to a :class:`Problem` that is raised in this block.
 
-    The block may add to the dictionary that it gets what it knows of names (:func:`known`).
+    The block may fill the dictionary that it gets with meanings (:func:`known`).
     """
     more: dict[str, str] = {}
     try:
         yield more
     except Problem as problem:
         whole = str(problem)
-        told = explained(dataset, whole, more).removeprefix(whole)
-        if not told:
+        legend = explained(dataset, whole, more).removeprefix(whole)
+        if not legend:
             raise
-        raise Problem(problem.what + told, where=problem.where, remedy=problem.remedy) from problem
+        raise Problem(
+            problem.what + legend, where=problem.where, remedy=problem.remedy
+        ) from problem
 
 
 def _rows(names: Pseudonyms, case: Case) -> list[list[str]]:
-    """Kind, name and raw id of everything about a case but its instances."""
+    """Kind, pseudonym and raw id of everything about a case except its instances."""
     raw_ids = [("case", case.id), ("patient", case.patient)]
     raw_ids += [("rater", rater) for rater in case.labels if rater]
     pictures = range(len(places.parts(case.image)))
@@ -112,5 +114,5 @@ def _read(file: Path) -> list[list[str]]:
 
 
 def _cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: a file may have any name."""
+    """Text that no spreadsheet takes for a formula: file names are arbitrary."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

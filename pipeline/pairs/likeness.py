@@ -1,6 +1,6 @@
 """The perceptual hash of a picture, which every pair carries.
 
-The picture at 64 x 64 pixels, its tissue moved to the middle and its brightness equalised, then
+The picture at 64 x 64 pixels, its tissue centred and its brightness equalised, then
 the signs of the lowest 16 x 16 coefficients of its discrete cosine transform (Zauner,
 "Implementation and benchmarking of perceptual image hash functions", 2010), 255 bits without the
 mean. Mirroring a picture only flips known bits.
@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _PX, SIDE = 64, 16
-_CONTRAST = 24  # grey levels; a picture that has fewer, such as noise in air, shows nothing
-_SHIFT_STEPS = 8  # the tissue's middle is known to an eighth of a pixel
+_CONTRAST = 24  # grey levels; a picture with a smaller range, such as noise in air, has no hash
+_SHIFT_STEPS = 8  # the centre of the tissue is rounded to an eighth of a pixel
 
 
 def perceptual_hash(picture: NDArray[np.uint8]) -> str:
-    """A grey picture (H, W) uint8 -> 64 hexadecimal digits, or "" where it shows nothing.
+    """A grey picture (H, W) uint8 -> 64 hexadecimal digits, or "" for one without contrast.
 
-    All sums are of integers, so that every machine has the same bits. The tissue is moved to the
-    middle by moving the cosines; a mirrored picture then differs exactly in the bits of odd
-    frequencies.
+    All sums are of integers, so that every machine gives the same bits. The tissue is centred by
+    shifting the cosines; a mirrored picture then differs exactly in the bits of odd frequencies.
     """
     small = cv2.resize(picture, (_PX, _PX), interpolation=cv2.INTER_AREA).astype(np.int64)
     ordered = np.sort(small, axis=None)
@@ -40,7 +39,7 @@ def perceptual_hash(picture: NDArray[np.uint8]) -> str:
 
 
 def _cosines(tissue: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The lowest frequencies (16, 64) along one axis, about the middle of the tissue there."""
+    """Cosines of the lowest frequencies (16, 64) along an axis, about the centre of the tissue."""
     middle = np.average(np.arange(_PX), weights=tissue)
     shift = np.rint(((_PX - 1) / 2 - middle) * _SHIFT_STEPS) / _SHIFT_STEPS
     places = np.arange(_PX) + 0.5 + shift

@@ -34,16 +34,16 @@ class Pair:
     pixel has its voxel. ``window``: the intensities shown as 0 and 255.
     ``class_pixels``: pixels per class id. ``raters`` counts the raters, and ``agreement`` is
     their mean pairwise Dice per class id (NaN where none). ``label_table`` and
-    ``label_evidence`` tell which of several published label tables was taken and why,
-    ``snapped_pixels`` how many stray colours were moved in the case. ``findings`` (what is odd
-    about scan and labels) and ``suspicion`` (what the picture shows that speaks against the labels)
-    are JSON lists as :mod:`pipeline.volumes.findings` writes them, empty where all is well.
+    ``label_evidence`` state which of several published label tables was used and why, and
+    ``snapped_pixels`` how many stray colours were changed in the case. ``findings`` (what is
+    odd about scan and labels) and ``suspicion`` (what the picture shows that speaks against the
+    labels) are JSON lists as :mod:`pipeline.volumes.findings` writes them, empty where all is well.
     ``sop_instance_uid`` is set where the slice is one DICOM instance. Of a dataset that is not
     published as anonymous, patient, case, rater, source and SOPInstanceUID are
     :mod:`pipeline.pairs.pseudonyms`. ``likeness`` is the image's perceptual hash
     (:mod:`pipeline.pairs.likeness`; none on augmented pairs). ``parent`` and ``warp`` (JSON) are
-    set on augmented pairs only. ``fingerprint`` stands for everything that the pair was made
-    from; a pair whose fingerprint is unchanged is not made again.
+    set on augmented pairs only. ``fingerprint`` identifies everything that determines the
+    pair; a pair whose fingerprint is unchanged is not made again.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Pair:
 
     @property
     def empty(self) -> bool:
-        """No foreground at all."""
+        """Whether the mask has no foreground."""
         return not any(self.class_pixels[1:])
 
 
@@ -111,12 +111,12 @@ _OWN = (
 
 
 def inherited(pair: Pair, parent: Pair) -> Pair:
-    """An augmented pair with all that is not its own as it is in ``parent``, its present one."""
+    """An augmented pair with all columns that it inherits as they are in ``parent`` now."""
     return replace(parent, **{name: getattr(pair, name) for name in _OWN})
 
 
 def write(folder: Path, pairs: Iterable[Pair]) -> None:
-    """Write ``folder/manifest.parquet``, sorted by id, replacing it at once or not at all."""
+    """Write ``folder/manifest.parquet``, sorted by id, completely or not at all."""
     rows = sorted(pairs, key=lambda pair: pair.id)
     with (
         files.replacing(folder / paths.MANIFEST) as unfinished,
@@ -132,10 +132,9 @@ def _table(rows: Sequence[Pair]) -> pa.Table:
 
 
 def grouped(pairs: Iterable[Pair], *fields: str) -> list[list[Pair]]:
-    """Pairs whose ``fields`` are equal together, groups and members in order.
+    """Groups of pairs with equal ``fields``, sorted by these, the members by slice index.
 
-    Members stand in the order of their slices. Ids would not do: one case's name can look
-    like another's slice.
+    Pair ids alone would not do: the name of one case can look like a slice of another.
     """
     groups: dict[tuple[Any, ...], list[Pair]] = {}
     for pair in pairs:
@@ -168,7 +167,7 @@ def read(folder: Path) -> list[Pair]:
                 for batch in stored.iter_batches(_BATCH_ROWS, use_threads=False)
                 for pair in map(Pair, *map(_shared, batch.columns))
             ]
-    except (pa.ArrowException, OSError, ValueError) as error:  # also texts of no encoding
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
         raise Problem(
             f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
         ) from None
@@ -177,7 +176,7 @@ def read(folder: Path) -> list[Pair]:
 def _shared(column: pa.Array) -> list[Any]:
     """The values of a column, lists as tuples; equal texts and tuples are one object.
 
-    Most of a row is said of its whole case, so that rows are several times smaller that way.
+    Most columns are the same for all slices of a case, so this takes several times less memory.
     """
     if pa.types.is_string(column.type):
         texts: dict[str, str] = {}
@@ -185,9 +184,9 @@ def _shared(column: pa.Array) -> list[Any]:
     if not pa.types.is_list(column.type):
         values: list[Any] = column.to_pylist()
         return values
-    numbers = np.from_dlpack(column.values)  # to_numpy would import pandas, 50 MB
+    numbers = np.from_dlpack(column.values)  # to_numpy would import pandas: 50 MB
     ends = column.offsets.to_pylist()
-    tuples: dict[bytes, tuple[Any, ...]] = {}  # by their bits, which tell 0.0 from -0.0
+    tuples: dict[bytes, tuple[Any, ...]] = {}  # by their bits, which distinguish 0.0 from -0.0
     found = []
     for start, stop in pairwise(ends):
         bits = numbers[start:stop].tobytes()

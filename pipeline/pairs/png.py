@@ -1,7 +1,7 @@
 """Pictures on disk: 8-bit grey images, and class ids as indexed PNG.
 
 A mask's palette is the label map's colours, so one file is both the colourised
-mask and the class ids. Encoder settings are fixed because bytes are a promise;
+mask and the class ids. Encoder settings are fixed, because the same pairs must give the same bytes;
 run-length encoding (zlib's Z_RLE) was as small as the default on brain slices,
 faster, and does not depend on the processor's hash instructions.
 """
@@ -29,7 +29,7 @@ _IMAGE_SETTINGS = [
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_RLE,
 ]
-_READ_AGAIN = "Run the stage that writes it again."
+_RUN_AGAIN = "Run the stage that writes it again."
 
 
 def write_image(file: Path, picture: NDArray[np.uint8]) -> str:
@@ -63,10 +63,10 @@ def write_mask(file: Path, ids: NDArray[np.uint8], label_map: LabelMap) -> str:
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """A grey picture (H, W) uint8. Raises :class:`Problem` if it cannot be read."""
-    with opened(file, remedy=_READ_AGAIN):  # its size is judged before it is decoded
+    with opened(file, remedy=_RUN_AGAIN):  # which checks its size before it is decoded
         picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if picture is None:
-        raise Problem("expected a readable picture, found none", where=file, remedy=_READ_AGAIN)
+        raise Problem("expected a readable picture, found none", where=file, remedy=_RUN_AGAIN)
     return np.asarray(picture, np.uint8)
 
 
@@ -76,7 +76,7 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
     Raises :class:`Problem` if the file cannot be read or has a colour that is
     not in the label map, with the count and an example.
     """
-    with opened(file, remedy=_READ_AGAIN) as picture:
+    with opened(file, remedy=_RUN_AGAIN) as picture:
         palette = picture.getpalette("RGB") if picture.mode == "P" else None
         wanted = [channel for label in label_map for channel in label.colour]
         if palette is not None and palette[: len(wanted)] == wanted:
@@ -88,7 +88,7 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
 
 
 def _put(file: Path, content: bytes) -> str:
-    """Write a new file at ``file`` at once or not at all; never into a linked one."""
+    """Write ``file`` completely or not at all, as a new file: the old one may have hard links."""
     with files.replacing(file, durable=False) as unfinished:
         unfinished.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

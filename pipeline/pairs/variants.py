@@ -1,7 +1,7 @@
-"""The variants of a dataset's pairs: which there are, and the keys that they are drawn from.
+"""The variants of a dataset's pairs, and the keys that they are drawn from.
 
 Offline, every variant of a pair is made once, from the key (seed, dataset, pair, variant).
-Online, each epoch shows a pair as one of its variants or as it is: the key (seed, dataset,
+Online, each epoch shows a pair unchanged or as one of its variants: the key (seed, dataset,
 pair, "online", epoch) chooses among them, all equally likely, and the variant is drawn
 from (seed, dataset, pair, variant, "epoch", epoch).
 """
@@ -15,7 +15,7 @@ from pipeline.volumes.arrays import Image8
 from pipeline.warps import chains
 
 ORIGINAL = ""
-"""The name, among variants, of the pair as it is."""
+"""The name of the unchanged pair among its variants."""
 
 
 class Variants:
@@ -33,20 +33,20 @@ class Variants:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every variant, without the original."""
+        """The names of all variants, without the original."""
         return tuple(self._chains)
 
     def wanted(self, pair: Pair) -> bool:
-        """Whether variants are made of ``pair``: of no variant, and of no empty slice if so set."""
+        """Whether variants are made of ``pair``: not of variants, nor of empty slices if so set."""
         return not pair.parent and (self._settings.empty_slices or not pair.empty)
 
     def key(self, pair_id: str, name: str, epoch: int | None = None) -> tuple[object, ...]:
-        """What a variant is drawn from; without an epoch, offline."""
+        """The key that a variant is drawn from; ``epoch`` None is offline."""
         parts = (self._settings.seed, self._dataset, pair_id, name)
         return parts if epoch is None else (*parts, "epoch", epoch)
 
     def choice(self, pair_id: str, epoch: int) -> str:
-        """The variant, or ORIGINAL, that an epoch shows of a pair."""
+        """The variant, or ORIGINAL, that ``epoch`` shows of a pair."""
         names = (ORIGINAL, *self._chains)
         key = keys.key(self._settings.seed, self._dataset, pair_id, "online", epoch)
         return names[key % len(names)]
@@ -58,7 +58,7 @@ class Variants:
         return chains.apply(self._chains[name], key, image, mask)
 
     def fresh(self, pair: Pair, epoch: int, image: Image8, mask: Image8) -> tuple[Image8, Image8]:
-        """What ``epoch`` shows of ``pair``; augmented pairs are shown as they are."""
+        """The pictures that ``epoch`` shows of ``pair``; augmented pairs stay as they are."""
         name = self.choice(pair.id, epoch)
         if name == ORIGINAL or not self.wanted(pair):
             return image, mask

@@ -22,9 +22,9 @@ class Augment:
     """Name of each variant -> its steps, `{Step: {argument: value}}`, applied in order. A
     dataset's entry replaces them whole."""
     mode: str = "offline"
-    """`offline` trains on the originals and the variants on disk; `online` on the originals, each
-    of which every epoch shows as a freshly drawn variant or as it is; `both` on the originals shown
-    like that and on the variants on disk as they are."""
+    """`offline` trains on the originals and the variants on disk; `online` on the originals only,
+    each shown in each epoch unchanged or as a newly drawn variant; `both` on the variants on disk
+    and, as `online` does, on the originals."""
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("offline", "online", "both"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.params.values import expect
 
 FUSIONS = ("majority", "staple", "each")
-"""What ``convert.raters`` can be beside the name of one rater (pipeline/labels/fusion.py)."""
+"""Values of ``convert.raters`` other than the name of a rater (pipeline/labels/fusion.py)."""
 
 
 @dataclass(frozen=True)

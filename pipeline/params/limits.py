@@ -1,4 +1,4 @@
-"""The section ``limits``: what is too large to be read."""
+"""The section ``limits``: the largest volumes and pictures that are read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.params.values import expect
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before memory is taken for it. They decide no byte: no stage tracks them."""
+    """Larger input is refused before memory is allocated. No output depends on these limits."""
 
     voxels: int = 300_000_000
     """The largest volume that is read. A scan takes 4 bytes a voxel, each of its labels 1, and

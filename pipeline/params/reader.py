@@ -5,14 +5,14 @@ for every dataset. ``datasets`` lists the enabled ones; an entry may override
 leaves of any section but ``evaluate`` and ``limits`` for its dataset::
 
     datasets:
-      virtual_mni152:                      # as the sections say
+      virtual_mni152:                      # the sections' values
       msd_hippocampus:
-        train: {epochs: 30}                # everything else as the sections say
+        train: {epochs: 30}                # every other value as in the sections
 
 ``presets`` holds entries for datasets that are not enabled, to be referred to by
 YAML anchors. An unknown key, a missing key and a wrong type are errors that name
-the place; a value is never taken as a Python expression. A file that is larger, deeper or, with
-its aliases written out, longer than anyone would write is refused before anything walks it.
+the place; a value is never evaluated as a Python expression. A file that is larger, deeper or,
+with its aliases expanded, longer than anyone would write is refused before it is processed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MOVED = {
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
 }
-"""Parameters of earlier versions, and where what they said belongs now."""
+"""Parameters of earlier versions, and what replaces them."""
 
 _MOST_BYTES = 1_000_000
 
@@ -54,7 +54,7 @@ _REMEDY = "Correct the parameter file; docs/reference/parameters.md lists the pa
 
 @dataclass(frozen=True)
 class Params:
-    """What params.yaml says of making one dataset; :class:`model.params.Params` is the whole."""
+    """The sections of params.yaml that make a dataset; :class:`model.params.Params` has all."""
 
     convert: Convert
     augment: Augment
@@ -64,7 +64,7 @@ class Params:
 
 P = TypeVar("P", bound=Params)
 ABOVE = ("train", "evaluate")
-"""Sections of the floor above, whose values :mod:`model.params` states and checks."""
+"""Sections of the floor above, whose values :mod:`model.params` declares and checks."""
 _ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDABLE = ("convert", "augment", "split", "train")
 _LEAVES = {"variants"}  # replaced whole by an override, not merged
@@ -95,7 +95,7 @@ def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
             )
         if not isinstance(name, str):
             raise Problem(
-                f"expected a dataset's name, got {shown(name)}, which is no text", where=where
+                f"expected a dataset's name, got {shown(name)}, which is not text", where=where
             )
         datasets_spec.load(name)
     return tuple(entries)
@@ -111,13 +111,13 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
 
 
 def load_as(whole: type[P], dataset: str, file: Path = paths.PARAMS) -> P:
-    """The same with all sections that ``whole`` has."""
+    """Like :func:`load`, with all sections that ``whole`` has."""
     content, entry = _entry(dataset, file, whole)
     return _with(content, entry, f"{file}: datasets.{dataset}", file, whole)
 
 
 def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:
-    """Every section for ``dataset`` as it is written, with its entry's overrides, unchecked."""
+    """Every section for ``dataset`` as written, with its entry's overrides, unchecked."""
     content, entry = _entry(dataset, file)
     return {
         name: _merged(content.get(name) or {}, (entry or {}).get(name) or {})
@@ -141,7 +141,7 @@ def _entry(dataset: str, file: Path, whole: type[Params] = Params) -> tuple[dict
 def limits(file: Path = paths.PARAMS) -> Limits:
     """The limits of the parameter file; the defaults where there is none.
 
-    For what needs no dataset: ``fetch``, ``check`` and ``doctor`` work in any folder.
+    ``fetch``, ``check`` and ``doctor`` work in any folder, with or without such a file.
     """
     if file == paths.PARAMS and not file.exists():
         return Limits()
@@ -149,14 +149,14 @@ def limits(file: Path = paths.PARAMS) -> Limits:
 
 
 def _limits(content: Mapping[str, Any], file: Path) -> Limits:
-    """The one section that may be left out: its defaults decide no byte."""
+    """The one section that may be left out: no output depends on its values."""
     section = _section(content, "limits", file)
     limits: Limits = _build(Limits, section or asdict(Limits()), f"{file}: limits", Params)
     return limits
 
 
 def presets_as(whole: type[P], file: Path = paths.PARAMS) -> dict[str, P]:
-    """Every entry of ``presets``, as the parameters that it leads to."""
+    """The parameters that each entry of ``presets`` gives."""
     content = _read(file, whole)
     return {
         str(name): _with(content, entry, f"{file}: presets.{name}", file, whole)
@@ -194,10 +194,11 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
             )
         content = yaml.load(file.read_text("utf-8"), StrictLoader)  # noqa: S506  # a SafeLoader
     except FileNotFoundError:
+        home = f"the project's root, {_ROOT}" if _in_checkout() else f"a folder with {paths.PARAMS}"
         raise Problem(
             "expected the parameter file, found none",
             where=file.resolve(),
-            remedy=f"Run from the project's root, {_ROOT}, or name the file with --params.",
+            remedy=f"Run from {home}, or name the file with --params.",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise Problem(f"expected YAML, got {error}", where=file, remedy=_REMEDY) from None
@@ -205,11 +206,16 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
     try:
         _no_unknown(content, _TOP, str(file), whole)
     except Problem as problem:
-        if Path.cwd() == _ROOT:
+        if Path.cwd() == _ROOT or not _in_checkout():
             raise
         other = f" (Or is it another project's? This one's is {_ROOT / paths.PARAMS}.)"
         raise Problem(problem.what, where=problem.where, remedy=problem.remedy + other) from None
     return dict(content)
+
+
+def _in_checkout() -> bool:
+    """Whether this code lies beside the project's own parameters; installed, it does not."""
+    return (_ROOT / paths.PARAMS).is_file()
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -249,9 +255,9 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
         try:
             return kind(**built)  # type: ignore[operator]
         except OutOfRange as error:
-            key, told = error.args
+            key, reason = error.args
             place = where if where.endswith(f" {key}") else f"{where}: {key}"
-            raise Problem(told, where=place, remedy=_REMEDY) from None
+            raise Problem(reason, where=place, remedy=_REMEDY) from None
     _finite(value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
@@ -280,7 +286,7 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
 
 
 def _finite(value: Any, where: str) -> None:
-    """Refuse .inf and .nan, at any depth."""
+    """Raise :class:`Problem` for .inf and .nan, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         raise Problem(f"expected a finite number, got {value}", where=where, remedy=_REMEDY)
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -314,7 +320,7 @@ def _no_unknown(
             continue
         section = where.rpartition(" ")[2]
         if remedy := _MOVED.get(f"{section}.{key}") or _MOVED.get(str(key)):
-            raise Problem(f"expected no {key!r} any more", where=where, remedy=remedy)
+            raise Problem(f"the parameter {key!r} no longer exists", where=where, remedy=remedy)
         raise Problem(
             f"expected keys among {', '.join(known)}, got {shown(key)}",
             where=where,
@@ -323,7 +329,7 @@ def _no_unknown(
 
 
 def _place_of(key: str, known: typing.Sequence[str], whole: type[Params]) -> str:
-    """What to do about an unknown key: it stands at the wrong level, or is misspelt."""
+    """The remedy for an unknown key: it is at the wrong level, or misspelt."""
     homes = [home for home in _homes(whole) if home.rpartition(".")[2] == key]
     above = " or ".join(home.rpartition(".")[0] for home in homes if "." in home)
     if key in _TOP:

@@ -49,15 +49,15 @@ class Split:
     share_of: str
     """What the shares count: `slices` where patients differ much in size."""
     folds: int
-    """0 splits by the shares. 3 or more deal the patients into that many folds, of which one is
-    tested; valid has its share of the others."""
+    """0 splits by the shares. 3 or more divide the patients into that many folds, one of which is
+    the test split; valid gets its share of the others."""
     fold: int
-    """The fold that is tested, counted from 0. Where the test list is official, the fold is
-    validated instead."""
+    """The fold that is the test split, counted from 0. Where the test split is official, the fold
+    is the valid split instead."""
     empty_slices: EmptySlices
     """Share of the slices without foreground that the split keeps."""
     mini_test: int
-    """How many test pictures are also put into `mini_test`, to look at."""
+    """The number of test pictures that are also put into `mini_test`, to look at."""
 
     def __post_init__(self) -> None:
         one_of("share_of", self.share_of, ("patients", "slices"))

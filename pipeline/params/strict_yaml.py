@@ -1,4 +1,4 @@
-"""The one loader of YAML: plain values only, each key once, nothing that unfolds without end."""
+"""The one loader of YAML: plain values, no key twice, and a limit on what aliases expand to."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import yaml
 from pipeline.params.values import shown
 
 MOST_NODES, DEEPEST = 100_000, 32
-"""Values and levels of a parameter file with its aliases written out; ours: 2,000 and 11."""
+"""Values and levels of a parameter file with its aliases expanded; params.yaml has 2,000 and 11."""
 _MOST_BITS = 63  # of a whole number: what numpy and Parquet can hold
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML whose every value can be read, and walked without end or surprise.
+    """A safe loader that refuses duplicate keys, deep nesting and exploding aliases.
 
-    No key stands twice in one mapping (the second would win in silence). Nesting is limited, and
-    so is what the aliases unfold to, since ten lines of them can stand for a billion values.
+    A duplicate key would silently win over the first. Ten lines of aliases can stand for a
+    billion values, so their expansion is limited as nesting is.
     """
 
     _depth = 0
@@ -29,7 +29,7 @@ class StrictLoader(yaml.SafeLoader):
         count, levels = _extent(node, {})
         if count > MOST_NODES or levels > DEEPEST:
             raise yaml.YAMLError(
-                f"aliases that unfold to more than {MOST_NODES:,} values or {DEEPEST} levels"
+                f"aliases that expand to more than {MOST_NODES:,} values or {DEEPEST} levels"
             )
         return self.construct_document(node)
 
@@ -68,9 +68,9 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def _extent(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """Values and levels of a node with its aliases written out; more than allowed if endless."""
+    """Values and levels of a node with its aliases expanded; above the limits if it is endless."""
     if id(node) not in known:
-        known[id(node)] = (MOST_NODES + 1, DEEPEST + 1)  # until it is left: met again inside
+        known[id(node)] = (MOST_NODES + 1, DEEPEST + 1)  # kept if it contains itself
         parts = [node.value] if isinstance(node, yaml.SequenceNode) else []
         parts = node.value if isinstance(node, yaml.MappingNode) else parts
         below = [_extent(child, known) for part in parts for child in part]

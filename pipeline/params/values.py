@@ -1,4 +1,4 @@
-"""Checks that the sections of the parameter file ask of their values, and how values are shown."""
+"""Checks of parameter values, and how values are shown in messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _SHOWN = 100  # characters of a wrong value
 
 
 class OutOfRange(Exception):
-    """A key and what is wrong with its value."""
+    """A parameter whose value is out of range: its key, and what was expected."""
 
 
 def expect(fits: bool, key: str, expected: str, got: object) -> None:
@@ -21,6 +21,6 @@ def one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def shown(value: object) -> str:
-    """``value`` as it is written, cut where it is long."""
+    """``value`` as text, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -1,8 +1,8 @@
 """Run one task over many jobs, in this process or in several; same order, same results.
 
 A job that raises does not stop the others, and a worker process that dies (out
-of memory, say) costs only the job that killed it, which is named. Workers end with the
-process that began them, however that ends.
+of memory, for example) costs only the job that killed it, which is named. Workers end with
+the process that started them, however that ends.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from datasets_spec.contract import Problem
 
 J = TypeVar("J")
 R = TypeVar("R")
-_AHEAD = 3  # jobs under way per worker: enough to keep it busy, few enough to bound memory
+_AHEAD = 3  # jobs submitted per worker: enough to keep it busy, few enough to bound memory
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[J, R]):
-    """What became of one job: its result, or the exception that it raised."""
+    """The outcome of one job: its result, or the exception that it raised."""
 
     job: J
     result: R | None
@@ -75,7 +75,7 @@ def _in_processes(
         try:
             while left or under_way:
                 while left and len(under_way) < _AHEAD * workers:
-                    under_way.append((left[0], _begun(pool, task, left[0])))
+                    under_way.append((left[0], _submitted(pool, task, left[0])))
                     del left[0]
                 job, future = under_way[0]
                 outcome = _finished(job, future)
@@ -84,7 +84,7 @@ def _in_processes(
         except BrokenProcessPool:
             suspects = [job for job, _ in under_way]
         except BaseException:
-            leash.close()  # stopped, or nobody asks for more: nothing under way is waited for
+            leash.close()  # stopped, or the caller wants no more: do not wait for running jobs
             raise
         else:
             pool.shutdown()
@@ -95,18 +95,18 @@ def _in_processes(
             yield _alone(task, job)
 
 
-def _begun(pool: ProcessPoolExecutor, task: Callable[[J], R], job: J) -> Future[R]:
-    """Hand a job to the pool, which begins another worker for it where none is idle."""
+def _submitted(pool: ProcessPoolExecutor, task: Callable[[J], R], job: J) -> Future[R]:
+    """Submit a job to the pool, which starts another worker for it if none is idle."""
     with _without_ctrl_c():
         return pool.submit(_portable, task, job)
 
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Hold Ctrl-C back, from here and for ever from processes that are begun meanwhile.
+    """Block Ctrl-C within the block, and for good in processes that are started within it.
 
-    It is sent to all processes of the terminal, and is this one's to handle: a worker would print
-    a traceback if it came while it imports, before it could say so itself.
+    The terminal sends SIGINT to all its processes, and only the parent handles it: a worker that
+    is still importing cannot ignore it yet and would print a traceback.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -119,29 +119,29 @@ def _without_ctrl_c() -> Iterator[None]:
 
 
 def _portable(task: Callable[[J], R], job: J) -> R:
-    """``task(job)`` in a worker; an exception that cannot travel is told in words instead."""
+    """``task(job)`` in a worker; an exception that cannot be pickled becomes a Problem."""
     try:
         return task(job)
     except Exception as error:
         try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+            pickle.loads(pickle.dumps(error))  # noqa: S301  # pickled the line before
         except Exception:
             raise Problem(f"{type(error).__name__}: {error}") from None
         raise
 
 
 def _alone(task: Callable[[J], R], job: J) -> Outcome[J, R]:
-    """Run one job in a process of its own: if that dies too, this job is the killer."""
+    """Run one job in a process of its own: if that dies too, this job is the cause."""
     pool, leash = _pool(1)
     with pool, leash:
         try:
-            return _finished(job, _begun(pool, task, job))
+            return _finished(job, _submitted(pool, task, job))
         except BrokenProcessPool:
             return Outcome(
                 job,
                 None,
                 Problem(
-                    "the worker process died while it made this",
+                    "the worker process died while it worked on this",
                     remedy="Was it killed for lack of memory? Try --workers 1.",
                 ),
             )
@@ -157,14 +157,14 @@ def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
 
 
 def _pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
-    """Workers, and a leash: when it is closed, they end at once, whatever they are making."""
+    """Workers, and a leash: when it is closed, they end at once, whatever they are doing."""
     context = multiprocessing.get_context("spawn")
     held, leash = context.Pipe(duplex=False)
-    return ProcessPoolExecutor(workers, context, _begin, (held,)), leash
+    return ProcessPoolExecutor(workers, context, _start_worker, (held,)), leash
 
 
-def _begin(held: Connection) -> None:
-    """What a worker does first: one thread per worker, and an end when the parent wants one."""
+def _start_worker(held: Connection) -> None:
+    """Set up a worker: one thread for OpenCV, and an end when the parent ends or asks for it."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, args=(held,), daemon=True).start()

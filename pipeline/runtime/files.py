@@ -1,7 +1,7 @@
-"""Files and folders that are there whole or not at all, and never anything but regular files.
+"""Files and folders that are written completely or not at all, and regular files only.
 
-What is written goes to a place beside its target, is forced to the disk, and then takes the
-target's name, so neither a kill nor a power cut leaves half a file under it.
+Output goes to a place beside its target, is flushed to the disk, and then takes the
+target's name, so neither a kill nor a power cut leaves half a file under that name.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _KINDS = (
 
 @contextmanager
 def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
-    """A path to write to; when the block ends, what stands there takes the place of ``target``.
+    """A path to write to; when the block ends, the file there replaces ``target``.
 
-    If the block raises, ``target`` stays as it was. ``durable`` files are forced to the disk
-    before they get their name; pictures, whose digests stand in a manifest, need not be.
+    If the block raises, ``target`` stays as it was. ``durable`` files are flushed to the disk
+    before they get their name; pictures, whose digests are in a manifest, need not be.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = beside(target)
@@ -45,7 +45,7 @@ def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             sync(target.parent)
     except OSError as error:
-        if error.errno and error.filename is None:  # a write to a full disk names nothing
+        if error.errno and error.filename is None:  # a write to a full disk names no file
             error.filename = str(target)
         raise
     finally:
@@ -64,7 +64,7 @@ def sha256(file: Path) -> str:
 
 
 def sync(path: Path) -> None:
-    """Force a file's content, or the names in a folder, to the disk."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -73,9 +73,9 @@ def sync(path: Path) -> None:
 
 
 def sync_disk(folder: Path) -> None:
-    """Force everything that was written to the disk of ``folder`` onto it, in one go.
+    """Flush everything that was written to the disk of ``folder``, in one go.
 
-    For thousands of pictures: one flush each takes minutes, one of the whole disk seconds.
+    For thousands of pictures: a flush of each takes minutes, one of the whole disk seconds.
     """
     syncfs = getattr(ctypes.CDLL(None), "syncfs", None) if sys.platform == "linux" else None
     if syncfs is None:
@@ -90,7 +90,7 @@ def sync_disk(folder: Path) -> None:
 
 
 def replace_folder(made: Path, target: Path) -> None:
-    """Let the folder ``made``, once it is on the disk, take the place of ``target``.
+    """Flush the folder ``made`` to the disk and let it replace ``target``.
 
     On Linux both names are exchanged in one step, so that ``target`` is there at every moment.
     Elsewhere, and on file systems that cannot exchange, the old folder is moved aside first, and
@@ -112,7 +112,7 @@ def replace_folder(made: Path, target: Path) -> None:
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """An empty folder to fill; when the block ends, it takes the place of the folder ``target``.
+    """An empty folder to fill; when the block ends, it replaces the folder ``target``.
 
     If the block raises, ``target`` stays as it was.
     """
@@ -127,7 +127,7 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 
 def restore_folder(target: Path) -> None:
-    """Finish what a killed :func:`replace_folder` left: the old folder back, or removed."""
+    """Clean up after a killed :func:`replace_folder`: put the old folder back, or remove it."""
     old = _old(target)
     if old.exists() and not target.exists():
         os.replace(old, target)
@@ -171,7 +171,7 @@ def require_regular(file: Path) -> Path:
     """``file``; raises :class:`Problem` if it is a pipe, a device, a socket or a folder.
 
     Reading a named pipe would wait for ever, and a device may have no end. A missing file is
-    left to the reader, which knows what it is missed for.
+    left to the reader, which knows what it needs it for.
     """
     name = kind(file) if file.exists() else ""
     if name:

@@ -1,4 +1,4 @@
-"""One run at a time in one folder."""
+"""Locks: only one run at a time fills a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datasets_spec.contract import Problem
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which goes with the process, however that ends.
+    """Hold the folder's lock; it is released when the process ends, however that happens.
 
     Raises :class:`Problem` if another run holds it.
     """
@@ -24,7 +24,7 @@ def alone(folder: Path) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise Problem(
-            "expected to fill this folder alone, found another run at it",
+            "expected no other run that fills this folder, found one",
             where=folder,
-            remedy="Wait until it has ended, or stop it, and run again.",
+            remedy="Wait until that run has ended, or stop it, and run again.",
         ) from None

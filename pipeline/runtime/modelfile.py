@@ -1,8 +1,8 @@
-"""What a trained model's file says of itself, read without a deep-learning library.
+"""The provenance of a trained model, read from its file without a deep-learning library.
 
-The file is an archive as Keras writes them, whose members are stored as they are, with one more
-member: ``provenance.json``. It may come from anyone, so nothing of it is believed before it is
-checked, and none of its code is run.
+The file is a Keras archive whose members are stored uncompressed, with one more member:
+``provenance.json``. The file may come from anyone, so its content is checked before it is used,
+and none of its code is run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.runtime import files
 
 PROVENANCE = "provenance.json"
 CONFIG = "config.json"
-_MOST_BYTES = 2**24  # of a member that is JSON; ours have some ten thousand
+_MOST_BYTES = 2**24  # of a member that is JSON; the pipeline writes some ten thousand
 _SECTIONS = ("convert", "augment", "split", "train")
 _KINDS = {
     "dataset": str,
@@ -31,9 +31,9 @@ _KINDS = {
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What the model file says of itself: what it was trained on, and how, by section.
+    """The provenance of a model file: the dataset and the parameters that it was trained with.
 
-    Raises :class:`Problem` if the file is missing, damaged, or does not say it.
+    Raises :class:`Problem` if the file is missing or damaged, or has no valid provenance.
     """
     if not files.require_regular(file).is_file():
         raise Problem(
@@ -43,17 +43,17 @@ def read(file: Path) -> dict[str, Any]:
         require_whole(file)
     except (OSError, zipfile.BadZipFile) as error:
         raise unfit(file, f"expected a whole model, got {error}") from None
-    said = member(file, PROVENANCE)
-    wrong = [name for name, kind in _KINDS.items() if not isinstance(said.get(name), kind)]
-    if not wrong and not isinstance(said["train"].get("network"), dict):
+    provenance = member(file, PROVENANCE)
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(provenance.get(name), kind)]
+    if not wrong and not isinstance(provenance["train"].get("network"), dict):
         wrong = ["train.network"]
     if wrong:
-        raise unfit(file, f"expected {wrong[0]} in its {PROVENANCE}, found none of its kind")
-    return said
+        raise unfit(file, f"expected {wrong[0]} in its {PROVENANCE}, found none of the right type")
+    return provenance
 
 
 def member(file: Path, name: str) -> dict[str, Any]:
-    """A member of the archive that holds a JSON mapping; a :class:`Problem` for anything else."""
+    """The JSON mapping in a member of the archive. Raises :class:`Problem` for anything else."""
     try:
         with zipfile.ZipFile(file) as archive:
             if archive.getinfo(name).file_size > _MOST_BYTES:
@@ -69,9 +69,9 @@ def member(file: Path, name: str) -> dict[str, Any]:
 
 
 def require_whole(file: Path) -> None:
-    """Raise BadZipFile unless every member is stored as it is and has the bytes of its checksum.
+    """Raise BadZipFile unless every member is stored uncompressed and matches its checksum.
 
-    Compressed members, which ours never are, could ask for any amount of memory.
+    Compressed members, which the pipeline never writes, could demand any amount of memory.
     """
     try:
         with zipfile.ZipFile(file) as archive:

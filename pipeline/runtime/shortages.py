@@ -1,4 +1,4 @@
-"""No room on the disk, or no memory: said so that a person can do something about it."""
+"""A full disk or a lack of memory, reported as a :class:`Problem` with a remedy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from datasets_spec.contract import Problem
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _OUT_OF_MEMORY = {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}
-"""Names of the errors that Python, numpy and the deep-learning libraries raise for want of it."""
+"""Errors that Python, numpy and the deep-learning libraries raise when memory runs out."""
 _NEARLY_FULL_BYTES = 100_000_000
 
 
 def problem_of(error: BaseException, making: str = "") -> Problem | None:
-    """What a person is shown for an error by a shortage, while ``making`` was made; else None."""
+    """The problem to report if ``error`` is due to a shortage, else None; ``making``: where."""
     if isinstance(error, OSError) and error.errno in _FULL:
         place = Path(str(error.filename)) if error.filename is not None else None
         return Problem(
@@ -28,9 +28,9 @@ def problem_of(error: BaseException, making: str = "") -> Problem | None:
             remedy="Make room there and run again: what was finished is kept.",
         )
     if any(kind.__name__ in _OUT_OF_MEMORY for kind in type(error).__mro__):
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         return Problem(
-            f"expected enough memory, got {told or 'none from the system'}",
+            f"expected enough memory, got {reason or 'none from the system'}",
             where=making,
             remedy="End other programs, take fewer workers (--workers 1), smaller batches"
             " (train.batch_pairs, evaluate.batch_slices) or smaller pictures.",
@@ -40,7 +40,7 @@ def problem_of(error: BaseException, making: str = "") -> Problem | None:
 
 @contextmanager
 def named(making: str) -> Iterator[None]:
-    """Let a shortage within the block name what was being made."""
+    """Report a shortage within the block as a :class:`Problem` that names what was being made."""
     try:
         yield
     except Exception as error:
@@ -51,17 +51,17 @@ def named(making: str) -> Iterator[None]:
 
 
 def _free(place: Path | None) -> str:
-    """The room on the disk of ``place``; where the error names none, on those that are written."""
+    """Free space on the disk of ``place``; without a place, on the disks that are written to."""
     places = [place] if place else [Path.cwd(), Path(tempfile.gettempdir())]
-    told = {}
+    disks = {}
     for one in places:
         folder = one.absolute()
         while not folder.exists():
             folder = folder.parent
         usage = shutil.disk_usage(folder)
-        told[folder.stat().st_dev] = (
+        disks[folder.stat().st_dev] = (
             usage.free,
             f"{usage.free / 1e9:.2f} of {usage.total / 1e9:.1f} GB are free in {folder}",
         )
-    full = [words for free, words in told.values() if free < _NEARLY_FULL_BYTES]
-    return " and ".join(full or [words for _, words in told.values()])
+    full = [text for free, text in disks.values() if free < _NEARLY_FULL_BYTES]
+    return " and ".join(full or [text for _, text in disks.values()])

@@ -1,7 +1,7 @@
-"""A published file -> a file on this disk: whole, with the digests that its adapter states.
+"""Download a published file completely and check the digests that its adapter states.
 
-What came before a stop is kept beside the target, and the next run asks for the rest. Only https
-is followed, redirects included, so that nobody on the way sees or changes a request.
+An interrupted download is kept beside the target, and the next run resumes it. Only https is
+followed, redirects included, so that nobody on the way sees or changes a request.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _RANGE_IS_NO_PART = 416  # HTTP's "Range Not Satisfiable"
 
 
 def download(file: RemoteFile, target: Path) -> str:
-    """Bring ``file`` to ``target``, unless it is there already; returns its sha256.
+    """Download ``file`` to ``target``, unless it is there already; returns its sha256.
 
     The sha256 is also written beside it, in the form of ``sha256sum``. Raises :class:`Problem`
-    if the file cannot be brought or has another digest than stated.
+    if the download fails or the digest differs.
     """
     if files.is_regular(target) and _fits(file, got := _digests(target)):
         return got["sha256"]
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = files.beside(target)
     if not (files.is_regular(partial) and _fits(file, got := _digests(partial))):
-        _bring(file.url, partial, target)
+        _fetch(file.url, partial, target)
         got = _digests(partial)
     if not _fits(file, got):
         partial.unlink()
@@ -45,7 +45,7 @@ def download(file: RemoteFile, target: Path) -> str:
             f" got {' '.join(f'{kind}:{got[kind]}' for kind in file.digests)}",
             where=file.url,
             remedy="Run it again, which downloads it anew. If that does not help, the file at this"
-            " address is not what the adapter means: ask its publisher.",
+            " address has changed: ask its publisher.",
         )
     with files.replacing(target.with_name(f"{target.name}.sha256")) as place:
         place.write_text(f"{got['sha256']}  {target.name}\n", "utf-8")
@@ -62,7 +62,7 @@ def _fits(file: RemoteFile, got: Mapping[str, str]) -> bool:
 def _digests(file: Path) -> dict[str, str]:
     totals = {
         "sha256": hashlib.sha256(),
-        "md5": hashlib.md5(usedforsecurity=False),  # beside sha256, or where nothing else is stated
+        "md5": hashlib.md5(usedforsecurity=False),  # beside sha256, or if it is all that is stated
     }
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
@@ -71,7 +71,7 @@ def _digests(file: Path) -> dict[str, str]:
     return {kind: total.hexdigest() for kind, total in totals.items()}
 
 
-def _bring(url: str, partial: Path, target: Path) -> None:
+def _fetch(url: str, partial: Path, target: Path) -> None:
     """Download ``url`` to ``partial``, after what is there already."""
     have = partial.stat().st_size if files.is_regular(partial) else 0
     try:
@@ -107,7 +107,7 @@ def _asked(url: str, have: int) -> requests.Response:
 
 
 def _judge_redirect(response: requests.Response, **_: object) -> None:
-    """Called for every answer, before a redirect is followed."""
+    """Called for every response, before a redirect is followed."""
     if not response.is_redirect:
         return
     target = urljoin(response.url, response.headers["location"])
@@ -123,7 +123,7 @@ def _judge_redirect(response: requests.Response, **_: object) -> None:
 
 
 def _save(response: requests.Response, partial: Path, have: int) -> None:
-    """Write the answer's body: behind the ``have`` bytes if it is their rest, else anew."""
+    """Append the response's body if it resumes after ``have`` bytes; else start over."""
     rest = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
     done = have if response.status_code == requests.codes.partial_content and rest else 0
     stated = response.headers.get("Content-Length", "")
@@ -149,9 +149,9 @@ def _save(response: requests.Response, partial: Path, have: int) -> None:
 
 
 def _reason(error: requests.RequestException) -> str:
-    """What went wrong, without the address and the object that the library puts before it."""
+    """The cause, without the address and the object that the library puts before it."""
     if error.response is not None:
         return f"HTTP {error.response.status_code} {error.response.reason}"
     cause = error.args[0] if error.args else error
-    told = str(getattr(cause, "reason", cause))
-    return told.rpartition("): ")[2]
+    reason = str(getattr(cause, "reason", cause))
+    return reason.rpartition("): ")[2]

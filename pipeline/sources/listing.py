@@ -1,7 +1,8 @@
-"""What lies in ``data/raw/<dataset>``: its cases, and whether their files are there."""
+"""The cases in ``data/raw/<dataset>``, and whether their files exist."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +17,16 @@ from pipeline.runtime.files import require_regular
 from pipeline.sources import places
 from pipeline.volumes import nifti
 
-_TOLD = 8  # names in one line
+_LOG = logging.getLogger(__name__)
+_MOST_NAMES = 8  # in one message
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What an adapter says of the raw data.
+    """The cases that an adapter lists in the raw data.
 
-    ``cases`` are sound, sorted, and have ids of their own; ``faults`` name the others with the
-    reason; ``renamed`` has the names that could not be ids as they stand, and what they became.
+    ``cases`` are valid, sorted, and have unique ids; ``faults`` maps the names of the others to
+    the reason; ``renamed`` maps names that are not valid as ids to the ids that replace them.
     """
 
     cases: tuple[Case, ...]
@@ -35,8 +37,8 @@ class Listing:
 def cases(adapter: Adapter) -> tuple[Case, ...]:
     """All cases of the raw data, in order.
 
-    Raises :class:`Problem` if there are none, for the first case that is not sound, and for
-    whatever else the adapter does wrong.
+    Raises :class:`Problem` if there are none, for the first invalid case, and for any other error
+    of the adapter.
     """
     found = listing(adapter)
     for fault in found.faults.values():
@@ -45,9 +47,9 @@ def cases(adapter: Adapter) -> tuple[Case, ...]:
 
 
 def listing(adapter: Adapter) -> Listing:
-    """The cases of the raw data; those that are not sound are named, and cost no others.
+    """The cases of the raw data; an invalid case is named and does not cost the others.
 
-    Raises :class:`Problem` if no case is sound, and for whatever else the adapter does wrong.
+    Raises :class:`Problem` if no case is valid, and for any other error of the adapter.
     """
     raw = paths.raw(adapter.name)
     if not filled(raw):
@@ -70,12 +72,12 @@ def listing(adapter: Adapter) -> Listing:
             patient = patients.get(case.patient, case.patient)
             found.append(replace(case, id=name, patient=patient, labels=labels))
         except (AttributeError, TypeError, ValueError) as error:
-            told = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
-            faults[str(name)] = Problem(told, where=raw, remedy=layout)
+            reason = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
+            faults[str(name)] = Problem(reason, where=raw, remedy=layout)
     for name, times in Counter(case.id for case in found).items():
         if times > 1:
             faults[name] = Problem(
-                f"expected cases with ids of their own, got {name!r} twice",
+                f"expected cases with different ids, got {name!r} twice",
                 where=raw,
                 remedy=layout,
             )
@@ -91,7 +93,7 @@ def listing(adapter: Adapter) -> Listing:
 
 
 def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]]:
-    """The cases as the adapter gives them, unchecked, and those of which it gave a Problem."""
+    """The cases as the adapter yields them, unchecked, and the Problems that it yields."""
     stated: list[Case] = []
     faults: dict[str, Problem] = {}
     try:
@@ -105,7 +107,7 @@ def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]
                     raise TypeError(f"cases yields Case values, not {one!r}")
     except Problem:
         raise
-    except Exception as error:  # the author of a new adapter must hear where it went wrong
+    except Exception as error:  # the author of a new adapter needs to know where
         after = f" after the case {stated[-1].id!r}" if stated else ""
         raise Problem(
             f"expected cases, got {type(error).__name__}{after}: {error}",
@@ -116,23 +118,24 @@ def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]
 
 
 def _slugs(names: Iterable[object]) -> dict[str, str]:
-    """Name -> slug; what no slug can be made of is left to the check of Case."""
+    """Name -> slug; names that give no slug stay, and the check of Case refuses them."""
     made = slugs(name for name in names if isinstance(name, str))
     return {name: made[name] or name for name in made}
 
 
-def tell_renamed(found: Listing, title: str) -> None:
-    """Print which names of the raw data could not be ids, and what they are called instead."""
-    if found.renamed:
-        told = [f"{old!r} is {new}" for old, new in found.renamed.items()][:_TOLD]
-        more = f", and {len(found.renamed) - _TOLD} more" if len(found.renamed) > _TOLD else ""
-        print(f"{title}: names made fit for files: {', '.join(told)}{more}")
+def log_renamed(listed: Listing, title: str) -> None:
+    """Log which names of the raw data are not valid as ids, and the ids that replace them."""
+    if not listed.renamed:
+        return
+    names = [f"{old!r} -> {new}" for old, new in listed.renamed.items()]
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    _LOG.info("%s: renamed for use in files: %s%s", title, ", ".join(names[:_MOST_NAMES]), more)
 
 
 def labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
-    """The cases with what ``convert.raters`` asks for: where it names a rater, with that label.
+    """The cases that ``convert.raters`` selects: all, or those that the named rater labelled.
 
-    Raises :class:`Problem` for the name of no rater.
+    Raises :class:`Problem` if no case has a rater of that name.
     """
     if raters in FUSIONS:
         return cases
@@ -149,17 +152,17 @@ def labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Ca
 
 
 def kept_raters(raters: str, case: Case) -> tuple[str, ...]:
-    """Whose labels become pairs of ``case`` ("": one label, of all raters together)."""
+    """The raters whose labels become pairs of ``case`` ("": the fused label of all raters)."""
     if raters == "each":
         return tuple(case.labels)
     return ("",) if raters in FUSIONS else (raters,)
 
 
 def require_patients(dataset: str, cases: Iterable[Case], settings: Split) -> None:
-    """Raises the :class:`Problem` for which ``split`` would refuse these cases.
+    """Raises the :class:`Problem` with which ``split`` would later refuse these cases.
 
-    No picture is needed to see that there are fewer patients than splits or folds, that a patient
-    is in two official splits, or that the official splits leave nobody for one of the others.
+    That is: fewer patients than splits or folds, a patient in two official splits, or official
+    splits that leave no patient for the others.
     """
     official: dict[str, set[str]] = {}
     for case in cases:
@@ -187,21 +190,21 @@ def require_patients(dataset: str, cases: Iterable[Case], settings: Split) -> No
 
 
 def filled(folder: Path) -> bool:
-    """Whether there is anything in it but hidden files, and nothing still on its way into it."""
+    """Whether ``folder`` holds files that are not hidden, and none is still being moved there."""
     if not folder.is_dir() or (folder / paths.MOVING).exists():
         return False
     return any(not file.name.startswith(".") for file in folder.iterdir())
 
 
 def files(case: Case) -> list[Path]:
-    """Every file of a case, image first. Raises :class:`Problem` as :func:`files_by_role` does."""
+    """Every file of a case, image first. Raises what :func:`files_by_role` raises."""
     return [file for _, files in files_by_role(case) for file in files]
 
 
 def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
-    """The files of the image (None), and of the label of each rater by name, in the case's order.
+    """The files of the image (role None) and of each rater's label, in the case's order.
 
-    Raises :class:`Problem` that names a missing file and the partner that is there.
+    Raises :class:`Problem` that names a missing file and its existing partner.
     """
     image = places.parts(case.image)
     if not image:
@@ -235,14 +238,14 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
 
 
 def _below(path: Path) -> list[Path]:
-    """A file itself (both halves of a NIfTI pair), or every file of a DICOM folder."""
+    """The file itself (both files of a NIfTI pair), or every file of a DICOM folder."""
     if path.is_dir():
         return paths.files_below(path)
     return list(nifti.files(path))
 
 
 def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
-    """Files of the raw data that belong to no case: folder -> how many, hidden ones left out."""
+    """Folder -> the number of files that belong to no case, without hidden files."""
     raw = paths.raw(adapter.name)
     used = {file for case in found for file in files(case)}
     left = (file.relative_to(raw) for file in _below(raw) if file not in used)

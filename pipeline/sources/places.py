@@ -1,4 +1,4 @@
-"""Where a picture lies: the paths that it consists of, and its place in the raw data."""
+"""The paths of a picture: its files, and its path relative to the raw data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def parts(picture: Picture) -> tuple[Path, ...]:
 
 
 def relative(picture: Picture, dataset: str, index: int) -> str:
-    """The path below ``data/raw/<dataset>`` of a picture; of slices, the one at ``index``.
+    """The path of a picture relative to ``data/raw/<dataset>``; of slices, the one at ``index``.
 
-    Bytes that are no UTF-8 are written as \\xNN: a table holds text.
+    Bytes that are not UTF-8 become \\xNN, because a Parquet column holds text.
     """
     files = parts(picture)
     file = files[index] if len(files) > 1 else files[0]

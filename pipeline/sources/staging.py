@@ -1,9 +1,9 @@
-"""A raw folder gets all of its new content or none: filled in a hidden place, then renamed.
+"""Fill a raw folder completely or not at all: in a hidden staging folder, then by renaming.
 
-The place lies inside the folder, so that it is on the same disk even where the folder is a link
-or a mount. DVC, adapters and :func:`pipeline.sources.listing.filled` do not see it.
-Where several names have to move, a kill between them leaves :data:`pipeline.paths.MOVING`, and the
-next run moves the rest; until then the folder does not count as filled.
+The staging folder is inside the raw folder, so that both are on one disk even if the raw folder is
+a link or a mount. DVC, adapters and :func:`pipeline.sources.listing.filled` ignore it. If a run
+is killed between two of several renames, :data:`pipeline.paths.MOVING` remains, and the next run
+moves the rest; until then the folder does not count as filled.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OLD = ".unfinished-old"
 
 
 def begin(folder: Path, name: str, resume: bool) -> Path:
-    """The hidden place ``name`` in ``folder``: empty, or with ``resume`` as a stopped run left it.
+    """The staging folder ``name`` in ``folder``: empty, or with ``resume`` as it was left.
 
-    Places of other names are removed.
+    Staging folders of other names are removed.
     """
     finish(folder)
     place = folder / f".unfinished-{name}"
@@ -33,9 +33,9 @@ def begin(folder: Path, name: str, resume: bool) -> Path:
 
 
 def deliver(place: Path) -> None:
-    """Move what is in ``place``, which is whole now, into the folder around it.
+    """Move the complete content of the staging folder ``place`` into the folder around it.
 
-    What has the same name there is replaced.
+    Entries of the same name there are replaced.
     """
     files.sync_disk(place)
     os.replace(place, place.with_name(paths.MOVING))
@@ -43,7 +43,7 @@ def deliver(place: Path) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Move the rest, if a delivery was stopped between two names."""
+    """Finish a delivery that was stopped between two renames."""
     place = folder / paths.MOVING
     if not place.is_dir():
         return

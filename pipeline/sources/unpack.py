@@ -1,9 +1,8 @@
-"""Archives (tar, zip) -> plain files and folders below one folder, and nothing else.
+"""Unpack untrusted archives (tar, zip): regular files and folders below one folder, nothing else.
 
-An archive is other people's. Only regular files and folders are taken from it, at places below
-the folder; owners, modes and times are dropped, and the first member that is anything else is
-refused by name. That is stricter than ``tarfile``'s filter "data", which lets links within the
-folder pass and which Python has only since 3.11.4.
+Owners, modes and times are dropped, and the first member that is anything else than a file or a
+folder, or that would be placed elsewhere, is refused by name. That is stricter than ``tarfile``'s
+filter "data", which lets links within the folder pass and which Python has only since 3.11.4.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from tqdm import tqdm
 from datasets_spec.contract import Problem
 
 MEMBERS = 1_000_000
-"""An archive has at most so many members: several times the slices of the largest dataset."""
+"""The most members of an archive: several times the slices of the largest dataset."""
 RATIO, SMALL = 200, 4 << 30
-"""What is unpacked is at most ``RATIO`` times the archive, or ``SMALL`` bytes where that is more.
+"""The most unpacked bytes: ``RATIO`` times the archive, or ``SMALL`` if that is more.
 
-Scans shrink two to ten times; an archive of label maps alone can shrink a thousand times, but is
-small then.
+Scans compress two to ten times; label maps alone can compress a thousand times, but are then
+small.
 """
 _DEEPEST = 64  # folders; published datasets have fewer than ten
 _BLOCK = 1 << 20  # bytes read at once, and the longest header of a member
@@ -75,7 +74,7 @@ _OPENERS: dict[bytes, Callable[[Path], Any]] = {
 
 @dataclass(frozen=True)
 class _Member:
-    """One member: ``strange`` says what it is if it is neither a file nor a folder."""
+    """One member; ``strange`` describes one that is neither a file nor a folder."""
 
     name: str
     size: int
@@ -87,9 +86,9 @@ class _Member:
 def unpack(archive: Path, folder: Path) -> int:
     """Write what ``archive`` holds below ``folder``; returns the number of files.
 
-    Raises :class:`Problem` for a member that is no plain file or folder or would lie elsewhere,
-    for two of one name, for more than :data:`MEMBERS`, :data:`RATIO` or the disk allow, and for a
-    damaged archive. What was written before stays: unpack into a folder that can be removed.
+    Raises :class:`Problem` for a member that is not a plain file or folder or would be placed
+    elsewhere, for two of one name, for more than :data:`MEMBERS`, :data:`RATIO` or the disk allow,
+    and for a damaged archive. Files that were written before remain: unpack into a new folder.
     """
     limit = max(RATIO * archive.stat().st_size, SMALL)
     room = shutil.disk_usage(folder).free
@@ -124,7 +123,7 @@ def unpack(archive: Path, folder: Path) -> int:
     except (*_DAMAGED, ValueError) as error:
         raise _refused(archive, "the structure of tar or zip", str(error)) from None
     except OSError as error:
-        if error.errno is None:  # the decoders' word for damage
+        if error.errno is None:  # the decoders raise this for damage
             raise _refused(archive, "the structure of tar or zip", str(error)) from None
         where = error.filename or folder
         raise _no_room(where, f"to write what {archive.name} holds", str(error.strerror)) from None
@@ -157,9 +156,9 @@ def _of_tar(stream: _Bounded) -> Generator[_Member, None, None]:
                 else _TAR_KINDS.get(member.type, f"a member of type {member.type!r}"),
                 partial(tar.extractfile, member),
             )
-            tar.members.clear()  # type: ignore[attr-defined]  # all of them would fill the memory
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep all members in memory
         stream.seek(tar.offset)
-        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # at which tarfile ends without a word
+        if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile would stop here without an error
             raise tarfile.ReadError("what follows the last whole member is no header")
         while stream.read(_BLOCK):  # to the end, where a compressed tar has its checksum
             pass
@@ -180,7 +179,7 @@ def _of_zip(archive: Path) -> Generator[_Member, None, None]:
 
 
 class _Bounded:
-    """A tar's bytes, as far as ``most``: a header or a gap cannot ask for more time or memory."""
+    """A tar's first ``most`` bytes, so that no header can demand more time or memory."""
 
     def __init__(self, stream: IO[bytes], archive: Path, most: int) -> None:
         self._stream, self._archive, self._most = stream, archive, most
@@ -204,7 +203,7 @@ class _Bounded:
 
 
 def _inside(member: _Member, archive: Path) -> PurePosixPath:
-    """Where a member lies below the folder. Raises :class:`Problem` if that is not below it."""
+    """The path of a member relative to the folder. Raises :class:`Problem` if it is outside."""
     what = f"the member {member.name!r}"
     if member.strange:
         raise _refused(archive, "files and folders alone", f"{what}, {member.strange}")
@@ -215,7 +214,7 @@ def _inside(member: _Member, archive: Path) -> PurePosixPath:
         raise _refused(archive, f"at most {_DEEPEST} folders in each other", what[:100])
     reserved = any(part.startswith(".unfinished-") for part in path.parts)
     if reserved or not (path.parts or member.folder) or member.size < 0:
-        raise _refused(archive, "files and folders of its own", what)
+        raise _refused(archive, "names that it may use", what)
     return path
 
 
@@ -239,8 +238,8 @@ def _refused(archive: Path, expected: str, got: str) -> Problem:
     return Problem(
         f"expected an archive with {expected}, got {got}",
         where=archive,
-        remedy="Nothing of it is kept. Ask its publisher whether it is meant so; what you trust of"
-        " it, you can unpack by hand.",
+        remedy="Nothing of it is kept. Ask its publisher whether that is intended; unpack by hand"
+        " what you trust.",
     )
 
 

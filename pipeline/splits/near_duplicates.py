@@ -1,14 +1,14 @@
 """Near-duplicates: pictures that show the same slice, made brighter, moved, mirrored or re-encoded.
 
-Two steps. A *perceptual hash* finds candidates: the picture at 64 x 64 pixels, its tissue moved to
-the middle and its brightness equalised, then the signs of the lowest 16 x 16 coefficients of its
+Two steps. A *perceptual hash* finds candidates: the picture at 64 x 64 pixels, its tissue centred
+and its brightness equalised, then the signs of the lowest 16 x 16 coefficients of its
 discrete cosine transform (Zauner, "Implementation and benchmarking of perceptual image hash
 functions", 2010), 255 bits without the mean. Mirroring a picture only flips known bits. Then the
-*correlation* of the two pictures at 128 x 128 pixels, over small shifts and mirror images, judges.
+*correlation* of the two pictures at 128 x 128 pixels, over small shifts and mirror images, decides.
 
 Measured (tests/benchmarks/likeness.md): in 16 million comparisons between slices of different
-patients none that the hash lets through correlates above .973; copies that are brighter, shifted,
-mirrored or JPEG-coded nearly all do above .98. Darkening a CT that is dark already loses a third.
+patients no candidate correlates above .973; nearly all copies that are brighter, shifted, mirrored
+or JPEG-coded correlate above .98. Of copies of a dark CT that are darker still, a third is missed.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from pipeline.pairs.likeness import SIDE
 from pipeline.volumes.arrays import Image8
 
 SAME = 0.98
-"""Pictures that correlate at least so much show the same slice."""
+"""Pictures with at least this correlation show the same slice."""
 CANDIDATE_BITS = 52
-"""Hashes that differ in more of their 255 bits are not looked at."""
+"""Pictures whose hashes differ in more of their 255 bits are not compared."""
 ENOUGH = 1000
-"""So many near-duplicates make the case; no more are looked for."""
-ImageAt = Callable[[int], Image8]
+"""The search ends after this many near-duplicates."""
+ReadPicture = Callable[[int], Image8]
+"""Reads a picture (H, W) uint8 by its position."""
 
 _COMPARE_PX, _SHIFT_PX, _BLUR_PX = 128, 8, 1.0
 _REMEMBERED = 4096  # small pictures of each group: 64 MiB
@@ -44,7 +45,7 @@ _WORD = SIDE * SIDE // 4  # bits of each parity; the first has one less, that of
 
 
 class Look(NamedTuple):
-    """What tells pictures apart without reading them; one digest is one and the same picture."""
+    """What is known of a picture without reading it; equal digests are the same picture."""
 
     hash: str
     patient: str
@@ -68,7 +69,7 @@ def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     size = (_COMPARE_PX, _COMPARE_PX)
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    # blurred, so that a shift by half a pixel does not tell copies apart
+    # blurred, so that a shift by half a pixel hardly lowers the correlation of copies
     return np.asarray(cv2.GaussianBlur(small, (0, 0), _BLUR_PX), np.uint8)
 
 
@@ -83,13 +84,13 @@ def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
 
 def near_duplicates(
-    first: Sequence[Look], second: Sequence[Look], pictures: tuple[ImageAt, ImageAt]
+    first: Sequence[Look], second: Sequence[Look], pictures: tuple[ReadPicture, ReadPicture]
 ) -> list[Likeness]:
-    """Pictures of two patients, one of each group, that show the same slice and are no copies.
+    """Pictures of two patients, one of each group, that show the same slice and are not copies.
 
-    At most :data:`ENOUGH`. ``pictures`` reads a picture of each group by its position; it is
-    asked for candidates only. What is equal is compared once: the work grows with the number of
-    different hashes, not with that of pictures.
+    At most :data:`ENOUGH`. ``pictures`` reads a picture of each group by its position; only
+    candidates are read. Equal hashes are compared once: the work grows with the number of
+    different hashes, not with the number of pictures.
     """
     here, there = (
         lru_cache(_REMEMBERED)(lambda at, read=read: _thumbnail(read(at))) for read in pictures
@@ -119,9 +120,9 @@ _Members = Mapping[str, Mapping[str, Sequence[int]]]
 
 
 class _Hashes:
-    """The different hashes (``texts``) of pictures that say something, and who has them.
+    """The different hashes (``texts``) of a group, without empty ones, and the pictures of each.
 
-    ``patients``: the number of the only patient whom a hash shows, or -1.
+    ``patients``: for each hash the number of its patient if there is only one, else -1.
     """
 
     def __init__(self, looks: Sequence[Look], patients: dict[str, int]) -> None:
@@ -159,7 +160,7 @@ def candidates(
 ) -> Iterator[tuple[int, int]]:
     """Positions of hashes that differ in few bits, mirror images included, in order.
 
-    Where both are of one of ``patients`` (numbers from 0; -1 is nobody), they are left out.
+    Two hashes of the same one of ``patients`` (numbers from 0; -1 is several) are left out.
     """
     (here, one), (there, other) = _words(first), _words(second)
     columns = min(_COLUMNS, _BLOCK)
@@ -179,9 +180,9 @@ def candidates(
 
 
 def _differ(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """In how many bits hashes (4, N) and (4, M) differ, of all mirror images the fewest: (N, M).
+    """The number of bits in which hashes (4, N) and (4, M) differ, least of all mirrorings: (N, M).
 
-    Mirroring flips all bits of odd frequencies, so that these differ in all that agreed.
+    Mirroring flips all bits of odd frequencies.
     """
     even, x, y, both = (
         np.bitwise_count(mine[:, None] ^ theirs) for mine, theirs in zip(one, other, strict=True)
@@ -194,7 +195,7 @@ def _differ(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.ui
 
 
 def _words(hashes: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """Positions of the hashes that say something, and their bits by parity, (4, N)."""
+    """Positions of the hashes that are not empty, and their bits by parity, (4, N)."""
     known = [position for position, text in enumerate(hashes) if text]
     raw = np.frombuffer(bytes.fromhex("".join(hashes[k] for k in known)), np.uint8)
     bits = np.unpackbits(raw.reshape(len(known), SIDE * SIDE // 8), axis=1)[:, : len(_frequency)]

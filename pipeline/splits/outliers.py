@@ -1,11 +1,11 @@
-"""Cases whose classes have another volume than those of all other cases of the dataset.
+"""Cases whose classes differ in volume from those of the other cases of the dataset.
 
 A class's volume is an outlier if it is at least twice or at most half the dataset's median
 and lies more than six robust standard deviations from it on a logarithmic scale (median and
 1.4826 times the median absolute deviation, Rousseeuw and Croux, J. Am. Stat. Assoc. 88,
-1993). Organs vary by some ten percent and are held to that; lesions vary a hundredfold and are
-suspicious only beyond that, too. A class is missed where at least 95 % of 20 or more cases
-have it. Fewer than ten cases say nothing.
+1993). Organs vary by some ten percent, so that is enough for them; lesions vary a hundredfold and
+must also be a hundred times larger or smaller. A missing class is an outlier if at least 95 % of
+20 or more cases have it. Fewer than ten cases are not compared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LESION_FACTOR = 100.0
 
 
 def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str], list[Finding]]:
-    """(case, rater) -> what is unlike the other cases; originals only."""
+    """(case, rater) -> how it differs from the other cases; originals only."""
     cases = {
         (slices[0].case, slices[0].rater): slices
         for slices in manifest.grouped(pairs, "case", "rater")
@@ -57,7 +57,7 @@ def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str]
 
 
 def compared(pairs: Sequence[Pair], label_map: LabelMap) -> set[str]:
-    """The cases of which :func:`outliers` compares the volume of a class or more."""
+    """The cases in which :func:`outliers` compares the volume of at least one class."""
     having = {
         label.id: {(pair.case, pair.rater) for pair in pairs if pair.class_pixels[label.id]}
         for label in label_map.foreground
@@ -66,7 +66,7 @@ def compared(pairs: Sequence[Pair], label_map: LabelMap) -> set[str]:
 
 
 def _volume(slices: Sequence[Pair], class_id: int) -> float:
-    """mm^3 of a class (voxels, where pictures have no geometry), from its picture pixels."""
+    """mm^3 of a class (voxels, if the pictures have no geometry), from its picture pixels."""
     first = slices[0]
     (a, b, c, _), (d, e, f, _), (g, h, i, _) = (first.affine[n : n + 4] for n in (0, 4, 8))
     voxel = abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))

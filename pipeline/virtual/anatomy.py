@@ -1,8 +1,8 @@
 """A healthy head in Hounsfield units, at points of the MNI152 template (mm, RAS+).
 
-The template ends with the brain. A skull and a scalp grow on the brain's hull, and below it
-are modelled the orbits, the nose, the petrous bones and the mastoid cells. Borders are about a
-millimetre wide, as a scanner blurs them.
+The template contains only the brain. Skull and scalp are modelled around the brain's hull, and
+below it the orbits, the nose, the petrous bones and the mastoid cells. Borders are blurred over
+about a millimetre, as by a scanner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CELL_MM = 4.0
 
 @dataclass(frozen=True)
 class Intensities:
-    """What the brain of one patient shows, in HU."""
+    """The brain tissues of one patient, in HU."""
 
     csf: float
     grey: float
@@ -55,7 +55,7 @@ def healthy(
 ) -> Head:
     """The head at ``points`` (3, slices, rows, columns) of the template.
 
-    ``local`` are the same points about the middle of the scan, for what is random in space.
+    ``local`` are the same points relative to the middle of the scan, for the random fields.
     """
     gap, thickness, scalp = rng.uniform((1.5, 5.0, 5.0), (3.0, 7.5, 8.0))
     skull = thickness + 0.8 * head.smooth(rng, local)
@@ -85,7 +85,7 @@ def healthy(
 
 
 def depth(points: Floats) -> Floats:
-    """How deep in the brain's hull the points lie, in mm; negative outside."""
+    """The depth of the points below the brain's hull in mm; negative outside."""
     distance, origin = _hull()
     return _interpolated(distance, (points - _column(origin)) / _HULL_MM, "nearest")
 
@@ -127,7 +127,7 @@ def _petrous(points: Floats, side: int) -> Floats:
 
 
 def _orbit(hu: Floats, points: Floats, side: int) -> Floats:
-    """A ball of fat behind a wall of bone, open to the front, with the eye in it."""
+    """An eye in a ball of fat, in a wall of bone that is open to the front."""
     centre = _column((side * 32, 52, -38))
     reach = np.sqrt(((points - centre) ** 2).sum(axis=0))
     behind = _share(centre[1] + 8 - points[1])
@@ -169,7 +169,7 @@ def _interpolated(array: Floats, index: Floats, mode: str) -> Floats:
 
 @lru_cache(maxsize=1)
 def _shares() -> tuple[Floats, Floats, Floats]:
-    """Grey and white matter, and brain with its fluid: shares, the rest of the brain is fluid."""
+    """Shares of grey matter, of white matter, and of the brain, whose remainder is fluid."""
     template = head.maps()
     brain = gaussian_filter((template.t1 > 0).astype(np.float64), 0.7)
     return template.grey, template.white, brain
@@ -177,7 +177,7 @@ def _shares() -> tuple[Floats, Floats, Floats]:
 
 @lru_cache(maxsize=1)
 def _hull() -> tuple[Floats, Floats]:
-    """Depth in the closed brain in mm on a coarse grid, and the place of its first voxel."""
+    """Depth below the closed hull in mm on a coarse grid, and the position of its first voxel."""
     template = head.maps()
     step, margin = round(_HULL_MM), round(_MARGIN_MM / _HULL_MM)
     brain = np.pad(template.t1[::step, ::step, ::step] > 0, margin)

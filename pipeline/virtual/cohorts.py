@@ -1,12 +1,13 @@
-"""Virtual cohorts: patients derived from the MNI152 template, made on the spot.
+"""Virtual cohorts: patients generated from the MNI152 template.
 
 Everything about a patient is drawn from the patient's name, so a cohort is the same
-wherever and in whatever order it is made. What made it is recorded beside it, and another recipe
-makes it anew.
+wherever and in whatever order it is made. A digest of the recipe is recorded beside it, and a
+changed recipe makes the cohort anew.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +19,12 @@ from pipeline.runtime import executor, files, fingerprints
 from pipeline.sources import listing, staging
 from pipeline.virtual import ct, t1w
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one patient is made, given a name and a folder, and how many there are."""
+    """A function that makes one patient, given a name and a folder, and the number of patients."""
 
     make: Callable[[str, Path], None]
     patients: int
@@ -34,7 +37,7 @@ RECIPES = {
 
 
 def missing(recipe: str, folder: Path) -> list[str]:
-    """The patients that ``folder`` lacks: all where they are not what the recipe makes now."""
+    """The patients that ``folder`` lacks: all of them if the recipe has changed."""
     wanted = RECIPES[recipe]
     names = [f"sub-{number:02d}" for number in range(1, wanted.patients + 1)]
     if not listing.filled(folder) or not _is_of(wanted, folder):
@@ -43,7 +46,7 @@ def missing(recipe: str, folder: Path) -> list[str]:
 
 
 def make(recipe: str, folder: Path, workers: int) -> None:
-    """Make the patients of ``recipe`` that ``folder`` lacks; they come into it when all are made.
+    """Make the patients of ``recipe`` that ``folder`` lacks; they appear there together at the end.
 
     A run that was stopped is resumed. Raises :class:`Problem` for a patient that cannot be made.
     """
@@ -51,7 +54,7 @@ def make(recipe: str, folder: Path, workers: int) -> None:
     staging.finish(folder)
     todo = missing(recipe, folder)
     if todo and listing.filled(folder) and not _is_of(wanted, folder):
-        print("  Made anew: the recipe has changed, or which one made them is not known.")
+        _LOG.info("  Made anew: their recipe has changed or is unknown.")
     if not todo:
         return
     place = staging.begin(folder, f"virtual-{_digest(wanted)}", resume=True)
@@ -69,18 +72,18 @@ def make(recipe: str, folder: Path, workers: int) -> None:
 
 
 def _is_of(recipe: Recipe, folder: Path) -> bool:
-    """Whether the patients in ``folder`` were made by this very recipe."""
+    """Whether the patients in ``folder`` were made by ``recipe`` as it is now."""
     record = _record(folder)
     return record.is_file() and record.read_text("utf-8") == _digest(recipe)
 
 
 def _record(folder: Path) -> Path:
-    """Where the digest of the recipe stands: beside the folder, whose content DVC watches."""
+    """The file with the digest of the recipe: beside the folder, because DVC tracks its content."""
     return folder.with_name(f".{folder.name}.recipe")
 
 
 def _digest(recipe: Recipe) -> str:
-    """16 digits that stand for all that a patient follows from: code, libraries, template."""
+    """16 digits that identify what determines a patient: code, libraries and template."""
     return fingerprints.fingerprint(fingerprints.code(recipe.make.__module__), version("nilearn"))[
         :16
     ]

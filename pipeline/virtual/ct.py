@@ -1,8 +1,8 @@
 """Virtual head CT without contrast, with or without a haemorrhage, as two DICOM series.
 
-A haemorrhage is an ellipsoid whose border wanders; its oedema is a ring that reaches further
-through white matter. What is drawn is known exactly: :func:`plan` says it before a voxel is
-made. Lengths are in mm, intensities in Hounsfield units.
+A haemorrhage is an ellipsoid with an irregular border; its oedema is a ring that extends further
+in white matter. :func:`plan` fixes all parameters of a patient before a voxel is made, so the truth
+is known exactly. Lengths are in mm, intensities in Hounsfield units.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PX = 256
 _SLICE_MM = 5.0
 _DEFORMATION_MM = 2.2  # standard deviation of the displacement along each axis
 _MIDDLE = np.array([0.0, -18.0, 14.0])  # of the scan, in the template
-_KERNEL_PX = 0.7  # of the reconstruction: how far noise hangs together
-_SCATTER_MM = 9.0  # how far bone is felt by its neighbourhood
-_SHADOW_MM = 30.0  # how far bone throws its dark band from side to side
+_KERNEL_PX = 0.7  # sigma of the reconstruction kernel: the correlation length of noise
+_SCATTER_MM = 9.0  # reach of the bright rim around bone
+_SHADOW_MM = 30.0  # reach of the dark bands beside bone, left to right
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Bleed:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is decided of a patient before a voxel is made. Angles are in degrees."""
+    """All parameters of a patient, fixed before a voxel is made. Angles are in degrees."""
 
     patient: str
     slices: int
@@ -93,8 +93,8 @@ def make(patient: str, folder: Path) -> None:
 def plan(patient: str) -> Plan:
     """The plan of ``sub-<number>``.
 
-    Of three patients two bleed, of four one lies in a tilted gantry, of five two series are
-    compressed, and every other one is stored with an intercept.
+    Two of three patients have a haemorrhage, one of four was scanned with a tilted gantry, two of
+    five have compressed series, and every second one is stored with an intercept.
     """
     number = int(patient.removeprefix("sub-"))
     rng = np.random.default_rng(keys.key("mni152_ncct", patient, "plan"))
@@ -197,7 +197,7 @@ def _beam_hardening(bone: Floats, pixel_mm: float) -> Floats:
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> Floats:
-    """Noise of standard deviation 1 that hangs together within a slice."""
+    """Noise of standard deviation 1, correlated within each slice."""
     white = rng.standard_normal(shape)
     # white noise under a 2-D Gaussian of sigma s keeps 1 / (2 s sqrt(pi)) of its deviation
     blurred = gaussian_filter(white, (0, _KERNEL_PX, _KERNEL_PX))

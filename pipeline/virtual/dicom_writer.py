@@ -1,7 +1,7 @@
-"""Slices -> a DICOM CT series as scanners leave it, one file each, the same bytes anywhere.
+"""Write slices as a DICOM CT series, one file each as scanners do, the same bytes on any machine.
 
-Every identifier follows from the series' name, there is no clock and no person in a header,
-and a file's name says nothing about its place.
+Every identifier is derived from the series' name, no header has a date or a person, and file names
+do not reveal the order of the slices.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _DECIMALS = 5  # a decimal string holds 16 characters
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a stack of slices lies: millimetres, LPS (left, posterior, superior), as DICOM has it.
+    """The position of a stack of slices in mm, LPS (left, posterior, superior) as in DICOM.
 
     ``first`` is the centre of the first slice's first pixel, ``across`` and ``down`` are unit
-    vectors along a row and a column, ``step`` leads from one slice to the next. A tilted
+    vectors along a row and a column, ``step`` is the vector from one slice to the next. A tilted
     gantry has a ``step`` that is not normal to the slices.
     """
 
@@ -75,10 +75,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class WrittenSeries:
-    """What stands in the headers of one series beside its geometry.
+    """The headers of one series, apart from its geometry.
 
-    ``name`` is unique to the series: its identifiers and file names follow from it. Stored
-    values are the true ones less ``intercept``. With ``descending``, instance 1 is the last
+    ``name`` is unique to the series: its identifiers and file names are derived from it. Stored
+    values are the real ones minus ``intercept``. With ``descending``, instance 1 is the last
     slice. ``drawn``: class ids, not HU.
     """
 

@@ -1,4 +1,4 @@
-"""What virtual patients are made of: the MNI152 maps that nilearn ships, and smooth randomness.
+"""The parts of virtual patients: the MNI152 maps that nilearn ships, and smooth random fields.
 
 Maps are 1 mm, RAS+; points are in millimetres.
 """

@@ -1,4 +1,4 @@
-"""Virtual T1w patients: the MNI152 template bent, in a contrast and an axis order of their own."""
+"""Virtual T1w patients: the MNI152 template, deformed, with random contrast and axis order."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DEFORMATION_MM = 3.0  # standard deviation of the displacement along each axis
 def make(patient: str, folder: Path) -> None:
     """Write a T1w volume (int16) and a tissue label map (uint8) of one virtual patient.
 
-    Each has a smooth random deformation, a contrast, a bias field, noise, voxel sides, an
-    axis order, flips and a small rotation.
+    The deformation, contrast, bias field, noise, voxel sides, axis order, flips and a small
+    rotation are random.
     """
     rng = np.random.default_rng(keys.key("mni152_t1w", patient))
     template = head.maps()

@@ -1,6 +1,6 @@
-"""What is too large to be read, judged by headers, before any memory is taken for it.
+"""Refuse what is too large to be read, by its header, before any memory is allocated for it.
 
-A file of a megabyte can ask for gigabytes: compressed zeros, or a header with a wrong number.
+A file of a megabyte can demand gigabytes: compressed zeros, or a header with a wrong number.
 The limits are parameters (:class:`pipeline.params.limits.Limits`); their defaults fit a
 workstation.
 """

@@ -1,14 +1,13 @@
 """Chains of transforms from params.yaml, applied to a pair of image and mask.
 
-A step is ``{Name: {argument: value}}``. The names of :mod:`pipeline.warps.steps` are ours, any
-other is looked up in albumentations; ``albumentations.Name`` is theirs where both have it.
-A step is applied always, unless it states a probability ``p``. Each step draws from a key
-of its own, so a chain does the same whatever ran before it.
+A step is ``{Name: {argument: value}}``. A name is looked up in
+:mod:`pipeline.warps.steps` first and then in albumentations; ``albumentations.Name`` selects the
+latter where both have it. A step is always applied, unless it states a probability ``p``. Each
+step draws from a key of its own, so a chain gives the same result whatever ran before it.
 
-Spatial steps of ours that follow each other become one field and resample once. Any
-other step between them, also one of albumentations or on the image alone, ends that:
-what comes later starts from its pixels. Flips and right-angle turns are exact, on
-their own and among each other.
+Consecutive spatial steps of this project become one field and are resampled once. Any other
+step between them (of albumentations, or on the image only) starts a new field. Flips and
+rotations by right angles are exact, alone and combined.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network at import
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would query the network
 
 import albumentations
 import cv2
@@ -38,11 +37,11 @@ from pipeline.warps.warp import Shape, Strip, Warp
 
 Steps = Sequence[Mapping[str, Any]]
 DRAWS = 20
-"""How often a field that folds is drawn anew before its strength is refused."""
+"""How often a field that folds is drawn again before its strength is refused."""
 
 
 class Part(Protocol):
-    """Some steps of a chain that are done at once."""
+    """Steps of a chain that are applied together."""
 
     def __call__(
         self, seed_parts: Sequence[object], image: Image8, mask: Image8
@@ -50,7 +49,7 @@ class Part(Protocol):
 
 
 def chain(steps: Steps, where: str) -> list[Part]:
-    """The transforms of ``steps``, in order; spatial neighbours of ours are one part.
+    """The transforms of ``steps``, in order; consecutive spatial steps of ours are one part.
 
     Raises :class:`Problem` for an unknown name or arguments that do not fit.
     """
@@ -108,7 +107,7 @@ class _Bend:
         for again in range(DRAWS):
             parts = (*seed_parts, again) if again else seed_parts
             warp = step.warp(np.random.default_rng(keys.key(*parts)), shape)
-            if step.constant or not warp.folds:  # by their formulas constant ones never fold
+            if step.constant or not warp.folds:  # constant steps never fold, by their formulas
                 return warp
         raise Problem(
             f"expected a field that does not fold the picture, got {DRAWS} that do from {step}",
@@ -153,10 +152,10 @@ class _Theirs:
         transform.set_random_seed(keys.key(*seed_parts))
         transform.transforms[0].set_random_seed(keys.key(*seed_parts, self.position))
         bent = transform(image=image, mask=mask)
-        self._require_a_pair_like(image, mask, bent["image"], bent["mask"])
+        self._require_same_kind(image, mask, bent["image"], bent["mask"])
         return bent["image"], bent["mask"]
 
-    def _require_a_pair_like(
+    def _require_same_kind(
         self, image: Image8, mask: Image8, bent_image: Any, bent_mask: Any
     ) -> None:
         if bent_image.shape != image.shape or bent_mask.shape != mask.shape:
@@ -191,7 +190,7 @@ def _happens(step: Step, seed_parts: Sequence[object], position: int) -> bool:
 
 
 def _theirs() -> dict[str, Any]:
-    """albumentations' transforms by name, without the base classes, which have no apply."""
+    """The transforms of albumentations by name, without the base classes, which have no apply."""
     base: Any = albumentations.BasicTransform
     found: dict[str, Any] = {
         name: kind
@@ -205,7 +204,7 @@ _THEIR_PREFIX = "albumentations."
 
 
 def _built(name: str, arguments: dict[str, Any], where: str) -> Spatial | Tonal | Callable[[], Any]:
-    """A step of ours, or what makes a transform of albumentations."""
+    """A step of this project, or a function that makes a transform of albumentations."""
     theirs = _theirs()
     known: dict[str, Any] = {**theirs, **OURS}
     known |= {_THEIR_PREFIX + both: theirs[both] for both in OURS.keys() & theirs.keys()}

@@ -1,6 +1,6 @@
-"""Fields that are drawn: smooth random ones, lenses, turns and mirrors, as warps.
+"""The formulas of the spatial steps: random fields, lenses, affine maps and flips, as warps.
 
-Lengths are in pixels; shares are of the picture's width unless said otherwise. Random
+Lengths are in pixels; shares are of the picture's width unless stated otherwise. Random
 fields are drawn and smoothed on a grid that is coarser by a power of two (at most half
 of the Gaussian's sigma). Uniform noise of 4 bits under weights of 10 bits along each axis
 fits float32's 24 bits: sums are exact, as good as normally distributed, and their strength

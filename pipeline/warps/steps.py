@@ -1,6 +1,6 @@
-"""Our own steps of a chain by the names that params.yaml gives them: arguments and their checks.
+"""The project's own steps, by their names in params.yaml: arguments and their checks.
 
-:mod:`pipeline.warps.chains` makes chains of them; formulas stand in :mod:`pipeline.warps.fields`.
+:mod:`pipeline.warps.chains` makes chains of them; :mod:`pipeline.warps.fields` has the formulas.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipeline.warps.warp import Shape, Warp
 
 @dataclass(frozen=True)
 class Step:
-    """What every step of ours has: ``p``, how likely it is applied."""
+    """A step of a chain. ``p``: the probability that it is applied."""
 
     p: float = dataclasses.field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.type == "float":  # 1 and 1.0 are one step, also where steps are compared
+            if field.type == "float":  # 1 and 1.0 compare as the same step
                 object.__setattr__(self, field.name, float(getattr(self, field.name)))
         _require(0 <= self.p <= 1, "0 <= p <= 1")
         self.check()
@@ -35,7 +35,7 @@ class Step:
 
 
 class Spatial(Step):
-    """Bends image and mask alike. A ``constant`` one is the same for every pair."""
+    """Warps image and mask alike. A ``constant`` one is the same for every pair."""
 
     constant: ClassVar[bool] = True
 
@@ -44,7 +44,7 @@ class Spatial(Step):
 
 
 class Tonal(Step):
-    """Changes the image's values; the mask stays."""
+    """Changes the image's values, and not the mask."""
 
     def tone(self, image: Image8) -> Image8:
         raise NotImplementedError
@@ -99,7 +99,7 @@ class Barrel(Spatial):
 
 @dataclass(frozen=True)
 class Pincushion(Barrel):
-    """A barrel of the negative ``amount``, which is stated above 0."""
+    """A :class:`Barrel` with ``amount`` negated; ``amount`` itself is positive."""
 
     def check(self) -> None:
         super().check()

@@ -1,11 +1,11 @@
-"""Warps of a picture: where its pixels come from, several as one, and the bending itself.
+"""Spatial warps: displacement fields, their composition, and resampling through them.
 
-A warp maps backwards. Its field (H, W, 2) float32 holds, per pixel, how far (x, y) in
-pixels to look for the source: ``result[p] = picture[p + field[p]]``. :mod:`pipeline.warps.fields`
+A warp maps backwards. Its field (H, W, 2) float32 holds, per pixel, the displacement (x, y) in
+pixels to its source: ``result[p] = picture[p + field[p]]``. :mod:`pipeline.warps.fields`
 draws warps, :mod:`pipeline.warps.chains` makes chains of them.
 
 Images are sampled linearly at 1/32 px, labels take the nearest pixel of the exact
-position, and what lies outside the picture is 0 (air, background).
+position, and positions outside the picture are 0 (air, background).
 
 Same bytes on every machine: knots are quantised to 14 bits and weights of linear
 interpolation are dyadic, so every sum of products fits float32's 24 bits and is exact
@@ -32,7 +32,7 @@ _QUANTUM = 2.0**-8  # px, of displacements below 64 px
 _KNOT_BITS = 14
 _MATRIX_BITS = 24
 _STRIP_ROWS = 32  # so many rows of positions and maps stay in a core's cache
-_NO_MAP: Any = None  # OpenCV's stubs know no missing second map
+_NO_MAP: Any = None  # OpenCV's type stubs do not allow a missing second map
 
 
 class Warp(Protocol):
@@ -46,7 +46,7 @@ class Warp(Protocol):
 
     @property
     def folds(self) -> bool:
-        """Whether the map turns inside out anywhere, so that tissue would show twice."""
+        """Whether the map folds anywhere, so that tissue would appear twice."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Affine:
 
     @property
     def folds(self) -> bool:
-        return False  # a flip turns all of the picture, and nothing shows twice
+        return False  # a flip mirrors the whole picture, and nothing appears twice
 
 
 @dataclass(frozen=True, eq=False)

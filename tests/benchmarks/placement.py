@@ -30,7 +30,7 @@ from tests.support.cohort import random_patients
 COHORTS = 100
 _SHARES = (0.7, 0.15, 0.15)
 _ENOUGH = 10  # patients that show a class, for its balance to mean something
-Splitter = Callable[[Sequence[Pair]], placement.Place]
+Splitter = Callable[[Sequence[Pair]], placement.Placement]
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def _measured(splitters: Mapping[str, Splitter]) -> dict[str, Tally]:
 
 
 def _balance(
-    tally: Tally, theirs: Mapping[str, Sequence[tuple[int, ...]]], place: placement.Place
+    tally: Tally, theirs: Mapping[str, Sequence[tuple[int, ...]]], place: placement.Placement
 ) -> None:
     pixels = np.array([np.sum(slices, axis=0) for slices in theirs.values()])
     slices = np.array([len(slices) for slices in theirs.values()])
@@ -122,7 +122,7 @@ def _balance(
         tally.slices_off.append(abs(slices[here].sum() - share * slices.sum()))
 
 
-def _by_hash(settings: Split, pairs: Sequence[Pair]) -> placement.Place:
+def _by_hash(settings: Split, pairs: Sequence[Pair]) -> placement.Placement:
     names = sorted(
         {pair.patient for pair in pairs}, key=lambda name: keys.key(settings.seed, "any", name)
     )
@@ -132,7 +132,7 @@ def _by_hash(settings: Split, pairs: Sequence[Pair]) -> placement.Place:
     return {name: split for split, members in parts.items() for name in members}
 
 
-def _by_sklearn(pairs: Sequence[Pair]) -> placement.Place:
+def _by_sklearn(pairs: Sequence[Pair]) -> placement.Placement:
     shown = [str([bool(count) for count in pair.class_pixels[1:]]) for pair in pairs]
     groups = [pair.patient for pair in pairs]
     place = {}

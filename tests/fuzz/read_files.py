@@ -19,7 +19,7 @@ from model import params
 from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.params import reader
-from pipeline.splits import leaks
+from pipeline.splits import folders, leaks
 from tests.conftest import FIXTURES, PROJECT
 from tests.fuzz import archives, tables, texts, workplace
 from tests.fuzz.reader import Reader, Trial, limited, lines_fault, printed_fault
@@ -28,7 +28,7 @@ from tests.support import cohort
 
 
 def _check(files: tuple[Path, ...], made: Input) -> list[leaks.Violation]:
-    return list(limited(leaks.check, files[0], 1))
+    return list(limited(folders.check, files[0], 1))
 
 
 def _check_fault(trial: Trial) -> str:
@@ -160,8 +160,8 @@ def _unpack(files: tuple[Path, ...], made: Input) -> Path:
 
 def _unpack_fault(trial: Trial) -> str:
     """Links, devices, odd modes, or sound members with other bytes than they had."""
-    for here, folders, names in os.walk(trial.result):
-        for path in (Path(here, name) for name in (*folders, *names)):
+    for here, inner, names in os.walk(trial.result):
+        for path in (Path(here, name) for name in (*inner, *names)):
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 return f"unpacked something that is no file ({stat.filemode(mode)[0]})"

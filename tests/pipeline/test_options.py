@@ -23,7 +23,7 @@ CALLED = {
     "split": "pipeline.split.split",
     "doctor": "pipeline.doctor.doctor",
     "report": "pipeline.report.report",
-    "check": "pipeline.splits.leaks.check",
+    "check": "pipeline.check.check",
 }
 VALUES = {
     "folder": ("one", "other"),
@@ -71,7 +71,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> list[str]:
         recorded.append(repr((arguments, sorted(named.items()))))
         return []
 
-    for name in (*CALLED.values(), "pipeline.splits.leaks.table"):
+    for name in CALLED.values():
         monkeypatch.setattr(name, record)
 
     def guarded(action: Callable[[], None], debug: bool) -> int:

@@ -31,7 +31,7 @@ from pipeline.params import reader as params
 from pipeline.report import report
 from pipeline.sources.listing import cases as listed
 from pipeline.split import split
-from pipeline.splits import leaks
+from pipeline.splits import folders
 from tests.conftest import Refused
 from tests.pipeline.volumes.dicom.test_assemble import Change, write_series
 from tests.support import cohort
@@ -306,9 +306,9 @@ def test_the_gate_tells_a_case_by_its_name_and_its_raw_id(clinic: params.Params)
     folder = paths.dataset(NAME)
     tested = next(pair for pair in manifest.read(folder) if pair.split == "test")
     (folder / "test" / tested.image).unlink()
-    found = leaks.check(folder, 1)
+    found = folders.check(folder, 1)
     back = {name: raw_id for _, name, raw_id in tables()[tested.case]}
-    assert all(f"{tested.case} is the case {back[tested.case]}" in one.example for one in found)
+    assert all(f"{tested.case} is the case {back[tested.case]}" in one.examples[0] for one in found)
     assert found
 
 

@@ -324,6 +324,6 @@ def test_a_second_run_on_the_same_folder_is_refused_and_spoils_nothing(tmp_path,
 
     store.fill(folder, jobs_of(a=1, b=2), at_once, 1, "fill", {})
     assert len(problems) == 2
-    assert "found another run at it" in problems[0]
+    assert "expected no other run" in problems[0]
     assert files(folder).keys() == {paths.MANIFEST, *pairs_of("a", "b")}
     assert fill(folder, jobs_of(a=1, b=2)) == []

@@ -27,4 +27,4 @@ def test_a_run_that_another_fills_is_refused(
     with locks.alone(RUN):
         problem = refused(lambda: fill(cohort.DATASET, settings))
     assert problem.where == str(RUN)
-    assert "found another run at it" in problem.what
+    assert "expected no other run" in problem.what

@@ -67,7 +67,7 @@ def test_plain_names_stay_and_nothing_is_told(
 ) -> None:
     found = listing.listing(says({"id": "b"}, {"id": "a"}))
     assert [case.id for case in found.cases] == ["a", "b"]
-    listing.tell_renamed(found, "convert")
+    listing.log_renamed(found, "convert")
     assert (found.renamed, capsys.readouterr().out) == ({}, "")
 
 
@@ -155,11 +155,11 @@ def test_a_bad_case_is_an_error_at_the_end_of_fetch_and_convert(
     assert "sub-01" in str(refused(lambda: fetch(NAME, 1, subset=True)))
     told = capsys.readouterr()
     assert "sub-01: data/raw/virtual_mni152: case sub-01: split is one of" in told.err
-    assert "'sub-02 (0)' is sub-02-0" in told.out
+    assert "'sub-02 (0)' -> sub-02-0" in told.out
     assert "sub-01" in str(refused(lambda: convert(NAME, settings, 1)))
     told = capsys.readouterr()
     assert "split is one of" in told.err
-    assert "'sub-02 (0)' is sub-02-0" in told.out
+    assert "'sub-02 (0)' -> sub-02-0" in told.out
     pairs = manifest.read(paths.converted(NAME))
     assert {pair.case for pair in pairs} == {"sub-02-0", "sub-03-1", "sub-04-2"}
     assert {pair.source for pair in pairs} == {f"sub-0{n}/sub-0{n}_T1w.nii" for n in (2, 3, 4)}

@@ -24,8 +24,9 @@ from datasets_spec.contract import SPLITS, Case, Label, LabelMap, Problem, unche
 from pipeline import paths
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
+from pipeline.runtime.imports import closure
 from pipeline.sources import listing
-from pipeline.splits.placement import Place, assign, gaps
+from pipeline.splits.placement import Placement, assign, gaps
 from tests.conftest import PROJECT, Refused
 from tests.support.cohort import pair, random_patients
 
@@ -68,7 +69,7 @@ def shown(rows: Sequence[Pair]) -> dict[str, set[int]]:
     return found
 
 
-def of(place: Place, split: str) -> set[str]:
+def of(place: Placement, split: str) -> set[str]:
     return {patient for patient, where in place.items() if where == split}
 
 
@@ -261,7 +262,7 @@ def test_patients_beside_an_official_test_list_are_not_tested() -> None:
 def test_too_few_patients_are_refused(patients: int, refused: Refused) -> None:
     told = str(refused(lambda: assign("any", official(*[""] * patients), DEFAULT)))
     assert f"{patients} patients" in told
-    assert "three are the least" in told
+    assert "at least three are needed" in told
 
 
 def test_two_official_splits_of_one_patient_are_refused(refused: Refused) -> None:
@@ -355,3 +356,13 @@ def shows(split: str, core: int, rim: int) -> Pair:
 )  # fmt: skip
 def test_what_the_splits_cannot_teach_or_test_is_said(placed: list[Pair], told: list[str]) -> None:
     assert gaps(placed, LABELS) == told
+
+
+@pytest.mark.parametrize(
+    "module", ["placement", "coverage", "patients", "leaks", "folders", "outliers"]
+)
+def test_splits_know_nothing_of_warps(module: str) -> None:
+    """A new transform changes no split, and DVC runs no split again for it."""
+    needed = {file.as_posix() for file in closure(f"pipeline.splits.{module}")}
+    assert f"pipeline/splits/{module}.py" in needed
+    assert not [name for name in needed if name.startswith("pipeline/warps/")]

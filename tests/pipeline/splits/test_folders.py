@@ -15,18 +15,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import SPLITS
 from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.params.limits import Limits
-from pipeline.splits import leaks, near_duplicates
+from pipeline.splits import contents, folders, leaks, near_duplicates
+from pipeline.volumes.arrays import Image8
 from tests.conftest import PROJECT, Refused, png_of
 from tests.support.cohort import pair
 
-Picture = NDArray[np.uint8]
 PX = 128
 SEED_PAIRS = PROJECT.parent / "shared" / "data" / "seed_pairs"
 needs_seed_pairs = pytest.mark.skipif(
@@ -34,7 +33,7 @@ needs_seed_pairs = pytest.mark.skipif(
 )
 
 
-def slice_of(patient: int, number: int = 0) -> Picture:
+def slice_of(patient: int, number: int = 0) -> Image8:
     """A drawn slice (PX, PX) uint8; neighbours of one patient look alike, patients do not."""
     grain = np.random.default_rng(patient).normal(0, 1, (3, 14, 14)).astype(np.float32)
     tissue = grain[0] + np.sin(number) * grain[1] + np.cos(number) * grain[2]
@@ -44,7 +43,7 @@ def slice_of(patient: int, number: int = 0) -> Picture:
     return np.where(inside, np.clip(120 + 30 * texture, 40, 230), 4).astype(np.uint8)
 
 
-def mask_of(picture: Picture) -> Image.Image:
+def mask_of(picture: Image8) -> Image.Image:
     """Two classes, red and blue, drawn as RGB."""
     rgb = np.zeros((*picture.shape, 3), np.uint8)
     rgb[picture > 120] = (255, 0, 0)
@@ -52,7 +51,7 @@ def mask_of(picture: Picture) -> Image.Image:
     return Image.fromarray(rgb)
 
 
-def put(folder: Path, split: str, name: str, picture: Picture) -> None:
+def put(folder: Path, split: str, name: str, picture: Image8) -> None:
     """Write image and mask, named with their suffix."""
     for part in (paths.IMAGES, paths.MASKS):
         (folder / split / part).mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ def clean(tmp_path: Path) -> Path:
 
 
 def broken(folder: Path, patient: str = "") -> dict[str, leaks.Violation]:
-    return {finding.promise: finding for finding in leaks.check(folder, 1, patient)}
+    return {finding.promise: finding for finding in folders.check(folder, 1, patient)}
 
 
 @pytest.mark.parametrize("patient", ["", "^p[0-9]", "^p([0-9])"])
@@ -88,10 +87,10 @@ def test_a_folder_split_by_slices_shares_patients(clean: Path) -> None:
         (clean / "train" / part / "p0_2.png").rename(clean / "test" / part / "p0_2.png")
     found = broken(clean, "^p[0-9]")
     assert set(found) == {leaks.PATIENTS}
-    assert "p0" in found[leaks.PATIENTS].example
+    assert "p0" in found[leaks.PATIENTS].examples[0]
 
 
-CHANGES: dict[str, Callable[[Picture], Picture]] = {
+CHANGES: dict[str, Callable[[Image8], Image8]] = {
     "brighter": lambda picture: np.clip(picture.astype(int) + 20, 0, 255).astype(np.uint8),
     "moved": lambda picture: np.roll(picture, (2, -3), (0, 1)),
     "mirrored": lambda picture: picture[:, ::-1].copy(),
@@ -101,13 +100,13 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 def test_near_duplicates_are_found_by_their_looks_alone(
-    clean: Path, change: Callable[[Picture], Picture]
+    clean: Path, change: Callable[[Image8], Image8]
 ) -> None:
     put(clean, "test", "another.png", change(slice_of(0)))
     found = broken(clean, "^p[0-9]")
     assert set(found) == {leaks.LIKENESSES}
     assert found[leaks.LIKENESSES].count == 1
-    assert "train/p0_0 and test/another (correlation " in found[leaks.LIKENESSES].example
+    assert "train/p0_0 and test/another (correlation " in found[leaks.LIKENESSES].examples[0]
 
 
 def test_near_duplicates_within_a_split_or_a_patient_are_no_leak(clean: Path) -> None:
@@ -139,7 +138,7 @@ def test_the_patient_of_a_blank_picture_counts(tmp_path: Path) -> None:
     assert [one.promise for one in leaks.judge(tmp_path, pairs, ["blank"])] == [leaks.PATIENTS]
 
 
-def by_slice_after_augmentation(folder: Path, pictures: dict[str, Picture]) -> None:
+def by_slice_after_augmentation(folder: Path, pictures: dict[str, Image8]) -> None:
     """As the ancestors do: warp, then deal the slices out one by one."""
     names = cycle(["train", "train", "train", "valid", "test"])
     for name, picture in pictures.items():
@@ -171,14 +170,14 @@ def test_a_missing_partner_is_found(clean: Path, part: str) -> None:
     (clean / "valid" / part / "p3_1.png").unlink()
     found = broken(clean)
     assert set(found) == {leaks.PAIRED}
-    assert found[leaks.PAIRED].example == "valid/p3_1"
+    assert found[leaks.PAIRED].examples[0] == "valid/p3_1"
 
 
 def test_two_images_of_one_name_are_found(clean: Path) -> None:
     put(clean, "train", "p0_0.jpg", slice_of(0))
     found = broken(clean)
     assert set(found) == {leaks.PAIRED}
-    assert found[leaks.PAIRED].example == "train/images/p0_0.jpg and train/images/p0_0.png"
+    assert found[leaks.PAIRED].examples[0] == "train/images/p0_0.jpg and train/images/p0_0.png"
 
 
 @pytest.mark.parametrize("harm", [b"", b"no picture", None], ids=["empty", "other", "cut"])
@@ -189,17 +188,17 @@ def test_an_unreadable_picture_is_named(clean: Path, part: str, harm: bytes | No
     found = broken(clean)
     assert set(found) == {leaks.READABLE}
     told = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
-    assert found[leaks.READABLE].example.startswith(told)
+    assert found[leaks.READABLE].examples[0].startswith(told)
 
 
 @pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
 def test_a_picture_beyond_the_limits_is_named(clean: Path, part: str) -> None:
-    assert leaks.check(clean, 1, limits=Limits(pixels=PX * PX)) == []
+    assert folders.check(clean, 1, limits=Limits(pixels=PX * PX)) == []
     file = clean / "test" / part / "p8_0.png"
     file.write_bytes(png_of(50_000, 50_000))
     limited = broken(clean)
     assert set(limited) == {leaks.READABLE}
-    told = limited[leaks.READABLE].example
+    told = limited[leaks.READABLE].examples[0]
     assert told.startswith(f"test/p8_0: the {part.removesuffix('s')} cannot be read")
     assert "100,000,000 pixels" in told
 
@@ -210,7 +209,7 @@ def test_an_eps_for_a_mask_is_named(clean: Path) -> None:
     )
     [found] = broken(clean).values()
     assert found.promise == leaks.READABLE
-    assert found.example.startswith("test/p8_0: the mask cannot be read")
+    assert found.examples[0].startswith("test/p8_0: the mask cannot be read")
 
 
 @pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
@@ -218,7 +217,7 @@ def test_a_pipe_is_refused_at_once(clean: Path, refused: Refused, part: str) -> 
     file = clean / "test" / part / "p8_0.png"
     file.unlink()
     os.mkfifo(file)
-    problem = refused(lambda: leaks.check(clean, 1))
+    problem = refused(lambda: folders.check(clean, 1))
     assert problem.where == str(file)
     assert "got a named pipe" in problem.what
 
@@ -226,7 +225,7 @@ def test_a_pipe_is_refused_at_once(clean: Path, refused: Refused, part: str) -> 
 def test_a_mask_of_another_size_is_named(clean: Path) -> None:
     mask_of(slice_of(1)[:50]).save(clean / "train" / paths.MASKS / "p1_0.png")
     assert (
-        broken(clean)[leaks.READABLE].example
+        broken(clean)[leaks.READABLE].examples[0]
         == "train/p1_0: the image is (128, 128), the mask (50, 128)"
     )
 
@@ -238,7 +237,7 @@ def test_blended_colours_are_found_by_their_number(clean: Path) -> None:
     )
     found = broken(clean)
     assert set(found) == {leaks.COLOURS}
-    assert found[leaks.COLOURS].example.startswith("train/p1_0 with ")
+    assert found[leaks.COLOURS].examples[0].startswith("train/p1_0 with ")
 
 
 def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
@@ -248,7 +247,7 @@ def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
     found = broken(clean)
     assert set(found) == {leaks.COLOURS}
     assert found[leaks.COLOURS].count == 27
-    assert "(0, 0, 255)" in found[leaks.COLOURS].example
+    assert "(0, 0, 255)" in found[leaks.COLOURS].examples[0]
 
 
 @pytest.mark.parametrize(
@@ -285,24 +284,24 @@ def test_the_gates_verdict_does_not_depend_on_workers(
     clean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(clean, "test", "another.png", CHANGES["moved"](slice_of(0)))
-    alone = leaks.check(clean, 1)
-    monkeypatch.setattr(leaks, "_FEW", 1)
-    monkeypatch.setattr(leaks, "_CHUNK", 10)
-    assert leaks.check(clean, 2) == alone
+    alone = folders.check(clean, 1)
+    monkeypatch.setattr(contents, "_FEW", 1)
+    monkeypatch.setattr(contents, "_CHUNK", 10)
+    assert folders.check(clean, 2) == alone
 
 
 def test_a_split_without_pictures_is_refused(clean: Path, refused: Refused) -> None:
     shutil.rmtree(clean / "valid" / paths.IMAGES)
     (clean / "valid" / paths.IMAGES).mkdir()
     (clean / "valid" / paths.IMAGES / "volume.nii").write_bytes(b"")
-    told = str(refused(lambda: leaks.check(clean, 1)))
+    told = str(refused(lambda: folders.check(clean, 1)))
     assert "found none among 1 files" in told
     assert "valid/images" in told
 
 
 def test_another_layout_is_refused(clean: Path, refused: Refused) -> None:
     (clean / "valid").rename(clean / "val")
-    told = str(refused(lambda: leaks.check(clean, 1)))
+    told = str(refused(lambda: folders.check(clean, 1)))
     assert "found no valid/images" in told
 
 
@@ -312,7 +311,7 @@ def test_another_layout_is_refused(clean: Path, refused: Refused) -> None:
 def test_a_pattern_that_tells_nothing_is_refused(
     clean: Path, refused: Refused, pattern: str, reason: str
 ) -> None:
-    assert reason in str(refused(lambda: leaks.check(clean, 1, pattern)))
+    assert reason in str(refused(lambda: folders.check(clean, 1, pattern)))
 
 
 def test_the_search_for_near_duplicates_ends_and_says_so(
@@ -323,7 +322,7 @@ def test_the_search_for_near_duplicates_ends_and_says_so(
         put(clean, "test", f"copy{number}.png", np.roll(slice_of(0), number, 0))
     found = broken(clean)[leaks.LIKENESSES]
     assert found.count == 4
-    assert found.example.endswith("between two splits the search ends at 4")
+    assert found.examples[0].endswith("between two splits the search ends at 4")
 
 
 def test_some_examples_are_told_how_many_are_left_and_all_on_demand(
@@ -347,7 +346,7 @@ def test_every_patient_of_two_splits_is_among_the_examples(clean: Path) -> None:
         for name in ("p0_2", "p1_2"):
             (clean / "train" / part / f"{name}.png").rename(clean / "test" / part / f"{name}.png")
     found = broken(clean, "^p[0-9]")[leaks.PATIENTS]
-    assert [told.split(":")[0] for told in (found.example, *found.more)] == ["p0", "p1"]
+    assert [told.split(":")[0] for told in found.examples] == ["p0", "p1"]
 
 
 def laid_out(folder: Path, files: Sequence[Path], splits: Sequence[str]) -> None:

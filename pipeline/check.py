@@ -1,0 +1,23 @@
+"""check: judge any folder of the layout {train,valid,test}/{images,masks}."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pipeline.params.limits import Limits
+from pipeline.splits import folders, leaks
+
+_LOG = logging.getLogger(__name__)
+
+
+def check(
+    folder: Path, workers: int, limits: Limits, patient: str = "", every_example: bool = False
+) -> None:
+    """Log every promise and whether ``folder`` keeps it; see :func:`pipeline.splits.folders.check`.
+
+    Raises :class:`Problem` if the folder breaks a promise or does not have the layout.
+    """
+    violations = folders.check(folder, workers, patient, limits)
+    _LOG.info("%s", leaks.table(violations, None if every_example else leaks.SHOWN))
+    leaks.require(violations, folder)

@@ -1,0 +1,257 @@
+"""Judge any folder of the layout ``{train,valid,test}/{images,masks}``, from here or elsewhere.
+
+A folder of this project is judged by its manifest, any other by its files and their names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from datasets_spec.contract import SPLITS, Problem
+from pipeline import paths
+from pipeline.labels import colours
+from pipeline.pairs import identities, manifest
+from pipeline.pairs.manifest import Pair
+from pipeline.params.limits import Limits
+from pipeline.splits import contents, leaks
+from pipeline.splits.contents import Content, Files, Key
+from pipeline.splits.leaks import SHOWN, Violation
+
+_MOST_COLOURS = 32
+"""More colours than this over all masks of a folder without a label map are blends, not classes."""
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def check(
+    folder: Path, workers: int = 1, patient: str = "", limits: Limits = Limits()
+) -> list[Violation]:
+    """The violations in a folder on disk: leaks, and unpaired, changed and unreadable files.
+
+    Image and mask are paired by their names without suffix, so a JPEG image may have a PNG mask.
+    ``patient`` is a regular expression for folders without a manifest: its match in a file's name
+    (or its first group, if it has one) is the patient. In such folders, a picture counts as
+    augmented if its name ends in "_" and another picture's name, whose patient it then has.
+    Pictures larger than ``limits`` allow count as unreadable.
+
+    Raises :class:`Problem` if the folder does not have the layout, a split has no pictures, or no
+    name matches ``patient``.
+    """
+    images, masks = _listing(folder, paths.IMAGES), _listing(folder, paths.MASKS)
+    _require_pictures(folder, images)
+    patients = _patients(folder, images, patient)
+    known = {}
+    if (folder / paths.MANIFEST).is_file():
+        known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
+    state = _read(folder, images, masks, known, patients, workers, limits)
+    state.changed += ["/".join(key) for key in known.keys() - images.keys()]
+    found = leaks.judge(folder, state.pairs, state.blank)
+    found += leaks.violations(
+        {
+            leaks.PAIRED: _unpaired(images, masks),
+            leaks.READABLE: state.faults,
+            leaks.UNCHANGED: sorted(state.changed),
+            leaks.COLOURS: _stray_colours(folder, state.colours),
+        }
+    )
+    for dataset in sorted({pair.dataset for pair in known.values()}):
+        found = [_explained(dataset, one) for one in found]
+    return sorted(found, key=lambda one: leaks.PROMISES.index(one.promise))
+
+
+@dataclass
+class _State:
+    """What is known of a folder once its pictures are read; names are "<split>/<stem>"."""
+
+    pairs: list[Pair] = field(default_factory=list)
+    blank: set[str] = field(default_factory=set)  # digests of pictures with one single value
+    faults: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    colours: dict[Key, frozenset[int]] = field(default_factory=dict)
+
+
+def _read(
+    folder: Path,
+    images: Files,
+    masks: Files,
+    known: Mapping[Key, Pair],
+    patients: Mapping[str, str],
+    workers: int,
+    limits: Limits,
+) -> _State:
+    """Read every picture; a pair whose files are as in the manifest is not decoded."""
+    state, parents = _State(), _parents(images)
+    kinds: dict[frozenset[int], frozenset[int]] = {}  # masks share few sets of colours
+    digests = {key: (pair.image_digest, pair.mask_digest) for key, pair in known.items()}
+    for key, content in contents.read(folder, images, masks, digests, workers, limits):
+        pair = known.get(key)
+        if content.unchanged and pair is not None:
+            state.pairs.append(pair)
+            continue
+        if pair is None:
+            split, stem = key
+            parent = parents.get(stem, "")
+            patient = patients.get(parent or stem) or f"{split}/{stem}"
+            state.pairs.append(_foreign(key, images[key][0], content, patient, parent))
+        else:
+            own = replace(pair, image_digest=content.digest, likeness=content.likeness)
+            state.pairs.append(own)
+        if content.blank:
+            state.blank.add(content.digest)
+        if content.fault:
+            state.faults.append(f"{'/'.join(key)}: {content.fault}")
+        if known:
+            state.changed.append("/".join(key))
+        state.colours[key] = kinds.setdefault(content.colours, content.colours)
+    return state
+
+
+def _listing(folder: Path, part: str) -> Files:
+    """(split, name without suffix) -> the suffixes of the pictures of that name in ``part``.
+
+    ``part`` is images or masks. Only names are kept, so that memory suffices for many files.
+    """
+    found: dict[Key, tuple[str, ...]] = {}
+    for split in SPLITS:
+        place = folder / split / part
+        if not place.is_dir():
+            if part == paths.MASKS:
+                continue
+            raise Problem(
+                f"expected {', '.join(f'{s}/{part}' for s in SPLITS)}, found no {split}/{part}",
+                where=folder,
+                remedy="Name a folder of the layout {train,valid,test}/{images,masks}/.",
+            )
+        for name in sorted(file.name for file in place.iterdir()):
+            stem, suffix = Path(name).stem, sys.intern(Path(name).suffix)
+            if suffix.lower() in _PICTURES and not name.startswith("."):
+                found[split, stem] = (*found.get((split, stem), ()), suffix)
+    return found
+
+
+def _require_pictures(folder: Path, images: Iterable[Key]) -> None:
+    """Raises :class:`Problem` for a split without pictures: nothing would be judged there."""
+    filled = {split for split, _ in images}
+    for split in SPLITS:
+        if split not in filled:
+            others = len(list((folder / split / paths.IMAGES).iterdir()))
+            raise Problem(
+                f"expected pictures ({', '.join(_PICTURES)}), found none among {others} files",
+                where=folder / split / paths.IMAGES,
+                remedy="Put the split's pictures there.",
+            )
+
+
+def _unpaired(images: Files, masks: Files) -> list[str]:
+    """Images without mask, masks without image, and names that two files share."""
+    lonely = sorted("/".join(key) for key in images.keys() ^ masks.keys())
+    twice = [
+        [f"{split}/{part}/{stem}{suffix}" for suffix in suffixes]
+        for part, files in ((paths.IMAGES, images), (paths.MASKS, masks))
+        for (split, stem), suffixes in files.items()
+        if len(suffixes) > 1
+    ]
+    return lonely + [" and ".join(names) for names in twice]
+
+
+def _stray_colours(folder: Path, shown: Mapping[Key, frozenset[int]]) -> list[str]:
+    """Masks with colours of no class: by the card's label map, else by their great number."""
+    declared = _declared(folder)
+    if declared is None:
+        counts = Counter(colour for colours in shown.values() for colour in colours)
+        if len(counts) <= _MOST_COLOURS:
+            return []
+        declared = {colour for colour, _ in counts.most_common(_MOST_COLOURS)}
+    bad = {key: stray for key, colours in shown.items() if (stray := colours - declared)}
+    examples = []
+    for (split, stem), stray in sorted(bad.items(), key=lambda entry: -len(entry[1])):
+        red, green, blue = (min(stray) >> shift & 255 for shift in (16, 8, 0))
+        examples.append(
+            f"{split}/{stem} with {len(stray)} others, such as ({red}, {green}, {blue})"
+        )
+    return examples
+
+
+def _declared(folder: Path) -> set[int] | None:
+    """The colours of the card's label map; None where there is no card, or another program's."""
+    try:
+        labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
+        return {int(colours.pack(np.array(label["colour"]))) for label in labels}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _explained(dataset: str, violation: Violation) -> Violation:
+    """The violation with the meaning of pseudonyms, in the examples that are shown."""
+    shown = [identities.explained(dataset, one) for one in violation.examples[:SHOWN]]
+    return replace(violation, examples=(*shown, *violation.examples[SHOWN:]))
+
+
+def _parents(listing: Iterable[Key]) -> dict[str, str]:
+    """Stem -> the picture that it is named after: "barrdistorted_017" comes from "017"."""
+    stems = {stem for _, stem in listing}
+    found = {}
+    for stem in stems:
+        parts = stem.split("_")
+        ends = ("_".join(parts[start:]) for start in range(1, len(parts)))
+        parent = next((end for end in ends if end in stems), "")
+        if parent:
+            found[stem] = parent
+    return found
+
+
+def _patients(folder: Path, images: Iterable[Key], pattern: str) -> dict[str, str]:
+    """Stem -> the patient that ``pattern`` matches in it."""
+    if not pattern:
+        return {}
+    try:
+        matches = {stem: re.search(pattern, stem) for _, stem in images}
+    except re.error as error:
+        raise Problem(
+            f"expected a regular expression, got {pattern!r}: {error}", where="--patient"
+        ) from None
+    found = {stem: match[bool(match.groups())] for stem, match in matches.items() if match}
+    if not any(found.values()):
+        raise Problem(
+            f"expected names that match {pattern!r}, got none, such as {next(iter(matches))!r}",
+            where=folder,
+            remedy="Correct --patient: its match, or its first group, is the patient.",
+        )
+    return found
+
+
+def _foreign(key: Key, suffix: str, content: Content, patient: str, parent: str) -> Pair:
+    """A pair of a folder without a manifest, of which only the files are known."""
+    split, stem = key
+    return Pair(
+        id=stem,
+        dataset="",
+        patient=patient,
+        case=stem,
+        slice_index=0,
+        rater="",
+        image=f"{paths.IMAGES}/{stem}{suffix}",
+        mask="",
+        source="",
+        source_digest="",
+        source_shape=(0, 0, 0),
+        affine=(),
+        plane="",
+        canvas=(),
+        window=(0.0, 255.0),
+        class_pixels=(),
+        image_digest=content.digest,
+        mask_digest="",
+        licence="",
+        fingerprint="",
+        parent=parent,
+        split=split,
+        likeness=content.likeness,
+    )
