@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params.limits import Limits
-from pipeline.volumes.dicom import checks, geometry, series
+from pipeline.volumes.dicom import geometry, series
 from pipeline.volumes.dicom import pixels as dicom_pixels
-from pipeline.volumes.dicom.checks import Padding
 from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.of_padding import Padding, of_padding
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.limits import require_voxels
@@ -117,4 +117,4 @@ def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> 
     )
     if padding.apart and not padding.in_air:
         pixels[padded] = padding.least
-    return checks.of_padding(padding)
+    return of_padding(padding)

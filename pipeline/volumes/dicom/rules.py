@@ -12,6 +12,7 @@ from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.findings import KINDS, REFUSED, Finding, Number, Severity, finding
 
 Subject = TypeVar("Subject")
+Slices = Sequence[Instance]
 _NAMED = 3  # files that a message names
 
 

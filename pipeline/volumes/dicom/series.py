@@ -16,8 +16,9 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
-from pipeline.volumes.dicom import checks, geometry, header
+from pipeline.volumes.dicom import checks, header
 from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.of_files import is_localizer
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.findings import finding
 
@@ -197,19 +198,13 @@ def _examined(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)
-    unfit = checks.of_files(slices, limits) or checks.of_likeness(slices)
-    if unfit:
-        return Series(uid, tuple(slices), tuple(unfit))
-    single, twins = checks.without_twins(geometry.ordered(slices))
-    if any(twin.refused for twin in twins):
-        return Series(uid, tuple(single), tuple(twins))
-    matches = (*twins, *checks.of_places(single), *checks.of_values(single))
-    return Series(uid, tuple(single), matches)
+    ordered, matches = checks.of_series(slices, limits)
+    return Series(uid, tuple(ordered), tuple(matches))
 
 
 def _left_out(slices: Sequence[Instance]) -> str:
     """Why a series that is no volume is not missed; "" for what has to be read or refused."""
-    if all(checks.is_localizer(one) for one in slices):
+    if all(is_localizer(one) for one in slices):
         return "localizer series"
     if all(any("DOSE" in part for part in one.image_type) for one in slices):
         return "dose report"

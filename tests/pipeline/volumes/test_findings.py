@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.volumes import findings
-from pipeline.volumes.dicom import checks
-from pipeline.volumes.findings import DOUBT, HANDLED, KINDS, LABEL, REFUSED, Finding, finding
+from pipeline.volumes.findings import DOUBT, HANDLED, KINDS, LABEL, Finding, finding
 
 TILT = finding("gantry-tilt", degrees=12.34, aside_mm=1.0)
 DISAGREE = finding("spacing-disagrees", step_mm=5.0, stated_mm=2.5)
@@ -104,43 +103,3 @@ def test_what_is_no_list_of_findings_is_an_error(content: str) -> None:
         match=r"list of findings|Expecting|Extra data",
     ):
         findings.from_json(content)
-
-
-# --- the table of DICOM rules ------------------------------------------------------------------
-
-RULES = {rule.code: rule for rule in checks.RULES}
-
-
-def test_every_rule_is_a_line_of_the_documentation() -> None:
-    head, ruler, *lines = checks.rules_table().splitlines()
-    cells = [line.count("|") for line in (head, ruler, *lines)]
-    assert len(lines) == len(checks.RULES) > 30
-    assert set(cells) == {8}
-    for rule, line in zip(checks.RULES, lines, strict=True):
-        assert f"| `{rule.code}` | {rule.severity} | {rule.asks} |" in line
-
-
-def test_no_code_has_two_rules() -> None:
-    assert len(RULES) == len(checks.RULES)
-
-
-@pytest.mark.parametrize("code", RULES)
-def test_a_rule_that_refuses_says_what_to_do(code: str) -> None:
-    rule = RULES[code]
-    assert bool(rule.remedy) == (rule.severity == REFUSED)
-    assert rule.asks
-    assert rule.reason
-
-
-@pytest.mark.parametrize(
-    ("code", "tolerance"),
-    [
-        ("mixed-size", checks.SAME_SPACING),
-        ("mixed-orientation", checks.SAME_DIRECTION),
-        ("repeated-slices", checks.SAME_PLACE_MM),
-        ("off-line", checks.OFF_LINE_MM),
-        ("gantry-tilt", checks.TILT_DEGREES),
-    ],
-)
-def test_the_table_states_the_tolerance_that_is_used(code: str, tolerance: float) -> None:
-    assert f"{tolerance:g}" in RULES[code].tolerance
