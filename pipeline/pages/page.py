@@ -82,7 +82,7 @@ def _warnings(
 def _yaml(records: Sequence[Recorded]) -> str:
     """All recorded parameters as YAML."""
     sections = parameters.together(*records)
-    return yaml.safe_dump(sections, sort_keys=True, default_flow_style=None, width=88)
+    return yaml.safe_dump(sections, sort_keys=False, default_flow_style=None, width=88)
 
 
 def render(sections: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

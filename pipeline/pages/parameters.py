@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _ABSENT = "absent"
+_ORDER = ("convert", "augment", "split", "train", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def of_scores(scores: Mapping[str, Any]) -> Recorded:
 
 
 def together(*records: Recorded) -> dict[str, Any]:
-    """All sections that were recorded, by name; of two records of a parameter, the first."""
+    """All sections that were recorded, as the stages follow; of two records, the first counts."""
     sections: dict[str, Any] = {}
     for record in records:
         for name, values in record.sections.items():
             sections[name] = {**values, **sections.get(name, {})}
-    return sections
+    return {name: sections[name] for name in _ORDER if name in sections}
 
 
 def changed(record: Recorded, now: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
