@@ -70,7 +70,12 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         _link(paths.augmented(dataset), unfinished, grown)
         _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
         pairs = placed + grown
-        leaks.require(leaks.judge(unfinished, pairs), f"split {dataset}")
+        leaks.require(
+            leaks.judge(unfinished, pairs),
+            f"split {dataset}",
+            "Where the named cases are of one person, give them one patient in"
+            f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out.",
+        )
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
     _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)

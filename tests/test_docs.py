@@ -201,6 +201,19 @@ def test_every_step_is_described(step: str) -> None:
     assert re.search(rf"^\|[^|]*`{step}`", text, re.MULTILINE)
 
 
+def test_messages_that_are_explained_are_those_of_the_code() -> None:
+    files = [
+        PROJECT / "Makefile",
+        *(f for one in FLOORS[:3] for f in (PROJECT / one).rglob("*.py")),
+    ]
+    source = re.sub(r"\"\s*\n\s*f?\"", "", "".join(file.read_text("utf-8") for file in files))
+    text = markdown.read(Path("docs/how-to/troubleshooting.md"))
+    messages = re.findall(r"^\| `([^`]+ [^`]+)` (?:in `\w+` )?\|", text, re.MULTILINE)
+    assert len(messages) > 5
+    missing = [part for one in messages for part in one.split("...") if part not in source]
+    assert not missing
+
+
 def test_the_gpu_build_is_that_of_the_lock() -> None:
     lock = (PROJECT / "requirements.txt").read_text("utf-8")
     (version,) = re.findall(r"^tensorflow-cpu==([\d.]+)", lock, re.MULTILINE)

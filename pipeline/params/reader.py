@@ -97,7 +97,12 @@ def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
             raise Problem(
                 f"expected a dataset's name, got {shown(name)}, which is not text", where=where
             )
-        datasets_spec.load(name)
+        try:
+            datasets_spec.load(name)
+        except Problem as problem:
+            if name in datasets_spec.names():
+                raise
+            raise Problem(problem.what, where=where, remedy=problem.remedy) from None
     return tuple(entries)
 
 
@@ -201,7 +206,7 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
             remedy=f"Run from {home}, or name the file with --params.",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise Problem(f"expected YAML, got {error}", where=file, remedy=_REMEDY) from None
+        raise Problem(f"expected YAML, got {_fault(error)}", where=file, remedy=_REMEDY) from None
     _mapping(content, str(file))
     try:
         _no_unknown(content, _TOP, str(file), whole)
@@ -216,6 +221,15 @@ def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
 def _in_checkout() -> bool:
     """Whether this code lies beside the project's own parameters; installed, it does not."""
     return (_ROOT / paths.PARAMS).is_file()
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a file that is no YAML, and in which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        shape = isinstance(error, yaml.parser.ParserError | yaml.scanner.ScannerError)
+        hint = " (is it indented like its neighbours?)" if shape else ""
+        return f"{error.problem} in line {error.problem_mark.line + 1}{hint}"
+    return str(error)
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

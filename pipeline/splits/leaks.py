@@ -51,7 +51,8 @@ class Violation:
         """How often, and up to ``most`` examples (None: all of them)."""
         shown = self.examples[:most]
         left = self.count - len(shown)
-        return f"broken {self.count} times, such as {'; '.join(shown)}" + (
+        times = "once" if self.count == 1 else f"{self.count} times"
+        return f"broken {times}, such as {'; '.join(shown)}" + (
             f"; and {left} more" if left else ""
         )
 
@@ -90,13 +91,17 @@ def table(violations: Sequence[Violation], most: int | None = SHOWN) -> str:
     )
 
 
-def require(violations: Sequence[Violation], where: object) -> None:
+def require(
+    violations: Sequence[Violation],
+    where: object,
+    remedy: str = "Split by patient, and augment the train split only.",
+) -> None:
     """Raises :class:`Problem` if there are any violations."""
     if violations:
         raise Problem(
             "; ".join(f"{one.promise}: {one.text()}" for one in violations),
             where=where,
-            remedy="Split by patient, and augment the train split only.",
+            remedy=remedy,
         )
 
 

@@ -31,16 +31,17 @@ Placement = dict[str, str]
 def assign(dataset: str, pairs: Sequence[Pair], settings: Split) -> Placement:
     """Patient -> train, valid or test.
 
-    Each split is within one patient of its share (``share_of: slices``: within the slices of the
-    largest patient), and has at least one. Patients with an official test or valid split keep
-    it; those with official "train" are divided between train and valid if a test split is
+    Each split is at first within one patient of its share (``share_of: slices``: within the slices
+    of the largest patient), and has at least one. Patients with an official test or valid split
+    keep it; those with official "train" are divided between train and valid if a test split is
     official, and treated like all others if none is. With ``folds``, the patients without an
     official test split are divided into that many folds, and ``fold`` is the test split
     (or, where the test split is official, the valid split).
 
-    Patients are then moved so that train shows every class, if there are two patients more than
-    classes, and test and valid show a class if enough patients have it. A fold is never changed
-    for that: a class that only its patients show cannot be trained.
+    Patients are then moved, in small cohorts at the cost of the shares, so that train shows every
+    class, if there are two patients more than classes, and test and valid show a class if enough
+    patients have it. A fold is never changed for that: a class that only its patients show cannot
+    be trained.
 
     Raises :class:`Problem` if a split would have no patient, a patient has two official splits, or
     folds are requested although the valid split is official.

@@ -694,3 +694,18 @@ def test_merged_mappings_may_be_merged_again(workplace):
     Path("params.yaml").write_text(text, "utf-8")
     found = params.presets(Path("params.yaml"))
     assert [found[name].train.epochs for name in ("one", "two", "three")] == [3, 4, 5]
+
+
+def test_a_wrong_indentation_names_its_line(tmp_path, refused):
+    file = tmp_path / "params.yaml"
+    file.write_text("datasets:\n  virtual_mni152:\n convert:\n  image_px: 64\n")
+    problem = str(refused(lambda: reader.enabled(file)))
+    assert "in line 3 (is it indented like its neighbours?)" in problem
+
+
+def test_an_unknown_dataset_below_datasets_names_the_parameter_file(tmp_path, refused):
+    file = tmp_path / "params.yaml"
+    file.write_text("datasets:\n  virtual_mni15:\n")
+    problem = refused(lambda: reader.enabled(file))
+    assert str(problem.where) == f"{file}: datasets"
+    assert "Did you mean 'virtual_mni152'?" in str(problem)
