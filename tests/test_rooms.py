@@ -17,7 +17,7 @@ ORDER = {
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
-    "pipeline": ("augment", "check", "convert", "doctor", "fetch", "report", "split"),
+    "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
 }
 MODULES = [
     file.relative_to(PROJECT) for floor in ORDER for file in sorted((PROJECT / floor).rglob("*.py"))

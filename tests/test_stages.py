@@ -60,7 +60,7 @@ def original(folder: Path) -> Pair:
 def run(settings: params.Params, workers: int = 1) -> None:
     convert(NAME, settings, workers)
     augment(NAME, settings, workers)
-    split(NAME, settings, workers)
+    split(NAME, settings)
 
 
 def digests(folder: Path = paths.DATA) -> dict[str, str]:
@@ -108,9 +108,9 @@ def test_makes_only_the_case_that_changed(
         stream.write(b"\1")
     capsys.readouterr()
     run(settings)
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 2 kept, 1 to make" in told
-    assert f"augment {NAME}: 2 kept, 1 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 2 kept, 1 to make" in output
+    assert f"augment {NAME}: 2 kept, 1 to make" in output
 
 
 def test_converts_nothing_again_when_only_the_warps_change(
@@ -120,9 +120,9 @@ def test_converts_nothing_again_when_only_the_warps_change(
     variants = {"deformed": [{"Elastic": {"sd_px": 1.0, "sigma_px": 8.0}}]}
     capsys.readouterr()
     run(replace(settings, augment=replace(settings.augment, variants=variants)))
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 3 kept, 0 to make" in told
-    assert f"augment {NAME}: 0 kept, 3 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in output
+    assert f"augment {NAME}: 0 kept, 3 to make" in output
     assert {pair.id.split("_")[0] for pair in manifest.read(paths.augmented(NAME))} == {"deformed"}
 
 
@@ -193,7 +193,7 @@ def test_too_few_patients_are_refused_and_the_old_split_stays(
     shutil.rmtree(raw / "sub-03")
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "2 patients" in str(problem)
     assert digests(paths.dataset(NAME)) == before
 
@@ -208,7 +208,7 @@ def test_a_picture_of_two_patients_is_a_leak(
             (raw / twin / f"sub-03_{part}.nii").rename(raw / twin / f"{twin}_{part}.nii")
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "no picture is in two splits" in str(problem)
     assert not paths.dataset(NAME).exists()
 
@@ -292,7 +292,7 @@ def test_augmented_pairs_of_an_earlier_conversion_are_refused(
         if change is settings:
             (raw / "sub-03").rename(raw / ".sub-03")
         convert(NAME, change, 1)
-        problem = str(refused(lambda: split(NAME, settings, 1)))
+        problem = str(refused(lambda: split(NAME, settings)))
         assert f"python -m pipeline augment {NAME}" in problem
         assert digests(paths.dataset(NAME)) == before
 
@@ -311,23 +311,23 @@ def table(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
 
     def cases(folder: Path) -> Iterator[Case]:
         with (folder / "patients.csv").open(newline="") as stream:
-            said = {row[0]: row[1:] for row in csv.reader(stream)}
+            listed = {row[0]: row[1:] for row in csv.reader(stream)}
         for case in adapter.cases(folder):
             assert isinstance(case, Case)
-            if case.id in said:
-                patient, official, raters = said[case.id]
+            if case.id in listed:
+                patient, official, raters = listed[case.id]
                 labels = dict.fromkeys(raters or [""], case.labels[""])
                 yield replace(case, patient=patient, split=official or None, labels=labels)
 
     monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=cases))
 
     def write(**changes: tuple[str, str, str] | None) -> None:
-        said: dict[str, tuple[str, str, str] | None] = {
+        listed: dict[str, tuple[str, str, str] | None] = {
             f"sub-0{number}": (f"p{number}", "", "") for number in range(1, 7)
         }
-        said |= {name.replace("_", "-"): row for name, row in changes.items()}
+        listed |= {name.replace("_", "-"): row for name, row in changes.items()}
         with (paths.raw(NAME) / "patients.csv").open("w", newline="") as stream:
-            csv.writer(stream).writerows([name, *row] for name, row in said.items() if row)
+            csv.writer(stream).writerows([name, *row] for name, row in listed.items() if row)
 
     write()
     return write
@@ -356,12 +356,12 @@ def test_split_refuses_a_manifest_that_says_something_else_than_the_raw_data(
     run(settings)
     before = digests()
     table(**CORRECTIONS[correction])
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "sub-01" in problem.what
     assert problem.remedy == f"Run: python -m pipeline convert {NAME}"
     assert digests() == before
     table()
-    split(NAME, settings, 1)
+    split(NAME, settings)
     assert digests() == before
 
 
@@ -371,14 +371,14 @@ def test_split_refuses_a_manifest_without_a_case_of_the_raw_data(
     table(sub_01=None)
     run(settings := rows.write_params())
     table()
-    assert "sub-01" in refused(lambda: split(NAME, settings, 1)).what
+    assert "sub-01" in refused(lambda: split(NAME, settings)).what
 
 
 def test_split_refuses_raters_that_are_asked_for_only_now(table: Table, refused: Refused) -> None:
     table(sub_01=("p1", "", "ab"))
     run(settings := rows.write_params())
     each = replace(settings, convert=replace(settings.convert, raters="each"))
-    assert "the rater" in refused(lambda: split(NAME, each, 1)).what
+    assert "the rater" in refused(lambda: split(NAME, each)).what
     run(each)
     assert {pair.rater for pair in manifest.read(paths.dataset(NAME))} == {"", "a", "b"}
 
@@ -393,7 +393,7 @@ def test_a_corrected_table_of_patients_leaves_no_patient_in_two_splits(
     table(sub_01=("same", "", ""), **{case: ("same", "", "")})
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    split(NAME, settings, 1)
+    split(NAME, settings)
     splits = splits_of_patients()
     assert splits.keys() == {"same", *(f"p{n}" for n in range(2, 7) if n != number)}
     assert all(len(where) == 1 for where in splits.values())
@@ -405,8 +405,8 @@ def test_labels_that_two_raters_exchange_are_converted_anew(
     settings = rows.write_params(**{"convert.raters": "each"})
     table(sub_01=("p1", "", "ab"))
     convert(NAME, settings, 1)
-    told = capsys.readouterr().out
-    assert "0 kept, 6 to make" in told
+    output = capsys.readouterr().out
+    assert "0 kept, 6 to make" in output
     table(sub_01=("p1", "", "ba"))
     convert(NAME, settings, 1)
     assert "5 kept, 1 to make" in capsys.readouterr().out
@@ -426,11 +426,11 @@ def test_a_file_with_other_bytes_and_the_same_picture_costs_no_new_warp(
     before = {name: made for name, made in digests().items() if name.endswith(".png")}
     rewritten(raw)
     convert(NAME, settings, 1)
-    refused(lambda: split(NAME, settings, 1))
+    refused(lambda: split(NAME, settings))
     capsys.readouterr()
     augment(NAME, settings, 1)
     assert f"augment {NAME}: 3 kept, 0 to make" in capsys.readouterr().out
-    split(NAME, settings, 1)
+    split(NAME, settings)
     assert {name: made for name, made in digests().items() if name.endswith(".png")} == before
     whole = digests()
     shutil.rmtree(paths.augmented(NAME))
@@ -481,9 +481,9 @@ def test_a_renamed_scan_and_other_terms_make_no_picture_again(
     monkeypatch.setattr(datasets_spec, "load", lambda _: other)
     capsys.readouterr()
     run(settings)
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 3 kept, 0 to make" in told
-    assert f"augment {NAME}: 3 kept, 0 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in output
+    assert f"augment {NAME}: 3 kept, 0 to make" in output
     placed = manifest.read(paths.dataset(NAME))
     assert {pair.licence for pair in placed} == {"other terms"}
     assert {pair.source for pair in placed if pair.case == "sub-01"} == {"moved/sub-01_T1w.nii"}
@@ -498,13 +498,13 @@ def test_limits_on_what_is_read_make_nothing_again(
     assert "3 kept, 0 to make" in capsys.readouterr().out
 
 
-def test_a_class_or_a_lesion_that_a_split_lacks_is_said_and_kept_on_the_card(
+def test_a_class_or_a_lesion_that_a_split_lacks_is_reported_and_kept_on_the_card(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows.write_raw(classes=3)
     rows.make_pairs(rows.write_params())
-    told = capsys.readouterr().out
-    assert f"split {NAME}: warning: no patient shows white_matter" in told
+    output = capsys.readouterr().out
+    assert f"split {NAME}: warning: no patient shows white_matter" in output
     card = (paths.dataset(NAME) / "README.md").read_text("utf-8")
     assert "no patient shows white_matter" in card
 
@@ -517,7 +517,9 @@ def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params
     assert not any(pair.parent for pair in manifest.read(paths.dataset(NAME)))
 
 
-def test_names_of_the_ancestors_show_variant_and_parent(raw: Path, settings: params.Params) -> None:
+def test_names_as_in_the_reference_projects_show_variant_and_parent(
+    raw: Path, settings: params.Params
+) -> None:
     name = "deformed_alpha_1300_sigmoid_8"
     variants = {name: [{"Elastic": {"sd_px": 0.5, "sigma_px": 8.0}}]}
     run(replace(settings, augment=replace(settings.augment, variants=variants)))
@@ -565,7 +567,7 @@ def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
 
     monkeypatch.setattr("pipeline.pages.card.write", stopped)
     with pytest.raises(KeyboardInterrupt):
-        split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
+        split(NAME, replace(settings, split=replace(settings.split, seed=1)))
     assert digests(paths.dataset(NAME)) == before
     left = {file.name for file in paths.dataset(NAME).parent.iterdir()}
     assert left - {f".{NAME}.lock"} == {NAME}
@@ -588,8 +590,8 @@ def test_a_split_killed_between_two_names_leaves_a_dataset(
         patch.setattr(files, "_exchanged", lambda *_: False)
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            split(NAME, settings, 1)
-    refused(lambda: split(NAME, replace(settings, split=replace(settings.split, folds=99)), 1))
+            split(NAME, settings)
+    refused(lambda: split(NAME, replace(settings, split=replace(settings.split, folds=99))))
     assert manifest.read(paths.dataset(NAME)) == before
     assert sorted(one.name for one in paths.dataset(NAME).parent.iterdir()) == [
         f".{NAME}.lock",
@@ -601,7 +603,7 @@ def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) 
     run(settings)
     tested = []
     for fold in range(3):
-        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)), 1)
+        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)))
         placed = manifest.read(paths.dataset(NAME))
         tested += sorted({pair.patient for pair in placed if pair.split == "test"})
         assert folders.check(paths.dataset(NAME), 1) == []
@@ -629,6 +631,6 @@ def test_a_dataset_that_another_run_fills_is_refused(
     workplace: Path, settings: params.Params, refused: Refused
 ) -> None:
     with locks.alone(paths.dataset(NAME)):
-        problem = refused(lambda: split(NAME, settings, 1))
+        problem = refused(lambda: split(NAME, settings))
     assert problem.where == str(paths.dataset(NAME))
     assert "expected no other run" in problem.what

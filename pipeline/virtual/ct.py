@@ -19,7 +19,7 @@ from pipeline.runtime import keys
 from pipeline.virtual import anatomy, dicom_writer
 from pipeline.virtual import head as virtual_head
 from pipeline.virtual.anatomy import Head, Intensities
-from pipeline.virtual.dicom_writer import Frame, Series, Vector
+from pipeline.virtual.dicom_writer import Frame, Vector, WrittenSeries
 from pipeline.virtual.head import Floats
 
 HAEMORRHAGE, OEDEMA = 1, 2  # class ids
@@ -78,7 +78,7 @@ def make(patient: str, folder: Path) -> None:
     drawn = plan(patient)
     hu, ids = scan(drawn)
     for number, (kind, values) in enumerate((("ct", hu), ("label", ids)), start=1):
-        series = Series(
+        series = WrittenSeries(
             name=f"{patient} {kind}",
             patient=patient,
             number=number,

@@ -74,7 +74,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Series:
+class WrittenSeries:
     """The headers of one series, apart from its geometry.
 
     ``name`` is unique to the series: its identifiers and file names are derived from it. Stored
@@ -91,7 +91,7 @@ class Series:
     descending: bool = False
 
 
-def write(folder: Path, series: Series, frame: Frame, values: NDArray[np.int16]) -> None:
+def write(folder: Path, series: WrittenSeries, frame: Frame, values: NDArray[np.int16]) -> None:
     """Write ``values`` (slices, rows, columns) as ``<folder>/<two letters>/<name>.dcm``."""
     for number, pixels in enumerate(values):
         header = _header(series, frame, number, len(values))
@@ -106,7 +106,7 @@ def write(folder: Path, series: Series, frame: Frame, values: NDArray[np.int16])
         header.save_as(file, enforce_file_format=True)
 
 
-def _header(series: Series, frame: Frame, number: int, count: int) -> Dataset:
+def _header(series: WrittenSeries, frame: Frame, number: int, count: int) -> Dataset:
     header = Dataset()
     header.file_meta = _meta(_uid(series.name, number))
     header.SOPClassUID = CTImageStorage

@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.warps.warp import Affine, Grid, Shape
+from pipeline.warps.warp import Affine, KnotGrid, Shape
 
 _WEIGHT_BITS = 10
 _COARSEST = 16  # px
 _NOISE_SD = math.sqrt((16**2 - 1) / 3)  # of the odd numbers -15 to 15
 
 
-def elastic(rng: np.random.Generator, shape: Shape, sd_px: float, sigma_px: float) -> Grid:
+def elastic(rng: np.random.Generator, shape: Shape, sd_px: float, sigma_px: float) -> KnotGrid:
     """A random smooth field (Simard et al., ICDAR 2003): uniform noise under a Gaussian.
 
     ``sd_px`` is the standard deviation of the displacement along each axis and ``sigma_px``
@@ -33,10 +33,10 @@ def elastic(rng: np.random.Generator, shape: Shape, sd_px: float, sigma_px: floa
     """
     smoother = _smoother(sigma_px)
     smooth = _smooth_noise(rng, shape, smoother, 2, around=0)
-    return Grid.of(smooth * (sd_px / smoother.sd), smoother.cell)
+    return KnotGrid.of(smooth * (sd_px / smoother.sd), smoother.cell)
 
 
-def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: float) -> Grid:
+def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: float) -> KnotGrid:
     """A random curl-free field: the slope of one smooth noise picture along x and y.
 
     The largest displacement is ``ratio`` times the longer side; ``sigma_px`` is the
@@ -48,11 +48,11 @@ def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: fl
         [hills[1:-1, 2:] - hills[1:-1, :-2], hills[2:, 1:-1] - hills[:-2, 1:-1]], axis=-1
     )
     largest = math.sqrt(float((slope**2).sum(axis=-1).max()))
-    return Grid.of(slope * (ratio * max(shape) / largest), smoother.cell)
+    return KnotGrid.of(slope * (ratio * max(shape) / largest), smoother.cell)
 
 
 @lru_cache(maxsize=16)
-def barrel(shape: Shape, centre: tuple[float, float], radius: float, amount: float) -> Grid:
+def barrel(shape: Shape, centre: tuple[float, float], radius: float, amount: float) -> KnotGrid:
     """A bulge (``amount`` above 0, barrel) or a pinch (below 0, pincushion); it never folds.
 
     ``centre`` is (x, y) as shares of width and height; ``radius`` is a share of the
@@ -67,7 +67,7 @@ def barrel(shape: Shape, centre: tuple[float, float], radius: float, amount: flo
     inside = (rho < reach) & (rho > 0)
     factor = np.ones(shape)
     factor[inside] = np.sin(np.pi * rho[inside] / (2 * reach)) ** amount
-    return Grid.of(offset * (factor - 1)[..., None], 1)
+    return KnotGrid.of(offset * (factor - 1)[..., None], 1)
 
 
 def flip(shape: Shape, axis: str) -> Affine:

@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.volumes.arrays import Image8
+
 Field = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 Shape = tuple[int, int]
 _QUANTUM = 2.0**-8  # px, of displacements below 64 px
 _KNOT_BITS = 14
@@ -78,7 +79,7 @@ class Affine:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class KnotGrid:
     """Displacements (h, w, 2) at knots ``cell`` px apart, a power of two; linear in between.
 
     Knot 0 lies half a pixel before the first pixel (on it if ``cell`` is 1).
@@ -88,11 +89,11 @@ class Grid:
     cell: int
 
     @staticmethod
-    def of(displacements: NDArray[np.float64], cell: int) -> Grid:
+    def of(displacements: NDArray[np.float64], cell: int) -> KnotGrid:
         """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
         exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
         quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
-        return Grid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+        return KnotGrid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
 
     def field(self, shape: Shape) -> Field:
         if self.cell == 1:
@@ -163,7 +164,7 @@ def strips(field: Field) -> Iterator[Strip]:
         )
 
 
-def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture, Picture]:
+def bend(image: Image8, ids: Image8, field: Iterable[Strip]) -> tuple[Image8, Image8]:
     """An image (H, W) or (H, W, channels) and class ids (H, W) through the same field."""
     bent_image, bent_ids = np.empty_like(image), np.empty_like(ids)
     for strip in field:

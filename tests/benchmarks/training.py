@@ -5,7 +5,7 @@ backend hold for a process; processes run one after the other, round after round
 step of all rounds counts, so that a busy machine slows all alike. ``--other PYTHON`` names a
 Python that has jax and torch. Not a part of the tests.
 
-The peer is the ancestors' trainer as it is described: the same network in float32, one thread,
+The peer is the reference projects' trainer as described: the same network in float32, one thread,
 pictures as float32 and one-hot labels whole in memory, categorical cross-entropy, their metric.
 """
 
@@ -44,10 +44,10 @@ CLASSES = LabelMap(
 )
 SIZES = {
     "small": ("the default's network, 128 pixels, batch 16", 20),
-    "full": ("the ancestors' network (`aisd`), 512 pixels, batch 2", 2),
+    "full": ("the reference projects' network (`aisd`), 512 pixels, batch 2", 2),
 }
 ROWS = [
-    ("peer: ancestors' trainer, one thread", "tensorflow", "float32", "never"),
+    ("peer: reference projects' trainer, one thread", "tensorflow", "float32", "never"),
     ("ours", "tensorflow", "float32", "never"),
     ("ours, XLA", "tensorflow", "float32", "always"),
     ("ours", "tensorflow", "bfloat16", "never"),
@@ -100,7 +100,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
 
 
 def _soft_dice(truth: Any, guess: Any) -> Any:
-    """The ancestors' dice_coef_multiclass, of one-hot labels."""
+    """The reference projects' dice_coef_multiclass, of one-hot labels."""
     from keras import ops
 
     both, total = ops.sum(truth * guess, axis=(1, 2, 3)), ops.sum(truth + guess, axis=(1, 2, 3))
@@ -184,7 +184,7 @@ def _process(python: str, backend: str, threads: int | None, *call: Any) -> dict
 
 def _steps(other: str | None, rounds: int) -> list[str]:
     lines = []
-    for size, (told, _) in SIZES.items():
+    for size, (title, _) in SIZES.items():
         best: dict[int, float] = {}
         for _ in range(rounds):
             for number, (name, backend, precision, jit) in enumerate(ROWS):
@@ -198,7 +198,7 @@ def _steps(other: str | None, rounds: int) -> list[str]:
                 found = _process(python, backend, 1 if peer else None, *call)
                 if found:
                     best[number] = min(found["seconds"], best.get(number, np.inf))
-        lines += ["", f"{told}:", "", "| | backend | precision | step | peer / step |"]
+        lines += ["", f"{title}:", "", "| | backend | precision | step | peer / step |"]
         lines += ["|---|---|---|---|---|"]
         for number, seconds in best.items():
             name, backend, precision, _ = ROWS[number]

@@ -183,7 +183,7 @@ def _series(name: str, syntax: str, tilt: float = 0.0, modality: str = "CT") -> 
     tree = {}
     for number, values in enumerate(hu):
         header = dicom_writer._header(
-            dicom_writer.Series(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
+            dicom_writer.WrittenSeries(f"fuzz {name}", "p", 1, False, -1024), frame, number, len(hu)
         )
         header.Rows, header.Columns = values.shape
         header.Modality = modality
@@ -354,7 +354,7 @@ def fault(read: Volume, made: Input) -> str:
     """What is wrong with the volume that was read; "" if nothing is.
 
     Every slice is compared with what pydicom's own decoder says of the file of its UID, where
-    the pixels are not compressed by a codec: what is damaged in there no checksum tells.
+    the pixels are not compressed by a codec: no checksum reveals damage in them.
     """
     strange = nifti.oddity(read)
     if strange:
@@ -398,14 +398,18 @@ def _differs(pixels: np.ndarray, header: pydicom.Dataset | None, read: Volume, i
     except Exception:  # the second reader cannot judge this file
         return ""
     empty = any(here and value in (None, "") for here, value in zip(present, stated, strict=True))
-    if empty and header.get("Modality") == "CT" and not any("escale" in f for f in read.findings):
+    if (
+        empty
+        and header.get("Modality") == "CT"
+        and not any("rescale" in one.code for one in read.findings)
+    ):
         return "empty rescale tags of a CT pass without a finding"
     origin = (read.grid.affine @ [0, 0, index, 1])[:3]
     if not np.allclose(origin, np.array(position) * (-1, -1, 1), atol=1e-2, rtol=1e-5):
         return "a slice at another place than its header says"
     if wanted.shape != pixels.shape:
         return "a slice of another shape than pydicom's"
-    if any(finding.startswith("padding") for finding in read.findings):
+    if any(one.heading == "padding" for one in read.findings):
         return ""
     scale = float(np.abs(wanted).max(initial=0))
     if not np.allclose(pixels, wanted, rtol=1e-4, atol=1e-6 * scale):

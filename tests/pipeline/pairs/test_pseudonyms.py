@@ -189,7 +189,7 @@ def test_every_raw_case_has_one_name_and_is_found_again(settings: params.Params)
         assert names.of("case", patient) in scored
 
 
-def test_a_case_that_fails_now_keeps_its_pairs_and_is_told_by_its_raw_id(
+def test_a_case_that_fails_now_keeps_its_pairs_and_is_reported_by_its_raw_id(
     clinic: params.Params, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = manifest.read(paths.converted(NAME))
@@ -209,8 +209,8 @@ def test_predictions_are_named_by_the_instances_new_uids(settings: params.Params
     }
     folder = paths.run(NAME) / paths.PREDICTIONS / "native" / case
     assert {file.stem for file in folder.iterdir()} == {names.uid(uid) for uid in raw_uids}
-    told = {pair.sop_instance_uid for pair in manifest.read(paths.converted(NAME))}
-    assert {names.uid(uid) for uid in raw_uids} < told
+    stated = {pair.sop_instance_uid for pair in manifest.read(paths.converted(NAME))}
+    assert {names.uid(uid) for uid in raw_uids} < stated
     assert all(len(names.uid(uid)) <= 64 for uid in raw_uids)
 
 
@@ -289,14 +289,14 @@ def test_a_file_name_that_is_a_formula_is_text_in_the_table(workplace: Path) -> 
     assert ["source", names.of("source", "=1+1.nii"), "'=1+1.nii"] in rows
 
 
-def test_split_tells_a_case_by_its_name_and_its_raw_id(
+def test_split_names_a_case_by_its_name_and_its_raw_id(
     clinic: params.Params, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Pseudonyms(NAME, False, SALT)
     adapter = datasets_spec.load(NAME)
-    told = [replace(case, patient=f"{case.patient}-b") for case in listed(adapter)]
-    monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=lambda _: told))
-    problem = refused(lambda: split(NAME, clinic, 1))
+    stated = [replace(case, patient=f"{case.patient}-b") for case in listed(adapter)]
+    monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=lambda _: stated))
+    problem = refused(lambda: split(NAME, clinic))
     first = min(PATIENTS, key=lambda one: names.of("case", one))
     assert f"{names.of('case', first)} is the case {first}" in problem.what
     assert f"{names.of('patient', first)} is the patient {first}" in problem.what
@@ -304,7 +304,7 @@ def test_split_tells_a_case_by_its_name_and_its_raw_id(
     assert f"{new} is the patient {first}-b" in problem.what
 
 
-def test_the_gate_tells_a_case_by_its_name_and_its_raw_id(clinic: params.Params) -> None:
+def test_the_gate_names_a_case_by_its_name_and_its_raw_id(clinic: params.Params) -> None:
     folder = paths.dataset(NAME)
     tested = next(pair for pair in manifest.read(folder) if pair.split == "test")
     (folder / "test" / tested.image).unlink()
@@ -335,9 +335,9 @@ def test_the_first_conversion_makes_a_salt_for_its_owner_alone(
     salt = paths.ID_SALT.read_text("utf-8").strip()
     assert len(bytes.fromhex(salt)) == 32
     assert stat.S_IMODE(paths.ID_SALT.stat().st_mode) == 0o600
-    told = capsys.readouterr().out
-    assert f"with a new salt, in {paths.ID_SALT}" in told
-    assert salt not in told
+    output = capsys.readouterr().out
+    assert f"with a new salt, in {paths.ID_SALT}" in output
+    assert salt not in output
     expected = {Pseudonyms(NAME, False, salt).of("case", f"sub-0{n}") for n in range(1, 5)}
     assert {pair.case for pair in manifest.read(paths.converted(NAME))} == expected
     convert(NAME, settings, 1)
@@ -381,7 +381,7 @@ def test_only_convert_makes_a_salt(
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
     paths.ID_SALT.unlink()
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert str(paths.ID_SALT) in problem.where
     assert not paths.ID_SALT.exists()
 
@@ -396,7 +396,7 @@ def test_a_changed_salt_makes_the_names_anew_and_split_waits_for_it(
     cohort.make_pairs(settings)
     before = {pair.case for pair in manifest.read(paths.dataset(NAME))}
     monkeypatch.setenv(pseudonyms.SALT_VARIABLE, SALT)
-    assert pseudonyms.SALT_VARIABLE in refused(lambda: split(NAME, settings, 1)).remedy
+    assert pseudonyms.SALT_VARIABLE in refused(lambda: split(NAME, settings)).remedy
     capsys.readouterr()
     cohort.make_pairs(settings)
     assert f"convert {NAME}: 0 kept, 4 to make" in capsys.readouterr().out

@@ -268,8 +268,8 @@ def test_composition_loses_nothing_at_a_border_that_was_only_passed():
     shape, image = (64, 64), noise((64, 64))
     there_and_back = [fields.rotate(shape, 90 * turns) for turns in (1, 2, 1)]
     np.testing.assert_array_equal(bend_image(image, warps.composed(there_and_back, shape)), image)
-    away = warps.Grid(constant((64, 64), 40, 0), 1)
-    back = warps.Grid(constant((64, 64), -40, 0), 1)
+    away = warps.KnotGrid(constant((64, 64), 40, 0), 1)
+    back = warps.KnotGrid(constant((64, 64), -40, 0), 1)
     np.testing.assert_array_equal(bend_image(image, warps.composed([away, back], shape)), image)
 
 
