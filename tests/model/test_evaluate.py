@@ -580,8 +580,9 @@ def _untrained(name: str, **overrides: Any) -> params_reader.Params:
     content["datasets"] = {name: None}
     paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
     settings = params_reader.load(name)
-    for stage in (convert, augment, split):
+    for stage in (convert, augment):
         stage(name, settings, 1)
+    split(name, settings)
     save_untrained(name, settings)
     return settings
 

@@ -89,8 +89,10 @@ from model.training import devices
 from model.train import train
 from model import params
 from pipeline import paths
+from pipeline.runtime import messages
 devices._gpus = lambda: ["CPU:0", "CPU:1"]
-train(sys.argv[1], params.load(sys.argv[1], paths.PARAMS))
+with messages.on_terminal():
+    train(sys.argv[1], params.load(sys.argv[1], paths.PARAMS))
 """
 
 
