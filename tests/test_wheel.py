@@ -20,7 +20,7 @@ from datasets_spec.contract import SPLITS
 from pipeline.runtime import fingerprints, imports
 from pipeline.splits import leaks
 from tests.conftest import PROJECT
-from tests.pipeline.splits.test_leaks import put, slice_of
+from tests.pipeline.splits.test_folders import put, slice_of
 
 pytestmark = pytest.mark.slow
 VERBS = [*pipeline.__main__._HELP, *model.__main__._HELP]

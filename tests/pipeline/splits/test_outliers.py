@@ -36,12 +36,12 @@ def like_organs(count, seed=0):
     return [tuple(np.rint(rng.normal((900, 400), (90, 40))).astype(int)) for _ in range(count)]
 
 
-def test_cases_like_each_other_are_not_told(label_map):
+def test_cases_like_each_other_are_not_recorded(label_map):
     assert outliers(rows(like_organs(40), label_map), label_map) == {}
 
 
 @pytest.mark.parametrize(("times", "told"), [(3, "2."), (0.2, "0.")])
-def test_an_organ_of_another_size_is_told(label_map, times, told):
+def test_an_organ_of_another_size_is_recorded(label_map, times, told):
     volumes = like_organs(20)
     volumes[7] = (int(900 * times), 400)
     [(case, [found])] = outliers(rows(volumes, label_map), label_map).items()
