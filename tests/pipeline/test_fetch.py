@@ -315,7 +315,7 @@ def test_a_fetch_that_was_stopped_while_unpacking_does_not_stay_short(
     assert running.stdout is not None
     assert any(line == "stopped\n" for line in running.stdout)
     problem = str(refused(lambda: fetch.fetch(NAME, workers=1)))
-    assert "another run at it" in problem
+    assert "expected no other run that fills this folder" in problem
     running.send_signal(ended)
     assert running.wait() == (-ended if ended == signal.SIGKILL else 130)
     running.stdout.close()
