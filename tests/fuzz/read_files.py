@@ -105,7 +105,7 @@ def _small_settings() -> params.Params:
 
 
 def _model_fault(trial: Trial) -> str:
-    from model.predict import probabilities
+    from model.inference import probabilities
 
     record, model = trial.result
     if not isinstance(record, dict):

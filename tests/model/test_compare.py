@@ -1,4 +1,4 @@
-"""Two runs side by side: what is told, and what is refused."""
+"""Two runs side by side: what is reported, and what is refused."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_run_beside_itself_is_no_different(
     assert "12 test cases of 12 patients" in out
 
 
-def test_noise_is_told_as_no_clear_difference(
+def test_noise_is_reported_as_no_clear_difference(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(_write(workplace / "a", _rows()), _write(workplace / "b", _rows(seed=5)))
@@ -82,7 +82,7 @@ def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[
     assert "mean of classes" not in told
 
 
-def test_cases_of_one_run_only_are_left_out_and_said(
+def test_cases_of_one_run_only_are_left_out_and_counted(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(_write(workplace / "a", _rows(count=5)), _write(workplace / "b", _rows(count=7)))

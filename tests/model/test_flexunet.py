@@ -1,4 +1,4 @@
-"""The network: the ancestors' parameter counts exactly, its shapes, schedules and backends."""
+"""The network: the published parameter counts exactly, its shapes, schedules and backends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL = Network(
     activation="relu",
     normalization="none",
 )
-# what the ancestors publish: kernel, dilation, dropout, classes and the weights that follow
+# what they publish: kernel, dilation, dropout, classes and the weights that follow
 ANCESTORS = {
     "phe_sich_ct_ids": (9, 1, 0.03, 2, 124_996_866),
     "aisd": (9, 3, 0.05, 2, 124_996_866),
@@ -61,7 +61,7 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ANCESTORS)
 @pytest.mark.usefixtures("without_weights")
-def test_ancestors_have_their_number_of_weights(name: str) -> None:
+def test_reference_projects_have_their_number_of_weights(name: str) -> None:
     kernels, dilation, dropout, classes, weights = ANCESTORS[name]
     network = Network(512, 3, 16, kernels, 8, dilation, dropout, "relu", "none")
     model = flexunet(network, classes)
@@ -70,7 +70,7 @@ def test_ancestors_have_their_number_of_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ANCESTORS)
-def test_presets_are_the_ancestors_networks(name: str) -> None:
+def test_presets_are_the_networks_of_the_reference_projects(name: str) -> None:
     kernels, dilation, dropout, _, _ = ANCESTORS[name]
     wanted = Network(512, 3, 16, kernels, 8, dilation, dropout, "relu", "none")
     assert presets(PROJECT / "params.yaml")[name].train.network == wanted

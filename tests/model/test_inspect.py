@@ -1,4 +1,4 @@
-"""The network told before it is trained, against the published figures and against gradients."""
+"""The network described before it is trained, against published figures and against gradients."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GFLOP = {
 
 @pytest.mark.parametrize("name", GFLOP)
 @pytest.mark.usefixtures("without_weights")
-def test_work_and_weights_of_the_ancestors_are_the_published_ones(name: str) -> None:
+def test_work_and_weights_of_the_reference_projects_are_the_published_ones(name: str) -> None:
     network = presets(PROJECT / "params.yaml")[name].train.network
     *_, classes, weights = ANCESTORS[name]
     table = levels(flexunet(network, classes), network)
@@ -51,7 +51,9 @@ def test_every_weight_belongs_to_a_level(normalization: str) -> None:
 @pytest.mark.parametrize(
     ("kernels", "dilation", "num_layers"), [(3, 1, 2), (5, 1, 2), (3, 2, 2), (3, 1, 3), (5, 2, 3)]
 )
-def test_a_pixel_sees_as_far_as_told(kernels: int, dilation: int, num_layers: int) -> None:
+def test_a_pixel_sees_as_far_as_the_receptive_field_states(
+    kernels: int, dilation: int, num_layers: int
+) -> None:
     """With all weights 1 nothing cancels: every pixel that is seen changes the sum."""
     network = Network(96, 1, 1, kernels, num_layers, dilation, 0.0, "relu", "none")
     model = flexunet(network, 2)

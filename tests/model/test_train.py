@@ -240,7 +240,7 @@ def test_a_logger_that_is_not_installed_is_named(
     assert "pip install" in problem.remedy
 
 
-def test_a_loss_that_is_no_number_is_told(
+def test_a_loss_that_is_no_number_is_reported(
     fitted: dict[str, Any], refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = cohort.prepare()
@@ -412,7 +412,7 @@ def test_fewer_epochs_cost_the_trained_ones_nothing(
 
 @pytest.mark.parametrize("broken", ["best.keras", "last.keras"])
 @pytest.mark.parametrize("whole", [False, True], ids=["flipped", "missing"])
-def test_half_a_checkpoint_begins_anew(
+def test_half_a_checkpoint_starts_over(
     broken: str, whole: bool, earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = checkpoint.folder(cohort.DATASET) / broken
@@ -449,7 +449,7 @@ def test_of_a_cluster_only_the_leading_process_holds_the_lock(
         ({"train.network.deep_supervision": True}, ""),
     ],
 )
-def test_what_does_nothing_is_told(
+def test_what_does_nothing_is_reported(
     changes: dict[str, Any],
     told: str,
     fitted: dict[str, Any],
@@ -461,7 +461,7 @@ def test_what_does_nothing_is_told(
     assert [told in line for line in warned] == [True] * bool(told)
 
 
-def test_the_precision_that_auto_chose_is_told_by_the_model_and_kept(
+def test_the_precision_that_auto_chose_is_stated_by_the_model_and_kept(
     fitted: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

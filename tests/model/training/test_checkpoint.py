@@ -141,7 +141,7 @@ def test_a_finished_training_gives_its_outputs_again(
         ({"train.schedule": "cosine", "train.epochs": 5}, "train.schedule"),
     ],
 )
-def test_another_training_begins_anew_and_says_why(
+def test_a_different_training_starts_over_and_says_why(
     change: dict[str, Any],
     named: str,
     whole: Path,
@@ -176,7 +176,7 @@ def test_data_code_and_packages_are_ingredients(
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no archive"])
-def test_a_broken_checkpoint_begins_anew(
+def test_a_broken_checkpoint_starts_over(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "last.keras").write_bytes(content)
@@ -302,7 +302,7 @@ def test_the_average_of_the_weights_is_lent_and_given_back() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_dvc_repro_killed_in_an_epoch_goes_on(tmp_path: Path) -> None:
+def test_dvc_repro_killed_in_an_epoch_resumes(tmp_path: Path) -> None:
     """kill -9 on all of it; DVC then removes the stage's outputs, but not the checkpoint."""
     project = Project(tmp_path / "project")
     project.change({"train": {"epochs": 4, "precision": "float32", "steps_per_epoch": 20}})
