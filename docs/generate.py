@@ -29,7 +29,7 @@ import model.__main__
 import pipeline.__main__
 from datasets_spec.contract import Dataset, Source
 from model import params
-from pipeline.volumes.dicom import checks
+from pipeline.volumes.dicom import checks, tolerances
 from tests import test_rooms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -256,16 +256,18 @@ def _of_dataset(facts: Dataset) -> Iterator[str]:
 
 
 def dicom_rules() -> str:
-    """The tolerances of the rules for DICOM series, each with its reason."""
+    """The rules for DICOM series and their tolerances, each with its reason."""
     rows = [
-        (f"`{name}`", f"{getattr(checks, name):g}", meaning)
-        for name, meaning in _described_constants(checks).items()
+        (f"`{name}`", f"{getattr(tolerances, name):g}", meaning)
+        for name, meaning in _described_constants(tolerances).items()
     ]
     return _page(
         [
             "# DICOM rules",
             "What makes a series doubtful or unfit, and by how much. The outcomes are explained on"
             " the page [Read DICOM](../how-to/dicom.md#what-becomes-of-an-odd-series).",
+            "## Rules",
+            checks.rules_table().rstrip(),
             "## Tolerances",
             _table(("name", "value", "why"), rows),
         ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pipeline")  # its own name is __main__ when it is run
 Stage = Callable[[str, "params.Params", int], None]
-"""A verb that makes one dataset: its name, its parameters, the number of workers."""
+"""A verb that makes one dataset: of its name, its parameters and the number of workers."""
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,10 @@ def _augment(options: Namespace) -> None:
 
 
 def _split(options: Namespace) -> None:
+    from pipeline.params import reader as params
     from pipeline.split import split
 
-    _run_stage(options, split)
+    _of_each_dataset(options, lambda dataset: split(dataset, params.load(dataset, options.params)))
 
 
 def _check(options: Namespace) -> None:
@@ -276,7 +277,7 @@ VERBS = {
     "split": Verb(
         "patients -> train, valid, test, mini_test; checks for leaks",
         "virtual_mni152",
-        _OF_A_STAGE,
+        (_dataset_option, params_option),
         _split,
     ),
     "check": Verb(

@@ -1,20 +1,23 @@
-"""doctor: examine any folder of DICOM files, and say of each series whether it would be read."""
+"""doctor: examine any folder of DICOM files, and report which series could be read."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from datasets_spec.contract import Problem, printable
-from pipeline.pages import doubts
 from pipeline.params.limits import Limits
 from pipeline.volumes import hounsfield
 from pipeline.volumes.dicom import assemble, series
-from pipeline.volumes.dicom.checks import REFUSED
-from pipeline.volumes.dicom.series import Series
+from pipeline.volumes.dicom.series import Folder, Series
+from pipeline.volumes.findings import DOUBT, REFUSED
+
+_LOG = logging.getLogger(__name__)
+_READ, _LEFT_OUT = "read", "left out"
 
 
 def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
-    """Print a block per series below ``folder``: its facts, verdict and findings.
+    """Log a block per series below ``folder``: its facts, verdict and findings.
 
     Every series is decoded once, and the values of a CT are judged. Raises :class:`Problem` if
     any would be refused, or if there is no volume at all.
@@ -22,21 +25,10 @@ def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
     if not folder.is_dir():
         raise Problem("expected a folder of DICOM files, found none", where=folder)
     found = series.examine(folder, limits=limits)
-    refused = 0
-    for one in found.series:
-        verdict, told = _verdict(one, limits)
-        refused += verdict == REFUSED
-        print(f"{verdict:8}  {printable(one.facts)}")
-        for line in told:
-            print(f"          {printable(line)}")
-    for problem in found.damaged:
-        print(f"{REFUSED:8}  {problem}")
-    for kind, count in found.others:
-        print(f"left out  {printable(kind)}: {count} files")
+    refused = [_log_series(one, limits) for one in found.series].count(REFUSED)
+    _log_others(found)
     if not found.volumes and not found.damaged:
         raise Problem("expected a series of slices, found none", where=folder)
-    if len(found.volumes) > 1:
-        print(f"{len(found.volumes)} volumes: a case of a dataset names the folder of one of them.")
     if refused or found.damaged:
         raise Problem(
             f"expected series that can be read, got {refused} of {len(found.volumes)} refused"
@@ -46,22 +38,42 @@ def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
         )
 
 
+def _log_series(one: Series, limits: Limits) -> str:
+    """Log the facts of a series, its verdict, and the lines that explain it."""
+    verdict, lines = _verdict(one, limits)
+    _LOG.info("%-8s  %s", verdict, printable(one.facts))
+    for line in lines:
+        _LOG.info("          %s", printable(line))
+    return verdict
+
+
+def _log_others(found: Folder) -> None:
+    """Log what is no series: damaged files, and files of other kinds."""
+    for problem in found.damaged:
+        _LOG.info("%-8s  %s", REFUSED, problem)
+    for kind, count in found.others:
+        _LOG.info("%s  %s: %d files", _LEFT_OUT, printable(kind), count)
+    volumes = len(found.volumes)
+    if volumes > 1:
+        _LOG.info("%d volumes: a case of a dataset names the folder of one of them.", volumes)
+
+
 def _verdict(one: Series, limits: Limits) -> tuple[str, list[str]]:
-    """Read, refused or left out, and the lines that say why."""
+    """Read, refused or left out, and the lines that explain it."""
     if one.left_out:
-        return "left out", [one.left_out]
-    if not one.refused:
-        try:
-            read = assemble.read(one, limits=limits)
-            if read.modality == "CT" and not hounsfield.is_drawing(read.array):
-                read = hounsfield.judged(read, one.slices[0].file.parent)
-            return "read", [
-                f"{'doubtful' if doubts.is_doubt(told) else 'handled'}  {told}"
-                for told in read.findings
-            ]
-        except Problem as problem:
-            return REFUSED, [str(problem)]
-    return REFUSED, [
-        ". ".join(filter(None, (f"{found.action}  {found}{found.names}", found.remedy)))
-        for found in one.findings
-    ]
+        return _LEFT_OUT, [one.left_out]
+    if one.refused:
+        return REFUSED, [
+            ". ".join(
+                filter(None, (f"{match.finding.severity}  {match}{match.names}", match.remedy))
+            )
+            for match in one.matches
+        ]
+    try:
+        volume = assemble.read(one, limits=limits)
+        if volume.modality == "CT" and not hounsfield.is_drawing(volume.array):
+            volume = hounsfield.judged(volume, one.slices[0].file.parent)
+    except Problem as problem:
+        return REFUSED, [str(problem)]
+    words = {DOUBT: "in doubt"}
+    return _READ, [f"{words.get(each.severity, each.severity)}  {each}" for each in volume.findings]

@@ -1,10 +1,11 @@
-"""fetch: fill ``data/raw/<dataset>``, or say where to get it and where to put it; then verify."""
+"""fetch: fill ``data/raw/<dataset>``, or explain where to get it and put it; then verify."""
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,12 @@ from pipeline.sources.download import download
 from pipeline.sources.unpack import unpack
 from pipeline.virtual import cohorts
 from pipeline.volumes import hounsfield, reader
+from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 
-_TOLD = 8  # folders named in one line
+_LOG = logging.getLogger(__name__)
+_NAMED = 8  # folders in one line
+_EXAMPLES = 3
+_HEADINGS = {HANDLED: "Handled", DOUBT: "In doubt"}
 
 
 def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = False) -> None:
@@ -33,7 +38,7 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
     missing, damaged or larger than ``limits`` allow, or there are fewer patients than splits.
     """
     adapter = datasets_spec.load(dataset)
-    _tell_terms(adapter)
+    _log_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
     if source.recipe:
         if cohorts.missing(source.recipe, folder):
@@ -41,8 +46,8 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
                 cohorts.make(source.recipe, folder, workers)
     elif not raw.filled(folder):
         if source.instructions:
-            print(f"  To get it: {source.instructions}")
-            print(f"  Unpack it in {folder} so that it looks like this:\n\n{adapter.layout}")
+            _LOG.info("  To get it: %s", source.instructions)
+            _LOG.info("  Unpack it in %s so that it looks like this:\n\n%s", folder, adapter.layout)
             raise Problem(
                 "expected the unpacked download, found no files",
                 where=folder,
@@ -58,17 +63,17 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
     _record_subset(adapter, found, subset)
 
 
-def _tell_terms(adapter: Adapter) -> None:
+def _log_terms(adapter: Adapter) -> None:
     source, licence = adapter.dataset.source, adapter.dataset.source.licence
     may = "may" if licence.redistribute else "may not"
     use = "commercial use allowed" if licence.commercial else "no commercial use"
-    print(f"{adapter.dataset.title}: {source.homepage}")
-    print(f"  Licence: {licence.name}; derived pictures {may} be passed on; {use}.")
+    _LOG.info("%s: %s", adapter.dataset.title, source.homepage)
+    _LOG.info("  Licence: %s; derived pictures %s be passed on; %s.", licence.name, may, use)
     if licence.note:
-        print(f"  Note: {licence.note}.")
-    print(f"  Cite: {source.citation}")
+        _LOG.info("  Note: %s.", licence.note)
+    _LOG.info("  Cite: %s", source.citation)
     for warning in adapter.dataset.warnings:
-        print(f"  Warning: {warning}.")
+        _LOG.info("  Warning: %s.", warning)
 
 
 def _bring(remote: Sequence[RemoteFile], folder: Path) -> None:
@@ -82,7 +87,7 @@ def _bring(remote: Sequence[RemoteFile], folder: Path) -> None:
             sha256 = download(file, archive)
         unpinned = "" if "sha256" in file.digests else " (to pin it, state it in the adapter)"
         size = archive.stat().st_size
-        print(f"  Downloaded: {archive}, {size:,} bytes, sha256:{sha256}{unpinned}")
+        _LOG.info("  Downloaded: %s, %s bytes, sha256:%s%s", archive, f"{size:,}", sha256, unpinned)
     place = staging.begin(folder, "download", resume=False)
     try:
         for file, archive in zip(remote, archives, strict=True):
@@ -100,7 +105,7 @@ def _require_count(adapter: Adapter, found: int, subset: bool) -> bool:
     """Whether all published cases are here. Raises :class:`Problem` if some are missing unasked."""
     source, folder = adapter.dataset.source, paths.raw(adapter.name)
     if found > source.cases > 0:
-        print(f"fetch {adapter.name}: warning: {source.cases} cases are published", file=sys.stderr)
+        _LOG.warning("fetch %s: warning: %d cases are published", adapter.name, source.cases)
     if found >= source.cases:
         return source.cases > 0
     stated = _stated_subset(folder)
@@ -132,7 +137,7 @@ def _record_subset(adapter: Adapter, found: int, subset: bool) -> None:
     elif subset:
         with files.replacing(record) as place:
             place.write_text(f"{found}\n", "utf-8")
-        print(f"  Recorded in {record}: these {found} cases are a subset on purpose.")
+        _LOG.info("  Recorded in %s: these %d cases are a subset on purpose.", record, found)
 
 
 def _subset_record(folder: Path) -> Path:
@@ -140,69 +145,116 @@ def _subset_record(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.subset")
 
 
+@dataclass
+class _Read:
+    """What reading every case brought: the count of classes, and what is odd about them.
+
+    ``doubts``: labels that convert will refuse. ``findings``: example cases by severity and code.
+    """
+
+    count: tally.Tally
+    faults: list[str]
+    doubts: list[str] = field(default_factory=list)
+    findings: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def add(self, case: Case, seen: tally.Seen) -> None:
+        self.count.add(case, seen.shown)
+        if seen.doubt:
+            self.doubts.append(f"{case.id}: {seen.doubt}")
+        for one in seen.findings:
+            volumes = self.findings.setdefault((one.severity, one.code), [])
+            volumes.append(f"{case.id}: {one}")
+
+
 def _verify(
     adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits, whole: bool
 ) -> None:
     """Read every file once, and count who shows what; raises :class:`Problem` for what is amiss."""
-    cases, faults = listing.cases, sorted(listing.faults)
-    for name in faults:
-        print(f"verify {adapter.name}: {name}: {listing.faults[name]}", file=sys.stderr)
-    doubts: list[str] = []
-    handled: dict[str, list[str]] = {}
-    count = tally.Tally(adapter.dataset)
-    task = partial(_read_all, adapter.dataset, limits)
-    for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
-        case, seen = outcome.job, outcome.result
-        if seen is None:
-            faults.append(case.id)
-            print(f"verify {adapter.name}: {case.id}: {outcome.error}", file=sys.stderr)
-            continue
-        count.add(case, seen.shown)
-        doubts += [f"{case.id}: {seen.doubt}"] * bool(seen.doubt)
-        for finding in seen.findings:
-            handled.setdefault(finding.partition(":")[0], []).append(f"{case.id}: {finding}")
-    for kind, volumes in sorted(handled.items()):
-        told = printable(f"{kind} in {len(volumes)} volumes, such as {volumes[0]}")
-        print(f"  Handled: {told}")
-    folder, source = paths.raw(adapter.name), adapter.dataset.source
-    if faults:
-        total = len(cases) + len(listing.faults)
-        raise Problem(
-            f"expected {total} complete cases, got {len(faults)} with missing or damaged files"
-            f" ({', '.join(faults[:3])}{', ...' if len(faults) > 3 else ''})",
-            where=folder,
-            remedy="Delete the named cases and fetch again."
-            if source.recipe
-            else "Download or unpack the named files again.",
-        )
-    patients = len({case.patient for case in cases})
-    published = f" of {source.cases} published" if source.cases else ""
-    print(
-        f"  {'Verified' if whole else 'Readable'}: {len(cases)}{published} cases, {patients}"
-        f" patients, in {folder}: every file can be read"
-        " (grids and label values are checked by convert)."
-    )
-    for line in count.table():
-        print(f"    {line}")
-    unused = raw.unused(adapter, cases)
-    if unused:
-        told = ", ".join(
-            f"{count} in {printable(folder)}" for folder, count in list(unused.items())[:_TOLD]
-        )
-        more = f" and {len(unused) - _TOLD} more folders" if len(unused) > _TOLD else ""
-        print(f"  Left out: {sum(unused.values())} files that belong to no case: {told}{more}.")
-    warnings = list(count.warnings())
-    if doubts:
-        warnings.append(f"convert will refuse {len(doubts)} labels, such as {doubts[0]}")
+    read = _read_cases(adapter, listing, workers, limits)
+    _log_findings(read.findings)
+    if read.faults:
+        raise _faulty(adapter, listing, read.faults)
+    _log_counts(adapter, listing.cases, read.count, whole)
+    warnings = list(read.count.warnings())
+    if read.doubts:
+        warnings.append(f"convert will refuse {len(read.doubts)} labels, such as {read.doubts[0]}")
     for warning in warnings:
-        print(f"fetch {adapter.name}: warning: {warning}", file=sys.stderr)
+        _LOG.warning("fetch %s: warning: %s", adapter.name, warning)
+    patients = len({case.patient for case in listing.cases})
     if patients < len(SPLITS):
         raise Problem(
             f"expected at least {len(SPLITS)} patients, one for each of {', '.join(SPLITS)}, got"
             f" {patients}",
-            where=folder,
+            where=paths.raw(adapter.name),
             remedy="Add patients: fewer cannot be split.",
         )
+
+
+def _read_cases(adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits) -> _Read:
+    """Every file of every case, read once; what fails is logged."""
+    read = _Read(tally.Tally(adapter.dataset), sorted(listing.faults))
+    for name in read.faults:
+        _LOG.error("verify %s: %s: %s", adapter.name, name, listing.faults[name])
+    task = partial(_read_all, adapter.dataset, limits)
+    for outcome in executor.run(task, listing.cases, workers, f"verify {adapter.name}"):
+        if outcome.result is None:
+            read.faults.append(outcome.job.id)
+            _LOG.error("verify %s: %s: %s", adapter.name, outcome.job.id, outcome.error)
+        else:
+            read.add(outcome.job, outcome.result)
+    return read
+
+
+def _log_findings(by_code: dict[tuple[str, str], list[str]]) -> None:
+    """A line for each kind of finding: what was handled, and what leaves a doubt."""
+    for severity, heading in _HEADINGS.items():
+        for (its, code), volumes in sorted(by_code.items()):
+            if its == severity:
+                kind = code.replace("-", " ")
+                words = f"{kind} in {len(volumes)} volumes, such as {volumes[0]}"
+                _LOG.info("  %s: %s", heading, printable(words))
+
+
+def _faulty(adapter: Adapter, listing: raw.Listing, faults: Sequence[str]) -> Problem:
+    total = len(listing.cases) + len(listing.faults)
+    return Problem(
+        f"expected {total} complete cases, got {len(faults)} with missing or damaged files"
+        f" ({', '.join(faults[:_EXAMPLES])}{', ...' if len(faults) > _EXAMPLES else ''})",
+        where=paths.raw(adapter.name),
+        remedy="Delete the named cases and fetch again."
+        if adapter.dataset.source.recipe
+        else "Download or unpack the named files again.",
+    )
+
+
+def _log_counts(adapter: Adapter, cases: Sequence[Case], count: tally.Tally, whole: bool) -> None:
+    """How many cases and patients are here, who shows what, and which files no case needs."""
+    source = adapter.dataset.source
+    published = f" of {source.cases} published" if source.cases else ""
+    _LOG.info(
+        "  %s: %d%s cases, %d patients, in %s: every file can be read (grids and label values are"
+        " checked by convert).",
+        "Verified" if whole else "Readable",
+        len(cases),
+        published,
+        len({case.patient for case in cases}),
+        paths.raw(adapter.name),
+    )
+    for line in count.table():
+        _LOG.info("    %s", line)
+    unused = raw.unused(adapter, cases)
+    if unused:
+        _LOG.info(
+            "  Left out: %d files that belong to no case: %s.",
+            sum(unused.values()),
+            _some(f"{files} in {printable(folder)}" for folder, files in unused.items()),
+        )
+
+
+def _some(folders: Iterable[str]) -> str:
+    named = list(folders)
+    more = f" and {len(named) - _NAMED} more folders" if len(named) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
 
 
 def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
@@ -210,8 +262,9 @@ def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     raw.files(case)
     image = hounsfield.confirmed(dataset, reader.read_image(case.image, limits), case.image)
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
+    of_labels: Iterable[Finding] = (finding for one in seen for finding in one.findings)
     return tally.Seen(
-        (*image.findings, *(finding for one in seen for finding in one.findings)),
+        (*image.findings, *of_labels),
         frozenset[str]().union(*(one.shown for one in seen)),
         next((one.doubt for one in seen if one.doubt), ""),
     )

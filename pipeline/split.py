@@ -22,19 +22,20 @@ from pipeline.params.split import Split
 from pipeline.runtime import files, keys, locks
 from pipeline.sources import listing
 from pipeline.splits import leaks, outliers, placement
+from pipeline.volumes import findings
+from pipeline.volumes.findings import Finding
 
 _LOG = logging.getLogger(__name__)
 _FAR = 1 << 20  # slices; more than any volume has
 
 
-def split(dataset: str, settings: params.Params, workers: int) -> None:
+def split(dataset: str, settings: params.Params) -> None:
     """Fill ``data/dataset/<dataset>``, completely or not at all.
 
     Raises :class:`Problem` if there are too few patients, the gate detects a leak, or the
     manifests do not match the raw data as the adapter lists it now; the folder then stays as it
     was. Also raises it at once if another run fills the folder.
     """
-    del workers  # linking is bound by the disk
     with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
         files.restore_folder(paths.dataset(dataset))
         _split(dataset, settings, known)
@@ -223,10 +224,12 @@ def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
     return keys.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
-def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[str]]) -> Pair:
+def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Finding]]) -> Pair:
     """The pair with its split, and with the suspicions that come from comparing cases."""
     more = unlike.get((pair.case, pair.rater), [])
-    suspicion = "; ".join([*filter(None, [pair.suspicion]), *more]) if more else pair.suspicion
+    suspicion = (
+        findings.to_json([*findings.from_json(pair.suspicion), *more]) if more else pair.suspicion
+    )
     return replace(pair, split=split, suspicion=suspicion)
 
 

@@ -51,7 +51,7 @@ from pipeline.params import reader as params
 
 split._link = lambda *_: None  # a row needs no picture of its own here
 card._draw_samples = lambda *_: None
-split.split("{dataset}", params.load("{dataset}"), 1)
+split.split("{dataset}", params.load("{dataset}"))
 """
 _CONVERT = """
 from pipeline.params import reader as params

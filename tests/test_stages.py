@@ -60,7 +60,7 @@ def original(folder: Path) -> Pair:
 def run(settings: params.Params, workers: int = 1) -> None:
     convert(NAME, settings, workers)
     augment(NAME, settings, workers)
-    split(NAME, settings, workers)
+    split(NAME, settings)
 
 
 def digests(folder: Path = paths.DATA) -> dict[str, str]:
@@ -193,7 +193,7 @@ def test_too_few_patients_are_refused_and_the_old_split_stays(
     shutil.rmtree(raw / "sub-03")
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "2 patients" in str(problem)
     assert digests(paths.dataset(NAME)) == before
 
@@ -208,7 +208,7 @@ def test_a_picture_of_two_patients_is_a_leak(
             (raw / twin / f"sub-03_{part}.nii").rename(raw / twin / f"{twin}_{part}.nii")
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "no picture is in two splits" in str(problem)
     assert not paths.dataset(NAME).exists()
 
@@ -292,7 +292,7 @@ def test_augmented_pairs_of_an_earlier_conversion_are_refused(
         if change is settings:
             (raw / "sub-03").rename(raw / ".sub-03")
         convert(NAME, change, 1)
-        problem = str(refused(lambda: split(NAME, settings, 1)))
+        problem = str(refused(lambda: split(NAME, settings)))
         assert f"python -m pipeline augment {NAME}" in problem
         assert digests(paths.dataset(NAME)) == before
 
@@ -356,12 +356,12 @@ def test_split_refuses_a_manifest_that_says_something_else_than_the_raw_data(
     run(settings)
     before = digests()
     table(**CORRECTIONS[correction])
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert "sub-01" in problem.what
     assert problem.remedy == f"Run: python -m pipeline convert {NAME}"
     assert digests() == before
     table()
-    split(NAME, settings, 1)
+    split(NAME, settings)
     assert digests() == before
 
 
@@ -371,14 +371,14 @@ def test_split_refuses_a_manifest_without_a_case_of_the_raw_data(
     table(sub_01=None)
     run(settings := rows.write_params())
     table()
-    assert "sub-01" in refused(lambda: split(NAME, settings, 1)).what
+    assert "sub-01" in refused(lambda: split(NAME, settings)).what
 
 
 def test_split_refuses_raters_that_are_asked_for_only_now(table: Table, refused: Refused) -> None:
     table(sub_01=("p1", "", "ab"))
     run(settings := rows.write_params())
     each = replace(settings, convert=replace(settings.convert, raters="each"))
-    assert "the rater" in refused(lambda: split(NAME, each, 1)).what
+    assert "the rater" in refused(lambda: split(NAME, each)).what
     run(each)
     assert {pair.rater for pair in manifest.read(paths.dataset(NAME))} == {"", "a", "b"}
 
@@ -393,7 +393,7 @@ def test_a_corrected_table_of_patients_leaves_no_patient_in_two_splits(
     table(sub_01=("same", "", ""), **{case: ("same", "", "")})
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
-    split(NAME, settings, 1)
+    split(NAME, settings)
     splits = splits_of_patients()
     assert splits.keys() == {"same", *(f"p{n}" for n in range(2, 7) if n != number)}
     assert all(len(where) == 1 for where in splits.values())
@@ -426,11 +426,11 @@ def test_a_file_with_other_bytes_and_the_same_picture_costs_no_new_warp(
     before = {name: made for name, made in digests().items() if name.endswith(".png")}
     rewritten(raw)
     convert(NAME, settings, 1)
-    refused(lambda: split(NAME, settings, 1))
+    refused(lambda: split(NAME, settings))
     capsys.readouterr()
     augment(NAME, settings, 1)
     assert f"augment {NAME}: 3 kept, 0 to make" in capsys.readouterr().out
-    split(NAME, settings, 1)
+    split(NAME, settings)
     assert {name: made for name, made in digests().items() if name.endswith(".png")} == before
     whole = digests()
     shutil.rmtree(paths.augmented(NAME))
@@ -567,7 +567,7 @@ def test_an_interrupted_split_leaves_the_old_one_and_nothing_else(
 
     monkeypatch.setattr("pipeline.pages.card.write", stopped)
     with pytest.raises(KeyboardInterrupt):
-        split(NAME, replace(settings, split=replace(settings.split, seed=1)), 1)
+        split(NAME, replace(settings, split=replace(settings.split, seed=1)))
     assert digests(paths.dataset(NAME)) == before
     left = {file.name for file in paths.dataset(NAME).parent.iterdir()}
     assert left - {f".{NAME}.lock"} == {NAME}
@@ -590,8 +590,8 @@ def test_a_split_killed_between_two_names_leaves_a_dataset(
         patch.setattr(files, "_exchanged", lambda *_: False)
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            split(NAME, settings, 1)
-    refused(lambda: split(NAME, replace(settings, split=replace(settings.split, folds=99)), 1))
+            split(NAME, settings)
+    refused(lambda: split(NAME, replace(settings, split=replace(settings.split, folds=99))))
     assert manifest.read(paths.dataset(NAME)) == before
     assert sorted(one.name for one in paths.dataset(NAME).parent.iterdir()) == [
         f".{NAME}.lock",
@@ -603,7 +603,7 @@ def test_every_fold_is_a_dataset_of_its_own(raw: Path, settings: params.Params) 
     run(settings)
     tested = []
     for fold in range(3):
-        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)), 1)
+        split(NAME, replace(settings, split=replace(settings.split, folds=3, fold=fold)))
         placed = manifest.read(paths.dataset(NAME))
         tested += sorted({pair.patient for pair in placed if pair.split == "test"})
         assert folders.check(paths.dataset(NAME), 1) == []
@@ -631,6 +631,6 @@ def test_a_dataset_that_another_run_fills_is_refused(
     workplace: Path, settings: params.Params, refused: Refused
 ) -> None:
     with locks.alone(paths.dataset(NAME)):
-        problem = refused(lambda: split(NAME, settings, 1))
+        problem = refused(lambda: split(NAME, settings))
     assert problem.where == str(paths.dataset(NAME))
     assert "expected no other run" in problem.what

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from pipeline.labels.slabs import blank, slabs
 from pipeline.labels.tables import AUTO, class_of_table
 from pipeline.params.limits import Limits
 from pipeline.volumes import volume
+from pipeline.volumes.findings import LABEL, Finding
 from pipeline.volumes.reader import read_image
-from pipeline.volumes.volume import Volume
+from pipeline.volumes.volume import Grid, Volume
 
 Ids = NDArray[np.uint8]
 
@@ -31,7 +32,7 @@ class Drawn:
     table: str
     evidence: str
     snapped: int
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def drawn(
@@ -49,35 +50,46 @@ def drawn(
     """
     table = table if dataset.tables else ""
     snapped = 0
-    findings: list[str] = []
+    findings: list[Finding] = []
     ids: dict[str, Ids] = {}
     for rater, picture in labels.items():
         where = picture if isinstance(picture, Path) else picture[0].parent
         raw, moved = read_raw(dataset, picture, limits)
         if (image.instances or image.uids) and not isinstance(picture, Path):
             raw = _beside(image, raw, where)
-        stored = raw
-        if dataset.resample_labels and not volume.same_grid(image.grid, raw.grid):
-            raw = onto_image(raw, image.grid, where)
-        volume.require_same_grid(image.grid, raw.grid, where)
-        class_of = dict(dataset.label_map.class_of)
-        if dataset.coding == "colours":
-            class_of = _colours(dataset)
-        if dataset.tables:
-            if table == AUTO:
-                verdict = tables.require_sure(tables.probe(dataset, image.array, raw.array), where)
-                table, evidence = verdict.table, verdict.evidence
-            class_of = dict(class_of_table(dataset, table))
+        stored, raw = raw, _on_grid(dataset, raw, image.grid, where)
+        if dataset.tables and table == AUTO:
+            verdict = tables.require_sure(tables.probe(dataset, image.array, raw.array), where)
+            table, evidence = verdict.table, verdict.evidence
+        class_of = _class_of(dataset, table)
         ids[rater] = class_ids(raw, class_of, where).array
-        told = list(raw.findings)
+        findings += [one for one in raw.findings if one not in image.findings]
         if raw is not stored:
-            before = class_ids(stored, class_of, where)
-            told[-1] += volume_changes(dataset, before, Volume(ids[rater], image.grid), where)
-            del before
-        findings += [f"label: {one}" for one in told if one not in image.findings]
+            before, after = class_ids(stored, class_of, where), Volume(ids[rater], image.grid)
+            findings += volume_changes(dataset, before, after, where)
+            del before, after
         del raw, stored  # else they would stand in memory beside the next
         snapped += moved
-    return Drawn(ids, table, evidence, snapped, tuple(dict.fromkeys(findings)))
+    of_labels = dict.fromkeys(replace(one, about=LABEL) for one in findings)
+    return Drawn(ids, table, evidence, snapped, tuple(of_labels))
+
+
+def _on_grid(dataset: Dataset, raw: Volume, grid: Grid, where: Path) -> Volume:
+    """A label on the image's grid, resampled where the dataset allows that.
+
+    Raises :class:`Problem` for a label that lies on another grid otherwise.
+    """
+    if dataset.resample_labels and not volume.same_grid(grid, raw.grid):
+        raw = onto_image(raw, grid, where)
+    volume.require_same_grid(grid, raw.grid, where)
+    return raw
+
+
+def _class_of(dataset: Dataset, table: str) -> dict[int, int]:
+    """Raw value -> class id, as the label map, its colours or the label table have it."""
+    if dataset.tables:
+        return dict(class_of_table(dataset, table))
+    return _colours(dataset) if dataset.coding == "colours" else dict(dataset.label_map.class_of)
 
 
 def read_raw(

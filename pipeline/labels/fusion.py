@@ -15,6 +15,7 @@ from itertools import combinations
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Picture, Problem
 from pipeline.labels import slabs
@@ -22,6 +23,7 @@ from pipeline.labels.decode import Ids, drawn
 from pipeline.labels.tables import AUTO
 from pipeline.params.convert import FUSIONS
 from pipeline.params.limits import Limits
+from pipeline.volumes.findings import Finding
 from pipeline.volumes.volume import Volume
 
 
@@ -31,8 +33,8 @@ class Truth:
 
     ``agreement``: mean Dice over all pairs of raters, per class id, NaN where
     neither has the class; nothing for a single rater. ``snapped``: pixels whose colour was
-    moved to a class. ``findings``: what is doubtful in the labels' headers, and whether they
-    were resampled.
+    moved to a class. ``findings``: what is odd about the labels' headers, and what resampling
+    cost each class.
     """
 
     ids: Mapping[str, Ids]
@@ -41,7 +43,7 @@ class Truth:
     table: str
     evidence: str
     snapped: int
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def truth(
@@ -108,6 +110,20 @@ def fused(ids: Mapping[str, Ids], raters: str, classes: int) -> dict[str, Ids]:
 def _agreement(ids: Sequence[Ids], classes: int) -> tuple[float, ...]:
     if len(ids) < 2:
         return ()
+    tables = _confusions(ids, classes)
+    means = []
+    for class_id in range(classes):
+        scores = []
+        for table in tables:
+            total = int(table[class_id].sum() + table[:, class_id].sum())
+            if total:
+                scores.append(2 * int(table[class_id, class_id]) / total)
+        means.append(sum(scores) / len(scores) if scores else math.nan)
+    return tuple(means)
+
+
+def _confusions(ids: Sequence[Ids], classes: int) -> NDArray[np.int64]:
+    """Voxels by the classes that two raters chose, for all pairs: (pairs, classes, classes)."""
     pairs = list(combinations(range(len(ids)), 2))
     tables = np.zeros((len(pairs), classes, classes), np.int64)
     code = np.min_scalar_type(classes**2)
@@ -118,12 +134,4 @@ def _agreement(ids: Sequence[Ids], classes: int) -> tuple[float, ...]:
         for table, (one, other) in zip(tables, pairs, strict=True):
             both = slab[one].astype(code) * code.type(classes) + slab[other]
             table += np.bincount(both.ravel("K"), minlength=classes**2).reshape(table.shape)
-    means = []
-    for class_id in range(classes):
-        scores = []
-        for table in tables:
-            total = int(table[class_id].sum() + table[:, class_id].sum())
-            if total:
-                scores.append(2 * int(table[class_id, class_id]) / total)
-        means.append(sum(scores) / len(scores) if scores else math.nan)
-    return tuple(means)
+    return tables

@@ -1,4 +1,4 @@
-"""Label-meaning probes: what a case's picture says against its labels, in words with numbers.
+"""Label-meaning probes: what a case's picture shows that speaks against its labels.
 
 A probe speaks only where a label map says that classes are tissues (``Label.tissue``), and it
 changes no label. Few rules, each wide enough that a sound case is silent:
@@ -38,11 +38,13 @@ from numpy.typing import NDArray
 from datasets_spec.contract import TISSUES, Dataset
 from pipeline.labels.rules import FEW_VOXELS, SIGN, enough
 from pipeline.labels.tables import RING_PX, T1_ORDER, grown
+from pipeline.volumes.findings import PAIR, Finding, finding
 from pipeline.volumes.volume import Grid, Volume
 
 BLOOD_HU = (50, 90)
 AIR_HU = -500
 _IN_AIR_HU = -300
+_MOST_IN_AIR, _MOST_DARKEST = 0.05, 0.5
 _PARENCHYMA_HU = (0, 100)  # between fluid and skull: what a lesion is compared with
 _MOST_LESION_ML = 600
 _GREY_TO_WHITE = (0.5, 4.0)
@@ -55,8 +57,8 @@ _CODE = {tissue: code for code, tissue in enumerate(TISSUES, start=1)}
 
 def of_case(
     dataset: Dataset, image: Volume, ids: NDArray[np.uint8], windowed: bool
-) -> tuple[str, ...]:
-    """What is suspicious in class ids (X, Y, Z) of ``image``, as "rule: words"; else nothing.
+) -> tuple[Finding, ...]:
+    """What is suspicious in class ids (X, Y, Z) of ``image``; nothing where all is well.
 
     ``windowed``: the picture's values are a publisher's grey values, without HU or geometry.
     """
@@ -90,7 +92,7 @@ def _drawn(ids: NDArray[np.uint8]) -> tuple[slice, ...]:
 
 def _t1_order(
     image: NDArray[Any], tissue: NDArray[np.uint8], voxels: Mapping[str, int]
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     step = max(1, math.ceil(math.sqrt(tissue.size / _ENOUGH_VOXELS)))
     shown, drawn = image[::step, ::step], tissue[::step, ::step]
     medians = {}
@@ -99,9 +101,13 @@ def _t1_order(
             medians[name] = float(np.median(here))
     for brighter, darker in pairwise(medians):
         if medians[brighter] <= medians[darker]:
-            yield (
-                f"brightness: {brighter} {medians[brighter]:.4g} is not brighter than {darker}"
-                f" {medians[darker]:.4g}, as T1 shows it"
+            yield finding(
+                "brightness-order",
+                PAIR,
+                brighter=brighter,
+                brighter_median=medians[brighter],
+                darker=darker,
+                darker_median=medians[darker],
             )
 
 
@@ -112,33 +118,56 @@ def _ct(
     voxels: Mapping[str, int],
     bounds: tuple[float, float],
     windowed: bool,
-) -> Iterator[str]:
-    unit = "" if windowed else " HU"
+) -> Iterator[Finding]:
     for name in sorted(voxels):
         lesion = name in SIGN
         inside, around = _inside_and_around(image, tissue == _CODE[name], drawn, bounds, lesion)
-        low, middle, high = np.percentile(inside, (25, 50, 75))
         if lesion and around.size >= FEW_VOXELS:
-            beside = float(np.median(around))
-            if SIGN[name] * (middle - beside) < 0:
-                yield (
-                    f"brightness: {name} {middle:.4g}{unit} is"
-                    f" {'darker' if SIGN[name] > 0 else 'brighter'} than the tissue around it,"
-                    f" {beside:.4g}{unit}"
-                )
-        if not windowed and name == "blood" and not (high >= BLOOD_HU[0] and low <= BLOOD_HU[1]):
-            yield (
-                f"brightness: blood has a median of {middle:.4g} HU (middle half {low:.4g} to"
-                f" {high:.4g}), outside {BLOOD_HU[0]} to {BLOOD_HU[1]}"
-            )
-        if not windowed and name == "air" and middle >= AIR_HU:
-            yield f"brightness: air has a median of {middle:.4g} HU, not below {AIR_HU}"
-        if name in ("air", "bone", "soft_tissue"):
-            continue
-        dark = float((inside <= bounds[0]).mean() if windowed else (inside < _IN_AIR_HU).mean())
-        if dark > (0.5 if windowed else 0.05):
-            where = "at the darkest value" if windowed else f"in air, below {_IN_AIR_HU} HU"
-            yield f"place: {dark:.0%} of {name} lies {where}"
+            yield from _beside(name, inside, around, windowed)
+        if not windowed:
+            yield from _in_hu(name, inside)
+        if name not in ("air", "bone", "soft_tissue"):
+            yield from _in_air(name, inside, bounds[0], windowed)
+
+
+def _beside(
+    name: str, inside: NDArray[Any], around: NDArray[Any], windowed: bool
+) -> Iterator[Finding]:
+    """A lesion that is darker or brighter than its surroundings, the wrong way round."""
+    middle, beside = float(np.median(inside)), float(np.median(around))
+    if SIGN[name] * (middle - beside) < 0:
+        yield finding(
+            "brightness-too-dark" if SIGN[name] > 0 else "brightness-too-bright",
+            PAIR,
+            tissue=name,
+            median=middle,
+            around=beside,
+            unit="" if windowed else " HU",
+        )
+
+
+def _in_hu(name: str, inside: NDArray[Any]) -> Iterator[Finding]:
+    """Blood or air whose HU are those of another tissue."""
+    low, middle, high = np.percentile(inside, (25, 50, 75))
+    least, most = BLOOD_HU
+    if name == "blood" and not (high >= least and low <= most):
+        yield finding(
+            "brightness-blood", PAIR, median=middle, low=low, high=high, least=least, most=most
+        )
+    if name == "air" and middle >= AIR_HU:
+        yield finding("brightness-air", PAIR, median=middle, most=AIR_HU)
+
+
+def _in_air(name: str, inside: NDArray[Any], darkest: float, windowed: bool) -> Iterator[Finding]:
+    """Brain or lesion of which too much lies where the picture shows air."""
+    if windowed:
+        share = float((inside <= darkest).mean())
+        if share > _MOST_DARKEST:
+            yield finding("place-darkest", PAIR, share=share, tissue=name)
+        return
+    share = float((inside < _IN_AIR_HU).mean())
+    if share > _MOST_IN_AIR:
+        yield finding("place-air", PAIR, share=share, tissue=name, below=_IN_AIR_HU)
 
 
 def _inside_and_around(
@@ -159,7 +188,7 @@ def _inside_and_around(
     return np.concatenate(inside), np.concatenate(around)
 
 
-def _contact(tissue: NDArray[np.uint8], voxels: Mapping[str, int]) -> Iterator[str]:
+def _contact(tissue: NDArray[np.uint8], voxels: Mapping[str, int]) -> Iterator[Finding]:
     asked = [
         {"grey_matter", "white_matter"} <= voxels.keys(),
         {"oedema", "blood"} <= voxels.keys(),
@@ -174,14 +203,11 @@ def _contact(tissue: NDArray[np.uint8], voxels: Mapping[str, int]) -> Iterator[s
     if asked[0]:
         grey, white = between("csf", "grey_matter"), between("csf", "white_matter")
         if grey + white >= _FEW_CONTACTS and white > _MOST_WHITE_CONTACTS * grey:
-            yield (
-                f"contact: csf borders on white_matter {white} times and on grey_matter {grey}"
-                " times, where the cortex should lie between"
-            )
+            yield finding("contact-csf", PAIR, white=white, grey=grey)
         if grey + white >= _FEW_CONTACTS and not between("grey_matter", "white_matter"):
-            yield "contact: grey_matter nowhere borders on white_matter"
+            yield finding("contact-grey-white", PAIR)
     if asked[1] and not between("oedema", "blood"):
-        yield "contact: oedema nowhere borders on blood"
+        yield finding("contact-oedema", PAIR)
 
 
 def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
@@ -197,16 +223,17 @@ def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
     return total.reshape(size, size)
 
 
-def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[str]:
+def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[Finding]:
     size = math.prod(grid.shape)
     ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
     for name in sorted(SIGN.keys() & voxels.keys()):
         if voxels[name] > size / 2:
-            yield f"amount: {name} is {voxels[name] / size:.0%} of the picture"
+            yield finding("amount-of-picture", PAIR, tissue=name, share=voxels[name] / size)
         elif not windowed and voxels[name] * ml > _MOST_LESION_ML:
-            yield f"amount: {voxels[name] * ml:.0f} ml of {name}, more than {_MOST_LESION_ML}"
+            volume = voxels[name] * ml
+            yield finding("amount-of-lesion", PAIR, tissue=name, ml=volume, most=_MOST_LESION_ML)
     if {"csf", "grey_matter", "white_matter"} <= voxels.keys():
         ratio = voxels["grey_matter"] / voxels["white_matter"]
         low, high = _GREY_TO_WHITE
         if not low <= ratio <= high:
-            yield f"amount: {ratio:.2g} times as much grey as white matter, not {low} to {high}"
+            yield finding("amount-grey-white", PAIR, ratio=ratio, least=low, most=high)

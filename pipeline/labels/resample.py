@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from datasets_spec.contract import Dataset, Problem
+from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.volume import Grid, Volume, described
 
 LOST = 0.1
 """A class may lose this share of its volume by resampling; above, image and label do not show
 the same part of a head."""
+DOUBTFUL = 0.05
+"""A class that loses more than this share is in doubt: sampling costs a large one less."""
 _SAMPLING = 8.0
 """Nearest neighbour alone may cost a class of n voxels (of the coarser grid) this many times the
 root of n more: in 1,900 ellipsoids on straight, turned and sheared grids it cost up to 7.3."""
@@ -33,40 +36,50 @@ def onto_image(raw: Volume, grid: Grid, where: Path) -> Volume:
     return moved
 
 
-def volume_changes(dataset: Dataset, before: Volume, after: Volume, where: Path) -> str:
-    """What resampling made of each class's volume, in words; class ids before and after.
+def volume_changes(
+    dataset: Dataset, before: Volume, after: Volume, where: Path
+) -> tuple[Finding, ...]:
+    """What resampling made of each class's volume; class ids before and after.
 
     Raises :class:`Problem` where a class lost more than :data:`LOST`: outside the image, or
     altogether and beyond what sampling explains.
     """
-    told = []
+    changes = []
     coarser_ml = max(before.grid.voxel_ml, after.grid.voxel_ml)
-    lost = outside(before, after.grid, len(dataset.label_map))
+    beyond = outside(before, after.grid, len(dataset.label_map))
     for label in dataset.label_map.foreground:
         drawn = int(np.count_nonzero(before.array == label.id))
-        left = int(np.count_nonzero(after.array == label.id)) * after.grid.voxel_ml
         if not drawn:
             continue
         ml = drawn * before.grid.voxel_ml
-        beyond = int(lost[label.id]) / drawn
-        words = f"{label.name} {ml:.3g} to {left:.3g} ml ({left / ml - 1:+.1%})"
-        words += f", {beyond:.1%} of it outside the image" if beyond else ""
+        left = int(np.count_nonzero(after.array == label.id)) * after.grid.voxel_ml
+        cut = int(beyond[label.id]) / drawn
+        change = finding(
+            "class-shrunk" if max(cut, 1 - left / ml) > DOUBTFUL else "class-resampled",
+            LABEL,
+            name=label.name,
+            before_ml=ml,
+            after_ml=left,
+            change=left / ml - 1,
+            outside=cut,
+        )
         sampling = _SAMPLING * math.sqrt(ml * coarser_ml)
-        if beyond > LOST or ml - left > LOST * ml + sampling:
+        if cut > LOST or ml - left > LOST * ml + sampling:
             raise Problem(
-                f"expected classes that lose at most {LOST:.0%} by resampling, got {words}",
+                f"expected classes that lose at most {LOST:.0%} by resampling, got"
+                f" {change.sentence}",
                 where=where,
                 remedy="Do both belong to one patient and one scan? Correct the header that is"
                 " wrong, or cut the label to what the image shows.",
             )
-        told.append(words)
-    return "".join(f", {words}" for words in told)
+        changes.append(change)
+    return tuple(changes)
 
 
 def resampled(label: Volume, onto: Grid) -> Volume:
     """Raw label values on another grid: the voxel nearest to each centre, or 0 outside.
 
-    Only for datasets that opt in (``resample_labels``); the volume's findings tell of it.
+    Only for datasets that opt in (``resample_labels``); the volume's findings say so.
     """
     way = np.linalg.inv(label.grid.affine) @ onto.affine
     native = affine_transform(
@@ -76,11 +89,8 @@ def resampled(label: Volume, onto: Grid) -> Volume:
         order=0,
         mode="grid-constant",
     )
-    told = (
-        f"resampled by nearest neighbour from {described(label.grid)} onto the image's"
-        f" {described(onto)}"
-    )
-    return Volume(onto.to_ras(native), onto, findings=(*label.findings, told))
+    moved = finding("resampled", from_grid=described(label.grid), to_grid=described(onto))
+    return Volume(onto.to_ras(native), onto, findings=(*label.findings, moved))
 
 
 def outside(ids: Volume, onto: Grid, classes: int) -> NDArray[np.int64]:

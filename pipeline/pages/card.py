@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import matplotlib
-import numpy as np
 import yaml
 from PIL import Image
 
@@ -24,18 +22,17 @@ from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Dataset
 from pipeline import paths
 from pipeline.labels import rules as labels_rules
-from pipeline.pages import doubts, draw
+from pipeline.pages import draw, statistics
 from pipeline.pairs import manifest, png
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
 from pipeline.splits import outliers, placement
-
-matplotlib.use("Agg")
-from matplotlib import pyplot, ticker
+from pipeline.volumes import findings
+from pipeline.volumes.arrays import Rgb8
+from pipeline.volumes.findings import DOUBT, HANDLED, Severity
 
 _TILE_PX = 192
 _SAMPLES = 6  # slices of each split
-_UPRIGHT = 4  # so many classes leave room for the splits' names side by side
 
 
 def write(
@@ -46,10 +43,10 @@ def write(
     mini: Sequence[Pair],
 ) -> None:
     """Write the card of ``pairs``, whose pictures lie in ``folder``, beside them."""
-    told = json.dumps(_facts(adapter, settings, pairs, mini), indent=2)
-    facts = json.loads(told)
-    (folder / paths.CARD).write_text(told + "\n", "utf-8")
-    _draw_statistics(folder / paths.STATISTICS, adapter.dataset, pairs)
+    content = json.dumps(_facts(adapter, settings, pairs, mini), indent=2)
+    facts = json.loads(content)
+    (folder / paths.CARD).write_text(content + "\n", "utf-8")
+    statistics.draw(folder / paths.STATISTICS, adapter.dataset, pairs)
     _draw_samples(folder, adapter.dataset, pairs)
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -67,7 +64,7 @@ def _facts(
     adapter: Adapter, settings: params.Params, pairs: Sequence[Pair], mini: Sequence[Pair]
 ) -> dict[str, Any]:
     dataset = adapter.dataset
-    told = _by_case(pairs)
+    cases = _by_case(pairs)
     made_by = {name: asdict(getattr(settings, name)) for name in ("convert", "augment", "split")}
     members = {split: [pair for pair in pairs if pair.split == split] for split in SPLITS}
     return {
@@ -82,13 +79,13 @@ def _facts(
         "splits": {split: _counts(members[split], dataset) for split in SPLITS},
         "warnings": list(dataset.warnings),
         "gaps": placement.gaps(pairs, dataset.label_map),
-        "rater_agreement": _agreement(dataset, told),
-        "label_tables": dict(Counter(p.label_table for p in told.values() if p.label_table)),
-        "suspicious_labels": _suspicious(pairs, len(told)),
+        "rater_agreement": _agreement(dataset, cases),
+        "label_tables": dict(Counter(p.label_table for p in cases.values() if p.label_table)),
+        "suspicious_labels": _suspicious(pairs, len(cases)),
         "probed_labels": _probed(pairs, dataset),
-        "doubtful_headers": sum(bool(doubts.of_case(p.findings)) for p in told.values()),
-        "handled_headers": sum(bool(doubts.handled(p.findings)) for p in told.values()),
-        "snapped_pixels": sum(pair.snapped_pixels for pair in told.values()),
+        "doubtful_headers": _having(cases, DOUBT),
+        "handled_headers": _having(cases, HANDLED),
+        "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
     }
@@ -114,13 +111,19 @@ def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
 
 
 def _by_case(pairs: Sequence[Pair]) -> Mapping[str, Pair]:
-    """One pair of each case: what is told of a case stands in every row of it."""
+    """One pair of each case: what is recorded of a case stands in every row of it."""
     return {group[0].case: group[0] for group in manifest.grouped(pairs, "case")}
 
 
-def _agreement(dataset: Dataset, told: Mapping[str, Pair]) -> dict[str, object] | None:
+def _having(cases: Mapping[str, Pair], severity: Severity) -> int:
+    """How many cases have a finding of ``severity``."""
+    found = (findings.from_json(pair.findings) for pair in cases.values())
+    return sum(any(one.severity == severity for one in several) for several in found)
+
+
+def _agreement(dataset: Dataset, cases: Mapping[str, Pair]) -> dict[str, object] | None:
     """Mean Dice between raters per class over the cases that have several: the human ceiling."""
-    several = [pair for pair in told.values() if pair.agreement]
+    several = [pair for pair in cases.values() if pair.agreement]
     if not several:
         return None
     classes = {}
@@ -135,17 +138,17 @@ def _agreement(dataset: Dataset, told: Mapping[str, Pair]) -> dict[str, object] 
 
 def _suspicious(pairs: Sequence[Pair], cases: int) -> dict[str, object]:
     """How many cases look suspicious, and how many for each of the rules."""
-    told = {pair.case: pair.suspicion for pair in pairs if pair.suspicion}
+    suspicions = {pair.case: pair.suspicion for pair in pairs if pair.suspicion}
     rules = Counter(
         rule
-        for suspicion in told.values()
-        for rule in {reason.partition(":")[0] for reason in suspicion.split("; ")}
+        for suspicion in suspicions.values()
+        for rule in {one.heading for one in findings.from_json(suspicion)}
     )
-    return {"cases": len(told), "of": cases, "rules": dict(sorted(rules.items()))}
+    return {"cases": len(suspicions), "of": cases, "rules": dict(sorted(rules.items()))}
 
 
 def _probed(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, object]:
-    """Of how many cases the labels were asked whether they look like what they name, and by what.
+    """In how many cases it was checked whether labels look like what they name, and by what.
 
     ``tissues``: how many labels name one. ``rules``: what is asked of the case's own picture
     follows from what is drawn in it. ``compared``: cases whose volumes stand beside the others'.
@@ -172,79 +175,9 @@ def _probed(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _draw_statistics(file: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None:
-    """Patients and slices per split; and per class, how much of a patient it is."""
-    originals = [pair for pair in pairs if not pair.parent]
-    labels = dataset.label_map.foreground
-    figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(10, 3.6), layout="constrained", width_ratios=[2, 3]
-    )
-    tops = np.zeros(len(SPLITS))
-    for name, held, shade in (
-        ("with foreground", lambda pair: not pair.parent and not pair.empty, "#0072b2"),
-        ("without", lambda pair: not pair.parent and pair.empty, "#bbbbbb"),
-        ("augmented", lambda pair: bool(pair.parent), "#e69f00"),
-    ):
-        heights = [sum(held(p) for p in pairs if p.split == split) for split in SPLITS]
-        left.bar(SPLITS, heights, bottom=tops, label=name, color=shade)
-        tops += heights
-    patients = [len({p.patient for p in originals if p.split == split}) for split in SPLITS]
-    for at, (top, count) in enumerate(zip(tops, patients, strict=True)):
-        left.annotate(
-            f"{count} patients", (at, top), (0, 3), textcoords="offset points", ha="center"
-        )
-    left.set(title="pairs per split", ylim=(0, max(1, *tops) * 1.12))
-    left.legend(fontsize="small")
-    shares = _shares(originals, len(dataset.label_map))
-    crowded = len(labels) > _UPRIGHT
-    places = []
-    for number, label in enumerate(labels):
-        start = number * (len(SPLITS) + 1)
-        places += [start + at for at in range(len(SPLITS))]
-        for at, split in enumerate(SPLITS):
-            values = [
-                100 * share[label.id] for (_, where), share in shares.items() if where == split
-            ]
-            shown = [value for value in values if value > 0]
-            spread = np.linspace(-0.3, 0.3, len(shown)) if len(shown) > 1 else np.zeros(len(shown))
-            colour = [channel / 255 for channel in label.colour]
-            right.scatter(
-                start + at + spread, shown, 14, [colour], edgecolors="#333333", linewidths=0.5
-            )
-        right.annotate(
-            label.name, (start + 1, 0), (0, -48 if crowded else -26), va="top", ha="center",
-            xycoords=("data", "axes fraction"), textcoords="offset points", fontsize="small",
-        )  # fmt: skip
-    right.set(title="share of a patient's slices with foreground", ylabel="% of pixels")
-    right.set_xticks(places, SPLITS * len(labels), fontsize="small", rotation=90 * crowded)
-    if shares:  # a logarithmic axis without a point has no ticks to draw
-        right.set_yscale("log")
-        right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        right.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-        right.yaxis.set_minor_locator(ticker.NullLocator())
-    else:
-        right.text(0.5, 0.5, "no slice has foreground", ha="center", transform=right.transAxes)
-    right.margins(y=0.1)
-    right.grid(axis="y", alpha=0.3)
-    figure.savefig(file, dpi=100, metadata={"Software": None})
-    pyplot.close(figure)
-
-
-def _shares(pairs: Sequence[Pair], classes: int) -> dict[tuple[str, str], np.ndarray]:
-    """(patient, split) -> the share of every class in the pixels of slices with foreground.
-
-    Splits keep different shares of the others, so these would tell splits apart, not patients.
-    """
-    totals: dict[tuple[str, str], np.ndarray] = {}
-    for pair in (pair for pair in pairs if not pair.empty):
-        key = (pair.patient, pair.split)
-        totals[key] = totals.get(key, np.zeros(classes)) + pair.class_pixels
-    return {key: counts / counts.sum() for key, counts in totals.items()}
-
-
 def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None:
     """A row of slices per split, of as many patients as fit, with the classes' outlines."""
-    rows: dict[str, list[draw.Picture]] = {}
+    rows: dict[str, list[Rgb8]] = {}
     for split in SPLITS:
         members = [pair for pair in pairs if pair.split == split and not pair.parent]
         rows[split] = []

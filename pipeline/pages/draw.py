@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from pipeline.labels import colours
+from pipeline.volumes.arrays import Image8, Rgb8
 
-Picture = NDArray[np.uint8]
 _TITLE_PX = 22
 
 
-def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
+def outlined(image: Image8, ids: Image8, label_map: LabelMap) -> Rgb8:
     """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide."""
     rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     eroded = cv2.erode(ids, np.ones((3, 3), np.uint8), iterations=2)
@@ -26,7 +25,7 @@ def outlined(image: Picture, ids: Picture, label_map: LabelMap) -> Picture:
     return np.asarray(rgb, np.uint8)
 
 
-def sheet(rows: Mapping[str, Sequence[Picture]], tile_px: int, gap_px: int = 4) -> Picture:
+def sheet(rows: Mapping[str, Sequence[Rgb8]], tile_px: int, gap_px: int = 4) -> Rgb8:
     """Rows of RGB pictures -> one RGB picture: each row below its title, tiles of one size."""
     columns = max(len(row) for row in rows.values())
     step = tile_px + gap_px

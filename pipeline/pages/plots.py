@@ -10,7 +10,7 @@ _ROW = 34
 _TICKS = 5
 
 
-def lines(title: str, series: Mapping[str, Sequence[float]], told: str) -> str:
+def lines(title: str, series: Mapping[str, Sequence[float]], words: str) -> str:
     """Curves over the epochs 1, 2, ...; the second dashed, so that colour is not needed."""
     values = [value for curve in series.values() for value in curve]
     epochs = max(len(curve) for curve in series.values())
@@ -37,13 +37,13 @@ def lines(title: str, series: Mapping[str, Sequence[float]], told: str) -> str:
         at = _LEFT + 14 + 90 * (number - 1)
         drawn.append(f'<line class="line series{number}" x1="{at}" y1="8" x2="{at + 24}" y2="8"/>')
         drawn.append(_text(at + 30, 12, name, "start"))
-    return _svg(_HEIGHT, title, told, drawn)
+    return _svg(_HEIGHT, title, words, drawn)
 
 
 def dots(
     title: str,
     rows: Mapping[str, tuple[Sequence[float], Sequence[float | None]]],
-    told: str,
+    words: str,
     ceilings: Mapping[str, float | None],
 ) -> str:
     """Per row: a dot for each case between 0 and 1, the mean as a bar, its interval as a line.
@@ -76,10 +76,10 @@ def dots(
         if ceiling is not None:
             at = f"M{x(ceiling):.1f} {y - 8:.1f}l6 8-6 8-6-8z"
             drawn.append(f'<path class="ceiling" d="{at}"/>')
-    return _svg(height, title, told, drawn)
+    return _svg(height, title, words, drawn)
 
 
-def reliability(title: str, bins: Sequence[Mapping[str, float]], told: str) -> str:
+def reliability(title: str, bins: Sequence[Mapping[str, float]], words: str) -> str:
     """Confidence against the share of right answers, a circle per bin, its area by its pixels."""
     side = _HEIGHT - _TOP - _BOTTOM
     most = max((one["pixels"] for one in bins), default=1)
@@ -105,13 +105,13 @@ def reliability(title: str, bins: Sequence[Mapping[str, float]], told: str) -> s
             f'<circle class="dot" cx="{x(one["confidence"]):.1f}" cy="{y(one["right"]):.1f}"'
             f' r="{radius:.1f}"/>'
         )
-    return _svg(_HEIGHT, title, told, drawn)
+    return _svg(_HEIGHT, title, words, drawn)
 
 
-def _svg(height: float, title: str, told: str, drawn: Sequence[str]) -> str:
+def _svg(height: float, title: str, words: str, drawn: Sequence[str]) -> str:
     box = f'viewBox="0 0 {_WIDTH} {height:g}"'
     return (
-        f'<svg class="plot" role="img" {box} aria-label="{escape(told)}">'
+        f'<svg class="plot" role="img" {box} aria-label="{escape(words)}">'
         f"<title>{escape(title)}</title>{''.join(drawn)}</svg>"
     )
 
@@ -120,5 +120,5 @@ def _grid(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="grid" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
-def _text(x: float, y: float, words: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _text(x: float, y: float, content: str, anchor: str = "middle") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(content)}</text>'

@@ -9,11 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
+from pipeline.volumes.arrays import Image8
 
-Picture = NDArray[np.uint8]
 _QUALITY = 80
 _SMOOTH_PX = 0.5  # outlines may be this far off: a quarter of the bytes, and nothing to be seen
 
@@ -35,17 +34,17 @@ class Tile:
     px: int
     truth: Sequence[Outline] = ()
     predicted: Sequence[Outline] = ()
-    told: str = ""
+    note: str = ""
 
 
 def tile(
     caption: str,
-    image: Picture,
+    image: Image8,
     label_map: LabelMap,
-    truth: Picture | None = None,
-    predicted: Picture | None = None,
+    truth: Image8 | None = None,
+    predicted: Image8 | None = None,
     px: int = 256,
-    told: str = "",
+    note: str = "",
 ) -> Tile:
     """A grey image (H, H) and class ids (H, H) as a tile of at most ``px``."""
     px = min(px, len(image))
@@ -55,11 +54,11 @@ def tile(
         px,
         () if truth is None else outlines(truth, label_map, px),
         () if predicted is None else outlines(predicted, label_map, px),
-        told,
+        note,
     )
 
 
-def webp(image: Picture, px: int) -> str:
+def webp(image: Image8, px: int) -> str:
     """A grey picture as the data URL of a WebP of ``px`` x ``px``."""
     small = image
     if len(image) != px:
@@ -69,19 +68,19 @@ def webp(image: Picture, px: int) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.tobytes()).decode()
 
 
-def outlines(ids: Picture, label_map: LabelMap, px: int) -> tuple[Outline, ...]:
+def outlines(ids: Image8, label_map: LabelMap, px: int) -> tuple[Outline, ...]:
     """The outlines of every foreground class that occurs, in a square of ``px``."""
     index = ((np.arange(px) + 0.5) * len(ids) / px).astype(np.intp)
     small = ids[np.ix_(index, index)]
-    found = []
+    every = []
     for label in label_map.foreground:
         mask = (small == label.id).astype(np.uint8)
         if mask.any():
             # doubled, so that the outline runs along the pixels' borders and not their centres
             double = cv2.resize(mask, (2 * px, 2 * px), interpolation=cv2.INTER_NEAREST)
             lines, _ = cv2.findContours(double, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-            found.append(Outline(label, "".join(_path(line) for line in lines)))
-    return tuple(found)
+            every.append(Outline(label, "".join(_path(line) for line in lines)))
+    return tuple(every)
 
 
 def _path(line: Any) -> str:

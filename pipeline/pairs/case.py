@@ -26,7 +26,7 @@ from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
 from pipeline.sources import places
-from pipeline.volumes import hounsfield, reader, volume
+from pipeline.volumes import findings, hounsfield, reader, volume
 from pipeline.volumes.volume import Volume
 
 
@@ -124,7 +124,7 @@ class CaseMaker:
             label_table=truth.table,
             label_evidence=truth.evidence,
             snapped_pixels=truth.snapped,
-            findings="; ".join([*image.findings, *truth.findings]),
+            findings=findings.to_json([*image.findings, *truth.findings]),
         )
 
     def _slices(
@@ -139,7 +139,7 @@ class CaseMaker:
         dataset, names = self.dataset, self.names
         windowed = reader.has_own_grey(case.image)
         suspicion = {
-            rater: "; ".join(plausibility.of_case(dataset, image, ids, windowed))
+            rater: findings.to_json(plausibility.of_case(dataset, image, ids, windowed))
             for rater, ids in truth.items()
         }
         uids = image.slice_uids(dataset.plane)

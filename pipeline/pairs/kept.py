@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
 from pipeline.pairs.manifest import Pair
+from pipeline.volumes import findings
+from pipeline.volumes.findings import PAIR, Finding, finding
 
 
 def judged(
@@ -31,6 +33,18 @@ def judged(
     where all pictures are of one value though the image is not, and where all foreground is
     lost.
     """
+    _require_shades(image, shades)
+    lost = [one for rater, ids in truth.items() for one in _lost(pairs, rater, ids, label_map)]
+    if not lost:
+        return list(pairs)
+    return [
+        replace(pair, findings=findings.to_json([*findings.from_json(pair.findings), *lost]))
+        for pair in pairs
+    ]
+
+
+def _require_shades(image: NDArray[Any], shades: Collection[int]) -> None:
+    """Raises :class:`Problem` where pictures of a scan of several values all have one."""
     low, high = image.min(), image.max()
     if len(set(shades)) == 1 and low != high:
         raise Problem(
@@ -39,27 +53,21 @@ def judged(
             remedy="Compare the window or convert.mr_percentiles with these values, and look at"
             " the scan's header.",
         )
-    findings = []
-    for rater, ids in truth.items():
-        masks = [pair.class_pixels for pair in pairs if pair.rater == rater]
-        drawn = {one: int(np.count_nonzero(ids == one.id)) for one in label_map.foreground}
-        drawn = {one: count for one, count in drawn.items() if count}
-        lost = [one for one in drawn if not any(pixels[one.id] for pixels in masks)]
-        if lost and len(lost) == len(drawn):
-            raise Problem(
-                f"expected the label's foreground in the masks, got none of {sum(drawn.values())}"
-                " voxels",
-                remedy="They are lost where the slices are shrunk: raise convert.image_px, or"
-                " leave the case out.",
-            )
-        findings += [
-            f"masks: none shows {one.name}, of {drawn[one]} voxels in the label: lost where the"
-            " slices are shrunk"
-            for one in lost
-        ]
-    if not findings:
-        return list(pairs)
-    return [
-        replace(pair, findings="; ".join(filter(None, [pair.findings, *dict.fromkeys(findings)])))
-        for pair in pairs
-    ]
+
+
+def _lost(
+    pairs: Sequence[Pair], rater: str, ids: NDArray[np.uint8], label_map: LabelMap
+) -> list[Finding]:
+    """The classes that ``rater`` drew and no mask shows; a :class:`Problem` if these are all."""
+    masks = [pair.class_pixels for pair in pairs if pair.rater == rater]
+    drawn = {one: int(np.count_nonzero(ids == one.id)) for one in label_map.foreground}
+    drawn = {one: count for one, count in drawn.items() if count}
+    lost = [one for one in drawn if not any(pixels[one.id] for pixels in masks)]
+    if lost and len(lost) == len(drawn):
+        raise Problem(
+            f"expected the label's foreground in the masks, got none of {sum(drawn.values())}"
+            " voxels",
+            remedy="They are lost where the slices are shrunk: raise convert.image_px, or"
+            " leave the case out.",
+        )
+    return [finding("class-lost", PAIR, name=one.name, voxels=drawn[one]) for one in lost]

@@ -35,9 +35,9 @@ class Pair:
     ``class_pixels``: pixels per class id. ``raters`` counts the raters, and ``agreement`` is
     their mean pairwise Dice per class id (NaN where none). ``label_table`` and
     ``label_evidence`` state which of several published label tables was used and why, and
-    ``snapped_pixels`` how many stray colours were changed in the case. ``findings`` (what the
-    headers leave in doubt, and what was made of it) and ``suspicion`` (what the picture says
-    against the labels, "rule: words") are joined by "; " and empty where all is well.
+    ``snapped_pixels`` how many stray colours were changed in the case. ``findings`` (what is
+    odd about scan and labels) and ``suspicion`` (what the picture shows that speaks against the
+    labels) are JSON lists as :mod:`pipeline.volumes.findings` writes them, empty where all is well.
     ``sop_instance_uid`` is set where the slice is one DICOM instance. Of a dataset that is not
     published as anonymous, patient, case, rater, source and SOPInstanceUID are
     :mod:`pipeline.pairs.pseudonyms`. ``likeness`` is the image's perceptual hash

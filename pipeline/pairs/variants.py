@@ -11,8 +11,8 @@ from __future__ import annotations
 from pipeline.pairs.manifest import Pair
 from pipeline.params.augment import Augment
 from pipeline.runtime import keys
+from pipeline.volumes.arrays import Image8
 from pipeline.warps import chains
-from pipeline.warps.warp import Picture
 
 ORIGINAL = ""
 """The name of the unchanged pair among its variants."""
@@ -52,14 +52,12 @@ class Variants:
         return names[key % len(names)]
 
     def make(
-        self, name: str, key: tuple[object, ...], image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]:
+        self, name: str, key: tuple[object, ...], image: Image8, mask: Image8
+    ) -> tuple[Image8, Image8]:
         """The variant ``name`` of a pair (H, W) uint8, drawn from ``key``."""
         return chains.apply(self._chains[name], key, image, mask)
 
-    def fresh(
-        self, pair: Pair, epoch: int, image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]:
+    def fresh(self, pair: Pair, epoch: int, image: Image8, mask: Image8) -> tuple[Image8, Image8]:
         """The pictures that ``epoch`` shows of ``pair``; augmented pairs stay as they are."""
         name = self.choice(pair.id, epoch)
         if name == ORIGINAL or not self.wanted(pair):

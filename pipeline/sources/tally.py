@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pipeline.labels import decode, pictures
 from pipeline.labels.decode import INTEGER
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
+from pipeline.volumes.findings import LABEL, Finding
 from pipeline.volumes.volume import Volume
 
 NOTHING = "no class"
@@ -26,12 +27,12 @@ _MANY = 3  # values that a message names
 
 @dataclass(frozen=True)
 class Seen:
-    """What reading a label brings: its findings, the classes that it shows, and what is doubtful.
+    """What reading a label brings: its findings, the classes that it shows, and doubts.
 
-    ``doubt``: why convert will not take it, "" where nothing speaks against it.
+    ``doubt``: why convert will refuse it, "" where nothing speaks against it.
     """
 
-    findings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     shown: frozenset[str]
     doubt: str = ""
 
@@ -41,15 +42,19 @@ def read(dataset: Dataset, picture: Picture, limits: Limits = Limits()) -> Seen:
     try:
         raw, _ = decode.read_raw(dataset, picture, limits)
     except Problem as problem:
-        return Seen(reader.read_image(picture, limits).findings, frozenset(), str(problem))
+        return Seen(_of_label(reader.read_image(picture, limits)), frozenset(), str(problem))
     named = _names(dataset)
     values = _values(raw)
     strange = sorted(value for value in values if value not in named)
     doubt = ""
     if strange:
-        told = ", ".join(f"{value:g}" for value in strange[:_MANY])
-        doubt = f"values that the adapter does not declare: {told}"
-    return Seen(raw.findings, frozenset(named[v] for v in values if named.get(v)), doubt)
+        some = ", ".join(f"{value:g}" for value in strange[:_MANY])
+        doubt = f"values that the adapter does not declare: {some}"
+    return Seen(_of_label(raw), frozenset(named[v] for v in values if named.get(v)), doubt)
+
+
+def _of_label(raw: Volume) -> tuple[Finding, ...]:
+    return tuple(replace(one, about=LABEL) for one in raw.findings)
 
 
 def _values(raw: Volume) -> set[float]:

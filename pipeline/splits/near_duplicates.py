@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.pairs.likeness import SIDE
+from pipeline.volumes.arrays import Image8
 
 SAME = 0.98
 """Pictures with at least this correlation show the same slice."""
@@ -31,7 +32,7 @@ CANDIDATE_BITS = 52
 """Pictures whose hashes differ in more of their 255 bits are not compared."""
 ENOUGH = 1000
 """The search ends after this many near-duplicates."""
-ReadPicture = Callable[[int], NDArray[np.uint8]]
+ReadPicture = Callable[[int], Image8]
 """Reads a picture (H, W) uint8 by its position."""
 
 _COMPARE_PX, _SHIFT_PX, _BLUR_PX = 128, 8, 1.0

@@ -17,6 +17,7 @@ from statistics import median
 from datasets_spec.contract import LESIONS, LabelMap
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
+from pipeline.volumes.findings import PAIR, Finding, finding
 
 FEW_CASES, _MANY_CASES = 10, 20
 _NEARLY_ALL = 0.95
@@ -25,20 +26,22 @@ _LEAST_SPREAD = 0.05
 _LESION_FACTOR = 100.0
 
 
-def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str], list[str]]:
-    """(case, rater) -> how it differs from the other cases, as "rule: text"; originals only."""
+def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str], list[Finding]]:
+    """(case, rater) -> how it differs from the other cases; originals only."""
     cases = {
         (slices[0].case, slices[0].rater): slices
         for slices in manifest.grouped(pairs, "case", "rater")
     }
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str], list[Finding]] = {}
     for label in label_map.foreground:
         volumes = {key: _volume(slices, label.id) for key, slices in cases.items()}
         having = {key: math.log(volume) for key, volume in volumes.items() if volume}
         if len(cases) >= _MANY_CASES and len(having) >= _NEARLY_ALL * len(cases):
             for key in volumes.keys() - having.keys():
-                text = f"amount: no {label.name}, which {len(having)} of {len(cases)} cases have"
-                found.setdefault(key, []).append(text)
+                missing = finding(
+                    "amount-missing", PAIR, name=label.name, having=len(having), of=len(cases)
+                )
+                found.setdefault(key, []).append(missing)
         if len(having) < FEW_CASES:
             continue
         middle = median(having.values())
@@ -48,8 +51,8 @@ def outliers(pairs: Sequence[Pair], label_map: LabelMap) -> dict[tuple[str, str]
         for key, value in having.items():
             if abs(value - middle) > least:
                 times = math.exp(value - middle)
-                text = f"amount: {times:.2g} times the dataset's median volume of {label.name}"
-                found.setdefault(key, []).append(text)
+                unlike = finding("amount-unlike", PAIR, name=label.name, times=times)
+                found.setdefault(key, []).append(unlike)
     return found
 
 

@@ -4,7 +4,7 @@ A header can lose its rescale, and a file can hold HU + 1024 under any header: e
 shows the wrong tissue. Air at -1000 HU and brain, muscle or water at 0 to 60 HU are in nearly
 every head CT, about 1035 HU apart wherever the values were moved to. So a volume is *right* if
 both are in their places, *shifted* if both are there, but elsewhere, and else *undecided*: nothing
-is accused without such a pair (or, in a crop without air, without tissue that fills it).
+is refused without such a pair (or, in a crop without air, without tissue that fills it).
 
 What must not mislead: padding (-1024, -2000, -3024, 0) and clipped or masked air are one value
 each, so a value that alone holds much more than its neighbours is no tissue, and tissue counts as
@@ -15,7 +15,7 @@ tissue, so of several pairs the highest counts. Bone and metal spread widely and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Picture, Problem
+from pipeline.volumes.findings import Finding, finding
 from pipeline.volumes.volume import Volume
 
 RIGHT, SHIFTED, UNDECIDED = "right", "shifted", "undecided"
-IN_DOUBT = "HU in doubt"
-"""The kind of finding that an undecided volume gets."""
 AIR_HU, TISSUE_HU = -1000, 35
 NEAR_HU = 110
 """How far air may lie from its place: calibration, partial volume and resampling move it."""
@@ -55,15 +54,19 @@ _LOWEST, _HIGHEST = -6_000, 40_000  # HU, and 16-bit values moved by 32768
 
 @dataclass(frozen=True)
 class Verdict:
-    """``kind`` (right, shifted or undecided), and why, in numbers; ``shift`` in HU."""
+    """``kind`` (right, shifted or undecided), and why; ``shift`` in HU.
+
+    ``doubt``: the finding that an undecided volume gets.
+    """
 
     kind: str
-    told: str
+    evidence: str
     shift: int = 0
+    doubt: Finding | None = None
 
 
 def confirmed(dataset: Dataset, image: Volume, picture: Picture) -> Volume:
-    """``image``, after it was asked whether it is of its dataset's modality.
+    """``image``, after a check that it is of its dataset's modality.
 
     Of CT volumes, the values are judged too; pictures that their publisher windowed are not HU.
     What remains in doubt becomes a finding. Raises :class:`Problem` for a DICOM series of another
@@ -92,7 +95,7 @@ def judged(image: Volume, where: object) -> Volume:
     if verdict.kind == SHIFTED:
         raise Problem(
             f"expected CT values in HU (air near {AIR_HU}, tissue near {TISSUE_HU}), got values"
-            f" about {verdict.shift:+d} HU away: {verdict.told}",
+            f" about {verdict.shift:+d} HU away: {verdict.evidence}",
             where=where,
             remedy="Was the rescale lost, or applied twice? Take the original export, or take"
             " the offset (mostly 1024 or 1000) off in a corrected copy.",
@@ -100,13 +103,12 @@ def judged(image: Volume, where: object) -> Volume:
     if image.unscaled and verdict.kind != RIGHT:
         raise Problem(
             "expected RescaleSlope and RescaleIntercept in a CT, got none, and stored values"
-            f" that cannot be confirmed as HU: {verdict.told}",
+            f" that cannot be confirmed as HU: {verdict.evidence}",
             where=where,
             remedy="Take the original export of the series.",
         )
-    if verdict.kind == RIGHT:
-        return image
-    return replace(image, findings=(*image.findings, f"{IN_DOUBT}: {verdict.told}"))
+    doubts = () if verdict.doubt is None else (verdict.doubt,)
+    return replace(image, findings=(*image.findings, *doubts)) if doubts else image
 
 
 def is_drawing(array: NDArray[Any]) -> bool:
@@ -120,29 +122,67 @@ def judge(array: NDArray[Any]) -> Verdict:
     counted = np.rint(np.clip(values, _LOWEST, _HIGHEST)).astype(np.int64) - _LOWEST
     every = np.bincount(counted, minlength=_HIGHEST - _LOWEST + 1) / counted.size
     spread = every * ~_spikes(every)
-    low, high = np.percentile(values, (25, 75))
-    ends = f"{values.min():.4g} to {values.max():.4g}"
-    seen = f"values from {ends}, half of them {low:.4g} to {high:.4g}"
+    quarter, three = np.percentile(values, (25, 75))
+    seen = {
+        "lowest": values.min(),
+        "highest": values.max(),
+        "quarter": quarter,
+        "three": three,
+    }
     if values.size < _LEAST_VOXELS or not spread.any():
-        return Verdict(UNDECIDED, f"too little to judge by, {seen}")
+        return _undecided("hu-too-few", **seen)
     peaks = list(_peaks(spread))
-    air_in_place = _near(spread, AIR_HU)
+    return (
+        _by_pairs(every, spread, peaks, seen)
+        or _by_places(spread)
+        or _by_bulk(spread, peaks)
+        or (
+            _undecided("hu-no-air", air_hu=AIR_HU, **seen)
+            if _near(spread, AIR_HU) < _FEW_SHARE
+            else _undecided("hu-no-tissue", **seen)
+        )
+    )
+
+
+def _undecided(code: str, **numbers: float) -> Verdict:
+    doubt = finding(code, **numbers)
+    return Verdict(UNDECIDED, doubt.sentence, doubt=doubt)
+
+
+def _by_pairs(
+    every: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    peaks: Sequence[int],
+    seen: Mapping[str, float],
+) -> Verdict | None:
+    """The verdict by the highest pair of air and tissue; None without a pair that tells."""
     pairs = [(peak, air) for peak in peaks if (air := _air_below(every, peak)) is not None]
-    if pairs:
-        tissue, air = max(pairs)
-        shift = tissue - TISSUE_HU
-        told = f"air at {air}, tissue at {tissue}"
-        if abs(shift) <= MOST_SHIFT_HU:
-            return Verdict(RIGHT, told)
-        if shift > 0 and air_in_place >= _FEW_SHARE:
-            return Verdict(UNDECIDED, f"{told}, and air near {AIR_HU} HU too, {seen}")
-        # padding below real air looks like air below tissue, so this air has to have noise
-        if shift > 0 or _near(spread, air) >= _FEW_SHARE:
-            return Verdict(SHIFTED, told, shift)
+    if not pairs:
+        return None
+    tissue, air = max(pairs)
+    shift = tissue - TISSUE_HU
+    evidence = f"air at {air}, tissue at {tissue}"
+    if abs(shift) <= MOST_SHIFT_HU:
+        return Verdict(RIGHT, evidence)
+    if shift > 0 and _near(spread, AIR_HU) >= _FEW_SHARE:
+        return _undecided("hu-two-airs", air=air, tissue=tissue, air_hu=AIR_HU, **seen)
+    # padding below real air looks like air below tissue, so this air has to have noise
+    if shift > 0 or _near(spread, air) >= _FEW_SHARE:
+        return Verdict(SHIFTED, evidence, shift)
+    return None
+
+
+def _by_places(spread: NDArray[np.float64]) -> Verdict | None:
+    """Right, where there is air and soft tissue in their places; else None."""
     soft = _within(spread, -_SOFT_HU, _SOFT_HU)
-    if air_in_place >= _FEW_SHARE and soft >= _FEW_SHARE:
+    if _near(spread, AIR_HU) >= _FEW_SHARE and soft >= _FEW_SHARE:
         return Verdict(RIGHT, f"air near {AIR_HU}, {soft:.0%} soft tissue")
-    rest = spread.sum()
+    return None
+
+
+def _by_bulk(spread: NDArray[np.float64], peaks: Sequence[int]) -> Verdict | None:
+    """The verdict on a crop without air, by the tissue that fills it; None without such."""
+    soft, rest = _within(spread, -_SOFT_HU, _SOFT_HU), spread.sum()
     for peak in peaks:
         if _within(spread, peak - _HALF_PEAK, peak + _HALF_PEAK) < _BULK * rest:
             continue
@@ -151,8 +191,7 @@ def judge(array: NDArray[Any]) -> Verdict:
             return Verdict(RIGHT, f"no air, tissue at {peak}")
         if abs(peak - TISSUE_HU + AIR_HU) <= NEAR_HU and soft < _MOST_SOFT:
             return Verdict(SHIFTED, f"no air, tissue at {peak}", peak - TISSUE_HU)
-    told = f"no air near {AIR_HU} HU" if air_in_place < _FEW_SHARE else "no soft tissue near 0 HU"
-    return Verdict(UNDECIDED, f"{told}, {seen}")
+    return None
 
 
 def _sample(array: NDArray[Any]) -> NDArray[np.float64]:

@@ -4,10 +4,10 @@ Which affine a NIfTI header states is decided by rule, as nibabel and most reade
 sform where its code is above 0, else the qform where its code is above 0, else (both codes
 0, no orientation stated) the voxel sides with the axes taken as left, anterior, superior
 and the origin in the middle. Where the two forms disagree by more than :data:`SAME_GRID`,
-where none is stated, where lengths are said to be no millimetres, or where the voxel sides
-that the header states are not those of the affine, that is a *finding* of the volume: it is
-told, and nothing else is changed by it. Sides that were made up, or are no brain scan's, are
-refused.
+where none is stated, where lengths are stated in another unit than millimetres, or where the
+voxel sides that the header states are not those of the affine, that is a *finding* of the volume:
+it is recorded, and nothing else is changed by it. Sides that were made up, or are no brain
+scan's, are refused.
 
 A file is read once, to its end, so that a checksum is always compared, and its header is judged
 before memory is taken for its voxels.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import Picture, Problem
 from pipeline.params.limits import Limits
 from pipeline.volumes import stream
+from pipeline.volumes.findings import Finding, finding
 from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import LARGEST, SAME_GRID, Grid, Volume, by_sides, column_lengths
 
@@ -89,7 +90,7 @@ def read(source: Picture, limits: Limits = Limits()) -> Volume:
     try:
         for half in files(source):
             stream.require_sound(half)
-        block, header, array, left = _content(source, _kind(source), limits)
+        block, header, array, ignored = _content(source, _kind(source), limits)
         affine = np.asarray(header.get_best_affine(), np.float64)
     except _UNREADABLE as error:
         raise Problem(
@@ -107,13 +108,13 @@ def read(source: Picture, limits: Limits = Limits()) -> Volume:
     grid = Grid((array.shape[0], array.shape[1], array.shape[2]), affine)
     doubts = _of_nifti(block, header, grid) if isinstance(header, _NIFTI) else _of_mgh(block)
     _require_sides(grid, source, doubts)
-    return Volume(grid.to_ras(array), grid, findings=(*doubts, *left))
+    return Volume(grid.to_ras(array), grid, findings=(*doubts, *ignored))
 
 
 def _content(
     source: Path, kind: Any, limits: Limits
-) -> tuple[bytes, Any, NDArray[Any], tuple[str, ...]]:
-    """The header's bytes, what nibabel makes of them, the scaled voxels, and what was left out.
+) -> tuple[bytes, Any, NDArray[Any], tuple[Finding, ...]]:
+    """The header's bytes, what nibabel makes of them, the scaled voxels, and what was ignored.
 
     Both halves of a pair are read to their ends.
     """
@@ -126,36 +127,48 @@ def _content(
     header = kind.header_class(block, check=False)
     _require_stated_sides(header, source)
     header.check_fix(logger=_QUIET)
+    shape = _shape(header, limits, source)
+    dtype = _dtype(header, source)
+    slope, inter = header.get_slope_inter()
+    tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
+    array, ignored = _voxels(file, dtype, shape, int(header.get_data_offset()), tags)
+    scaled = apply_read_scaling(
+        array,
+        np.float64(1.0 if slope is None else slope),
+        np.float64(0.0 if inter is None else inter),
+    )
+    return block, header, scaled, ignored
+
+
+def _shape(header: Any, limits: Limits, source: Path) -> list[int]:
+    """The shape (i, j, k); a :class:`Problem` for more axes, none, or more voxels than allowed."""
     shape = [int(side) for side in header.get_data_shape()]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 3 or min(shape) < 1:
         raise Problem(f"expected one volume with 3 axes, got shape {tuple(shape)}", where=source)
     require_voxels(shape, limits, source)
+    return shape
+
+
+def _dtype(header: Any, source: Path) -> np.dtype[Any]:
+    """The type of the stored voxels, a number; a :class:`Problem` for colours and other records."""
     try:
-        dtype = header.get_data_dtype()
+        dtype: np.dtype[Any] = header.get_data_dtype()
     except KeyError as code:  # nibabel looks it up in a table
         raise ValueError(f"voxels of the unknown type {code}") from None
     if dtype.kind not in "iufb":
         raise Problem(f"expected numbers as voxels, got {dtype}", where=source)
-    slope, inter = header.get_slope_inter()
-    tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
-    array, left = _voxels(file, dtype, shape, int(header.get_data_offset()), tags)
-    scaled = apply_read_scaling(
-        array,
-        np.float64(1.0 if slope is None else slope),
-        np.float64(0.0 if inter is None else inter),
-    )
-    return block, header, scaled, left
+    return dtype
 
 
 def _voxels(
     file: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int, tags: int
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The voxels from ``offset`` on, and what is left behind them, in words.
+) -> tuple[NDArray[Any], tuple[Finding, ...]]:
+    """The voxels from ``offset`` on, and a finding for bytes behind them.
 
     ``tags``: so many bytes behind the voxels are the format's own. Otherwise less than a slice
-    is left out with a finding, but for padding; a slice or more means that the header lies.
+    is ignored with a finding, but for padding; a slice or more means that the header lies.
     """
     count = math.prod(shape) * dtype.itemsize
     if not 0 <= offset <= _HEADER_BYTES:
@@ -183,7 +196,7 @@ def _voxels(
             where=file,
             remedy="Its header may be damaged; download or unpack it again.",
         )
-    return array, (f"{len(rest):,} bytes behind the last voxel are left out",)
+    return array, (finding("trailing-bytes", bytes=len(rest)),)
 
 
 def _require_values(array: NDArray[Any], source: Path) -> None:
@@ -222,13 +235,13 @@ def _require_stated_sides(header: Any, source: Path) -> None:
         )
 
 
-def _require_sides(grid: Grid, source: Path, doubts: Sequence[str]) -> None:
+def _require_sides(grid: Grid, source: Path, doubts: Sequence[Finding]) -> None:
     """Raises :class:`Problem` for voxel sides outside :data:`SIDES_MM`."""
     least, most = SIDES_MM
     if not (least <= min(grid.spacing) and max(grid.spacing) <= most):
         raise Problem(
             f"expected voxel sides of {least:g} to {most:g} mm, got {by_sides(grid.spacing)}"
-            + "".join(f"; {doubt}" for doubt in doubts),
+            + "".join(f"; {doubt.sentence}" for doubt in doubts),
             where=source,
             remedy="Correct the voxel sides, or their unit, in the header.",
         )
@@ -266,14 +279,9 @@ def _kind(source: Path) -> Any:
     )
 
 
-def _of_mgh(block: bytes) -> tuple[str, ...]:
+def _of_mgh(block: bytes) -> tuple[Finding, ...]:
     """What is doubtful in the geometry of an MGH header: its goodRASFlag, bytes 28 and 29, is 0."""
-    if any(block[28:30]):
-        return ()
-    return (
-        "the header states no orientation (goodRASFlag is 0): its axes are taken as left,"
-        " inferior, anterior with sides of 1 mm, as FreeSurfer does",
-    )
+    return () if any(block[28:30]) else (finding("mgh-no-orientation"),)
 
 
 def _code(header: Any, name: str) -> int:
@@ -282,49 +290,46 @@ def _code(header: Any, name: str) -> int:
     return code if code in nib.nifti1.xform_codes.value_set() else 0
 
 
-def _of_nifti(block: bytes, header: Any, grid: Grid) -> tuple[str, ...]:
+def _of_nifti(block: bytes, header: Any, grid: Grid) -> tuple[Finding, ...]:
     """What is doubtful in the geometry of a NIfTI header; ``grid`` is what was made of it.
 
     ``block`` holds the header's bytes in the file, ``header`` is what nibabel corrected.
     """
     stated = type(header)(block, check=False)
-    sform, qform = _code(stated, "sform_code"), _code(stated, "qform_code")
-    found = [
-        f"the header's {name} is {int(stated[name])}, which the standard does not have: that form"
-        " is left out"
-        for name in ("sform_code", "qform_code")
-        if int(stated[name]) > 0 and not _code(stated, name)
-    ]
-    if sform <= 0 and qform <= 0:
-        found.append(
-            "the header states no orientation (sform and qform codes are 0): its axes are taken"
-            " as left, anterior, superior, so left and right may be exchanged"
-        )
-    elif sform > 0 and qform > 0:
+    return (*_of_forms(stated, header, grid), *_of_lengths(stated, grid))
+
+
+def _of_forms(stated: Any, header: Any, grid: Grid) -> Iterator[Finding]:
+    """Doubts about sform and qform: unknown codes, neither of them, or two that disagree."""
+    for name in ("sform_code", "qform_code"):
+        if int(stated[name]) > 0 and not _code(stated, name):
+            yield finding("unknown-form-code", form=name, value=int(stated[name]))
+    codes = {"sform": _code(stated, "sform_code"), "qform": _code(stated, "qform_code")}
+    if max(codes.values()) <= 0:
+        yield finding("no-orientation")
+    elif min(codes.values()) > 0:
         try:
             apart = grid.distance(Grid(grid.shape, header.get_qform()))
         except (nib.spatialimages.HeaderDataError, ValueError):
-            apart = np.inf
-        if not apart <= SAME_GRID * min(grid.spacing):
-            found.append(
-                f"sform (code {sform}) and qform (code {qform}) place the corners up to"
-                f" {apart:.3g} mm apart: the sform is taken"
-            )
+            apart = math.inf
+        if not math.isfinite(apart):
+            yield finding("unusable-qform", **codes)
+        elif apart > SAME_GRID * min(grid.spacing):
+            yield finding("forms-disagree", **codes, apart_mm=apart)
+
+
+def _of_lengths(stated: Any, grid: Grid) -> Iterator[Finding]:
+    """Doubts about the voxel sides that a header states, and about their unit."""
     sides = np.asarray(stated["pixdim"][1:4], float)
-    if sform > 0 and not np.allclose(np.abs(sides), column_lengths(grid.affine), rtol=SAME_GRID):
-        found.append(
-            f"the header states voxel sides of {by_sides(sides)} mm, the sform"
-            f" {by_sides(column_lengths(grid.affine))} mm: the sform is taken"
-        )
+    taken = column_lengths(grid.affine)
+    sform = _code(stated, "sform_code") > 0
+    if sform and not np.allclose(np.abs(sides), taken, rtol=SAME_GRID):
+        yield finding("sides-disagree", stated=by_sides(sides), taken=by_sides(taken))
     elif (sides < 0).any():
-        found.append(
-            f"the header states negative voxel sides, {by_sides(sides)} mm: they are taken as"
-            " positive"
-        )
-    lengths = _OTHER_LENGTHS.get(int(header["xyzt_units"]) & 7)
-    if lengths:
-        found.append(f"the header states lengths in {lengths}: they are taken as millimetres")
-    return tuple(found)
+        yield finding("negative-sides", stated=by_sides(sides))
+    unit = _OTHER_LENGTHS.get(int(stated["xyzt_units"]) & 7)
+    if unit:
+        yield finding("not-millimetres", unit=unit)
 
 
 def _three_directions(affine: NDArray[np.float64]) -> bool:
@@ -343,22 +348,26 @@ def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> N
     and byte order), but for its free text and extensions: they can hold names.
     """
     like: Any = None if source.is_dir() else nib.load(source)
-    header: Any = None
-    kind: Any = nib.Nifti1Image
-    if isinstance(like, _NIFTI_IMAGE):
-        if isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair)):
-            kind = nib.Nifti2Image
-        # a pair's header has no magic of its own beside that of the file: the bytes serve both
-        header = kind.header_class(like.header.binaryblock, like.header.endianness, check=False)
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        header["cal_min"], header["cal_max"] = 0, 0
-        for text in ("descrip", "aux_file", "db_name", "intent_name"):
-            if text in header:
-                header[text] = b""
-        header.extensions.clear()
     file.parent.mkdir(parents=True, exist_ok=True)
-    image = kind(ids, grid.affine, header)
-    if header is None:
+    if isinstance(like, _NIFTI_IMAGE):
+        two = isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair))
+        kind: Any = nib.Nifti2Image if two else nib.Nifti1Image
+        image = kind(ids, grid.affine, _header_like(like.header, kind))
+    else:
+        image = nib.Nifti1Image(ids, grid.affine)
         image.header.set_xyzt_units("mm")
     nib.save(image, file)
+
+
+def _header_like(header: Any, kind: Any) -> Any:
+    """A header of ``kind`` for class ids, with the geometry of ``header`` and none of its texts."""
+    # a pair's header has no magic of its own beside that of the file: the bytes serve both
+    made = kind.header_class(header.binaryblock, header.endianness, check=False)
+    made.set_data_dtype(np.uint8)
+    made.set_slope_inter(1, 0)
+    made["cal_min"], made["cal_max"] = 0, 0
+    for text in ("descrip", "aux_file", "db_name", "intent_name"):
+        if text in made:
+            made[text] = b""
+    made.extensions.clear()
+    return made

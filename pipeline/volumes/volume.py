@@ -19,6 +19,7 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
+from pipeline.volumes.findings import Finding
 
 # plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -93,7 +94,7 @@ class Volume:
 
     ``instances``, for a DICOM series: the third index of each file in ``grid``, in the order
     of their InstanceNumber (nothing where the numbers do not tell them apart). ``findings``:
-    what the headers say in a doubtful way, and what was made of it, in words. ``uids``: the
+    what is odd about it, see :mod:`pipeline.volumes.findings`. ``uids``: the
     SOPInstanceUID of each third index. ``modality``: what a DICOM header states, "" elsewhere.
     ``unscaled``: a CT whose header does not say how stored values become HU.
     """
@@ -101,7 +102,7 @@ class Volume:
     array: NDArray[Any]
     grid: Grid
     instances: tuple[int, ...] = ()
-    findings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     uids: tuple[str, ...] = ()
     modality: str = ""
     unscaled: bool = False

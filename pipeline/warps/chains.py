@@ -30,9 +30,10 @@ import numpy as np
 
 from datasets_spec.contract import Problem
 from pipeline.runtime import keys
+from pipeline.volumes.arrays import Image8
 from pipeline.warps import warp as warps
 from pipeline.warps.steps import OURS, Spatial, Step, Tonal
-from pipeline.warps.warp import Picture, Shape, Strip, Warp
+from pipeline.warps.warp import Shape, Strip, Warp
 
 Steps = Sequence[Mapping[str, Any]]
 DRAWS = 20
@@ -43,8 +44,8 @@ class Part(Protocol):
     """Steps of a chain that are applied together."""
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]: ...
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+    ) -> tuple[Image8, Image8]: ...
 
 
 def chain(steps: Steps, where: str) -> list[Part]:
@@ -71,8 +72,8 @@ def chain(steps: Steps, where: str) -> list[Part]:
 
 
 def apply(
-    transforms: Sequence[Part], seed_parts: Sequence[object], image: Picture, mask: Picture
-) -> tuple[Picture, Picture]:
+    transforms: Sequence[Part], seed_parts: Sequence[object], image: Image8, mask: Image8
+) -> tuple[Image8, Image8]:
     """The chain on a pair of (H, W) uint8 pictures, with random numbers from ``seed_parts``.
 
     Raises :class:`Problem` for fields that fold, and if an albumentations transform changed
@@ -91,8 +92,8 @@ class _Bend:
     where: str
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]:
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+    ) -> tuple[Image8, Image8]:
         run = [(at, step) for at, step in self.run if _happens(step, seed_parts, at)]
         if not run:
             return image, mask
@@ -127,8 +128,8 @@ class _Tone:
     step: Tonal
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]:
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+    ) -> tuple[Image8, Image8]:
         happens = _happens(self.step, seed_parts, self.position)
         return (self.step.tone(image) if happens else image), mask
 
@@ -143,8 +144,8 @@ class _Theirs:
     of_thread: threading.local = dataclasses.field(default_factory=threading.local)
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Picture, mask: Picture
-    ) -> tuple[Picture, Picture]:
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+    ) -> tuple[Image8, Image8]:
         if not hasattr(self.of_thread, "transform"):
             self.of_thread.transform = albumentations.Compose([self.make()])
         transform = self.of_thread.transform
@@ -155,7 +156,7 @@ class _Theirs:
         return bent["image"], bent["mask"]
 
     def _require_same_kind(
-        self, image: Picture, mask: Picture, bent_image: Any, bent_mask: Any
+        self, image: Image8, mask: Image8, bent_image: Any, bent_mask: Any
     ) -> None:
         if bent_image.shape != image.shape or bent_mask.shape != mask.shape:
             raise Problem(
@@ -180,7 +181,7 @@ class _Theirs:
             )
 
 
-def _ids(mask: Picture) -> set[int]:
+def _ids(mask: Image8) -> set[int]:
     return set(np.flatnonzero(cv2.calcHist([mask], [0], None, [256], [0, 256])).tolist())
 
 

@@ -12,8 +12,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from pipeline.volumes.arrays import Image8
 from pipeline.warps import fields
-from pipeline.warps.warp import Picture, Shape, Warp
+from pipeline.warps.warp import Shape, Warp
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Spatial(Step):
 class Tonal(Step):
     """Changes the image's values, and not the mask."""
 
-    def tone(self, image: Picture) -> Picture:
+    def tone(self, image: Image8) -> Image8:
         raise NotImplementedError
 
 
@@ -171,7 +172,7 @@ class Brighten(Tonal):
     def check(self) -> None:
         _require(0 <= self.factor <= 255, "0 <= factor <= 255")
 
-    def tone(self, image: Picture) -> Picture:
+    def tone(self, image: Image8) -> Image8:
         values = np.clip(np.rint(np.arange(256) * self.factor), 0, 255).astype(np.uint8)
         return np.asarray(cv2.LUT(image, values), np.uint8)
 
@@ -185,7 +186,7 @@ class Sharpen(Tonal):
     def check(self) -> None:
         _require(0 <= self.amount <= 16, "0 <= amount <= 16")
 
-    def tone(self, image: Picture) -> Picture:
+    def tone(self, image: Image8) -> Image8:
         around = np.pad(image.astype(np.float32), 1, mode="edge")
         middle = around[1:-1, 1:-1]
         neighbours = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:]

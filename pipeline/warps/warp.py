@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.volumes.arrays import Image8
+
 Field = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 Shape = tuple[int, int]
 _QUANTUM = 2.0**-8  # px, of displacements below 64 px
 _KNOT_BITS = 14
@@ -163,7 +164,7 @@ def strips(field: Field) -> Iterator[Strip]:
         )
 
 
-def bend(image: Picture, ids: Picture, field: Iterable[Strip]) -> tuple[Picture, Picture]:
+def bend(image: Image8, ids: Image8, field: Iterable[Strip]) -> tuple[Image8, Image8]:
     """An image (H, W) or (H, W, channels) and class ids (H, W) through the same field."""
     bent_image, bent_ids = np.empty_like(image), np.empty_like(ids)
     for strip in field:

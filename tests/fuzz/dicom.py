@@ -398,14 +398,18 @@ def _differs(pixels: np.ndarray, header: pydicom.Dataset | None, read: Volume, i
     except Exception:  # the second reader cannot judge this file
         return ""
     empty = any(here and value in (None, "") for here, value in zip(present, stated, strict=True))
-    if empty and header.get("Modality") == "CT" and not any("escale" in f for f in read.findings):
+    if (
+        empty
+        and header.get("Modality") == "CT"
+        and not any("rescale" in one.code for one in read.findings)
+    ):
         return "empty rescale tags of a CT pass without a finding"
     origin = (read.grid.affine @ [0, 0, index, 1])[:3]
     if not np.allclose(origin, np.array(position) * (-1, -1, 1), atol=1e-2, rtol=1e-5):
         return "a slice at another place than its header says"
     if wanted.shape != pixels.shape:
         return "a slice of another shape than pydicom's"
-    if any(finding.startswith("padding") for finding in read.findings):
+    if any(one.heading == "padding" for one in read.findings):
         return ""
     scale = float(np.abs(wanted).max(initial=0))
     if not np.allclose(pixels, wanted, rtol=1e-4, atol=1e-6 * scale):

@@ -55,7 +55,7 @@ def _examine(files: tuple[Path, ...], made: Input) -> series.Folder:
 def _folder_fault(trial: Trial) -> str:
     found: series.Folder = trial.result
     lines = [one.facts for one in found.series] + [kind for kind, _ in found.others]
-    lines += [str(finding) for one in found.series for finding in one.findings]
+    lines += [str(match) for one in found.series for match in one.matches]
     return lines_fault(lines) or lines_fault([str(problem) for problem in found.damaged])
 
 

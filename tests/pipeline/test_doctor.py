@@ -28,10 +28,10 @@ from pydicom.uid import (
 
 from datasets_spec.contract import Problem
 from pipeline.__main__ import main
-from pipeline.pages import doubts
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom import assemble, series
-from pipeline.volumes.dicom.checks import REFUSED, Finding
+from pipeline.volumes.dicom.rules import Match
+from pipeline.volumes.findings import DOUBT, finding, text
 from tests.conftest import Refused
 from tests.pipeline.volumes.dicom.test_assemble import Change, pixels, write_series
 
@@ -87,9 +87,9 @@ def copy_of(wanted: int, onto: int, same: bool) -> Change:
     return change
 
 
-def only_findings() -> tuple[Finding, ...]:
+def only_matches() -> tuple[Match, ...]:
     [one] = series.examine(FOLDER).series
-    return one.findings
+    return one.matches
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,16 @@ def only_findings() -> tuple[Finding, ...]:
         (on_slice(2, Rows=0), "odd header", "Rows 0"),
         (on_slice(2, SamplesPerPixel=0), "odd header", "SamplesPerPixel 0"),
         (on_slice(-1, RescaleSlope=0), "odd header", "RescaleSlope 0"),
-        (on_slice(2, PixelSpacing=None), "missing geometry", "found not all of them"),
-        (on_slice(2, ImageOrientationPatient=None), "missing geometry", "found not all of them"),
+        (on_slice(2, PixelSpacing=None), "missing geometry", "got not all of them"),
+        (on_slice(2, ImageOrientationPatient=None), "missing geometry", "got not all of them"),
         (on_slice(2, NumberOfFrames=3, PixelData=b"\0" * 720), "multi-frame", "got 3 frames"),
         (on_slice(-1, SOPClassUID=EnhancedCTImageStorage), "multi-frame", "enhanced"),
         (on_slice(-1, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic", "tiled"),
-        (on_slice(2, PhotometricInterpretation="MONOCHROME1"), "turned brightness", "MONOCHROME1"),
+        (
+            on_slice(2, PhotometricInterpretation="MONOCHROME1"),
+            "inverted photometric",
+            "MONOCHROME1",
+        ),
         (
             on_slice(
                 2,
@@ -170,8 +174,8 @@ def test_refuses_by_name_what_would_make_a_wrong_volume(
     workplace: Path, refused: Refused, change: Change, kind: str, told: str
 ) -> None:
     write_series(FOLDER, change=change)
-    found = [one for one in only_findings() if one.action == REFUSED]
-    assert [one.kind for one in found if told in one.told and one.kind.startswith(kind)]
+    found = [str(one) for one in only_matches() if one.refused]
+    assert [one for one in found if told in one and one.startswith(kind)]
     problem = refused(lambda: assemble.read_series(FOLDER))
     assert kind in str(problem)
     assert problem.remedy
@@ -199,9 +203,9 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
 )
 def test_handles_and_tells(workplace: Path, change: Change, told: str) -> None:
     write_series(FOLDER, change=change)
-    [finding] = assemble.read_series(FOLDER).findings
-    assert finding.startswith(told)
-    assert "series" not in finding
+    [found] = assemble.read_series(FOLDER).findings
+    assert text(found).startswith(told)
+    assert "series" not in text(found)
 
 
 def test_a_plain_series_has_no_findings(workplace: Path) -> None:
@@ -292,9 +296,9 @@ def test_padding_is_settled(workplace: Path, change: Change, least: float, told:
     read = assemble.read_series(FOLDER)
     assert read.array.min() == least
     assert read.array.max() < 1000
-    [finding] = read.findings
-    assert told in finding
-    assert finding.startswith("padding: 8.")
+    [found] = read.findings
+    assert told in text(found)
+    assert text(found).startswith("padding: 8.")
 
 
 def test_padding_is_found_where_the_file_does_not_state_its_sign(workplace: Path) -> None:
@@ -358,9 +362,9 @@ def test_leaves_out_by_name_what_is_no_volume(
     foreign(FOLDER / "beside", sop_class, SeriesInstanceUID=OTHER, **values)
     read = assemble.read_series(FOLDER)
     assert read.array.shape == (10, 12, 5)
-    [finding] = read.findings
-    assert finding.startswith("left out: ")
-    assert told in finding
+    [found] = read.findings
+    assert text(found).startswith("left out: ")
+    assert told in text(found)
     assert told in str(refused(lambda: assemble.read_series(FOLDER / "beside")))
 
 
@@ -415,7 +419,7 @@ def test_a_file_gets_its_most_specific_reason_alone(
     workplace: Path, change: Change, kind: str
 ) -> None:
     write_series(FOLDER, change=change)
-    assert [one.kind for one in only_findings()] == [kind]
+    assert [one.finding.heading for one in only_matches()] == [kind]
 
 
 def test_an_empty_lookup_table_is_none(workplace: Path) -> None:
@@ -425,9 +429,9 @@ def test_an_empty_lookup_table_is_none(workplace: Path) -> None:
 
 def test_a_single_slice_of_unknown_thickness_is_in_doubt(workplace: Path) -> None:
     write_series(FOLDER, count=1)
-    [finding] = assemble.read_series(FOLDER).findings
-    assert finding == "spacing in doubt: a single slice without a thickness, 1 mm taken"
-    assert doubts.is_doubt(finding)
+    [found] = assemble.read_series(FOLDER).findings
+    assert text(found) == "spacing in doubt: a single slice without a thickness, 1 mm taken"
+    assert found.severity == DOUBT
 
 
 def hostile(change: Callable[[bytes], bytes], **values: object) -> None:
@@ -547,7 +551,9 @@ def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None
     (FOLDER / "device.dcm").symlink_to("/dev/zero")
     (FOLDER / "gone.dcm").symlink_to("nowhere")
     read = assemble.read_series(FOLDER)
-    assert read.findings == ("left out: a broken link (1), a device (1), a named pipe (1)",)
+    assert read.findings == (
+        finding("left-out", what="a broken link (1), a device (1), a named pipe (1)"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -576,7 +582,9 @@ def test_a_folder_without_dicom_says_what_is_there(
 def test_packed_files_beside_a_series_are_named(workplace: Path) -> None:
     write_series(FOLDER)
     (FOLDER / "6.dcm.gz").write_bytes(b"\x1f\x8b")
-    assert assemble.read_series(FOLDER).findings == ("left out: packed (.dcm.gz) (1)",)
+    assert assemble.read_series(FOLDER).findings == (
+        finding("left-out", what="packed (.dcm.gz) (1)"),
+    )
 
 
 def test_a_header_cannot_write_to_the_terminal(
@@ -706,9 +714,11 @@ def test_tells_where_the_header_contradicts_the_positions(
     workplace: Path, change: Change, kind: str, told: str
 ) -> None:
     write_series(FOLDER, change=change)
-    [told_of] = [one for one in assemble.read_series(FOLDER).findings if one.startswith(kind)]
-    assert told in told_of
-    assert told_of.endswith("are some missing?")
+    found = assemble.read_series(FOLDER).findings
+    [doubt] = [one for one in found if one.heading == kind]
+    assert told in text(doubt)
+    assert text(doubt).endswith("are some missing?")
+    assert doubt.severity == DOUBT
 
 
 def test_follows_linked_folders_once(workplace: Path) -> None:

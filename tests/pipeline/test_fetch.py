@@ -202,6 +202,18 @@ def test_a_label_that_convert_will_refuse_is_a_warning(
     assert "does not declare: 7" in line
 
 
+def test_doubts_are_told_apart_from_what_was_handled(
+    fixture_raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = nib.load(fixture_raw / LABEL)
+    label.header.set_xyzt_units("meter")
+    nib.save(label, fixture_raw / LABEL)
+    fetch.fetch(NAME, workers=1, subset=True)
+    lines = capsys.readouterr().out
+    assert "In doubt: not millimetres in 1 volumes, such as hippocampus_001: label: the" in lines
+    assert "Handled" not in lines
+
+
 def test_fewer_patients_than_splits_are_an_error(fixture_raw: Path, refused: Refused) -> None:
     for part in ("imagesTr", "labelsTr"):
         (fixture_raw / "Task04_Hippocampus" / part / "hippocampus_001.nii.gz").unlink()

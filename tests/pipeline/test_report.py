@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import numpy as np
 import pytest
+import yaml
 
 from datasets_spec.contract import LabelMap
+from model import provenance
 from model.evaluate import evaluate
 from pipeline import paths
 from pipeline.pages import plots, tiles
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.report import report
+from pipeline.runtime import modelfile
+from pipeline.volumes.findings import finding, to_json
 from tests.conftest import Refused
 from tests.support import cohort
 from tests.support.models import save_untrained
@@ -199,6 +206,96 @@ def test_labels_are_said_to_be_probed_only_where_they_were(settings: params.Para
     page = _page()
     assert "Labels were not probed: no label names a tissue." in page
     assert "look like the tissue" not in page
+
+
+def _recorded(page: str) -> dict[str, object]:
+    """The parameters that the page says this was made with."""
+    shown = re.search(r"made with</summary><pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    assert shown is not None
+    return dict(yaml.safe_load(html.unescape(shown[1])))
+
+
+def test_the_parameters_are_those_of_the_run_and_not_of_the_file_today(
+    settings: params.Params,
+) -> None:
+    _evaluated(settings)
+    before = _recorded(_page())
+    assert sorted(before) == ["augment", "convert", "evaluate", "split", "train"]
+    cohort.write_params(
+        **{"train.epochs": 1, "evaluate.nsd_tolerance_mm": 3.0, "split.mini_test": 4}
+    )
+    page = _page()
+    assert _recorded(page) == before
+    assert "The parameter file is no longer that of the model, the pairs, the scores" in page
+
+
+def test_where_nothing_is_trained_the_parameters_of_the_pairs_are_shown(
+    settings: params.Params,
+) -> None:
+    assert sorted(_recorded(_page())) == ["augment", "convert", "split"]
+
+
+def test_each_section_is_rendered_once(
+    settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = []
+    render = jinja2.Template.render
+
+    def counted(template: jinja2.Template, **values: Any) -> str:
+        rendered.append(template.name)
+        return render(template, **values)
+
+    monkeypatch.setattr(jinja2.Template, "render", counted)
+    _page()
+    assert (rendered.count("section.html"), rendered.count("row.html")) == (1, 1)
+
+
+def test_a_report_that_fails_leaves_the_one_before(
+    settings: params.Params, refused: Refused
+) -> None:
+    before = _page()
+    card = paths.dataset(cohort.DATASET) / paths.CARD
+    card.write_text("{}", "utf-8")
+    refused(_page)
+    assert (paths.REPORT / "index.html").read_text("utf-8") == before
+    assert [file.name for file in Path().glob("*report*")] == [paths.REPORT.name]
+
+
+def test_a_model_that_does_not_say_how_it_was_trained_is_named(
+    settings: params.Params, refused: Refused
+) -> None:
+    save_untrained(cohort.DATASET, settings)
+    content = modelfile.read(RUN / paths.MODEL)
+    del content["train"]
+    provenance.renew(RUN / paths.MODEL, content)
+    problem = refused(_page)
+    assert problem.where == str(RUN / paths.MODEL)
+    assert "expected train in its provenance.json" in problem.what
+
+
+def test_findings_stand_in_words_by_what_they_mean(settings: params.Params) -> None:
+    folder = paths.dataset(cohort.DATASET)
+    tilt, disagree = (
+        finding("gantry-tilt", degrees=12.0, aside_mm=1.0),
+        finding("spacing-disagrees", step_mm=5.0, stated_mm=2.5),
+    )
+    content = to_json([tilt, disagree])
+    pairs = manifest.read(folder)
+    manifest.write(folder, [replace(pair, findings=content) for pair in pairs])
+    doubts, _, handled = _page().partition("In doubt")[2].partition("Handled")
+    assert str(disagree) in doubts
+    assert str(disagree) not in handled
+    assert str(tilt) in handled
+    assert str(tilt) not in doubts
+
+
+def test_findings_of_an_earlier_version_are_named_with_what_to_do(
+    settings: params.Params, refused: Refused
+) -> None:
+    folder = paths.dataset(cohort.DATASET)
+    pairs = manifest.read(folder)
+    manifest.write(folder, [replace(pair, findings="padding: 3 %") for pair in pairs])
+    assert "dvc repro" in refused(_page).remedy
 
 
 DEEP = "[" * 100_000 + "]" * 100_000

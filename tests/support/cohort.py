@@ -142,8 +142,9 @@ def _prepared() -> Path:
 
 def make_pairs(settings: params.Params) -> None:
     """Convert, augment and split the raw data that lies here."""
-    for stage in (convert, augment, split):
+    for stage in (convert, augment):
         stage(DATASET, settings, 1)
+    split(DATASET, settings)
 
 
 def pair(pair_id: str, **values: Any) -> Pair:

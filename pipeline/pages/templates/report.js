@@ -5,13 +5,13 @@ const STOPS = ["the image alone", "image with truth, faint", "image with truth",
   "truth (solid) and prediction (dashed)", "image with prediction"];
 for (const slider of document.querySelectorAll("input[data-blend]")) {
   const sheet = document.getElementById(slider.dataset.blend);
-  const told = slider.closest(".blend").querySelector("output");
+  const output = slider.closest(".blend").querySelector("output");
   const show = () => {
     const at = Number(slider.value);
     sheet.style.setProperty("--truth", [0, 0.5, 1, 1, 0][at]);
     sheet.style.setProperty("--predicted", [0, 0, 0, 1, 1][at]);
     slider.setAttribute("aria-valuetext", STOPS[at]);
-    told.textContent = STOPS[at];
+    output.textContent = STOPS[at];
   };
   slider.addEventListener("input", show);
   slider.closest(".blend").hidden = false;

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.params.limits import Limits
-from pipeline.volumes.dicom import checks, series
+from pipeline.volumes.dicom import geometry, series
 from pipeline.volumes.dicom import pixels as dicom_pixels
-from pipeline.volumes.dicom.checks import HANDLED, Finding
 from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.of_padding import Padding, of_padding
+from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import Grid, Volume
 
-AIR_HU = -1000
-"""CT padding at or below air is left as it is: every window clips it."""
 _MODALITY_OF = {
     "CT Image Storage": "CT",
     "MR Image Storage": "MR",
@@ -35,14 +34,14 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
     """The one series below ``folder``, in HU or the scanner's values, RAS+.
 
-    Raises :class:`Problem` for whatever the series doctor refuses, for more voxels than
-    ``limits`` allow, and for pixels that cannot be decoded.
+    Raises :class:`Problem` for whatever :mod:`pipeline.volumes.dicom.checks` refuses, for more
+    voxels than ``limits`` allow, and for pixels that cannot be decoded.
     """
     return read(series.only_volume(folder, limits=limits), limits=limits)
 
 
 def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
-    """The volume of a series that the doctor did not refuse."""
+    """The volume of a series of which no rule refuses anything."""
     slices = chosen.slices
     where = os.path.commonpath([one.file.parent for one in slices])
     require_voxels((*slices[0].shape, len(slices)), limits, where)
@@ -53,14 +52,15 @@ def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
     padding = _settle_padding(pixels, slices)
     grid = Grid((slices[0].shape[1], slices[0].shape[0], len(slices)), _affine(slices))
     numbers = [one.number for one in slices]
-    told = len(set(numbers)) == len(numbers) and None not in numbers
+    numbered = len(set(numbers)) == len(numbers) and None not in numbers
     known = [one.uid for one in slices]
     named = len(set(known)) == len(known) and "" not in known
+    order = np.argsort([number or 0 for number in numbers]).tolist() if numbered else ()
     return Volume(
         grid.to_ras(pixels.transpose(2, 1, 0)),
         grid,
-        instances=tuple(np.argsort([number or 0 for number in numbers]).tolist()) if told else (),
-        findings=tuple(str(finding) for finding in (*chosen.findings, *padding)),
+        instances=tuple(order),
+        findings=tuple(match.finding for match in (*chosen.matches, *padding)),
         uids=tuple(known) if named else (),
         modality=modality,
         unscaled=modality == "CT" and not all(one.rescaled for one in slices),
@@ -75,18 +75,18 @@ def _affine(slices: Sequence[Instance]) -> NDArray[np.float64]:
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.orientation[:3]) * first.spacing[1]
     affine[:3, 1] = np.array(first.orientation[3:]) * first.spacing[0]
-    start, end = checks.position_of(first), checks.position_of(slices[-1])
+    start, end = geometry.position_of(first), geometry.position_of(slices[-1])
     affine[:3, 2] = (
         (end - start) / (len(slices) - 1)
         if len(slices) > 1
-        else checks.normal_of(first) * (first.thickness or 1.0)
+        else geometry.normal_of(first) * (first.thickness or 1.0)
     )
     affine[:3, 3] = start
     turned: NDArray[np.float64] = _LPS_TO_RAS @ affine
     return turned
 
 
-def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> list[Finding]:
+def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> list[Match]:
     """Give padding outside the range of the real values (N, rows, columns) the lowest of these.
 
     So it spoils no percentile of an MR and is black in a CT, even where a scanner wrote it as
@@ -106,15 +106,15 @@ def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> 
             bounds.add((low, high))
     if not padded.any() or padded.all():
         return []
-    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
-    told = f"{padded.mean():.1%} of the voxels, {low:g}" + (f" to {high:g}" if high > low else "")
     real = pixels[~padded]
-    least, most = float(real.min()), float(real.max())
-    if slices[0].modality == "CT" and high <= AIR_HU:
-        told += " HU: at or below air, clipped by the window"
-    elif high < least or low > most:
-        pixels[padded] = least
-        told += f": outside the real values, set to the lowest of these, {least:g}"
-    else:
-        told += ": among the real values, left as it is"
-    return [Finding("padding", told, HANDLED)]
+    padding = Padding(
+        share=float(padded.mean()),
+        low=min(low for low, _ in bounds),
+        high=max(high for _, high in bounds),
+        least=float(real.min()),
+        most=float(real.max()),
+        modality=slices[0].modality,
+    )
+    if padding.apart and not padding.in_air:
+        pixels[padded] = padding.least
+    return of_padding(padding)

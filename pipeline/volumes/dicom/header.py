@@ -1,4 +1,4 @@
-"""One DICOM file: the facts of its header (pydicom) and its pixels (SimpleITK)."""
+"""One DICOM file: the facts of its header, read by pydicom."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pydicom
 from pydicom import filereader
@@ -21,6 +20,9 @@ from pydicom.tag import BaseTag, Tag
 
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
+from pipeline.volumes.dicom import pixel_data
+from pipeline.volumes.dicom.pixel_data import LOSSY, MOST_HEADER, inflated
+from pipeline.volumes.dicom.tags import Tags, printable
 
 _TAGS = [
     "SOPClassUID",
@@ -71,55 +73,11 @@ _UNREADABLE = (
     zlib.error,
 )
 _IMAGE = "Image Storage"  # how the standard names every class of pictures (PS3.4, annex B)
-_NATIVE = (
-    uids.ImplicitVRLittleEndian,
-    uids.ExplicitVRLittleEndian,
-    uids.ExplicitVRBigEndian,
-)
-_COMPRESSED = (
-    uids.RLELossless,
-    uids.JPEGBaseline8Bit,
-    uids.JPEGExtended12Bit,
-    uids.JPEGLossless,
-    uids.JPEGLosslessSV1,
-    uids.JPEGLSLossless,
-    uids.JPEGLSNearLossless,
-    uids.JPEG2000Lossless,
-    uids.JPEG2000,
-)
-READABLE = frozenset({*_NATIVE, *_COMPRESSED, uids.DeflatedExplicitVRLittleEndian})
-"""Transfer syntaxes that SimpleITK's decoder (GDCM) knows."""
-_LOSSY = (uids.JPEGBaseline8Bit, uids.JPEGExtended12Bit, uids.JPEGLSNearLossless)
 FOREIGN = "not DICOM"
-"""What :func:`read` says of a text, an archive or a picture beside a series."""
-_UNIMPORTANT = {
-    "InstanceNumber",
-    "PixelPaddingRangeLimit",
-    "PixelPaddingValue",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-}
-_MEASURES = {
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-}
-_REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
-"""What decoders would make up: without PixelRepresentation, -50 becomes 65486."""
-_MOST_NUMBER = 1e6  # in geometry and rescale: a kilometre, or a million units per step
+"""What :func:`read` calls a text, an archive or a picture beside a series."""
 _LEAST_SLOPE = 1e-9
 _UID = re.compile(r"[0-9.]{1,64}")
-_PADDED = 1.1  # exporters add some bytes; more means that sizes or bits are not those of the pixels
-_ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _PIXEL_DATA = Tag(0x7FE0, 0x0010)
-_UNDEFINED = 0xFFFFFFFF
-_MOST_NESTED = 100
-_PIECE = 1 << 20
-_MOST_HEADER = 16 << 20  # bytes of a deflated file that are not pixels
 
 
 @dataclass(frozen=True)
@@ -127,7 +85,7 @@ class Instance:
     """The header of one picture file, as far as a volume needs it; lengths in mm.
 
     ``position``, ``orientation`` and ``spacing`` (rows, columns) are None where absent;
-    ``odd`` tells what makes no sense or is missing, ``pixel_fault`` why the pixels cannot be
+    ``odd`` lists what makes no sense or is missing, ``pixel_fault`` why the pixels cannot be
     complete. ``rescaled``: both rescale tags have a value. ``kind`` is the standard's name of
     what the file is. ``origin``, which is for comparing only, is (patient, study, frame of
     reference, modality), ``stored`` (bits allocated, bits stored, signed), ``step`` the distance
@@ -170,12 +128,12 @@ def read(file: Path, limits: Limits = Limits()) -> Instance | str:
     Raises :class:`Problem` for a file that should be DICOM and cannot be read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what pydicom finds odd is told as ``odd``
+        warnings.simplefilter("ignore")  # what pydicom finds odd becomes ``odd``
         try:
             with file.open("rb") as stream:
                 header = _header(stream)
                 stored = header.file_meta.get("MediaStorageSOPClassUID", "")
-                kind = _printable(uids.UID(str(header.get("SOPClassUID") or stored)).name)
+                kind = printable(uids.UID(str(header.get("SOPClassUID") or stored)).name)
                 if _IMAGE not in kind and ("Rows" not in header or "Storage" in kind):
                     if kind:
                         return kind  # dose grids and segmentations hold pixels, but no picture
@@ -185,7 +143,7 @@ def read(file: Path, limits: Limits = Limits()) -> Instance | str:
             if _is_something_else(file):
                 return FOREIGN
             deep = isinstance(error, RecursionError)
-            why = "sequences nested too deeply" if deep else _printable(error)
+            why = "sequences nested too deeply" if deep else printable(error)
             raise Problem(
                 f"expected a DICOM file, got one that cannot be read"
                 f" ({why or type(error).__name__})",
@@ -222,7 +180,7 @@ def _header(stream: BinaryIO) -> pydicom.Dataset:
 
 
 def file_meta(stream: BinaryIO) -> pydicom.dataset.FileMetaDataset:
-    """What the file says of itself before its header; the stream then stands at the header."""
+    """The file meta information; the stream then stands behind it, at the header."""
     filereader.read_preamble(stream, force=True)
     wanted: list[BaseTag | int] = [Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")]
     return pydicom.dataset.FileMetaDataset(
@@ -238,7 +196,7 @@ def _deflated_header(meta: pydicom.dataset.FileMetaDataset, stream: BinaryIO) ->
     head = io.BytesIO()
     for piece in inflated(stream):
         head.write(piece)
-        if head.tell() >= _MOST_HEADER:
+        if head.tell() >= MOST_HEADER:
             break
     head.seek(0)
     header = filereader.read_dataset(
@@ -251,16 +209,6 @@ def _deflated_header(meta: pydicom.dataset.FileMetaDataset, stream: BinaryIO) ->
     header.file_meta = meta
     stream.seek(start)
     return header
-
-
-def inflated(stream: BinaryIO) -> Iterator[bytes]:
-    """The content of a deflated file in small pieces (PS3.5, annex A.5: RFC 1951, raw)."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    while not inflater.eof and (packed := inflater.unconsumed_tail or stream.read(_PIECE)):
-        yield inflater.decompress(packed, _PIECE)
-    yield inflater.flush()
-    if not inflater.eof:
-        raise EOFError("its deflated content ends early")
 
 
 def _is_something_else(file: Path) -> bool:
@@ -276,124 +224,95 @@ def _is_something_else(file: Path) -> bool:
 def _instance(
     file: Path, kind: str, header: pydicom.Dataset, stream: BinaryIO, limits: Limits
 ) -> Instance:
-    odd: list[str] = []
-
-    def numbers(tag: str, count: int) -> tuple[float, ...] | None:
-        """The values of a tag, None where it is absent; odd ones are noted if they matter."""
-        try:
-            value = header.get(tag)
-            if value is None or value == "":
-                return None
-            found = tuple(map(float, [value] if count == 1 else value))
-        except (BytesLengthException, OverflowError, TypeError, ValueError):
-            found = ()
-        if len(found) == count and all(
-            math.isfinite(one) and (abs(one) <= _MOST_NUMBER or tag not in _MEASURES)
-            for one in found
-        ):
-            return found
-        if tag not in _UNIMPORTANT:
-            odd.append(f"{tag} {_short(header.get_item(tag).value)}")
-        return None
-
-    def number(tag: str, default: float) -> float:
-        found = numbers(tag, 1)
-        return default if found is None else found[0]
-
-    def whole(tag: str, default: int, least: int = 1) -> int:
-        found = numbers(tag, 1)
-        if found is None:
-            if tag in _REQUIRED and not any(told.startswith(tag) for told in odd):
-                odd.append(f"no {tag}")
-            return default
-        if found[0] < least or found[0] % 1:
-            odd.append(f"{tag} {found[0]:g}")
-            return default
-        return int(found[0])
-
-    def text(tag: str) -> str:
-        return _printable(header.get(tag) or "")
-
-    spacing = numbers("PixelSpacing", 2)
-    if spacing is not None and min(spacing) <= 0:
-        odd.append(f"PixelSpacing {spacing}")
-        spacing = None
-    orientation = numbers("ImageOrientationPatient", 6)
-    position = numbers("ImagePositionPatient", 3)
-    step = abs(number("SpacingBetweenSlices", 0))
-    thickness = step or number("SliceThickness", 0)
-    counted = numbers("InstanceNumber", 1)
+    tags = Tags(header)
     syntax = uids.UID(str(header.file_meta.get("TransferSyntaxUID", "")))
-    shape = (whole("Rows", 0), whole("Columns", 0))
-    frames, samples = whole("NumberOfFrames", 1), whole("SamplesPerPixel", 1)
-    bits = whole("BitsAllocated", 16)
-    bits_stored = whole("BitsStored", bits)
-    if not (bits_stored - 1 == number("HighBit", bits_stored - 1) and 0 < bits_stored <= bits):
-        high = number("HighBit", bits_stored - 1)
-        odd.append(f"BitsAllocated {bits}, BitsStored {bits_stored}, HighBit {high:g}")
-    slope, intercept = numbers("RescaleSlope", 1), numbers("RescaleIntercept", 1)
-    rescale = (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
-    if abs(rescale[0]) < _LEAST_SLOPE:
-        odd.append(f"RescaleSlope {rescale[0]:g}")
-    signed = whole("PixelRepresentation", 0, least=0) == 1
-    padding = [
-        _stored(limit, bits, signed)
-        for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")
-        if (limit := number(tag, math.nan)) == limit
-    ]
+    number = tags.numbers("InstanceNumber", 1)
+    position, orientation, spacing = _place(tags)
+    step = abs(tags.number("SpacingBetweenSlices", 0))
+    thickness = step or tags.number("SliceThickness", 0)
+    shape, frames, samples, stored = _pixel_format(tags)
+    rescale, rescaled = _rescale(tags)
+    padding = _padding(tags, stored)
     # of a header that is odd, the length of its pixels proves nothing
-    wanted = 0 if odd else shape[0] * shape[1] * frames * samples * bits // 8
-    image_type = header.get("ImageType") or []
-    sop = text("SOPInstanceUID")
+    wanted = 0 if tags.odd else math.prod(shape) * frames * samples * stored[0] // 8
+    measured = bool(wanted) and math.prod(shape) <= limits.pixels
+    modality, uid = tags.text("Modality"), tags.text("SOPInstanceUID")
+    patient, study = tags.text("PatientID"), tags.text("StudyInstanceUID")
     return Instance(
         file=file,
         kind=kind,
-        series=text("SeriesInstanceUID"),
-        uid=sop if _UID.fullmatch(sop) else "",
-        modality=text("Modality"),
-        number=None if counted is None else int(counted[0]),
-        image_type=tuple(
-            _printable(part).upper()
-            for part in ([image_type] if isinstance(image_type, str) else image_type)
-        ),
-        burned_in=text("BurnedInAnnotation").upper() == "YES",
+        series=tags.text("SeriesInstanceUID"),
+        uid=uid if _UID.fullmatch(uid) else "",
+        modality=modality,
+        number=None if number is None else int(number[0]),
+        image_type=tags.words("ImageType"),
+        burned_in=tags.text("BurnedInAnnotation").upper() == "YES",
         position=position,
         orientation=orientation,
         spacing=spacing,
         thickness=thickness if thickness > 0 else None,
         step=step or None,
-        origin=(
-            text("PatientID"),
-            text("StudyInstanceUID"),
-            text("FrameOfReferenceUID"),
-            text("Modality"),
-        ),
-        stored=(bits, bits_stored, signed),
+        origin=(patient, study, tags.text("FrameOfReferenceUID"), modality),
+        stored=stored,
         shape=shape,
         frames=frames,
         samples=samples,
-        photometric=text("PhotometricInterpretation"),
+        photometric=tags.text("PhotometricInterpretation"),
         rescale=rescale,
-        rescaled=None not in (slope, intercept),
-        lookup=bool(header.get("ModalityLUTSequence")),
-        padding=(min(padding), max(padding)) if padding else None,
+        rescaled=rescaled,
+        lookup=tags.has("ModalityLUTSequence"),
+        padding=padding,
         syntax=syntax,
-        lossy=syntax in _LOSSY or text("LossyImageCompression") == "01",
-        odd=tuple(odd),
-        pixel_fault=_pixel_fault(
-            stream, syntax, wanted, bool(wanted) and math.prod(shape) <= limits.pixels
-        ),
+        lossy=syntax in LOSSY or tags.text("LossyImageCompression") == "01",
+        odd=tuple(tags.odd),
+        pixel_fault=pixel_data.fault(stream, syntax, wanted, measured),
     )
 
 
-def _printable(value: object) -> str:
-    """A header's text, which may hold anything, fit for a terminal and a page."""
-    return "".join(sign if sign.isprintable() else "?" for sign in str(value))
+_Numbers = tuple[float, ...] | None
 
 
-def _short(value: Any) -> str:
-    told = _printable(value.decode("ascii", "replace") if isinstance(value, bytes) else value)
-    return told if len(told) <= 60 else f"{told[:60]}..."
+def _place(tags: Tags) -> tuple[_Numbers, _Numbers, _Numbers]:
+    """Position, orientation and spacing, None where they are absent or odd."""
+    spacing = tags.numbers("PixelSpacing", 2)
+    if spacing is not None and min(spacing) <= 0:
+        tags.odd.append(f"PixelSpacing {spacing}")
+        spacing = None
+    orientation = tags.numbers("ImageOrientationPatient", 6)
+    return tags.numbers("ImagePositionPatient", 3), orientation, spacing
+
+
+def _pixel_format(tags: Tags) -> tuple[tuple[int, int], int, int, tuple[int, int, bool]]:
+    """(rows, columns), frames, samples, and (bits allocated, bits stored, signed)."""
+    shape = (tags.whole("Rows", 0), tags.whole("Columns", 0))
+    frames, samples = tags.whole("NumberOfFrames", 1), tags.whole("SamplesPerPixel", 1)
+    bits = tags.whole("BitsAllocated", 16)
+    stored = tags.whole("BitsStored", bits)
+    high = tags.number("HighBit", stored - 1)
+    if not (stored - 1 == high and 0 < stored <= bits):
+        tags.odd.append(f"BitsAllocated {bits}, BitsStored {stored}, HighBit {high:g}")
+    signed = tags.whole("PixelRepresentation", 0, least=0) == 1
+    return shape, frames, samples, (bits, stored, signed)
+
+
+def _rescale(tags: Tags) -> tuple[tuple[float, float], bool]:
+    """(slope, intercept), and whether both are stated."""
+    slope, intercept = tags.numbers("RescaleSlope", 1), tags.numbers("RescaleIntercept", 1)
+    rescale = (slope[0] if slope else 1.0, intercept[0] if intercept else 0.0)
+    if abs(rescale[0]) < _LEAST_SLOPE:
+        tags.odd.append(f"RescaleSlope {rescale[0]:g}")
+    return rescale, None not in (slope, intercept)
+
+
+def _padding(tags: Tags, stored: tuple[int, int, bool]) -> tuple[float, float] | None:
+    """The least and the greatest stored value that is padding; None without any."""
+    bits, _, signed = stored
+    limits = [
+        _stored(limit, bits, signed)
+        for tag in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+        if (limit := tags.number(tag, math.nan)) == limit
+    ]
+    return (min(limits), max(limits)) if limits else None
 
 
 def _stored(padding: float, bits: int, signed: bool) -> float:
@@ -401,95 +320,3 @@ def _stored(padding: float, bits: int, signed: bool) -> float:
     span = float(1 << bits)
     wrapped = padding % span
     return wrapped - span if signed and wrapped >= span / 2 else wrapped
-
-
-def _pixel_fault(stream: BinaryIO, syntax: uids.UID, wanted: int, measured: bool) -> str:
-    """Why the pixel data, at which ``stream`` stands, cannot be whole; "" where it may be.
-
-    Decoders fill up what a shortened file lacks, so the lengths are compared first: of native
-    pixels with ``wanted`` bytes, of compressed ones with the file (PS3.5, annex A.4). A deflated
-    file is ``measured`` piece by piece, since the decoder would inflate all of it.
-    """
-    order = ">" if syntax == uids.ExplicitVRBigEndian else "<"
-    if syntax not in READABLE:
-        return f"unsupported compression: {_printable(syntax.name) or 'no transfer syntax'}"
-    if syntax == uids.DeflatedExplicitVRLittleEndian:
-        return _deflated_fault(stream, wanted) if measured else ""
-    here = stream.tell()
-    stream.seek(0)
-    _require_shallow(stream.read(here), order)
-    group, element = struct.unpack(f"{order}HH", stream.read(4).ljust(4, b"\0"))
-    if (group, element) != (0x7FE0, 0x0010):
-        return "no pixel data"
-    if syntax == uids.ImplicitVRLittleEndian:
-        length = _u32(stream, order)
-    elif stream.read(2) in (b"OB", b"OW", b"UN"):
-        stream.seek(2, 1)
-        length = _u32(stream, order)
-    else:
-        return "pixel data of an unknown kind"
-    start = stream.tell()
-    end = stream.seek(0, 2)
-    if syntax in _NATIVE:
-        stream.seek(start + length)
-        _require_shallow(stream.read(), order)
-        have = min(length, end - start)
-        if not wanted:
-            return ""
-        if have < wanted:
-            return f"truncated pixel data of {syntax.name}, {have} of {wanted} bytes"
-        if length > _PADDED * wanted:
-            return f"pixel data of {length} bytes, where the header's sizes and bits need {wanted}"
-        return ""
-    stream.seek(start)
-    while (tag := _tag(stream)) == _ITEM:
-        length = _u32(stream, order)
-        if stream.tell() + length > end:
-            return f"truncated pixel data of {syntax.name}"
-        stream.seek(length, 1)
-    _require_shallow(stream.read(), order)
-    return "" if tag == _END else f"truncated pixel data of {syntax.name}"
-
-
-def _require_shallow(content: bytes, order: str) -> None:
-    """Raises :class:`RecursionError` for sequences in sequences to a depth that no scanner writes.
-
-    The decoder reads them by recursion, and its stack would end with the whole process. Items
-    begin with a tag and a length in every transfer syntax (PS3.5, section 7.5).
-    """
-    item, end = (struct.pack(f"{order}HH", 0xFFFE, tag) for tag in (0xE000, 0xE00D))
-    if content.count(item) <= _MOST_NESTED:
-        return
-    ends: list[float] = []
-    for found in re.finditer(re.escape(item) + b"|" + re.escape(end), content):
-        while ends and ends[-1] <= found.start():
-            ends.pop()
-        if found[0] == item:
-            length = struct.unpack(
-                f"{order}I", content[found.end() : found.end() + 4].ljust(4, b"\0")
-            )[0]
-            ends.append(math.inf if length == _UNDEFINED else found.end() + 4 + length)
-        elif ends:
-            ends.pop()
-        if len(ends) > _MOST_NESTED:
-            raise RecursionError
-
-
-def _deflated_fault(stream: BinaryIO, wanted: int) -> str:
-    """The same of a deflated file, whose header and pixels ``stream`` holds."""
-    content, most = bytearray(), _MOST_HEADER + int(_PADDED * wanted)
-    for piece in inflated(stream):
-        content += piece
-        if len(content) > most:
-            return f"deflated data of more than {most} bytes, where the pixels need {wanted}"
-    _require_shallow(bytes(content), "<")
-    return f"truncated deflated data, {len(content)} bytes" if len(content) < wanted else ""
-
-
-def _tag(stream: BinaryIO) -> int:
-    group, element = struct.unpack("<HH", stream.read(4).ljust(4, b"\0"))
-    return int(group << 16 | element)
-
-
-def _u32(stream: BinaryIO, order: str) -> int:
-    return int(struct.unpack(f"{order}I", stream.read(4).ljust(4, b"\0"))[0])

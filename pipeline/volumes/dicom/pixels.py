@@ -14,7 +14,8 @@ from pydicom import uid as uids
 from pydicom.filebase import DicomBytesIO
 
 from datasets_spec.contract import Problem
-from pipeline.volumes.dicom.header import Instance, file_meta, inflated
+from pipeline.volumes.dicom.header import Instance, file_meta
+from pipeline.volumes.dicom.pixel_data import inflated
 
 
 def pixels(one: Instance) -> NDArray[np.float32]:

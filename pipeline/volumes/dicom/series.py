@@ -1,4 +1,4 @@
-"""The series doctor: what lies in a folder of DICOM files, and what is odd about each series.
+"""What lies in a folder of DICOM files, and what is odd about each series.
 
 Files are found in nested folders whatever their names, and grouped by SeriesInstanceUID. The
 rules are those of :mod:`pipeline.volumes.dicom.checks`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets_spec.contract import Problem
@@ -17,8 +17,10 @@ from pipeline import paths
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
 from pipeline.volumes.dicom import checks, header
-from pipeline.volumes.dicom.checks import HANDLED, REFUSED, Finding
 from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.of_files import is_localizer
+from pipeline.volumes.dicom.rules import Match
+from pipeline.volumes.findings import finding
 
 _SHOWN = 3  # suffixes in one line
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".rar", ".tar", ".tgz")
@@ -33,20 +35,20 @@ _REMEDIES = (
 
 @dataclass(frozen=True)
 class Series:
-    """The pictures of one SeriesInstanceUID, by position along their normal, and the findings.
+    """The pictures of one SeriesInstanceUID, by position along their normal, and what rules match.
 
     ``left_out`` says why the series is no volume and nobody misses it; "" for a volume.
     """
 
     uid: str
     slices: tuple[Instance, ...]
-    findings: tuple[Finding, ...]
+    matches: tuple[Match, ...]
     left_out: str = ""
 
     @property
-    def refused(self) -> tuple[Finding, ...]:
-        """The findings that stand in the way."""
-        return tuple(finding for finding in self.findings if finding.action == REFUSED)
+    def refused(self) -> tuple[Match, ...]:
+        """The matches that stand in the way."""
+        return tuple(one for one in self.matches if one.refused)
 
     @property
     def facts(self) -> str:
@@ -80,34 +82,49 @@ def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
     A series whose slices are larger than ``limits`` is refused. Raises :class:`Problem` where
     there is no DICOM at all.
     """
-    pictures: dict[str, list[Instance]] = {}
-    others: Counter[str] = Counter()
-    foreign: Counter[str] = Counter()
-    suffixes: Counter[str] = Counter()
-    damaged = []
+    sorted_out = _SortedOut()
     for file in paths.entries_below(folder):
-        if file.name.startswith("."):
-            continue
+        if not file.name.startswith("."):
+            sorted_out.add(file, limits)
+    if not (sorted_out.pictures or sorted_out.damaged or sorted_out.others):
+        raise _without_dicom(folder, sorted_out.suffixes)
+    by_uid = sorted(sorted_out.pictures.items())
+    series = tuple(_examined(uid, slices, limits) for uid, slices in by_uid)
+    others = sorted((sorted_out.others + sorted_out.foreign).items())
+    return Folder(series, tuple(others), tuple(sorted_out.damaged))
+
+
+@dataclass
+class _SortedOut:
+    """The files of a folder: pictures by series, damaged ones, and counts of all others.
+
+    ``others`` are DICOM, ``foreign`` are not, ``suffixes`` are those of the foreign.
+    """
+
+    pictures: dict[str, list[Instance]] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
+    foreign: Counter[str] = field(default_factory=Counter)
+    suffixes: Counter[str] = field(default_factory=Counter)
+    damaged: list[Problem] = field(default_factory=list)
+
+    def add(self, file: Path, limits: Limits) -> None:
         if strange := runtime_files.kind(file):
-            foreign[strange] += 1
-            continue
+            self.foreign[strange] += 1
+            return
         try:
-            found = header.read(file, limits)
+            content = header.read(file, limits)
         except Problem as problem:
-            damaged.append(problem)
-            continue
-        if found == header.FOREIGN:
+            self.damaged.append(problem)
+            return
+        if content == header.FOREIGN:
             suffix = _suffix(file)
-            suffixes[suffix] += 1
-            foreign[f"packed ({suffix})" if suffix.endswith(_PACKED) else found] += 1
-        elif isinstance(found, str):
-            others[found] += 1
+            self.suffixes[suffix] += 1
+            packed = suffix.endswith(_PACKED)
+            self.foreign[f"packed ({suffix})" if packed else content] += 1
+        elif isinstance(content, str):
+            self.others[content] += 1
         else:
-            pictures.setdefault(found.series, []).append(found)
-    if not (pictures or damaged or others):
-        raise _without_dicom(folder, suffixes)
-    series = tuple(_examined(uid, slices, limits) for uid, slices in sorted(pictures.items()))
-    return Folder(series, tuple(sorted((others + foreign).items())), tuple(damaged))
+            self.pictures.setdefault(content.series, []).append(content)
 
 
 def _suffix(file: Path) -> str:
@@ -137,7 +154,7 @@ def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
 
 
 def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
-    """The one series below ``folder`` that is a volume, with what was left out among its findings.
+    """The one series below ``folder`` that is a volume, with what was left out among its matches.
 
     Raises :class:`Problem` where there is none or more than one, or where it is refused.
     """
@@ -161,15 +178,15 @@ def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
     if series.refused:
         raise _problem(series.refused, folder)
     if left_out:
-        beside = Finding("left out", ", ".join(left_out), HANDLED)
-        return replace(series, findings=(*series.findings, beside))
+        beside = Match(finding("left-out", what=", ".join(left_out)))
+        return replace(series, matches=(*series.matches, beside))
     return series
 
 
-def _problem(refused: Sequence[Finding], folder: Path) -> Problem:
+def _problem(refused: Sequence[Match], folder: Path) -> Problem:
     first = refused[0]
     several = len(first.files) > 1
-    also = f"; also {', '.join(one.kind for one in refused[1:])}" if refused[1:] else ""
+    also = f"; also {', '.join(one.finding.heading for one in refused[1:])}" if refused[1:] else ""
     return Problem(
         f"{first}{first.names if several else ''}{also}",
         where=first.files[0] if len(first.files) == 1 else folder,
@@ -181,23 +198,13 @@ def _examined(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)
-    unfit = checks.of_files(slices, limits) or checks.of_likeness(slices)
-    if unfit:
-        return Series(uid, tuple(slices), tuple(unfit))
-    try:
-        single, twins = checks.without_twins(checks.ordered(slices))
-    except Problem as problem:  # files at one place are decoded to compare them
-        unread = Finding("unreadable pixels", problem.what, REFUSED, (), problem.remedy)
-        return Series(uid, tuple(slices), (unread,))
-    if any(twin.action == REFUSED for twin in twins):
-        return Series(uid, tuple(single), tuple(twins))
-    found = (*twins, *checks.of_places(single), *checks.of_values(single))
-    return Series(uid, tuple(single), found)
+    ordered, matches = checks.of_series(slices, limits)
+    return Series(uid, tuple(ordered), tuple(matches))
 
 
 def _left_out(slices: Sequence[Instance]) -> str:
     """Why a series that is no volume is not missed; "" for what has to be read or refused."""
-    if all(checks.is_localizer(one) for one in slices):
+    if all(is_localizer(one) for one in slices):
         return "localizer series"
     if all(any("DOSE" in part for part in one.image_type) for one in slices):
         return "dose report"

@@ -17,6 +17,7 @@ from datasets_spec.contract import Dataset, Licence, Source
 from pipeline.labels import decode, fusion
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
+from pipeline.volumes.findings import DOUBT, HANDLED, text, texts
 from tests.support.every import every
 
 SHAPE = (24, 20, 3)
@@ -233,8 +234,8 @@ def test_a_label_on_another_grid_is_resampled_where_the_adapter_opts_in(truth):
     affine[2, 3] = -1.25
     found = truth({"2": thin}, affine=affine, resample_labels=True)
     np.testing.assert_array_equal(only(found), label)
-    [told] = found.findings
-    assert told.startswith("label: resampled by nearest neighbour from 24x20x6")
+    words = texts(found.findings)
+    assert words.startswith("label: resampled: by nearest neighbour from 24x20x6")
 
 
 def test_a_label_on_the_image_s_own_grid_is_never_resampled(truth):
@@ -269,18 +270,23 @@ def test_the_volumes_before_and_after_resampling_are_told_by_class(truth):
     thin = np.repeat(RATERS["2"], 2, axis=2)
     affine = np.diag([0.5, 0.5, 2.5, 1.0])
     affine[2, 3] = -1.25
-    [told] = truth({"2": thin}, affine=affine, resample_labels=True).findings
+    _, *told = truth({"2": thin}, affine=affine, resample_labels=True).findings
     core, rim = (np.count_nonzero(thin == label) * 0.5 * 0.5 * 2.5 / 1000 for label in (1, 2))
-    assert told.endswith(
-        f", core {core:.3g} to {core:.3g} ml (+0.0%), rim {rim:.3g} to {rim:.3g} ml (+0.0%)"
+    inside = "(+0.0%), 0.0% of it outside the image"
+    assert texts(told) == (
+        f"label: resampled: core {core:.3g} to {core:.3g} ml {inside};"
+        f" label: resampled: rim {rim:.3g} to {rim:.3g} ml {inside}"
     )
+    assert {one.severity for one in told} == {HANDLED}
 
 
 def test_what_a_class_loses_outside_the_image_is_told(truth):
-    [told] = truth({"2": block(SHAPE, 4, 4, 3)}, affine=apart(1), resample_labels=True).findings
+    found = truth({"2": block(SHAPE, 4, 4, 3)}, affine=apart(1), resample_labels=True).findings
+    _, core, rim = found
     # two of 24 columns lie beside the image
-    assert "(-8.6%), 8.6% of it outside the image, rim" in told
-    assert told.endswith("ml (+0.0%)")
+    assert text(core).endswith("(-8.6%), 8.6% of it outside the image")
+    assert "ml (+0.0%)" in text(rim)
+    assert (core.severity, rim.severity) == (DOUBT, HANDLED)
 
 
 @pytest.mark.parametrize("columns", [3, 12, 20])
@@ -309,7 +315,9 @@ def test_a_small_lesion_between_thick_slices_is_told_and_not_refused(tmp_path, d
     spec = replace(dataset, resample_labels=True)
     found = fusion.truth(spec, reader.read_image(image), {"": label}, "majority")
     assert 2 not in only(found)
-    assert "rim 0.018 to 0 ml (-100.0%)" in found.findings[0]
+    rim = found.findings[-1]
+    assert "rim 0.018 to 0 ml (-100.0%)" in text(rim)
+    assert rim.severity == DOUBT
 
 
 @pytest.mark.parametrize("shear", [0.0, 0.364])  # a gantry of 20 degrees
@@ -326,8 +334,8 @@ def test_plain_and_sheared_resampling_of_what_the_image_shows_is_never_refused(
     affine[:3, 3] = (12.3, 12.6, 1.7)
     nib.save(nib.Nifti1Image(block(counts, 8, 6, 6), affine), label)
     spec = replace(dataset, resample_labels=True)
-    [told] = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
-    assert "outside" not in told
+    _, *told = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
+    assert {one.numbers["outside"] for one in told} == {0.0}
 
 
 # --- limits ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from pipeline.convert import convert
 from pipeline.labels import plausibility
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
-from pipeline.volumes import nifti
+from pipeline.volumes import findings, nifti
 from pipeline.volumes.volume import Grid, Volume
 from tests.conftest import FIXTURES, PROJECT
 from tests.support import cohort
@@ -45,9 +45,15 @@ BLOOD, OEDEMA, INFARCT, AIR = 1, 2, 3, 4
 HU = {"outside": -1000, "skull": 1000, "brain": 35, "blood": 65, "oedema": 22, "infarct": 24}
 
 
+def words_of(found):
+    assert {(one.severity, one.about) for one in found} <= {(findings.DOUBT, findings.PAIR)}
+    return tuple(map(findings.text, found))
+
+
 def told(dataset, image, ids, windowed=False, mm=1.0):
     grid = Grid(ids.shape, np.diag([mm, mm, mm, 1.0]))
-    return plausibility.of_case(dataset, Volume(image, grid), ids.astype(np.uint8), windowed)
+    found = plausibility.of_case(dataset, Volume(image, grid), ids.astype(np.uint8), windowed)
+    return words_of(found)
 
 
 # --- T1 --------------------------------------------------------------------------------------
@@ -78,13 +84,13 @@ def test_a_real_head_with_right_labels_is_not_suspicious(colin):
 )
 def test_a_real_head_with_exchanged_tissues_is_suspicious(colin, order):
     image, label = colin
-    found = plausibility.of_case(T1, image, exchanged(label, *order), False)
+    found = words_of(plausibility.of_case(T1, image, exchanged(label, *order), False))
     assert any(words.startswith("brightness") for words in found)
 
 
 def test_exchanged_grey_and_white_matter_are_seen_in_brightness_and_in_contact(colin):
     image, label = colin
-    assert plausibility.of_case(T1, image, exchanged(label, 1, 3, 2), False) == (
+    assert words_of(plausibility.of_case(T1, image, exchanged(label, 1, 3, 2), False)) == (
         "contact: csf borders on white_matter 24404 times and on grey_matter 461 times, where"
         " the cortex should lie between",
         "brightness: white_matter 83 is not brighter than grey_matter 108, as T1 shows it",
@@ -94,7 +100,7 @@ def test_exchanged_grey_and_white_matter_are_seen_in_brightness_and_in_contact(c
 def test_other_contrasts_are_not_asked_for_the_order_of_t1(colin):
     image, label = colin
     flair = replace(T1, contrast="FLAIR")
-    found = plausibility.of_case(flair, image, exchanged(label, 1, 3, 2), False)
+    found = words_of(plausibility.of_case(flair, image, exchanged(label, 1, 3, 2), False))
     assert not any(words.startswith("brightness") for words in found)
 
 
@@ -302,8 +308,8 @@ def test_a_suspicious_case_stands_in_manifest_card_summary_and_report(workplace,
     cohort.make_pairs(settings)
     assert "1 of 6 cases look suspicious, such as sub-03" in capsys.readouterr().out
     pairs = manifest.read(paths.dataset(cohort.DATASET))
-    [words] = {pair.suspicion for pair in pairs if pair.case == "sub-03"}
-    brightness = words.split("; ")[-1]
+    [content] = {pair.suspicion for pair in pairs if pair.case == "sub-03"}
+    brightness = findings.text(findings.from_json(content)[-1])
     assert brightness.startswith("brightness: white_matter 7")
     assert {pair.suspicion for pair in pairs if pair.case != "sub-03"} == {""}
     rules = {"amount": 1, "brightness": 1}
@@ -342,11 +348,13 @@ def test_a_doubtful_header_stands_in_manifest_card_and_report(workplace):
     cohort.make_pairs(cohort.write_params())
     pairs = manifest.read(paths.dataset(cohort.DATASET))
     found = {pair.case: pair.findings for pair in pairs if pair.findings}
-    assert found == {
-        "sub-02": "sform (code 2) and qform (code 1) place the corners up to 9 mm apart: the sform"
-        " is taken"
-    }
+    [(case, content)] = found.items()
+    words = findings.texts(findings.from_json(content))
+    assert (case, words) == (
+        "sub-02",
+        "sform (code 2) and qform (code 1) place the corners up to 9 mm apart: the sform is taken",
+    )
     card = json.loads((paths.dataset(cohort.DATASET) / paths.CARD).read_text())
     assert card["doubtful_headers"] == 1
     report.report([cohort.DATASET], paths.PARAMS)
-    assert found["sub-02"] in (paths.REPORT / "index.html").read_text()
+    assert words in (paths.REPORT / "index.html").read_text()

@@ -20,6 +20,7 @@ from pipeline.pages import card
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
+from pipeline.volumes.findings import LABEL, finding, to_json
 from tests.support import cohort
 
 SALT = "only-the-owner-knows-this"
@@ -213,14 +214,17 @@ def test_a_dataset_without_any_foreground_has_its_pictures(
 
 def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder: Path) -> None:
     told = {
-        "sub-01": "gantry tilt: 12.0 degrees",
-        "sub-02": "lossy compression: 5 of 5 slices; spacing in doubt: 5 mm, are some missing?",
-        "sub-03": "label: resampled by nearest neighbour from 4x4x4 voxels",
-        "sub-04": "the header states lengths in metres: they are taken as millimetres",
+        "sub-01": [finding("gantry-tilt", degrees=12, aside_mm=1)],
+        "sub-02": [
+            finding("lossy-compression", slices=5, of=5, syntaxes="JPEG"),
+            finding("spacing-disagrees", step_mm=5, stated_mm=2.5),
+        ],
+        "sub-03": [finding("resampled", LABEL, from_grid="4x4x4 voxels", to_grid="8x8x8 voxels")],
+        "sub-04": [finding("not-millimetres", unit="metres")],
     }
     for split in SPLITS:
         shutil.copytree(folder / split, tmp_path / split)
-    found = [replace(pair, findings=told.get(pair.case, "")) for pair in pairs]
+    found = [replace(pair, findings=to_json(told.get(pair.case, []))) for pair in pairs]
     assert set(told) <= {pair.case for pair in pairs}
     settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
     card.write(tmp_path, ADAPTER, settings, found, [])

@@ -15,7 +15,7 @@ from pipeline import paths
 from pipeline.convert import convert
 from pipeline.pairs import kept, manifest
 from pipeline.pairs.canvas import Canvas
-from pipeline.volumes import nifti, volume
+from pipeline.volumes import findings, nifti, volume
 from pipeline.volumes.volume import Grid
 from tests.conftest import Refused
 from tests.support import cohort
@@ -67,11 +67,15 @@ def test_an_empty_label_makes_empty_masks() -> None:
 
 
 def test_a_class_that_no_mask_shows_is_reported_beside_the_other_findings() -> None:
-    pairs = [replace(pair, findings="padding: 3 %") for pair in case((90, 10, 0, 0), (95, 5, 0, 0))]
+    earlier = findings.finding("single-slice", thickness_mm=5)
+    content = findings.to_json([earlier])
+    pairs = [replace(pair, findings=content) for pair in case((90, 10, 0, 0), (95, 5, 0, 0))]
     for pair in kept.judged(pairs, IMAGE, {0, 255}, {"": TRUTH}, LABELS):
-        first, second = pair.findings.split("; ")
-        assert first == "padding: 3 %"
-        assert second.startswith(f"masks: none shows {list(LABELS)[2].name}, of 1 voxels")
+        first, second = findings.from_json(pair.findings)
+        assert first == earlier
+        words = findings.text(second)
+        assert words.startswith(f"masks: none shows {list(LABELS)[2].name}, of 1 voxels")
+        assert second.severity == findings.DOUBT
 
 
 def test_raters_are_judged_one_by_one(refused: Refused) -> None:
@@ -136,9 +140,10 @@ def test_convert_reports_a_class_that_is_lost_by_shrinking(patient: Path) -> Non
     drawn[lost > 0] = 2
     rewritten(file, drawn)
     convert(cohort.DATASET, cohort.write_params(**{"convert.image_px": 16}), 1)
-    findings = {pair.case: pair.findings for pair in manifest.read(paths.converted(cohort.DATASET))}
-    assert "masks: none shows" in findings["sub-01"]
-    assert "masks: none shows" not in findings["sub-02"]
+    pairs = manifest.read(paths.converted(cohort.DATASET))
+    found = {pair.case: findings.from_json(pair.findings) for pair in pairs}
+    assert "class-lost" in {one.code for one in found["sub-01"]}
+    assert "class-lost" not in {one.code for one in found["sub-02"]}
 
 
 def test_convert_obeys_the_limits_of_its_parameters(

@@ -294,7 +294,7 @@ def test_split_names_a_case_by_its_name_and_its_raw_id(
     adapter = datasets_spec.load(NAME)
     stated = [replace(case, patient=f"{case.patient}-b") for case in listed(adapter)]
     monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=lambda _: stated))
-    problem = refused(lambda: split(NAME, clinic, 1))
+    problem = refused(lambda: split(NAME, clinic))
     first = min(PATIENTS, key=lambda one: names.of("case", one))
     assert f"{names.of('case', first)} is the case {first}" in problem.what
     assert f"{names.of('patient', first)} is the patient {first}" in problem.what
@@ -379,7 +379,7 @@ def test_only_convert_makes_a_salt(
     convert(NAME, settings, 1)
     augment(NAME, settings, 1)
     paths.ID_SALT.unlink()
-    problem = refused(lambda: split(NAME, settings, 1))
+    problem = refused(lambda: split(NAME, settings))
     assert str(paths.ID_SALT) in problem.where
     assert not paths.ID_SALT.exists()
 
@@ -394,7 +394,7 @@ def test_a_changed_salt_makes_the_names_anew_and_split_waits_for_it(
     cohort.make_pairs(settings)
     before = {pair.case for pair in manifest.read(paths.dataset(NAME))}
     monkeypatch.setenv(pseudonyms.SALT_VARIABLE, SALT)
-    assert pseudonyms.SALT_VARIABLE in refused(lambda: split(NAME, settings, 1)).remedy
+    assert pseudonyms.SALT_VARIABLE in refused(lambda: split(NAME, settings)).remedy
     capsys.readouterr()
     cohort.make_pairs(settings)
     assert f"convert {NAME}: 0 kept, 4 to make" in capsys.readouterr().out

@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import SPLITS
@@ -23,10 +22,10 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.params.limits import Limits
 from pipeline.splits import contents, folders, leaks, near_duplicates
+from pipeline.volumes.arrays import Image8
 from tests.conftest import PROJECT, Refused, png_of
 from tests.support.cohort import pair
 
-Picture = NDArray[np.uint8]
 PX = 128
 SEED_PAIRS = PROJECT.parent / "shared" / "data" / "seed_pairs"
 needs_seed_pairs = pytest.mark.skipif(
@@ -34,7 +33,7 @@ needs_seed_pairs = pytest.mark.skipif(
 )
 
 
-def slice_of(patient: int, number: int = 0) -> Picture:
+def slice_of(patient: int, number: int = 0) -> Image8:
     """A drawn slice (PX, PX) uint8; neighbours of one patient look alike, patients do not."""
     grain = np.random.default_rng(patient).normal(0, 1, (3, 14, 14)).astype(np.float32)
     tissue = grain[0] + np.sin(number) * grain[1] + np.cos(number) * grain[2]
@@ -44,7 +43,7 @@ def slice_of(patient: int, number: int = 0) -> Picture:
     return np.where(inside, np.clip(120 + 30 * texture, 40, 230), 4).astype(np.uint8)
 
 
-def mask_of(picture: Picture) -> Image.Image:
+def mask_of(picture: Image8) -> Image.Image:
     """Two classes, red and blue, drawn as RGB."""
     rgb = np.zeros((*picture.shape, 3), np.uint8)
     rgb[picture > 120] = (255, 0, 0)
@@ -52,7 +51,7 @@ def mask_of(picture: Picture) -> Image.Image:
     return Image.fromarray(rgb)
 
 
-def put(folder: Path, split: str, name: str, picture: Picture) -> None:
+def put(folder: Path, split: str, name: str, picture: Image8) -> None:
     """Write image and mask, named with their suffix."""
     for part in (paths.IMAGES, paths.MASKS):
         (folder / split / part).mkdir(parents=True, exist_ok=True)
@@ -91,7 +90,7 @@ def test_a_folder_split_by_slices_shares_patients(clean: Path) -> None:
     assert "p0" in found[leaks.PATIENTS].examples[0]
 
 
-CHANGES: dict[str, Callable[[Picture], Picture]] = {
+CHANGES: dict[str, Callable[[Image8], Image8]] = {
     "brighter": lambda picture: np.clip(picture.astype(int) + 20, 0, 255).astype(np.uint8),
     "moved": lambda picture: np.roll(picture, (2, -3), (0, 1)),
     "mirrored": lambda picture: picture[:, ::-1].copy(),
@@ -101,7 +100,7 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
 def test_near_duplicates_are_found_by_their_looks_alone(
-    clean: Path, change: Callable[[Picture], Picture]
+    clean: Path, change: Callable[[Image8], Image8]
 ) -> None:
     put(clean, "test", "another.png", change(slice_of(0)))
     found = broken(clean, "^p[0-9]")
@@ -139,7 +138,7 @@ def test_the_patient_of_a_blank_picture_counts(tmp_path: Path) -> None:
     assert [one.promise for one in leaks.judge(tmp_path, pairs, ["blank"])] == [leaks.PATIENTS]
 
 
-def by_slice_after_augmentation(folder: Path, pictures: dict[str, Picture]) -> None:
+def by_slice_after_augmentation(folder: Path, pictures: dict[str, Image8]) -> None:
     """As the reference projects do: warp, then deal the slices out one by one."""
     names = cycle(["train", "train", "train", "valid", "test"])
     for name, picture in pictures.items():

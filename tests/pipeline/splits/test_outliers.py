@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.splits.outliers import outliers
+from pipeline.volumes.findings import text, texts
 from tests.support import cohort
 
 CANVAS = (64.0, 24.0, 20.0, 2.0, 2.0, 8.0, 12.0)
@@ -43,7 +44,8 @@ def test_cases_like_each_other_are_not_reported(label_map):
 def test_an_organ_of_another_size_is_reported(label_map, times, expected):
     volumes = like_organs(20)
     volumes[7] = (int(900 * times), 400)
-    [(case, [words])] = outliers(rows(volumes, label_map), label_map).items()
+    [(case, [found])] = outliers(rows(volumes, label_map), label_map).items()
+    words = text(found)
     assert case == ("case07", "")
     assert words.startswith(f"amount: {expected}") or words.startswith("amount: 3")
     assert words.endswith("times the dataset's median volume of core")
@@ -58,9 +60,9 @@ def test_lesions_vary_a_hundredfold_and_are_excused(label_map):
 def test_a_class_that_nearly_all_cases_have_is_missed(label_map):
     volumes = like_organs(40)
     volumes[3] = (900, 0)
-    [(case, words)] = outliers(rows(volumes, label_map), label_map).items()
+    [(case, found)] = outliers(rows(volumes, label_map), label_map).items()
     assert case == ("case03", "")
-    assert words == ["amount: no rim, which 39 of 40 cases have"]
+    assert texts(found) == "amount: no rim, which 39 of 40 cases have"
 
 
 def test_a_class_that_some_cases_have_is_not_missed(label_map):
@@ -78,5 +80,6 @@ def test_what_counts_is_the_volume_and_not_the_pixels(label_map):
     affine[5] = np.diag([1, 1, 0.25, 1])
     volumes = [(900, 400)] * 12
     volumes[5] = (3600, 400)
-    found = outliers(rows(volumes, label_map, affine), label_map)
-    assert found == {("case05", ""): ["amount: 0.25 times the dataset's median volume of rim"]}
+    [(case, found)] = outliers(rows(volumes, label_map, affine), label_map).items()
+    assert case == ("case05", "")
+    assert texts(found) == "amount: 0.25 times the dataset's median volume of rim"

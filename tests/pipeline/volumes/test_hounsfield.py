@@ -17,9 +17,9 @@ from pipeline import paths
 from pipeline.__main__ import main
 from pipeline.convert import convert
 from pipeline.fetch import fetch
-from pipeline.pages import doubts
 from pipeline.volumes import hounsfield, reader
 from pipeline.volumes.dicom import assemble
+from pipeline.volumes.findings import DOUBT, HANDLED, text
 from pipeline.volumes.hounsfield import RIGHT, SHIFTED, UNDECIDED
 from pipeline.volumes.volume import Grid, Volume
 from tests.conftest import Refused
@@ -145,7 +145,7 @@ def test_no_cut_hides_that_1024_was_added(cut: Made) -> None:
 def test_what_is_no_ct_is_undecided_in_numbers(array: np.ndarray) -> None:
     verdict = hounsfield.judge(array)
     assert verdict.kind == UNDECIDED, verdict
-    assert f"values from {array.min():.4g} to {array.max():.4g}" in verdict.told
+    assert f"values from {array.min():.4g} to {array.max():.4g}" in verdict.evidence
 
 
 def test_a_large_volume_is_judged_by_a_part_of_it() -> None:
@@ -170,8 +170,8 @@ def test_a_doubt_is_a_finding_and_a_right_volume_has_none() -> None:
     file = Path("image.nii.gz")
     assert hounsfield.confirmed(CT, volume_of(HEAD), file).findings == ()
     [finding] = hounsfield.confirmed(CT, volume_of(HEAD * 2), file).findings
-    assert finding.startswith("HU in doubt: no air near -1000 HU")
-    assert doubts.is_doubt(finding)
+    assert text(finding).startswith("HU in doubt: no air near -1000 HU")
+    assert finding.severity == DOUBT
 
 
 @pytest.mark.parametrize("array", [HEAD + 1024, HEAD * 2])
@@ -276,8 +276,7 @@ def test_stored_hu_without_rescale_are_taken_and_recorded(workplace: Path) -> No
     write_series(Path("series"), change=change)
     read = hounsfield.confirmed(CT, reader.read_image(Path("series")), Path("series"))
     [finding] = read.findings
-    assert finding.startswith("no rescale: ")
-    assert not doubts.is_doubt(finding)
+    assert (finding.code, finding.severity) == ("no-rescale", HANDLED)
 
 
 def test_a_slice_that_lost_its_intercept_is_named(workplace: Path, refused: Refused) -> None:
@@ -340,10 +339,3 @@ def test_real_scans_are_right_and_moved_ones_are_not(real: Path, tmp_path: Path)
     for scan in scans:
         assert hounsfield.confirmed(CT, scan, Path("scan")).findings == scan.findings
         assert hounsfield.judge(scan.array + 1024).kind == SHIFTED
-
-
-def test_the_findings_of_a_case_are_doubts_or_handled() -> None:
-    told = "gantry tilt: 3 degrees; HU in doubt: no air; label: resampled by nearest neighbour from"
-    assert doubts.of_case(told) == "HU in doubt: no air"
-    assert doubts.handled(told).split("; ")[0] == "gantry tilt: 3 degrees"
-    assert (doubts.of_case(""), doubts.handled("")) == ("", "")

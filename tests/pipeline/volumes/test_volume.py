@@ -18,6 +18,7 @@ from pipeline.labels import decode, resample
 from pipeline.pairs.canvas import Canvas
 from pipeline.params.limits import Limits
 from pipeline.volumes import nifti, volume
+from pipeline.volumes.findings import text
 from pipeline.volumes.volume import Grid, Volume
 from tests.support.every import every
 
@@ -309,16 +310,17 @@ def test_the_sform_wins_where_its_code_is_above_0(tmp_path, codes, taken):
 
 
 def test_forms_that_disagree_are_told_and_the_sform_taken(tmp_path):
-    [told] = nifti.read(with_forms(tmp_path / "a.nii", moved(0), moved(3), (4, 1))).findings
-    assert told == (
+    [found] = nifti.read(with_forms(tmp_path / "a.nii", moved(0), moved(3), (4, 1))).findings
+    assert text(found) == (
         "sform (code 4) and qform (code 1) place the corners up to 3 mm apart: the sform is taken"
     )
 
 
 def test_a_qform_cannot_follow_a_sheared_sform_and_that_is_told(tmp_path):
     grid = grid_of(*STRAIGHT, shear=0.3)
-    [told] = nifti.read(with_forms(tmp_path / "a.nii", grid.affine, moved(0))).findings
-    assert "the sform is taken" in told
+    [found] = nifti.read(with_forms(tmp_path / "a.nii", grid.affine, moved(0))).findings
+    assert found.code == "forms-disagree"
+    assert "the sform is taken" in text(found)
 
 
 @pytest.mark.parametrize(
@@ -333,16 +335,16 @@ def test_a_qform_that_is_none_is_told_where_the_sform_is_taken(tmp_path):
     file = with_forms(tmp_path / "a.nii", moved(0), moved(0))
     content = bytearray(file.read_bytes())
     content[256:268] = np.array([2, 2, 2], "<f4").tobytes()  # no quaternion is that long
-    [told] = nifti.read(holding(file, bytes(content))).findings
-    assert "inf mm apart" in told
+    [found] = nifti.read(holding(file, bytes(content))).findings
+    assert text(found) == "the qform (code 1) gives no affine: the sform (code 1) is taken"
 
 
 def test_a_header_without_orientation_is_read_as_left_anterior_superior_and_told(tmp_path):
     file = with_forms(tmp_path / "a.nii", None, None, (0, 0))
     read = nifti.read(file)
     assert nib.aff2axcodes(read.grid.affine) == ("L", "A", "S")
-    [told] = read.findings
-    assert "left and right may be exchanged" in told
+    [found] = read.findings
+    assert "left and right may be exchanged" in text(found)
 
 
 def test_an_mgh_header_without_orientation_is_told(tmp_path):
@@ -350,8 +352,8 @@ def test_an_mgh_header_without_orientation_is_told(tmp_path):
     assert nifti.read(file).findings == ()
     content = bytearray(gzip.decompress(file.read_bytes()))
     content[28:30] = bytes(2)
-    [told] = nifti.read(holding(file, gzip.compress(content))).findings
-    assert "goodRASFlag" in told
+    [found] = nifti.read(holding(file, gzip.compress(content))).findings
+    assert "goodRASFlag" in text(found)
 
 
 @pytest.mark.parametrize("unit", ["meter", "micron"])
@@ -359,8 +361,8 @@ def test_lengths_that_are_no_millimetres_are_told(tmp_path, unit):
     image = nib.Nifti1Image(noise(HEAD), np.eye(4))
     image.header.set_xyzt_units(unit)
     nib.save(image, tmp_path / "a.nii")
-    [told] = nifti.read(tmp_path / "a.nii").findings
-    assert "taken as millimetres" in told
+    [found] = nifti.read(tmp_path / "a.nii").findings
+    assert "taken as millimetres" in text(found)
 
 
 def stating(file, sides, codes, kind=nib.Nifti1Image):
@@ -391,8 +393,8 @@ def test_sides_that_would_be_made_up_are_refused(tmp_path, refused, sides, codes
 def test_sides_that_are_not_the_sform_s_are_told_where_it_is_taken(tmp_path, sides, kind):
     read = nifti.read(stating(tmp_path / "a.nii", sides, (1, 0), kind))
     assert read.grid.spacing == pytest.approx(SIDES)
-    [told] = read.findings
-    assert told.endswith("the sform 1x1.5x4 mm: the sform is taken")
+    [found] = read.findings
+    assert text(found).endswith("the sform 1x1.5x4 mm: the sform is taken")
 
 
 @either_kind
@@ -400,7 +402,7 @@ def test_sides_that_are_not_the_sform_s_are_told_where_it_is_taken(tmp_path, sid
 def test_negative_sides_are_taken_as_positive_and_told(tmp_path, codes, kind):
     read = nifti.read(stating(tmp_path / "a.nii", (-1.0, 1.5, 4.0), codes, kind))
     assert read.grid.spacing == pytest.approx(SIDES)
-    assert any("negative voxel sides, -1x1.5x4 mm" in told for told in read.findings)
+    assert any("negative voxel sides, -1x1.5x4 mm" in text(one) for one in read.findings)
 
 
 @pytest.mark.parametrize(
@@ -444,8 +446,8 @@ def test_a_form_whose_code_the_standard_does_not_have_is_left_out_and_told(tmp_p
     content[place : place + 2] = (9).to_bytes(2, "little")
     read = nifti.read(holding(file, bytes(content)))
     assert read.grid.affine[0, 3] == taken
-    [told] = read.findings
-    assert "is 9, which the standard does not have" in told
+    [found] = read.findings
+    assert "is 9, which the standard does not have" in text(found)
 
 
 @pytest.mark.parametrize("value", [1e302, -1e302, 1e13])
@@ -497,9 +499,10 @@ def test_a_label_of_coarser_voxels_is_resampled_to_the_nearest():
     label = noise(coarse.shape)
     found = resample.resampled(Volume(label, coarse), fine)
     np.testing.assert_array_equal(found.array, label.repeat(2, 0).repeat(2, 1).repeat(2, 2))
-    assert found.findings == (
-        "resampled by nearest neighbour from 4x3x2 voxels of 2x2x2 mm onto the image's 8x6x4"
-        " voxels of 1x1x1 mm",
+    [finding] = found.findings
+    assert text(finding) == (
+        "resampled: by nearest neighbour from 4x3x2 voxels of 2x2x2 mm onto the image's 8x6x4"
+        " voxels of 1x1x1 mm"
     )
 
 
@@ -698,7 +701,7 @@ def test_what_lies_behind_the_voxels_is_judged(tmp_path, refused, name, behind, 
     read = nifti.read(file)
     np.testing.assert_array_equal(read.array, noise(HEAD))
     assert len(read.findings) == len(findings)
-    assert all(told in one for told, one in zip(findings, read.findings, strict=True))
+    assert all(words in text(one) for words, one in zip(findings, read.findings, strict=True))
 
 
 def test_what_lies_behind_a_compressed_stream_and_is_none_is_refused(tmp_path, refused):

@@ -1,0 +1,195 @@
+"""What the page shows of a run: scores, plots of them, and pictures of what was predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets_spec import Adapter
+from datasets_spec.contract import LabelMap
+from pipeline import paths
+from pipeline.pages import plots, tiles
+from pipeline.pages.contents import json_of, reading, table_of
+from pipeline.pages.tiles import Tile
+from pipeline.pairs import png
+
+_TILE_PX, _FRAME_PX = 256, 128
+_FILM_STRIPS, _FILM_FRAMES = 3, 8
+_NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
+_ROWS = 200  # of a table of cases; the rest is in per_case.csv
+_NOT_SCORED: Mapping[str, Any] = {
+    "scores": None,
+    "rows": [],
+    "dots": "",
+    "reliability": "",
+    "confusion": {},
+    "worst": [],
+}
+
+
+def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
+    """What the template shows of the dataset's run, and of the pairs ``mini_test``.
+
+    Scores are shown only where all of them are there: else they are of an earlier model. Raises
+    :class:`Problem` for a file of nonsense.
+    """
+    run, label_map = paths.run(adapter.name), adapter.dataset.label_map
+    folder = paths.dataset(adapter.name) / paths.MINI_TEST
+    scored = all((run / name).is_file() for name in paths.SCORED)
+    with reading(run / paths.HISTORY):
+        curves = list(_curves(run / paths.HISTORY))
+    return {
+        **(_scored(adapter, run) if scored else _NOT_SCORED),
+        "curves": curves,
+        "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
+        "film": list(_film(folder, run, mini_test, label_map)),
+    }
+
+
+def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
+    with reading(run / paths.SCORES):
+        scores = json_of(run / paths.SCORES)
+        worst = list(_worst(paths.dataset(adapter.name), run, scores, adapter.dataset.label_map))
+        reliability = _reliability(scores)
+    with reading(run / paths.PER_CASE):
+        rows = _rows(run / paths.PER_CASE)
+        dots = _dots(scores, rows)
+    with reading(run / paths.CONFUSION):
+        confusion = _confusion(run / paths.CONFUSION)
+    return {
+        "scores": scores,
+        "rows": rows[:_ROWS],
+        "dots": dots,
+        "reliability": reliability,
+        "confusion": confusion,
+        "worst": worst,
+    }
+
+
+def spread(one: Mapping[str, Any]) -> str:
+    """A mean and its interval as "0.812 [0.790, 0.834]"; "none" where there is no mean."""
+    if one["mean"] is None:
+        return "none"
+    return "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**one)
+
+
+def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[Tile]:
+    """The pictures of mini_test with truth and, where there is one, prediction."""
+    for pair_id in ids:
+        file = run / paths.PREDICTIONS / paths.MINI_TEST / f"{pair_id}.png"
+        yield _judged(folder, pair_id, file, label_map)
+
+
+def _worst(
+    folder: Path, run: Path, scores: Mapping[str, Any], label_map: LabelMap
+) -> Iterator[Tile]:
+    """The test cases of lowest Dice, lowest first."""
+    for one in scores["worst"]:
+        file = run / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png"
+        rater = f", rater {one['rater']}" if one["rater"] else ""
+        note = f"mean foreground Dice of the case{rater}: {one['dice']:.3f}"
+        yield _judged(folder / "test", one["picture"], file, label_map, note)
+
+
+def _judged(
+    folder: Path, pair_id: str, prediction: Path, label_map: LabelMap, note: str = ""
+) -> Tile:
+    image = png.read_image(folder / paths.IMAGES / f"{pair_id}.png")
+    truth = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
+    predicted = png.read_mask(prediction, label_map) if prediction.is_file() else None
+    return tiles.tile(pair_id, image, label_map, truth, predicted, _TILE_PX, note)
+
+
+def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[list[Tile]]:
+    """Per picture of mini_test: the prediction after some epochs, first and last among them."""
+    epochs = sorted((run / paths.EPOCH_CHANGE).glob("epoch_*"))
+    if not epochs:
+        return
+    chosen = np.unique(np.linspace(0, len(epochs) - 1, _FILM_FRAMES).round().astype(int))
+    shown = [pair_id for pair_id in ids if (epochs[0] / f"{pair_id}.png").is_file()]
+    for pair_id in shown[:_FILM_STRIPS]:
+        image = png.read_image(folder / paths.IMAGES / f"{pair_id}.png")
+        frames = []
+        for epoch in (epochs[index] for index in chosen):
+            file = epoch / f"{pair_id}.png"
+            if file.is_file():
+                ids_here = png.read_mask(file, label_map)
+                caption = f"epoch {int(epoch.name.removeprefix('epoch_'))}"
+                frame = tiles.tile(caption, image, label_map, predicted=ids_here, px=_FRAME_PX)
+                frames.append(frame)
+        yield frames
+
+
+def _curves(file: Path) -> Iterator[dict[str, str]]:
+    """A plot for every column of history.csv that valid has too."""
+    if not file.is_file():
+        return
+    rows = table_of(file, "epoch")
+    for name in rows[0]:
+        if f"val_{name}" not in rows[0]:
+            continue
+        title = name.replace("_", " ")
+        series = {
+            split: [float(row[column]) for row in rows if row[column]]
+            for split, column in (("train", name), ("valid", f"val_{name}"))
+        }
+        if not all(values and np.isfinite(values).all() for values in series.values()):
+            continue
+        last = ", ".join(f"{split} {values[-1]:.3f}" for split, values in series.items())
+        caption = f"{title[0].upper()}{title[1:]}; after epoch {len(rows)}: {last}."
+        yield {"svg": plots.lines(title, series, caption), "caption": caption}
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """The rows of ``per_case.csv``, lowest Dice first, those without Dice last."""
+    rows = table_of(file, "case", "rater", "class", *_NUMBERS)
+    for row in rows:
+        for name in _NUMBERS:
+            if row[name] and not math.isfinite(float(row[name])):
+                raise ValueError(f"{name} {row[name]} of the case {row['case']}")
+    return sorted(rows, key=lambda row: (float(row["dice"] or math.inf), row["case"]))
+
+
+def _dots(scores: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
+    classes = scores["model"]["classes"]
+    raters = scores["raters"]["classes"] if scores["raters"] else {}
+    words = "; ".join(
+        f"{name} {spread(one['dice'])} in {one['dice']['cases']} cases"
+        for name, one in classes.items()
+    )
+    return plots.dots(
+        "Dice per class",
+        {
+            name: (
+                [float(row["dice"]) for row in rows if row["class"] == name and row["dice"]],
+                [one["dice"][part] for part in ("mean", "low", "high")],
+            )
+            for name, one in classes.items()
+        },
+        f"Dice per class, mean and 95 % interval: {words}",
+        {name: one["between_raters"]["mean"] for name, one in raters.items()},
+    )
+
+
+def _reliability(scores: Mapping[str, Any]) -> str:
+    calibration = scores["calibration"]
+    words = (
+        "Confidence and share of right answers; expected calibration error"
+        f" {spread(calibration['ece'])}"
+    )
+    return plots.reliability("Calibration", calibration["bins"], words)
+
+
+def _confusion(file: Path) -> dict[str, list[float | None]]:
+    """True class -> the share of its voxels that each class was given; none without voxels."""
+    voxels: dict[str, list[int]] = {}
+    for row in table_of(file, "truth", "predicted", "voxels"):
+        voxels.setdefault(row["truth"], []).append(int(row["voxels"]))
+    return {
+        name: [count / sum(counts) if sum(counts) else None for count in counts]
+        for name, counts in voxels.items()
+    }

@@ -1,0 +1,235 @@
+"""Rules about where the slices of a DICOM series lie: gaps, uneven steps, tilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.volumes.dicom import rules
+from pipeline.volumes.dicom.geometry import Line
+from pipeline.volumes.dicom.header import Instance
+from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices, files_of
+from pipeline.volumes.dicom.tolerances import (
+    FEW_GAPS,
+    OFF_LINE_MM,
+    OFF_LINE_STEP,
+    SAME_PLACE_MM,
+    SAME_STEP,
+    TILT_DEGREES,
+)
+from pipeline.volumes.findings import Number
+from pipeline.volumes.nifti import SIDES_MM
+
+_KEEP_COMPLETE = "Take the complete series from its source."
+_EXPORT_AGAIN = "Export or download it again."
+_GAPS = 5  # missing slices in one line
+
+
+def _of_sides(line: Line) -> Evidence | None:
+    first = line.slices[0]
+    assert first.spacing is not None
+    sides = (*first.spacing, line.step or first.thickness or 1.0)
+    least, most = SIDES_MM
+    if least <= min(sides) and max(sides) <= most:
+        return None
+    shown = " x ".join(f"{side:.4g}" for side in sides)
+    return Evidence({"least": least, "most": most, "sides": shown}, files_of(line.slices))
+
+
+def _of_thickness(line: Line) -> Evidence | None:
+    [first, *others] = line.slices
+    if others or not first.thickness:
+        return None
+    return Evidence({"thickness_mm": first.thickness}, files_of([first]))
+
+
+def _of_no_thickness(line: Line) -> Evidence | None:
+    [first, *others] = line.slices
+    return None if others or first.thickness else Evidence({}, files_of([first]))
+
+
+@dataclass(frozen=True)
+class _Uneven:
+    """Steps along the normal as multiples of the smallest usual one, ``base``.
+
+    ``odd``: those that are no single one; ``whole``: whether all are whole multiples.
+    """
+
+    base: float
+    times: NDArray[np.float64]
+    odd: tuple[int, ...]
+    whole: bool
+
+
+def _is_even(line: Line) -> bool:
+    if len(line.slices) < 2:
+        return True
+    allowed = min(OFF_LINE_MM, OFF_LINE_STEP * line.step)
+    return line.off <= allowed and float(line.along.min()) >= SAME_PLACE_MM
+
+
+def _uneven(line: Line) -> _Uneven | None:
+    """Steps that differ along the normal; None where they are even, or slices lie beside it."""
+    along = line.along
+    if _is_even(line) or along.min() < SAME_PLACE_MM or np.ptp(along) < SAME_PLACE_MM:
+        return None
+    base = float(np.median(along[along < 1.5 * along.min()]))
+    times = np.rint(along / base)
+    whole = np.abs(along - times * base) <= np.minimum(OFF_LINE_MM * times, OFF_LINE_STEP * base)
+    odd = np.flatnonzero((times > 1) | ~whole).tolist()
+    return _Uneven(base, times, tuple(odd), bool(whole.all()))
+
+
+def _of_line(line: Line) -> Evidence | None:
+    if _is_even(line):
+        return None
+    uneven = _uneven(line)
+    if uneven is None:
+        return Evidence({"off_mm": line.off}, files_of(line.slices))
+    if uneven.odd:
+        return None
+    off = float(np.abs(line.along - uneven.base).max())
+    return Evidence({"off_mm": off}, files_of(line.slices))
+
+
+def _gaps(line: Line) -> _Uneven | None:
+    """Missing slices: few steps are whole multiples of the others."""
+    uneven = _uneven(line)
+    if uneven is None or not uneven.odd or not uneven.whole:
+        return None
+    return uneven if len(uneven.odd) <= max(1, FEW_GAPS * len(line.along)) else None
+
+
+def _beside(line: Line, steps: Sequence[int]) -> list[Instance]:
+    """The slices on both sides of some steps."""
+    return [one for index in steps for one in line.slices[index : index + 2]]
+
+
+def _of_gaps(line: Line) -> Evidence | None:
+    gaps = _gaps(line)
+    if gaps is None:
+        return None
+    places = [
+        f"{gaps.times[index] - 1:.0f} between {line.depth(index):.1f} and"
+        f" {line.depth(index) + line.along[index]:.1f} mm"
+        for index in gaps.odd[:_GAPS]
+    ]
+    numbers: dict[str, Number] = {
+        "least_mm": float(line.along.min()),
+        "most_mm": float(line.along.max()),
+        "gaps": ", ".join(places),
+    }
+    return Evidence(numbers, files_of(_beside(line, gaps.odd)))
+
+
+def _of_spacing(line: Line) -> Evidence | None:
+    uneven = _uneven(line)
+    if uneven is None or not uneven.odd or _gaps(line):
+        return None
+    numbers: dict[str, Number] = {
+        "least_mm": float(line.along.min()),
+        "most_mm": float(line.along.max()),
+        "odd": len(uneven.odd),
+        "steps": len(line.along),
+        "at_mm": line.depth(uneven.odd[0]),
+    }
+    return Evidence(numbers, files_of(_beside(line, uneven.odd)))
+
+
+def _of_tilt(line: Line) -> Evidence | None:
+    # a shear as large as the step itself would be no tilt but a stack along another axis
+    if len(line.slices) < 2 or line.tilt <= TILT_DEGREES:
+        return None
+    return Evidence({"degrees": line.tilt, "aside_mm": line.aside})
+
+
+def _of_stated_step(line: Line) -> Evidence | None:
+    stated = line.slices[0].step
+    if len(line.slices) < 2 or not stated or abs(line.step - stated) <= SAME_STEP * line.step:
+        return None
+    return Evidence({"step_mm": line.step, "stated_mm": stated})
+
+
+def _of_numbers(line: Line) -> Evidence | None:
+    numbers = sorted(one.number for one in line.slices if one.number is not None)
+    span = numbers[-1] - numbers[0] + 1 if numbers else 0
+    if len(set(numbers)) != len(line.slices) or span == len(line.slices):
+        return None
+    return Evidence({"first": numbers[0], "last": numbers[-1], "slices": len(line.slices)})
+
+
+_OFF_LINE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
+PLACES: tuple[SeriesRule[Line], ...] = (
+    SeriesRule(
+        code="odd-sides",
+        asks="the sides of a voxel are those of a brain scan",
+        tolerance=f"{SIDES_MM[0]:g} to {SIDES_MM[1]:g} mm",
+        reason="a unit or a position is wrong",
+        remedy=_EXPORT_AGAIN,
+        check=_of_sides,
+    ),
+    SeriesRule(
+        code="single-slice",
+        asks="there are two slices or more",
+        reason="the thickness in the header of a single one is taken as its spacing",
+        check=_of_thickness,
+    ),
+    SeriesRule(
+        code="unknown-thickness",
+        asks="a single slice states its thickness",
+        reason="1 mm is taken, so volumes in ml may be wrong",
+        check=_of_no_thickness,
+    ),
+    SeriesRule(
+        code="off-line",
+        asks="the slices lie in one line",
+        tolerance=_OFF_LINE,
+        reason="no affine puts every slice at its place",
+        remedy=_KEEP_COMPLETE,
+        check=_of_line,
+    ),
+    SeriesRule(
+        code="missing-slices",
+        asks="no step between slices is a multiple of the others",
+        tolerance=f"{_OFF_LINE}; up to {FEW_GAPS:.0%} of the steps",
+        reason="readers would spread the slices that are left evenly, each at a wrong place",
+        remedy=_KEEP_COMPLETE,
+        check=_of_gaps,
+    ),
+    SeriesRule(
+        code="uneven-spacing",
+        asks="all steps between slices are equal",
+        tolerance=_OFF_LINE,
+        reason="a volume has one spacing",
+        remedy="Take a series of one spacing, or resample it to NIfTI yourself.",
+        check=_of_spacing,
+    ),
+    SeriesRule(
+        code="gantry-tilt",
+        asks="the slices lie straight above each other",
+        tolerance=f"{TILT_DEGREES:g} degrees",
+        reason="the affine is sheared, so that every slice keeps its place",
+        check=_of_tilt,
+    ),
+    SeriesRule(
+        code="spacing-disagrees",
+        asks="SpacingBetweenSlices is the distance of the positions, which are believed",
+        tolerance=f"{SAME_STEP:.0%} of the distance",
+        reason="slices may be missing, but some scanners write the gap between slices there",
+        check=_of_stated_step,
+    ),
+    SeriesRule(
+        code="number-gaps",
+        asks="InstanceNumber counts the slices without gaps",
+        reason="slices may be missing at an end, but numbers are free",
+        check=_of_numbers,
+    ),
+)
+
+
+def of_places(ordered: Slices) -> list[Match]:
+    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
+    return rules.until_refused(PLACES, Line(tuple(ordered)))
