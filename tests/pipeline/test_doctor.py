@@ -288,7 +288,7 @@ def padded(value: int, signed: bool, modality: str, declared: int | None = None)
         (padded(63536, False, "CT", declared=-2000), 10, "outside the real values"),
         (padded(-2000, True, "CT", declared=63536), -2000, "at or below air"),
         (padded(-32768, True, "MR"), 10, "outside the real values"),
-        (padded(100, True, "MR"), 10, "among the real values, left as it is"),
+        (padded(100, True, "MR"), 10, "among the real values, kept"),
     ],
 )
 def test_padding_is_settled(workplace: Path, change: Change, least: float, told: str) -> None:
