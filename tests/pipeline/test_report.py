@@ -189,7 +189,7 @@ def test_parameters_that_have_changed_since_a_run_stand_beside_it(
     assert re.findall(r">([^<>]+)</td>", row[1]) == [what, before, after]
 
 
-def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> None:
+def test_a_model_of_other_pairs_is_called_one(settings: params.Params) -> None:
     _evaluated(settings)
     folder = paths.dataset(cohort.DATASET)
     pairs = manifest.read(folder)
@@ -197,7 +197,7 @@ def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> No
     assert "The model was trained on other pairs" in _page()
 
 
-def test_labels_are_said_to_be_probed_only_where_they_were(settings: params.Params) -> None:
+def test_labels_are_called_probed_only_where_they_were(settings: params.Params) -> None:
     assert "Labels were probed in 6 of 6 cases (amount in 6, brightness in 6" in _page()
     file = paths.dataset(cohort.DATASET) / paths.CARD
     content = json.loads(file.read_text("utf-8"))

@@ -266,7 +266,7 @@ def apart(millimetres):
     return affine
 
 
-def test_the_volumes_before_and_after_resampling_are_told_by_class(truth):
+def test_the_volumes_before_and_after_resampling_are_recorded_by_class(truth):
     thin = np.repeat(RATERS["2"], 2, axis=2)
     affine = np.diag([0.5, 0.5, 2.5, 1.0])
     affine[2, 3] = -1.25
@@ -280,7 +280,7 @@ def test_the_volumes_before_and_after_resampling_are_told_by_class(truth):
     assert {one.severity for one in told} == {HANDLED}
 
 
-def test_what_a_class_loses_outside_the_image_is_told(truth):
+def test_what_a_class_loses_outside_the_image_is_recorded(truth):
     found = truth({"2": block(SHAPE, 4, 4, 3)}, affine=apart(1), resample_labels=True).findings
     _, core, rim = found
     # two of 24 columns lie beside the image
@@ -305,7 +305,7 @@ def test_one_class_outside_the_image_is_refused_though_the_others_are_inside(tru
     assert "got rim" in problem.what
 
 
-def test_a_small_lesion_between_thick_slices_is_told_and_not_refused(tmp_path, dataset):
+def test_a_small_lesion_between_thick_slices_is_recorded_and_not_refused(tmp_path, dataset):
     image, label = tmp_path / "image.nii", tmp_path / "label.nii"
     nib.save(nib.Nifti1Image(np.zeros((20, 20, 4), np.int16), np.diag([1, 1, 10, 1.0])), image)
     drawn = np.zeros((20, 20, 31), np.uint8)

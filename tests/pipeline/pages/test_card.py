@@ -96,7 +96,7 @@ def test_the_salt_is_in_no_file_of_the_dataset(folder: Path) -> None:
     assert "id_salt" not in (folder / "README.md").read_text("utf-8")
 
 
-def test_the_readme_says_what_the_card_says(folder: Path, facts: dict) -> None:
+def test_the_readme_states_what_the_card_states(folder: Path, facts: dict) -> None:
     text = (folder / "README.md").read_text("utf-8")
     for words in (facts["title"], facts["homepage"], facts["citation"], facts["licence"]["name"]):
         assert words in text
@@ -183,7 +183,7 @@ def test_how_many_cases_were_probed_by_which_rules_is_counted(folder: Path, fact
     assert "not compared between cases: that takes 10" in text
 
 
-def test_labels_that_name_no_tissue_are_not_said_to_be_probed(
+def test_labels_that_name_no_tissue_are_not_called_probed(
     made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
 ) -> None:
     labels = tuple(replace(label, tissue="") for label in ADAPTER.dataset.label_map)
@@ -193,7 +193,7 @@ def test_labels_that_name_no_tissue_are_not_said_to_be_probed(
     assert "Labels were not probed: no label names a tissue." in text
 
 
-def test_tissues_that_are_hardly_drawn_are_not_said_to_be_probed(
+def test_tissues_that_are_hardly_drawn_are_not_called_probed(
     made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
 ) -> None:
     few = [replace(pair, class_pixels=(4096, 0, 0, 0)) for pair in pairs]
