@@ -277,7 +277,7 @@ VERBS = {
     "split": Verb(
         "patients -> train, valid, test, mini_test; checks for leaks",
         "virtual_mni152",
-        (_dataset_option, params_option),
+        (_dataset_option, params_option),  # linking is bound by the disk: one process does it
         _split,
     ),
     "check": Verb(

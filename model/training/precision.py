@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from model.params import Train
 from model.training.devices import Share
 from model.training.losses import categorical_crossentropy
 
+_LOG = logging.getLogger(__name__)
 FORMATS = ("float32", "bfloat16", "float16")
 _GAIN = 1.15  # a format of less precision must be faster by this factor
 _STEPS, _ENOUGH_S = 3, 3.0
@@ -25,12 +27,14 @@ def chosen(wanted: Train, classes: int, share: Share) -> str:
     if wanted.precision != "auto":
         return wanted.precision
     if share.devices > 1:  # each process would time for itself, and they must agree
-        print("precision float32: of several devices none is timed; set train.precision for less")
+        _LOG.info(
+            "precision float32: of several devices none is timed; set train.precision for less"
+        )
         return "float32"
     seconds = probe(wanted, classes)
     best = fastest(seconds)
-    told = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
-    print(f"precision {best}: a step takes {told}")
+    times = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
+    _LOG.info("precision %s: a step takes %s", best, times)
     return best
 
 

@@ -69,9 +69,9 @@ TRIED: list[tuple[str, Change]] = [
 def step_seconds(settings: str) -> float:
     """The fastest of some training steps."""
     from model.flexunet import flexunet, trainable
-    from model.train import _optimizer
     from model.training import precision
     from model.training.devices import Share
+    from model.training.fit import optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
 
@@ -83,7 +83,7 @@ def step_seconds(settings: str) -> float:
     ids = rng.integers(0, len(labels), shape, np.uint8)
     model = trainable(flexunet(train.network, len(labels)), train.network)
     loss = loss_of(train, [1] * len(labels))
-    model.compile(_optimizer(train), loss, metrics=[Scores(labels)], jit_compile=False)
+    model.compile(optimizer(train), loss, metrics=[Scores(labels)], jit_compile=False)
     spent, until = [], time.monotonic() + 10
     model.train_on_batch(pictures, ids)
     while len(spent) < 2 or time.monotonic() < until:

@@ -70,7 +70,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     import keras
 
     from model.flexunet import flexunet, trainable
-    from model.train import _optimizer
+    from model.training.fit import optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
     from model.training.precision import use
@@ -88,7 +88,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     else:
         model, metrics = trainable(network, train.network), [Scores(CLASSES)]
         loss = loss_of(train, [3, 1])
-    model.compile(_optimizer(train), loss, metrics=metrics, jit_compile=jit == "always")
+    model.compile(optimizer(train), loss, metrics=metrics, jit_compile=jit == "always")
     model.train_on_batch(pictures, ids)
     spent = []
     for _ in range(steps):
@@ -121,16 +121,16 @@ def feed_rate(folder: Path, px: int) -> dict[str, float]:
 def peak_memory(folder: Path, pairs: int) -> dict[str, float]:
     """Peak resident MB of 60 steps at 128 pixels, of a dataset of so many pairs."""
     from model.flexunet import flexunet, trainable
-    from model.train import _fit, _optimizer
+    from model.training.fit import fit_epoch, optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
 
     train = wanted("small")
     model = trainable(flexunet(train.network, 2), train.network)
     model.compile(
-        _optimizer(train), loss_of(train, [3, 1]), metrics=[Scores(CLASSES)], jit_compile=False
+        optimizer(train), loss_of(train, [3, 1]), metrics=[Scores(CLASSES)], jit_compile=False
     )
-    _fit(model, _batches(folder, train.network, pairs, steps=60), 0, [])
+    fit_epoch(model, _batches(folder, train.network, pairs, steps=60), 0, [])
     return {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -138,7 +138,7 @@ def _batches(folder: Path, network: params.Network, pairs: int, steps: int = 0) 
     from model.training.batches import Batches
 
     found = manifest.read(folder)[:pairs]
-    return Batches(folder, found, CLASSES, network, 16, 1, steps, class_share=0.25)
+    return Batches(folder, found, CLASSES, network, 16, 1, steps, foreground_oversampling=0.25)
 
 
 def write_pairs(folder: Path, count: int, px: int) -> None:

@@ -231,7 +231,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.ema_momentum", 1.0),
         ("train.precision", "int8"),
         ("train.jit", "on"),
-        ("train.class_share", 1.5),
+        ("train.foreground_oversampling", 1.5),
         ("train.network.image_px", 0),
         ("train.loss", "mse"),
         ("augment.mode", "never"),

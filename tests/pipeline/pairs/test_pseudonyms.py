@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pydicom.uid import generate_uid
 
 import datasets_spec
 from datasets_spec.contract import Case
+from model.__main__ import main as model_main
 from model.evaluate import evaluate
 from pipeline import paths
 from pipeline.augment import augment
@@ -402,14 +404,14 @@ def test_a_changed_salt_makes_the_names_anew_and_split_waits_for_it(
     assert tables().keys().isdisjoint(before)
 
 
-def test_evaluate_with_another_salt_names_it_as_a_reason(
-    clinic: params.Params, refused: Refused, monkeypatch: pytest.MonkeyPatch
+def test_the_command_line_says_whose_labels_evaluate_misses(
+    clinic: params.Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_untrained(NAME, clinic)
-    monkeypatch.setenv(pseudonyms.SALT_VARIABLE, "another secret")
-    problem = refused(lambda: evaluate(NAME, clinic))
-    assert pseudonyms.SALT_VARIABLE in problem.remedy
-    assert " is the case ZzPlanted" in problem.what
+    case = min(pair.case for pair in manifest.read(paths.dataset(NAME)) if pair.split == "test")
+    shutil.rmtree(paths.converted(NAME) / paths.TRUTH / case)
+    assert model_main(["evaluate", NAME]) == 2
+    assert f"{case} is the case ZzPlanted" in capsys.readouterr().err
 
 
 def test_runs_that_begin_at_once_agree_on_one_salt(
