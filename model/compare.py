@@ -74,10 +74,10 @@ def compare(run_a: Path, run_b: Path) -> None:
         print(f"{left} cases are in one run only and left out")
     print(f"{'':24} {'score':9} {'A':>7} {'B':>7}   {'B - A':22}  better in B")
     for one in found:
-        told = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+        difference = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
         mark = "" if one.clear else "  no clear difference"
         print(
-            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {told}"
+            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {difference}"
             f"  {one.better} of {one.cases}{mark}"
         )
     print("A class that is in neither truth nor prediction counts as 1 here: to invent it costs.")

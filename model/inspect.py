@@ -122,11 +122,11 @@ def draw(table: list[Level], network: Network, classes: int, file: Path) -> None
             x, y = side * (4.2 - 3.4 * depth / max(last, 1)), -depth
             colour = _BLUE if side <= 0 else _ORANGE
             axis.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, color=colour))
-            told = f"{row.px} px\n{row.filters} filters, {row.kernel}x{row.kernel}"
-            told += f", dilation {row.dilation}" if row.dilation > 1 else ""
+            text = f"{row.px} px\n{row.filters} filters, {row.kernel}x{row.kernel}"
+            text += f", dilation {row.dilation}" if row.dilation > 1 else ""
             where = x + (width / 2 + 0.08) * (side or 1)
             align = "right" if side < 0 else "left"
-            axis.text(where, y, told, ha=align, va="center", fontsize=7)
+            axis.text(where, y, text, ha=align, va="center", fontsize=7)
         if depth < last:
             inner = 4.2 - 3.4 * depth / max(last, 1) - width / 2
             below = 4.2 - 3.4 * (depth + 1) / max(last, 1) if depth + 1 < last else 0.0
@@ -138,8 +138,8 @@ def draw(table: list[Level], network: Network, classes: int, file: Path) -> None
             ):
                 axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": _GREY})
     ends = f"{network.channels} x {network.image_px}²", f"{classes} x {network.image_px}²"
-    for x, told in zip((-4.2, 4.2), ends, strict=True):
-        axis.text(x, 0.75, told, ha="center", fontsize=8)
+    for x, text in zip((-4.2, 4.2), ends, strict=True):
+        axis.text(x, 0.75, text, ha="center", fontsize=8)
     axis.set(xlim=(-6.4, 6.4), ylim=(-last - 0.8, 1.1))
     axis.axis("off")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Two runs side by side: what is told, and what is refused."""
+"""Two runs side by side: what is reported, and what is refused."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_gain_in_every_case_is_clear(
     two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(*two)
-    told = _lines(capsys, "dice")
-    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in told["core"]
-    assert "no clear difference" in told["rim"]
-    assert "+0.0250 [+0.0250, +0.0250]" in told["mean of classes"]
+    lines = _lines(capsys, "dice")
+    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in lines["core"]
+    assert "no clear difference" in lines["rim"]
+    assert "+0.0250 [+0.0250, +0.0250]" in lines["mean of classes"]
 
 
 def test_a_run_beside_itself_is_no_different(
@@ -66,7 +66,7 @@ def test_a_run_beside_itself_is_no_different(
     assert "12 test cases of 12 patients" in out
 
 
-def test_noise_is_told_as_no_clear_difference(
+def test_noise_is_reported_as_no_clear_difference(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(_write(workplace / "a", _rows()), _write(workplace / "b", _rows(seed=5)))
@@ -77,12 +77,12 @@ def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[
     negative: Rows = [(f"p{n}", f"c{n}", "", "core", "", "", "", 0) for n in range(3)]
     marked: Rows = [(*row[:4], 0, 0, 0, 0) for row in negative]
     compare(_write(workplace / "a", negative), _write(workplace / "b", marked))
-    told = _lines(capsys, "dice")
-    assert "-1.0000 [-1.0000, -1.0000]" in told["core"]
-    assert "mean of classes" not in told
+    lines = _lines(capsys, "dice")
+    assert "-1.0000 [-1.0000, -1.0000]" in lines["core"]
+    assert "mean of classes" not in lines
 
 
-def test_cases_of_one_run_only_are_left_out_and_said(
+def test_cases_of_one_run_only_are_left_out_and_reported(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(_write(workplace / "a", _rows(count=5)), _write(workplace / "b", _rows(count=7)))
