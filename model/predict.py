@@ -88,13 +88,8 @@ def predict(
                 if with_overlays:
                     _write_overlay(target, one.file, ids, facts.label_map, settings.limits)
                 bar.update()
-    _LOG.info(
-        "predict %s: %d of %d pictures, in %s",
-        dataset,
-        len(files) - len(failed),
-        len(files),
-        target,
-    )
+    done = len(files) - len(failed)
+    _LOG.info("predict %s: %d of %d pictures, in %s", dataset, done, len(files), target)
     _report_doubts(source, files, failed, dark)
 
 
@@ -172,12 +167,12 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             where=target,
             remedy="Name another one with --output.",
         )
-    found: dict[str, list[Path]] = {}
+    kinds: dict[str, list[Path]] = {}
     for file in paths.entries_below(source):
         if not _is_hidden(file, source) and target.resolve() not in file.resolve().parents:
-            found.setdefault(_kind(file, source), []).append(file)
-    pictures = found.pop(_PICTURES, [])
-    scans = {kind: found[kind] for kind in _SCANS if kind in found}
+            kinds.setdefault(_kind(file, source), []).append(file)
+    pictures = kinds.pop(_PICTURES, [])
+    scans = {kind: kinds[kind] for kind in _SCANS if kind in kinds}
     if scans:
         raise Problem(
             f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
@@ -188,12 +183,18 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             " their own.",
         )
     if not pictures:
-        others = f", only {_counted(found)}" if found else ""
+        others = f", only {_counted(kinds)}" if kinds else ""
         raise Problem(
             f"expected pictures ({', '.join(_SUFFIXES)}), found none{others}", where=source
         )
-    if found:
-        _LOG.info("  not read in %s: %s", source, _counted(found))
+    if kinds:
+        _LOG.info("  not read in %s: %s", source, _counted(kinds))
+    _require_own_names(pictures, source)
+    return pictures
+
+
+def _require_own_names(pictures: Sequence[Path], source: Path) -> None:
+    """Raises :class:`Problem` if two masks would have one name."""
     stems: dict[str, Path] = {}
     for file in pictures:
         other = stems.setdefault(file.stem, file)
@@ -203,7 +204,6 @@ def _pictures(source: Path, target: Path) -> list[Path]:
                 where=source,
                 remedy="Both masks would have one name: rename one of them.",
             )
-    return pictures
 
 
 def _kind(file: Path, source: Path) -> str:
@@ -225,10 +225,10 @@ def _is_hidden(file: Path, source: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(source).parts)
 
 
-def _counted(found: Mapping[str, Sequence[Path]]) -> str:
+def _counted(kinds: Mapping[str, Sequence[Path]]) -> str:
     """How many there are of each kind, with an example."""
     return ", ".join(
-        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(found.items())
+        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(kinds.items())
     )
 
 

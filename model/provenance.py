@@ -37,8 +37,8 @@ _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "t
 _PROJECT = "flexunet-pipeline"
 _PLAIN = (bool, int, float, str)
 _LONGEST = 200  # characters of a foreign value in a message
-_DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
-_RUNNERS = (
+DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
+RUNNERS = (
     *fingerprints.RUNNERS,
     "datasets_spec",
     "model.params",
@@ -253,7 +253,7 @@ def _code(online: bool) -> str:
     ``online``: with the code of the variants that training draws; others are in the dataset.
     """
     deciding: set[Path] = set()
-    for module in (_DECIDING, *[_VARIANTS] * online):
-        deciding |= imports.closure(module, without=_RUNNERS)
+    for module in (DECIDING, *[_VARIANTS] * online):
+        deciding |= imports.closure(module, without=RUNNERS)
     texts = [(imports.ROOT / file).read_text("utf-8") for file in sorted(deciding)]
     return hashlib.sha256(json.dumps([*map(fingerprints.substance, texts)]).encode()).hexdigest()
