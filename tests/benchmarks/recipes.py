@@ -38,7 +38,7 @@ from tests.conftest import PROJECT
 
 TABLE = Path(__file__).with_suffix(".md")
 DATASET = "msd_hippocampus"
-ANCESTORS = "full_head_t1w"  # the preset of theirs that is for MR
+REFERENCE = "full_head_t1w"  # the preset of theirs that is for MR
 NEVER = 1_000_000
 STEPS_PER_EPOCH = 100
 Change = dict[str, Any]
@@ -100,7 +100,7 @@ def _labels() -> LabelMap:
 def _recipes() -> list[tuple[str, Change, int]]:
     """Name, the whole of ``train`` (and ``variants``), and the row that it is compared with."""
     ours = params.presets(PROJECT / "params.yaml")
-    train = asdict(ours[ANCESTORS].train)
+    train = asdict(ours[REFERENCE].train)
     train |= {"early_stopping_patience": NEVER, "epoch_change_pictures": 0, "variants": False}
     found = []
     for number, (name, change) in enumerate(ROWS):

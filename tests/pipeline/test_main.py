@@ -471,16 +471,6 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [["doctor", "scans"], ["report"]])
-def test_a_verb_refuses_an_option_that_would_do_nothing(
-    command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([*command, "--workers", "2"])
-    assert ended.value.code == 2
-    assert "unrecognized arguments: --workers 2" in capsys.readouterr().err
-
-
 def test_check_takes_patients_from_the_manifest_alone(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -270,14 +270,14 @@ def test_the_volumes_before_and_after_resampling_are_recorded_by_class(truth):
     thin = np.repeat(RATERS["2"], 2, axis=2)
     affine = np.diag([0.5, 0.5, 2.5, 1.0])
     affine[2, 3] = -1.25
-    _, *told = truth({"2": thin}, affine=affine, resample_labels=True).findings
+    _, *recorded = truth({"2": thin}, affine=affine, resample_labels=True).findings
     core, rim = (np.count_nonzero(thin == label) * 0.5 * 0.5 * 2.5 / 1000 for label in (1, 2))
     inside = "(+0.0%), 0.0% of it outside the image"
-    assert texts(told) == (
+    assert texts(recorded) == (
         f"label: resampled: core {core:.3g} to {core:.3g} ml {inside};"
         f" label: resampled: rim {rim:.3g} to {rim:.3g} ml {inside}"
     )
-    assert {one.severity for one in told} == {HANDLED}
+    assert {one.severity for one in recorded} == {HANDLED}
 
 
 def test_what_a_class_loses_outside_the_image_is_recorded(truth):
@@ -334,8 +334,8 @@ def test_plain_and_sheared_resampling_of_what_the_image_shows_is_never_refused(
     affine[:3, 3] = (12.3, 12.6, 1.7)
     nib.save(nib.Nifti1Image(block(counts, 8, 6, 6), affine), label)
     spec = replace(dataset, resample_labels=True)
-    _, *told = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
-    assert {one.numbers["outside"] for one in told} == {0.0}
+    _, *recorded = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
+    assert {one.numbers["outside"] for one in recorded} == {0.0}
 
 
 # --- limits ----------------------------------------------------------------------------------

@@ -801,7 +801,7 @@ def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused,
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "reason"),
     [
         pytest.param((2000, 1500, 1000), "at most 300,000,000 voxels", id="too many voxels"),
         pytest.param((700, 600, 500), "cannot be read", id="more than the content has"),
@@ -809,16 +809,16 @@ def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused,
         pytest.param((20, 20, 20, 30000), "got shape", id="many volumes"),
     ],
 )
-def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, told):
+def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, reason):
     file = bomb(tmp_path / "a.nii.gz", shape)
     assert file.stat().st_size < 100_000
     tracemalloc.start()
     try:
-        assert told in str(refused(lambda: nifti.read(file)))
+        assert reason in str(refused(lambda: nifti.read(file)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    held = int(np.prod(shape)) * 2 if told == "cannot be read" else 0  # reserved, not touched
+    held = int(np.prod(shape)) * 2 if reason == "cannot be read" else 0  # reserved, not touched
     assert peak - held < 8 << 20
 
 
@@ -918,7 +918,7 @@ def test_distance_is_that_of_the_corners_farthest_apart():
 def test_refuses_a_label_of_another_shape(refused):
     image, label = grid_of(*STRAIGHT), grid_of(*STRAIGHT, head=(5, 6, 8))
     problem = refused(lambda: volume.require_same_grid(image, label, "label.nii"))
-    assert all(told in str(problem) for told in ("label.nii", "(5, 6, 7)", "(5, 6, 8)"))
+    assert all(reason in str(problem) for reason in ("label.nii", "(5, 6, 7)", "(5, 6, 8)"))
 
 
 @any_order
