@@ -625,12 +625,12 @@ HOSTILE = {
 def test_a_hostile_file_is_one_line_at_once(tmp_path, refused, text, message):
     file = tmp_path / "params.yaml"
     file.write_text(text, "utf-8")
-    begin = time.monotonic()
+    begin = time.process_time()
     problem = str(refused(lambda: params.load(NAME, file)))
     assert message in problem
     assert str(file) in problem
     assert len(problem) < 1000
-    assert time.monotonic() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_a_long_value_is_cut_where_it_is_shown(changed, refused):
