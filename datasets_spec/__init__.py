@@ -1,4 +1,4 @@
-"""The datasets: one module each. The folder is the list; there is no registry."""
+"""The datasets: one module each. The folder is the registry."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _GROUND = {"contract"}
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter module says: its name, its facts and how to list its cases.
+    """An adapter module: its name, its facts and how to list its cases.
 
-    In place of a case that it cannot make, ``cases`` may yield the :class:`Problem` that names it;
-    the other cases are then kept.
+    Instead of a case that is not usable, ``cases`` may yield a :class:`Problem` that names it; the
+    other cases are then kept.
     """
 
     name: str
@@ -38,7 +38,7 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> Adapter:
     """The adapter of dataset ``name``.
 
-    Raises :class:`Problem` for an unknown name and for a module that is no adapter.
+    Raises :class:`Problem` for an unknown name and for a module that is not an adapter.
     """
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
@@ -49,12 +49,12 @@ def load(name: str) -> Adapter:
             if near
             else f"To add it, write datasets_spec/{name}.py."
             if name.isidentifier()
-            else "A dataset's name has letters, digits and '_' alone.",
+            else "A dataset's name has letters, digits and '_' only.",
         )
     try:
         module = importlib.import_module(f"{__name__}.{name}")
         dataset, cases = module.DATASET, module.cases
-    except Exception as error:  # whatever the module does wrong, its author must hear where
+    except Exception as error:  # whatever the error, its author needs to know the module
         raise Problem(
             f"expected an adapter with DATASET and cases, got {type(error).__name__}: {error}",
             where=f"datasets_spec/{name}.py",

@@ -58,7 +58,7 @@ DATASET = Dataset(
             "free for non-commercial research",
             redistribute=False,
             commercial=False,
-            note="no word allows passing on derived pictures, so they are not passed on",
+            note="its terms do not mention derived pictures, so they are not passed on",
         ),
         citation="Liang et al., Symmetry-Enhanced Attention Network for Acute Ischemic Infarct"
         " Segmentation with Non-Contrast CT Images, MICCAI 2021",

@@ -1,7 +1,7 @@
-"""What a dataset is: the frozen values that an adapter hands to the pipeline.
+"""The description of a dataset: the frozen values that an adapter passes to the pipeline.
 
 An adapter module defines ``DATASET`` (a :class:`Dataset`) and ``cases(raw)``
-(which yields :class:`Case` values). Everything is checked when it is built, so
+(which yields :class:`Case` values). Every value is checked when it is built, so
 a mistake in an adapter is an error at import, not a wrong picture later.
 """
 
@@ -41,8 +41,8 @@ Picture = Path | tuple[Path, ...]
 
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*")
-_LONGEST = 100  # characters: with variant, rater and slice, a file's name has at most 255
-_DIGITS = 6  # of a digest, where a slug alone does not tell two names apart
+_LONGEST = 100  # characters: with variant, rater and slice, a file name has at most 255
+_DIGITS = 6  # of a digest, where two names have the same slug
 _PLAIN = str.maketrans(
     {
         **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "Th"},
@@ -59,14 +59,14 @@ _PLAIN = str.maketrans(
         },
     }
 )
-"""Letters that Unicode does not take apart into a plain one and its mark."""
+"""Letters that Unicode does not decompose into a plain letter and a mark."""
 
 
 class Problem(Exception):
-    """Something a user can mend, told in one line.
+    """An error that a user can correct, reported in one line.
 
-    The line says what was expected, what came, where, and what to do.
-    Programs catch it at the door, print it and exit with status 2.
+    The line states what was expected, what was received, where, and what to do.
+    Programs catch it at the top level, print it and exit with status 2.
     """
 
     def __init__(self, what: str, *, where: object = "", remedy: str = "") -> None:
@@ -79,13 +79,13 @@ class Problem(Exception):
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
         line = f"{line}. {self.remedy}" if self.remedy else line
-        return printable(" ".join(line.splitlines()))  # a file's name may hold a line's end
+        return printable(" ".join(line.splitlines()))  # a file name may contain a line break
 
 
 def printable(text: str) -> str:
-    """``text`` with whatever a terminal would obey, or could not print, spelled out.
+    r"""``text`` with control and unprintable characters escaped.
 
-    Names of files may hold escape sequences and bytes of no encoding.
+    File names may contain escape sequences and bytes of no encoding.
 
     >>> printable("a\x1b[31m scan")
     'a\\x1b[31m scan'
@@ -101,9 +101,9 @@ def _problem(what: str, where: str, remedy: str) -> Problem:
 class Label:
     """One class: its id, its name, its colour and what it means in the anatomy.
 
-    ``values`` are the raw values that stand for this class in the dataset's own
-    label files; by default the id itself. ``tissue`` is set where the class is one tissue of
-    :data:`TISSUES`: then the picture is asked whether it looks like that.
+    ``values`` are the raw values of this class in the dataset's own label files; by default
+    the id itself. ``tissue`` is set if the class is one tissue of :data:`TISSUES`: then it is
+    checked whether the picture looks like that.
     """
 
     id: int
@@ -121,7 +121,7 @@ class Label:
         if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
             raise ValueError(f"label {self.name}: a colour is three of 0..255, not {self.colour}")
         if not self.meaning.strip():
-            raise ValueError(f"label {self.name}: say what it means")
+            raise ValueError(f"label {self.name}: state what it means")
         if self.tissue not in ("", *TISSUES):
             raise ValueError(
                 f"label {self.name}: a tissue is one of {', '.join(TISSUES)}, not {self.tissue!r}"
@@ -163,7 +163,7 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """One published way to number the classes, where sources contradict each other.
+    """One published numbering of the classes, where sources contradict each other.
 
     ``class_of``: raw value (for drawn colours: red * 65536 + green * 256 + blue) -> class id.
     """
@@ -197,7 +197,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Licence:
-    """The terms of a source. ``redistribute``: may derived pictures be passed on?"""
+    """The terms of a source. ``redistribute``: whether derived pictures may be passed on."""
 
     name: str
     redistribute: bool
@@ -213,8 +213,8 @@ class RemoteFile:
     """A file that can be downloaded without a login.
 
     ``url`` is https, or this machine's own address. ``digest``: "sha256:<64 hex>" or
-    "md5:<32 hex>", or both with a space between: each is checked. State sha256 wherever it is
-    known, since a file can be forged to have a given md5.
+    "md5:<32 hex>", or both, separated by a space: each is checked. State sha256 wherever it is
+    known, because a file can be forged to have a given md5.
     """
 
     url: str
@@ -234,7 +234,7 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """The file's name, which ends the path of its address."""
+        """The last part of the address's path."""
         return urlsplit(self.url).path.rpartition("/")[2]
 
     @property
@@ -244,7 +244,7 @@ class RemoteFile:
 
 
 def is_own_address(url: str) -> bool:
-    """Whether ``url`` is plain http within this machine, where nobody stands between."""
+    """Whether ``url`` is plain http within this machine, where nobody can intercept it."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
 
@@ -253,9 +253,9 @@ def is_own_address(url: str) -> bool:
 class Source:
     """Where a dataset comes from: exactly one of ``files``, ``instructions`` and ``recipe``.
 
-    ``recipe`` names a virtual cohort of :mod:`pipeline.virtual.cohorts`, which is made
-    on the spot; ``instructions`` tell a person how to get a gated download. ``cases``: how
-    many labelled cases the publisher states, 0 where the count is not stated.
+    ``recipe`` names a virtual cohort of :mod:`pipeline.virtual.cohorts`, which is generated;
+    ``instructions`` explain how to get a gated download. ``cases``: the number of labelled cases
+    that the publisher states, or 0.
     """
 
     homepage: str
@@ -271,7 +271,7 @@ class Source:
         if sum(ways) != 1:
             raise ValueError("a source has exactly one of files, instructions and recipe")
         if len({file.name for file in self.files}) < len(self.files):
-            raise ValueError("a source's files have names of their own")
+            raise ValueError("a source's files have different names")
         if not self.homepage.startswith("https://") or not self.citation.strip():
             raise ValueError("a source states its homepage (https://...) and its citation")
 
@@ -280,22 +280,22 @@ class Source:
 class Dataset:
     """The facts of one published dataset. CT has a window in HU; MR has none.
 
-    ``contrast`` is what the MR pictures are weighted by; T1w ones are asked whether their
-    tissues have the order of brightness that T1 gives them.
+    ``contrast`` is the weighting of MR pictures; in T1w pictures it is checked whether the
+    tissues have the order of brightness of T1.
 
-    ``coding`` says how labels are stored: ``values`` (the labels' raw values), ``binary``
+    ``coding`` is how labels are stored: ``values`` (the labels' raw values), ``binary``
     (any one value above 0 is the only class) or ``colours`` (drawn in the label map's
     colours). ``snap_distance`` above 0 is the opt-in for drawings whose colours are not
     exact: a stray colour becomes the nearest class within that distance in RGB, and the
     number of such pixels is recorded. ``resample_labels`` is the opt-in for labels on another
-    grid than their image: they are resampled by nearest neighbour, which is recorded; without
+    grid than their image's: they are resampled by nearest neighbour, which is recorded; without
     it they are refused.
 
     ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
-    them for each case by the image's intensities. ``warnings`` are told to every user.
+    them for each case by the image's intensities. ``warnings`` are shown to every user.
 
-    ``anonymous`` states that the source is published without any person's identity, so that
-    its ids may be shown. Where it is not stated, convert replaces them by salted hashes.
+    ``anonymous`` states that the source is published without the identity of any person, so that
+    its ids may be shown. Otherwise, convert replaces them by salted hashes.
     """
 
     title: str
@@ -343,10 +343,10 @@ class Dataset:
 def slug(name: str) -> str:
     """``name`` as text that is safe in a file's name, in a path and in a spreadsheet's cell.
 
-    That is letters and digits of ASCII, '.', '+', '-' and single '_', from a letter or digit on, at
-    most 100 characters. A name like this stays as it is. Else letters lose their marks, whatever
-    else is not allowed becomes '-', and what is too long, or of other scripts alone, has a digest
-    of the name. Composed and decomposed spellings (NFC, NFD) give the same slug; a name without any
+    A slug has at most 100 characters: ASCII letters and digits, '.', '+', '-' and single '_'; the
+    first is a letter or digit. A name like this stays as it is. Otherwise letters lose their marks,
+    other characters become '-', and a name that is too long, or in another script, gets a digest of
+    the name. Composed and decomposed spellings (NFC, NFD) give the same slug; a name without any
     letter or digit gives "".
 
     >>> slug("x (1)"), slug("Müller"), slug("=1+1"), slug("sub-01")
@@ -365,10 +365,10 @@ def slug(name: str) -> str:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Name -> :func:`slug`, different ones for different names, whatever their order.
+    """Name -> :func:`slug`, different for different names, independent of their order.
 
-    Names that are slugs stay. Others that would have the same slug as another name have a digest
-    of the whole name at its end.
+    Names that are slugs stay. Others that would have the same slug as another name get a digest
+    of the whole name at the end.
     """
     spelled = {name: unicodedata.normalize("NFC", name) for name in names}
     made = {name: name for name in spelled.values() if is_slug(name)}
@@ -382,7 +382,7 @@ def slugs(names: Iterable[str]) -> dict[str, str]:
 
 
 def is_slug(name: str) -> bool:
-    """Whether ``name`` can be an id as it is."""
+    """Whether ``name`` is a valid id."""
     return len(name) <= _LONGEST and bool(_SLUG.fullmatch(name))
 
 
@@ -395,11 +395,11 @@ _UNCHECKED: ContextVar[bool] = ContextVar("unchecked", default=False)
 
 @contextmanager
 def unchecked() -> Iterator[None]:
-    """In this block a :class:`Case` takes whatever it is given.
+    """In this block a :class:`Case` does not check its values.
 
     ``pipeline.sources.listing`` lists an adapter's cases in it, and then builds each of them
-    again, with slugs for its names, outside. So building a case checks it, but a bad one is named
-    and the others are kept; an error amid the adapter's loop would end the loop.
+    again, with slugs for its names, outside. So every case is checked, but an invalid one is named
+    and the others are kept; an error in the adapter's loop would end the loop.
     """
     before = _UNCHECKED.set(True)
     try:
@@ -412,9 +412,8 @@ def unchecked() -> Iterator[None]:
 class Case:
     """One volume of one patient: its image and, per rater, its label (one rater: "").
 
-    An adapter may give names as they stand in the raw data: ``pipeline.sources.listing`` makes
-    unique slugs of them (:func:`slugs`). Everywhere else id, patient and raters are slugs, or it
-    is an error.
+    An adapter may use the names of the raw data: ``pipeline.sources.listing`` makes unique slugs
+    of them (:func:`slugs`). Everywhere else, id, patient and raters must be slugs.
     """
 
     id: str
@@ -451,9 +450,9 @@ def _distinct(what: str, values: Sequence[Hashable]) -> None:
 
 
 def folders_in(*parents: Path) -> list[str]:
-    """Names of the folders below ``parents``, sorted: the union, hidden ones left out.
+    """The names of the folders in ``parents``, sorted: the union, without hidden ones.
 
-    Raises :class:`Problem` where a parent is missing or nothing is found.
+    Raises :class:`Problem` if a parent is missing or there are no folders.
     """
     _require_folders(parents)
     names = {
@@ -466,12 +465,12 @@ def folders_in(*parents: Path) -> list[str]:
 
 
 def names_in(*folders: Path, suffix: str, optional: bool = False) -> list[str]:
-    """File names that end in ``suffix``, sorted: the union over ``folders``.
+    """The file names that end in ``suffix``, sorted: the union over ``folders``.
 
-    The union keeps a file whose partner is missing: it becomes a case, and
-    reading that case names both paths. Hidden files (``._x`` of macOS) are not
-    listed. Raises :class:`Problem` where a folder is missing or nothing is found, unless
-    that is ``optional``: so one patient's missing folder does not hide the others.
+    The union includes files whose partner is missing: they become cases, and reading such a case
+    names both paths. Hidden files (``._x`` of macOS) are left out. Raises :class:`Problem` if a
+    folder is missing or there are no files, unless ``optional``: then the missing folder of one
+    patient does not cost the others.
     """
     if not optional:
         _require_folders(folders)

@@ -8,8 +8,8 @@ Data/
         T1-Weighted MRI/<sid>.nii
         Full-Head Segmentation/<sid>_label.nii
 
-Three public sources number the tissues in three ways, and the controls may be shifted by
-one. The T1 image decides for each case (white matter > grey matter > CSF > air), and
+Three public sources number the tissues in three ways, and the ids of the controls may be shifted
+by one. The T1 image decides for each case (white matter > grey matter > CSF > air), and
 convert.label_table overrides it.
 """
 
@@ -29,7 +29,7 @@ from datasets_spec.contract import (
 
 _AIR, _WHITE, _GREY, _CSF, _BONE, _SOFT = range(1, 7)
 _ORDERS = {
-    "white_grey_csf": ((_AIR, _WHITE, _GREY, _CSF, _BONE, _SOFT), "an ancestor's table"),
+    "white_grey_csf": ((_AIR, _WHITE, _GREY, _CSF, _BONE, _SOFT), "a reference project's table"),
     "csf_grey_white": ((_AIR, _CSF, _GREY, _WHITE, _BONE, _SOFT), "a second published table"),
     "grey_white_csf": ((_AIR, _GREY, _WHITE, _CSF, _BONE, _SOFT), "intensities of samples"),
 }

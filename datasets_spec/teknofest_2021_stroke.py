@@ -61,7 +61,7 @@ DATASET = Dataset(
     ),
     tables=(
         LabelTable("green_haemorrhage", {0: 0, _GREEN: 1, _BLUE: 2}, "by appearance"),
-        LabelTable("blue_haemorrhage", {0: 0, _BLUE: 1, _GREEN: 2}, "an ancestor's comment"),
+        LabelTable("blue_haemorrhage", {0: 0, _BLUE: 1, _GREEN: 2}, "a reference project"),
     ),
     probe="ct_stroke",
     warnings=(

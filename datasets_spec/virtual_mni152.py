@@ -6,8 +6,7 @@ sub-01/
 sub-02/ ...
 
 ``python -m pipeline fetch virtual_mni152`` makes them (see pipeline/virtual/cohorts.py).
-They are virtual: a score on them shows that the machine works, and nothing about
-a clinic.
+They are virtual: a score on them shows that the software works, and nothing about clinical use.
 """
 
 from collections.abc import Iterator

@@ -1,15 +1,14 @@
 """Virtual head CT patients derived from the MNI152 template: the embedded default for CT and DICOM.
 
 sub-01/
-    ct/<xx>/<name>.dcm       one slice a file, 5 mm, HU; names say nothing about the order
+    ct/<xx>/<name>.dcm       one slice a file, 5 mm, HU; names do not reveal the order
     label/<xx>/<name>.dcm    the same slices: 0 background, 1 haemorrhage, 2 oedema
 sub-02/ ...
 
 Two of three patients have an intraparenchymal haemorrhage with its oedema, the others have
 nothing. Some series come from a tilted gantry, some are compressed (RLE).
 ``python -m pipeline fetch virtual_ncct`` makes them (see pipeline/virtual/ct.py).
-They are virtual: a score on them shows that the machine works, and nothing about
-a clinic.
+They are virtual: a score on them shows that the software works, and nothing about clinical use.
 """
 
 from collections.abc import Iterator

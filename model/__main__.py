@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HELP = {
     "preflight": "check every dataset's name and parameters, before any work begins",
-    "inspect": "tell and draw the network: levels, parameters, GFLOP, receptive field",
+    "inspect": "list and draw the network: levels, parameters, GFLOP, receptive field",
     "train": "train a FlexUNet on data/dataset/<dataset>",
     "evaluate": "score it on the test split, in the source's own grid",
     "compare": "what one run does better than another on the same test cases, paired",
@@ -30,7 +30,7 @@ _HELP = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
+    """Run one verb; returns the exit status: 0, or 2 for an error that a user can correct."""
     return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
@@ -53,9 +53,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _of_dataset(options: argparse.Namespace, dataset: str, settings: params.Params) -> None:
+    from pipeline.pairs import identities
     from pipeline.runtime import shortages
 
-    with shortages.named(f"{options.verb} {dataset}"):
+    with shortages.named(f"{options.verb} {dataset}"), identities.explaining(dataset):
         if options.verb == "train":  # imported late, so that --help and errors come at once
             from model.train import train
 
@@ -95,7 +96,7 @@ def add_verbs(verbs: Verbs, prog: str) -> None:
     """Add the model's verbs with their options to a parser that is called by ``prog``."""
     import datasets_spec
 
-    for verb, told in _HELP.items():
+    for verb, purpose in _HELP.items():
         example = {
             "preflight": "",
             "compare": "runs/before runs/after",
@@ -103,8 +104,8 @@ def add_verbs(verbs: Verbs, prog: str) -> None:
         }.get(verb, "virtual_mni152")
         one = verbs.add_parser(
             verb,
-            help=told,
-            description=told,
+            help=purpose,
+            description=purpose,
             epilog=f"Example: {prog} {verb} {example}".rstrip(),
         )
         names = ", ".join(datasets_spec.names())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from pipeline.runtime.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
 _NAMES = ("patient", "case", "rater", "class", "truth")
+_LOG = logging.getLogger(__name__)
 _Key = tuple[str, str, str]  # case, rater, class
+_Rows = dict[_Key, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Difference:
 
 
 def compare(run_a: Path, run_b: Path) -> None:
-    """Print what run B does better or worse than run A on the cases that both scored."""
+    """Report what run B does better or worse than run A on the cases that both scored."""
     a, b = _read(run_a), _read(run_b)
     shared = [key for key in a if key in b]
     if not shared:
@@ -63,33 +66,46 @@ def compare(run_a: Path, run_b: Path) -> None:
             where=f"{run_a} and {run_b}",
             remedy="Evaluate both runs anew on the same data.",
         )
-    found = differences(a, b)
+    _report(run_a, run_b, a, b)
+
+
+def _report(run_a: Path, run_b: Path, a: _Rows, b: _Rows) -> None:
+    """The table of differences, with how it came about."""
+    shared = [key for key in a if key in b]
     patients = len({a[key]["patient"] for key in shared})
     cases = len({key[:2] for key in shared})
-    print(f"A {run_a}, B {run_b}: B - A, paired over {cases} test cases of {patients} patients;")
+    _LOG.info(
+        "A %s, B %s: B - A, paired over %d test cases of %d patients;",
+        run_a,
+        run_b,
+        cases,
+        patients,
+    )
     few = "; too few patients for an interval to be trusted" * (patients < FEW)
-    print(f"95 % intervals of {RESAMPLES} bootstrap resamples of patients{few}")
+    _LOG.info("95 %% intervals of %d bootstrap resamples of patients%s", RESAMPLES, few)
     left = len({key[:2] for key in {*a, *b}}) - cases
     if left:
-        print(f"{left} cases are in one run only and left out")
-    print(f"{'':24} {'score':9} {'A':>7} {'B':>7}   {'B - A':22}  better in B")
-    for one in found:
-        told = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+        _LOG.info("%d cases are in one run only and left out", left)
+    _LOG.info("%24s %-9s %7s %7s   %-22s  better in B", "", "score", "A", "B", "B - A")
+    for one in differences(a, b):
+        gain = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
         mark = "" if one.clear else "  no clear difference"
-        print(
-            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {told}"
+        _LOG.info(
+            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {gain}"
             f"  {one.better} of {one.cases}{mark}"
         )
-    print("A class that is in neither truth nor prediction counts as 1 here: to invent it costs.")
+    _LOG.info(
+        "A class that is in neither truth nor prediction counts as 1 here: to invent it costs."
+    )
 
 
-def differences(a: dict[_Key, dict[str, str]], b: dict[_Key, dict[str, str]]) -> list[Difference]:
+def differences(a: _Rows, b: _Rows) -> list[Difference]:
     """Every score of every class, and of the mean over the classes, on what both runs have."""
     names = list(dict.fromkeys(name for _, _, name in a if any(key[2] == name for key in b)))
     cases = sorted({key[:2] for key in a} & {key[:2] for key in b})
     patients = [a[*case, names[0]]["patient"] for case in cases]
     resamples = Resamples.drawn(patients, "compare")
-    found = []
+    compared = []
     for score in _SCORES:
         both = np.array(
             [
@@ -103,17 +119,17 @@ def differences(a: dict[_Key, dict[str, str]], b: dict[_Key, dict[str, str]]) ->
             gains = values[:, 1] - values[:, 0]
             low, high = interval(resamples.means(patients, gains)) or (math.nan, math.nan)
             of_a, of_b = values.mean(axis=0)
-            found.append(
+            compared.append(
                 Difference(name, score, of_a, of_b, low, high, len(cases), int((gains > 0).sum()))
             )
-    return found
+    return compared
 
 
 def _value(row: dict[str, str], score: str) -> float:
     return float(row[score]) if row[score] else 1.0
 
 
-def _read(run: Path) -> dict[_Key, dict[str, str]]:
+def _read(run: Path) -> _Rows:
     file = run / paths.PER_CASE
     if not file.is_file():
         raise Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.patches import Rectangle
 
+_LOG = logging.getLogger(__name__)
 _BLUE, _ORANGE, _GREY = "#0072b2", "#e69f00", "#999999"
 
 
@@ -36,22 +38,25 @@ class Level:
 
 
 def inspect(dataset: str, settings: params.Params) -> None:
-    """Print the network of ``dataset`` and draw it into ``runs/<dataset>/network.png``."""
+    """List the network of ``dataset`` and draw it into ``runs/<dataset>/network.png``."""
     network = settings.train.network
     classes = len(datasets_spec.load(dataset).dataset.label_map)
     model = flexunet(network, classes)
     table = levels(model, network)
-    print(f"{dataset}: {network.channels} x {network.image_px} x {network.image_px} pixels")
-    print(f"{'level':>8}{'pixels':>8}{'filters':>9}{'kernel':>8}{'dilation':>10}", end="")
-    print(f"{'parameters':>14}{'MFLOP':>13}")
+    px = network.image_px
+    _LOG.info("%s: %d x %d x %d pixels", dataset, network.channels, px, px)
+    heads = ("level", "pixels", "filters", "kernel", "dilation", "parameters", "MFLOP")
+    _LOG.info("%8s%8s%9s%8s%10s%14s%13s", *heads)
     for row in table:
-        print(f"{row.name:>8}{row.px:>8}{row.filters:>9}{row.kernel:>8}{row.dilation:>10}", end="")
-        print(f"{row.weights:>14,}{1000 * row.gflop:>13,.3f}")
+        _LOG.info(
+            f"{row.name:>8}{row.px:>8}{row.filters:>9}{row.kernel:>8}{row.dilation:>10}"
+            f"{row.weights:>14,}{1000 * row.gflop:>13,.3f}"
+        )
     reach = receptive_field(network)
     seen = f"{reach} x {reach} pixels" if reach <= network.image_px else "the whole picture"
     file = paths.run(dataset) / "network.png"
     draw(table, network, classes, file)
-    print(
+    _LOG.info(
         f"{model.count_params():,} parameters, {sum(row.gflop for row in table):.4g} GFLOP forwards"
         f" per picture; a pixel sees {seen}; drawn in {file}"
     )
@@ -59,7 +64,7 @@ def inspect(dataset: str, settings: params.Params) -> None:
 
 def levels(model: keras.Model, network: Network) -> list[Level]:
     """The rows of the table, the finest level and its head first."""
-    found = []
+    rows = []
     for level in range(network.num_layers):
         bridge = level == network.num_layers - 1
         names = ["bridge"] if bridge else [f"encoder_{level}", f"decoder_{level}", f"up_{level}"]
@@ -71,7 +76,7 @@ def levels(model: keras.Model, network: Network) -> list[Level]:
             one for one in members if isinstance(one, layers.Conv2D | layers.Conv2DTranspose)
         ]
         first = next(one for one in convolutions if "conv" in one.name)
-        found.append(
+        rows.append(
             Level(
                 "bridge" if bridge else str(level),
                 network.image_px // 2**level,
@@ -82,7 +87,7 @@ def levels(model: keras.Model, network: Network) -> list[Level]:
                 sum(map(_flop, convolutions)) / 1e9,
             )
         )
-    return found
+    return rows
 
 
 def _flop(layer: layers.Layer) -> int:
@@ -122,11 +127,11 @@ def draw(table: list[Level], network: Network, classes: int, file: Path) -> None
             x, y = side * (4.2 - 3.4 * depth / max(last, 1)), -depth
             colour = _BLUE if side <= 0 else _ORANGE
             axis.add_patch(Rectangle((x - width / 2, y - height / 2), width, height, color=colour))
-            told = f"{row.px} px\n{row.filters} filters, {row.kernel}x{row.kernel}"
-            told += f", dilation {row.dilation}" if row.dilation > 1 else ""
+            text = f"{row.px} px\n{row.filters} filters, {row.kernel}x{row.kernel}"
+            text += f", dilation {row.dilation}" if row.dilation > 1 else ""
             where = x + (width / 2 + 0.08) * (side or 1)
             align = "right" if side < 0 else "left"
-            axis.text(where, y, told, ha=align, va="center", fontsize=7)
+            axis.text(where, y, text, ha=align, va="center", fontsize=7)
         if depth < last:
             inner = 4.2 - 3.4 * depth / max(last, 1) - width / 2
             below = 4.2 - 3.4 * (depth + 1) / max(last, 1) if depth + 1 < last else 0.0
@@ -138,8 +143,8 @@ def draw(table: list[Level], network: Network, classes: int, file: Path) -> None
             ):
                 axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": _GREY})
     ends = f"{network.channels} x {network.image_px}²", f"{classes} x {network.image_px}²"
-    for x, told in zip((-4.2, 4.2), ends, strict=True):
-        axis.text(x, 0.75, told, ha="center", fontsize=8)
+    for x, text in zip((-4.2, 4.2), ends, strict=True):
+        axis.text(x, 0.75, text, ha="center", fontsize=8)
     axis.set(xlim=(-6.4, 6.4), ylim=(-last - 0.8, 1.1))
     axis.axis("off")
     file.parent.mkdir(parents=True, exist_ok=True)

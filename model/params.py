@@ -134,8 +134,8 @@ class Train:
     """Whether XLA compiles the step. `auto`: with JAX, and with TensorFlow on a GPU."""
     batch_pairs: int
     """Pairs per batch."""
-    class_share: float
-    """The part of the pairs that is drawn from the pictures of each class in turn."""
+    foreground_oversampling: float
+    """The part of the pairs that is drawn from the pictures of each foreground class in turn."""
     epochs: int
     """The most epochs that are trained."""
     steps_per_epoch: int
@@ -164,7 +164,8 @@ class Train:
             expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
         for name in ("ema_momentum", "weight_decay"):
             expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
-        expect(0 <= self.class_share <= 1, "class_share", "0 to 1", self.class_share)
+        share = self.foreground_oversampling
+        expect(0 <= share <= 1, "foreground_oversampling", "0 to 1", share)
         expect(
             not (self.clipvalue and self.clipnorm),
             "clipnorm",

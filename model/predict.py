@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import cv2
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 import datasets_spec
-from datasets_spec.contract import Problem
-from model import params, provenance
-from model.params import Network
-from model.training.batches import model_input, picture_at
+from datasets_spec.contract import LabelMap, Problem
+from model import inference, params, provenance
+from model.network_input import picture_at
 from pipeline import paths
 from pipeline.pages import draw
 from pipeline.pairs import png
@@ -31,6 +27,7 @@ from pipeline.runtime.files import is_regular, replacing
 from pipeline.volumes import picture_files
 from pipeline.volumes.limits import require_pixels
 
+_LOG = logging.getLogger(__name__)
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _PICTURES = "pictures"
 _SCANS = {
@@ -41,8 +38,6 @@ _SCANS = {
     "DICOM": (".dcm", ".dcm.gz", ".ima", ".dicom"),
 }
 _PREAMBLE = 128  # bytes before "DICM" (DICOM PS3.10, 7.1)
-_WHOLE_BYTES = 2**28  # enlarged probabilities up to here at once, larger ones in strips
-_STRIP_BYTES = 2**24
 _DARK = 16
 
 
@@ -82,34 +77,51 @@ def predict(
     with bar:
         shown = _readable(files, settings, failed, dark)
         while batch := list(islice(shown, settings.evaluate.batch_slices)):
-            guesses = probabilities(model, [one.small for one in batch], network)
+            guesses = inference.probabilities(model, [one.small for one in batch], network)
             for one, guess in zip(batch, guesses, strict=True):
-                stem = one.file.stem
                 ids = np.empty(one.shape, np.uint8)
-                for rows, strip in _strips(guess, one.shape):
+                for rows, strip in inference.strips(guess, one.shape):
                     ids[rows] = strip.argmax(axis=-1)
-                png.write_mask(target / f"{stem}.png", ids, facts.label_map)
+                png.write_mask(target / f"{one.file.stem}.png", ids, facts.label_map)
                 if with_probabilities:
-                    _write_probabilities(target / f"{stem}.npz", guess, one.shape)
+                    _write_probabilities(target / f"{one.file.stem}.npz", guess, one.shape)
                 if with_overlays:
-                    picture, _ = read_picture(one.file, settings.limits)
-                    overlay = Image.fromarray(draw.outlined(picture, ids, facts.label_map))
-                    (target / "overlays").mkdir(exist_ok=True)
-                    overlay.save(target / "overlays" / f"{stem}.png", compress_level=1)
+                    _write_overlay(target, one.file, ids, facts.label_map, settings.limits)
                 bar.update()
-    print(f"predict {dataset}: {len(files) - len(failed)} of {len(files)} pictures, in {target}")
+    done = len(files) - len(failed)
+    _LOG.info("predict %s: %d of %d pictures, in %s", dataset, done, len(files), target)
+    _report_doubts(source, files, failed, dark)
+
+
+def _write_overlay(
+    target: Path, file: Path, ids: NDArray[np.uint8], label_map: LabelMap, limits: Limits
+) -> None:
+    """The picture with the outlines of its mask."""
+    picture, _ = read_picture(file, limits)
+    overlay = Image.fromarray(draw.outlined(picture, ids, label_map))
+    (target / "overlays").mkdir(exist_ok=True)
+    overlay.save(target / "overlays" / f"{file.stem}.png", compress_level=1)
+
+
+def _report_doubts(
+    source: Path, files: Sequence[Path], failed: Mapping[Path, str], dark: Sequence[Path]
+) -> None:
+    """Say which pictures look wrong; raises :class:`Problem` if some could not be read."""
     if dark:
-        print(
-            f"  {len(dark)} of {len(files)} pictures look almost black, such as {dark[0]}:"
-            " 12-bit values in 16-bit files? rescale them"
+        _LOG.info(
+            "  %d of %d pictures look almost black, such as %s: 12-bit values in 16-bit files?"
+            " rescale them",
+            len(dark),
+            len(files),
+            dark[0],
         )
+    for file, reason in failed.items():
+        _LOG.error("  %s: %s", file, reason)
     if failed:
-        for file, reason in failed.items():
-            print(f"  {file}: {reason}", file=sys.stderr)
         raise Problem(
             f"expected readable pictures, got {len(failed)} that are not, each named above",
             where=source,
-            remedy="The others are done; mend or remove these and run again.",
+            remedy="The others are done; repair or remove these and run again.",
         )
 
 
@@ -131,7 +143,7 @@ def read_picture(file: Path, limits: Limits) -> tuple[NDArray[np.uint8], bool]:
 
 
 def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
-    """A long picture becomes a large square: see :func:`_square`."""
+    """A long picture becomes a large square: see :func:`~model.inference.squared`."""
     require_pixels(shape, limits, file)
     if max(shape) ** 2 > limits.pixels:
         raise Problem(
@@ -139,30 +151,6 @@ def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
             f" {shape[1]}: it is judged in a square, which limits.pixels bounds",
             where=file,
         )
-
-
-def probabilities(
-    model: keras.Model, pictures: Sequence[NDArray[np.uint8]], network: Network
-) -> NDArray[np.float32]:
-    """Grey pictures -> (B, px, px, classes) float32 at the network's size."""
-    predicted = model.predict_on_batch(model_input(pictures, network))
-    return np.asarray(predicted, np.float32)
-
-
-def class_ids(probability: NDArray[np.float32], px: int) -> NDArray[np.uint8]:
-    """Probabilities (n, n, classes) of one picture -> the likeliest class ids (px, px).
-
-    The probabilities, not the ids, are enlarged (linearly), which keeps outlines smooth.
-    """
-    ids: NDArray[np.uint8] = _enlarged(probability, px).argmax(axis=-1).astype(np.uint8)
-    return ids
-
-
-def _enlarged(probability: NDArray[np.float32], px: int) -> NDArray[np.float32]:
-    if len(probability) == px:
-        return probability
-    enlarged: Any = cv2.resize(probability, (px, px), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(enlarged, np.float32)
 
 
 def _pictures(source: Path, target: Path) -> list[Path]:
@@ -179,12 +167,12 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             where=target,
             remedy="Name another one with --output.",
         )
-    found: dict[str, list[Path]] = {}
+    kinds: dict[str, list[Path]] = {}
     for file in paths.entries_below(source):
         if not _is_hidden(file, source) and target.resolve() not in file.resolve().parents:
-            found.setdefault(_kind(file, source), []).append(file)
-    pictures = found.pop(_PICTURES, [])
-    scans = {kind: found[kind] for kind in _SCANS if kind in found}
+            kinds.setdefault(_kind(file, source), []).append(file)
+    pictures = kinds.pop(_PICTURES, [])
+    scans = {kind: kinds[kind] for kind in _SCANS if kind in kinds}
     if scans:
         raise Problem(
             f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
@@ -195,12 +183,18 @@ def _pictures(source: Path, target: Path) -> list[Path]:
             " their own.",
         )
     if not pictures:
-        others = f", only {_counted(found)}" if found else ""
+        others = f", only {_counted(kinds)}" if kinds else ""
         raise Problem(
             f"expected pictures ({', '.join(_SUFFIXES)}), found none{others}", where=source
         )
-    if found:
-        print(f"  not read in {source}: {_counted(found)}")
+    if kinds:
+        _LOG.info("  not read in %s: %s", source, _counted(kinds))
+    _require_own_names(pictures, source)
+    return pictures
+
+
+def _require_own_names(pictures: Sequence[Path], source: Path) -> None:
+    """Raises :class:`Problem` if two masks would have one name."""
     stems: dict[str, Path] = {}
     for file in pictures:
         other = stems.setdefault(file.stem, file)
@@ -210,7 +204,6 @@ def _pictures(source: Path, target: Path) -> list[Path]:
                 where=source,
                 remedy="Both masks would have one name: rename one of them.",
             )
-    return pictures
 
 
 def _kind(file: Path, source: Path) -> str:
@@ -232,10 +225,10 @@ def _is_hidden(file: Path, source: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(source).parts)
 
 
-def _counted(found: Mapping[str, Sequence[Path]]) -> str:
+def _counted(kinds: Mapping[str, Sequence[Path]]) -> str:
     """How many there are of each kind, with an example."""
     return ", ".join(
-        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(found.items())
+        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(kinds.items())
     )
 
 
@@ -253,43 +246,10 @@ def _readable(
             dark.append(file)
         height, width = picture.shape
         yield _Shown(
-            file, (height, width), picture_at(_square(picture), settings.train.network.image_px)
+            file,
+            (height, width),
+            picture_at(inference.squared(picture), settings.train.network.image_px),
         )
-
-
-def _square(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) -> (n, n), n the longer side, black around it."""
-    (top, bottom), (left, right) = _margins(picture.shape)
-    return np.pad(picture, ((top, bottom), (left, right)))
-
-
-def _strips(
-    probability: NDArray[np.float32], shape: tuple[int, int]
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Probabilities (px, px, classes) of a square -> those of its picture's rows, strip by strip.
-
-    Large ones are enlarged (linearly, pixel centres on pixel centres) along the rows first, and
-    along the columns as they are asked for.
-    """
-    (height, width), side, classes = shape, max(shape), probability.shape[-1]
-    (top, _), (left, _) = _margins(shape)
-    if 4 * classes * side**2 <= _WHOLE_BYTES:
-        yield (
-            slice(0, height),
-            _enlarged(probability, side)[top : top + height, left : left + width],
-        )
-        return
-    px = len(probability)
-    wide: Any = cv2.resize(probability, (side, px), interpolation=cv2.INTER_LINEAR)
-    wide = wide.reshape(px, side, classes)[:, left : left + width]
-    step = max(1, _STRIP_BYTES // (4 * classes * width))
-    for start in range(0, height, step):
-        rows = slice(start, min(start + step, height))
-        place = (np.arange(rows.start, rows.stop) + top + 0.5) * px / side - 0.5
-        above = np.floor(place)
-        share = (place - above).astype(np.float32)[:, None, None]
-        first, second = (np.clip(above + more, 0, px - 1).astype(np.intp) for more in (0, 1))
-        yield rows, wide[first] * (1 - share) + wide[second] * share
 
 
 def _write_probabilities(
@@ -303,9 +263,5 @@ def _write_probabilities(
         archive.open("arr_0.npy", "w", force_zip64=True) as stream,
     ):
         np.lib.format.write_array_header_1_0(stream, described)
-        for _, strip in _strips(probability, shape):
+        for _, strip in inference.strips(probability, shape):
             stream.write(strip.astype("<f2").tobytes())
-
-
-def _margins(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    return [((max(shape) - n) // 2, max(shape) - n - (max(shape) - n) // 2) for n in shape]

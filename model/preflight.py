@@ -1,4 +1,4 @@
-"""preflight: what can be known to be wrong before any work begins, said before any work begins.
+"""preflight: whatever can be known to be wrong before any work begins is reported before it.
 
 It is DVC's first stage, on whose output all stages of a dataset depend: without it, a typo below
 ``train`` would come to light after an hour of ``convert``.
@@ -6,6 +6,7 @@ It is DVC's first stage, on whose output all stages of a dataset depend: without
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from datasets_spec.contract import Problem
@@ -15,6 +16,7 @@ from pipeline.pairs.variants import Variants
 from pipeline.params import reader
 from pipeline.runtime import files
 
+_LOG = logging.getLogger(__name__)
 _EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
@@ -35,7 +37,7 @@ def preflight(params_file: Path) -> None:
     _reach_raw_data(names)
     with files.replacing(paths.PREFLIGHT) as unfinished:
         unfinished.write_text("Every parameter of every enabled dataset fits.\n", "utf-8")
-    print(f"preflight: the parameters fit, of {', '.join(names)}")
+    _LOG.info("preflight: the parameters fit, of %s", ", ".join(names))
 
 
 def _reach_raw_data(names: tuple[str, ...]) -> None:

@@ -26,17 +26,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset
+from model import number_format
 from model.flexunet import flexunet
 from model.params import Params
-from model.training import precision
 from pipeline import paths
-from pipeline.runtime import files, imports, modelfile
+from pipeline.runtime import files, fingerprints, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 _PROJECT = "flexunet-pipeline"
 _PLAIN = (bool, int, float, str)
-_MOST_TOLD = 200  # characters
+_LONGEST = 200  # characters of a foreign value in a message
+DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
+RUNNERS = (
+    *fingerprints.RUNNERS,
+    "datasets_spec",
+    "model.params",
+    "pipeline.pairs.manifest",
+)
+"""What states facts and parameters, or reads tables: their values are ingredients themselves."""
 
 
 def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
@@ -48,7 +56,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "split": asdict(settings.split),
         "train": asdict(settings.train),
         "dataset_digest": dataset_digest(dataset),
-        "code": _code(),
+        "code": _code(settings.augment.mode != "offline"),
         "project": _project(),
         "packages": packages(),
     }
@@ -62,21 +70,21 @@ def dataset_digest(dataset: str) -> str:
 def packages() -> dict[str, str]:
     """The backend, and the versions of Python and of what trains."""
     backend = keras.backend.backend()
-    found = {"backend": backend, "python": platform.python_version()}
+    versions = {"backend": backend, "python": platform.python_version()}
     for name in (*_PACKAGES, *_BACKENDS[backend]):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:  # TensorFlow comes by one of two names
             continue
-    return found
+    return versions
 
 
 @contextmanager
-def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zipfile.ZipFile]:
+def writing(model: keras.Model, file: Path, origin: dict[str, Any]) -> Iterator[zipfile.ZipFile]:
     """Write ``model`` with its provenance at once or not at all; its archive may be added to.
 
-
-    No clock stands in it: Keras would write the hour, and fails where that is before 1980.
+    The same model gives the same bytes: Keras would write the hour (and fails where that is before
+    1980), and the places in memory of what layers may share.
     """
     parts = files.beside(file).with_suffix(".parts")
     shutil.rmtree(parts, ignore_errors=True)
@@ -86,6 +94,8 @@ def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zi
             (parts / "metadata.json").write_text(
                 json.dumps({"keras_version": keras.__version__}), "utf-8"
             )
+            config = json.loads((parts / modelfile.CONFIG).read_text("utf-8"))
+            (parts / modelfile.CONFIG).write_text(json.dumps(_numbered(config, {})), "utf-8")
             with zipfile.ZipFile(unfinished, "w") as archive:
                 for part in sorted(parts.glob("*.*")):
                     with (
@@ -93,10 +103,24 @@ def writing(model: keras.Model, file: Path, said: dict[str, Any]) -> Iterator[zi
                         archive.open(part.name, "w", force_zip64=True) as target,
                     ):
                         shutil.copyfileobj(source, target)
-                add(archive, modelfile.PROVENANCE, json.dumps(said, indent=1, sort_keys=True))
+                add(archive, modelfile.PROVENANCE, json.dumps(origin, indent=1, sort_keys=True))
                 yield archive
     finally:
         shutil.rmtree(parts, ignore_errors=True)
+
+
+def _numbered(content: Any, numbers: dict[int, int]) -> Any:
+    """A model's description whose shared objects are numbered as they come, not by their place."""
+    if isinstance(content, list):
+        return [_numbered(part, numbers) for part in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: numbers.setdefault(value, len(numbers))
+        if key == "shared_object_id"
+        else _numbered(value, numbers)
+        for key, value in content.items()
+    }
 
 
 def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
@@ -104,9 +128,9 @@ def add(archive: zipfile.ZipFile, name: str, text: str) -> None:
     archive.writestr(zipfile.ZipInfo(name), text)
 
 
-def renew(file: Path, said: dict[str, Any]) -> None:
-    """Let a model file say ``said`` of itself; one that does is left as it is."""
-    if modelfile.member(file, modelfile.PROVENANCE) == json.loads(json.dumps(said)):
+def renew(file: Path, origin: dict[str, Any]) -> None:
+    """Give a model file the provenance ``origin``; one that has it is left as it is."""
+    if modelfile.member(file, modelfile.PROVENANCE) == json.loads(json.dumps(origin)):
         return
     with (
         files.replacing(file) as unfinished,
@@ -120,7 +144,7 @@ def renew(file: Path, said: dict[str, Any]) -> None:
                     new.open(one.filename, "w", force_zip64=True) as target,
                 ):
                     shutil.copyfileobj(source, target)
-        add(new, modelfile.PROVENANCE, json.dumps(said, indent=1, sort_keys=True))
+        add(new, modelfile.PROVENANCE, json.dumps(origin, indent=1, sort_keys=True))
 
 
 def load(
@@ -131,24 +155,24 @@ def load(
     With ``digest``, also for this dataset: on another split it would be judged by what it learnt
     from. Raises :class:`Problem` that names what differs.
     """
-    found = modelfile.read(file)
+    origin = modelfile.read(file)
     wanted = _pictures(dataset, facts, settings) | asdict(settings.train.network)
     if digest is not None:
         wanted["dataset_digest"] = digest
-    trained = found | found["train"]["network"]
+    trained = origin | origin["train"]["network"]
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(
                 file,
                 f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}",
             )
-    form = found.get("precision", "float32")
-    if form not in precision.FORMATS:
+    form = origin.get("precision", "float32")
+    if form not in number_format.FORMATS:
         raise modelfile.unfit(
-            file, f"expected a precision of {', '.join(precision.FORMATS)}, got {_short(form)}"
+            file, f"expected a precision of {', '.join(number_format.FORMATS)}, got {_short(form)}"
         )
     before = keras.config.dtype_policy()
-    precision.use(form)
+    number_format.use(form)
     try:
         model = flexunet(settings.train.network, len(facts.label_map))
     finally:
@@ -200,8 +224,8 @@ def _array(weight: Any) -> NDArray[np.float32]:
 
 def _short(value: object) -> str:
     """A stranger's value in an error's line."""
-    told = repr(value)
-    return told if len(told) <= _MOST_TOLD else f"{told[:_MOST_TOLD]}..."
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
@@ -223,9 +247,13 @@ def _project() -> str:
     return str(tomllib.loads(file.read_text("utf-8"))["project"]["version"])
 
 
-def _code() -> str:
-    """The sha256 of the code that training runs through."""
-    total = hashlib.sha256()
-    for file in sorted(imports.closure("model.train")):
-        total.update((imports.ROOT / file).read_bytes())
-    return total.hexdigest()
+def _code(online: bool) -> str:
+    """The sha256 of the code that decides weights: comments and docstrings do not count.
+
+    ``online``: with the code of the variants that training draws; others are in the dataset.
+    """
+    deciding: set[Path] = set()
+    for module in (DECIDING, *[_VARIANTS] * online):
+        deciding |= imports.closure(module, without=RUNNERS)
+    texts = [(imports.ROOT / file).read_text("utf-8") for file in sorted(deciding)]
+    return hashlib.sha256(json.dumps([*map(fingerprints.substance, texts)]).encode()).hexdigest()

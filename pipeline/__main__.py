@@ -1,50 +1,85 @@
-"""python -m pipeline <verb> [dataset]: parse, load parameters, call.
+"""python -m pipeline <verb> ...: parse the options, load the parameters, call the verb.
 
-Only what Python itself brings is imported at once, so that Ctrl-C finds :func:`guarded` in charge.
+``VERBS`` states what each verb does, its options and the function that runs it. Only the standard
+library is imported at once, so that Ctrl-C always meets :func:`guarded`; verbs import the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from pipeline.runtime import messages
+
 if TYPE_CHECKING:
     from pipeline.params import reader as params
 
-    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
+    Verbs = argparse._SubParsersAction[ArgumentParser]
 
-_HELP = {
-    "fetch": "fill data/raw/<dataset>, or say where to get it; verify what is there",
-    "convert": "raw volumes -> square 8-bit images and indexed masks",
-    "augment": "warped variants of every pair",
-    "split": "patients -> train, valid, test, mini_test; checks for leaks",
-    "check": "judge any folder of the layout {train,valid,test}/{images,masks}",
-    "doctor": "examine any folder of DICOM files; say which series would be read",
-    "report": "one self-contained page of everything that was made",
-}
-_PARALLEL = ("fetch", "convert", "augment", "check")
-"""Verbs that use several processes."""
+_LOG = logging.getLogger("pipeline")  # its own name is __main__ when it is run
+Stage = Callable[[str, "params.Params", int], None]
+"""A verb that makes one dataset: its name, its parameters, the number of workers."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line: what it does, an example, its options, and what runs it."""
+
+    help: str
+    example: str
+    options: tuple[Callable[[ArgumentParser], None], ...]
+    run: Callable[[Namespace], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, or 2 for an error that a user can mend."""
+    """Run one verb; returns the exit status: 0, or 2 for an error that a user can correct."""
     return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
 def guarded(action: Callable[[], None], debug: bool) -> int:
-    """Call ``action``; an error that a user can mend becomes one line on stderr and status 2.
+    """Call ``action``; an error that a user can correct becomes one line on stderr and status 2.
 
-    Ctrl-C and being asked to end (SIGTERM) give status 130, whatever a library makes of them
-    on their way up; what is finished is kept. A reader of the output that leaves (``| head``)
-    ends the run in silence, with 141, as a shell tells it.
+    Ctrl-C and SIGTERM give status 130, even if a library turns them into another exception; what
+    is finished is kept. If the reader of the output closes it (``| head``), the run ends silently
+    with status 141, which is what a shell reports for SIGPIPE.
     """
+    with _stoppable() as stopped, messages.on_terminal():
+        try:
+            action()
+            sys.stdout.flush()
+        except SystemExit:  # argparse's, which has printed the reason
+            raise
+        except BaseException as error:
+            if stopped or isinstance(error, KeyboardInterrupt):
+                _LOG.error("error: stopped before the end; what was finished is kept")
+                return 130
+            if isinstance(error, BrokenPipeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+                return 141
+            line = _line(error)
+            if line is None:
+                raise
+            if debug:
+                traceback.print_exc()
+            _LOG.error("error: %s", line)
+            return 2
+    return 0
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Within the block, SIGINT and SIGTERM raise KeyboardInterrupt and are added to the list."""
     stopped: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -54,44 +89,23 @@ def guarded(action: Callable[[], None], debug: bool) -> int:
     before = {
         one: signal.signal(one, stop)
         for one in (signal.SIGINT, signal.SIGTERM)
-        if signal.getsignal(one) not in (signal.SIG_IGN, None)  # as nohup leaves it
+        if signal.getsignal(one) not in (signal.SIG_IGN, None)  # ignored below nohup
     }
     try:
-        from pipeline.runtime import messages
-
-        with messages.on_terminal():
-            action()
-        sys.stdout.flush()
-    except SystemExit:  # argparse's, which has said why
-        raise
-    except BaseException as error:
-        if stopped or isinstance(error, KeyboardInterrupt):
-            print("error: stopped before the end; what was finished is kept", file=sys.stderr)
-            return 130
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
-            return 141
-        line = _line(error)
-        if line is None:
-            raise
-        if debug:
-            traceback.print_exc()
-        print(f"error: {line}", file=sys.stderr)
-        return 2
+        yield stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
 
 
 def end(status: int) -> NoReturn:
-    """End the process; what Ctrl-C would stop now is Python's own tidying."""
+    """End the process; Ctrl-C is ignored from here on, while Python cleans up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
 
 
 def _line(error: BaseException) -> str | None:
-    """What a user is shown; None for a mistake of ours, whose traceback is wanted."""
+    """The line that a user is shown; None for a bug, which needs its traceback."""
     from datasets_spec.contract import Problem
     from pipeline.runtime import shortages
 
@@ -100,22 +114,22 @@ def _line(error: BaseException) -> str | None:
     if (problem := shortages.problem_of(error)) is not None:
         return str(problem)
     if isinstance(error, OSError):  # a folder that may not be written to, a disk that fails
-        told = f"expected files that can be read and written, got {error.strerror or error}"
+        what = f"expected files that can be read and written, got {error.strerror or error}"
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return str(Problem(told, where=" -> ".join(named)))
+        return str(Problem(what, where=" -> ".join(named)))
     return None
 
 
 def debug_wanted(arguments: list[str] | None) -> bool:
-    """Whether ``--debug`` is there, asked before the options are parsed."""
+    """Whether ``--debug`` is given; needed before the options are parsed."""
     return "--debug" in (sys.argv[1:] if arguments is None else arguments)
 
 
-def wanted_datasets(options: argparse.Namespace) -> tuple[str, ...]:
+def wanted_datasets(options: Namespace) -> tuple[str, ...]:
     """The dataset of the command line, that of the DVC stage that runs this, or all enabled.
 
-    dvc.yaml does not write the name into its commands, since a shell would read it: DVC hands
-    it over as "convert@aisd" in DVC_STAGE.
+    dvc.yaml does not write the name into its commands, because a shell would interpret it: DVC
+    passes the stage's name, such as "convert@aisd", in DVC_STAGE.
     """
     from pipeline.params import reader as params
 
@@ -127,70 +141,171 @@ def wanted_datasets(options: argparse.Namespace) -> tuple[str, ...]:
     return params.enabled(options.params)
 
 
-def params_option(parser: argparse.ArgumentParser) -> None:
-    """The option of every verb that obeys parameters."""
+def params_option(parser: ArgumentParser) -> None:
+    """``--params``, of every verb that reads parameters."""
     from pipeline import paths
 
     parser.add_argument("--params", type=Path, default=paths.PARAMS, help="default: %(default)s")
 
 
-def debug_option(parser: argparse.ArgumentParser) -> None:
-    """The option of every verb of the project."""
+def debug_option(parser: ArgumentParser) -> None:
+    """``--debug``, of every verb of the project."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run the verb that the options of :func:`add_verbs` name."""
-    from pipeline.params import reader as params
-    from pipeline.runtime import executor, shortages
+def _dataset_option(parser: ArgumentParser) -> None:
+    import datasets_spec
 
-    if options.verb == "check":
-        from pipeline.check import check
+    names = ", ".join(datasets_spec.names())
+    parser.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
 
-        workers = options.workers or executor.default_workers()
-        limits = params.limits(options.params)
-        check(options.folder, workers, limits, options.patient, options.all)
-        return
-    if options.verb == "doctor":
-        from pipeline.doctor import doctor
 
-        doctor(options.folder, limits=params.limits(options.params))
-        return
-    if options.verb == "report":
-        from pipeline.report import report
+def _folder_option(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path)
 
-        with shortages.named("report"):
-            report(params.enabled(options.params), options.params)
-        return
+
+def _subset_option(parser: ArgumentParser) -> None:
+    text = "fewer cases than published are here on purpose; remembered for later runs"
+    parser.add_argument("--subset", action="store_true", help=text)
+
+
+def _patient_option(parser: ArgumentParser) -> None:
+    text = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
+    parser.add_argument("--patient", default="", metavar="REGEX", help=text)
+
+
+def _all_option(parser: ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="name every example, not only three")
+
+
+def _workers_option(parser: ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, default=None, help="default: every processor")
+
+
+def _workers(options: Namespace) -> int:
+    from pipeline.runtime import executor
+
+    return options.workers or executor.default_workers()
+
+
+def _of_each_dataset(options: Namespace, act: Callable[[str], None]) -> None:
+    from pipeline.runtime import shortages
+
     for dataset in wanted_datasets(options):
         with shortages.named(f"{options.verb} {dataset}"):
-            if options.verb == "split":  # linking is bound by the disk
-                from pipeline.split import split
-
-                split(dataset, params.load(dataset, options.params))
-                continue
-            workers = options.workers or executor.default_workers()
-            if options.verb == "fetch":
-                from pipeline.fetch import fetch
-
-                fetch(dataset, workers, params.limits(options.params), options.subset)
-            else:
-                _stage(options.verb)(dataset, params.load(dataset, options.params), workers)
+            act(dataset)
 
 
-def _stage(verb: str) -> Callable[[str, params.Params, int], None]:
-    """The stage's function; imported late, so that ``--help`` answers at once."""
-    if verb == "convert":
-        from pipeline.convert import convert
+def _run_stage(options: Namespace, stage: Stage) -> None:
+    from pipeline.params import reader as params
 
-        return convert
+    workers = _workers(options)
+    _of_each_dataset(
+        options, lambda dataset: stage(dataset, params.load(dataset, options.params), workers)
+    )
+
+
+def _fetch(options: Namespace) -> None:
+    from pipeline.fetch import fetch
+    from pipeline.params import reader as params
+
+    workers = _workers(options)
+    _of_each_dataset(
+        options,
+        lambda dataset: fetch(dataset, workers, params.limits(options.params), options.subset),
+    )
+
+
+def _convert(options: Namespace) -> None:
+    from pipeline.convert import convert
+
+    _run_stage(options, convert)
+
+
+def _augment(options: Namespace) -> None:
     from pipeline.augment import augment
 
-    return augment
+    _run_stage(options, augment)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _split(options: Namespace) -> None:
+    from pipeline.params import reader as params
+    from pipeline.split import split
+
+    _of_each_dataset(options, lambda dataset: split(dataset, params.load(dataset, options.params)))
+
+
+def _check(options: Namespace) -> None:
+    from pipeline.check import check
+    from pipeline.params import reader as params
+
+    limits = params.limits(options.params)
+    check(options.folder, _workers(options), limits, options.patient, options.all)
+
+
+def _doctor(options: Namespace) -> None:
+    from pipeline.doctor import doctor
+    from pipeline.params import reader as params
+
+    doctor(options.folder, limits=params.limits(options.params))
+
+
+def _report(options: Namespace) -> None:
+    from pipeline.params import reader as params
+    from pipeline.report import report
+    from pipeline.runtime import shortages
+
+    with shortages.named("report"):
+        report(params.enabled(options.params), options.params)
+
+
+_OF_A_STAGE = (_dataset_option, params_option, _workers_option)
+VERBS = {
+    "fetch": Verb(
+        "fill data/raw/<dataset>, or show where to get it; verify what is there",
+        "virtual_mni152",
+        (_dataset_option, _subset_option, params_option, _workers_option),
+        _fetch,
+    ),
+    "convert": Verb(
+        "raw volumes -> square 8-bit images and indexed masks",
+        "virtual_mni152",
+        _OF_A_STAGE,
+        _convert,
+    ),
+    "augment": Verb("warped variants of every pair", "virtual_mni152", _OF_A_STAGE, _augment),
+    "split": Verb(
+        "patients -> train, valid, test, mini_test; checks for leaks",
+        "virtual_mni152",
+        (_dataset_option, params_option),  # linking is bound by the disk: one process does it
+        _split,
+    ),
+    "check": Verb(
+        "judge any folder of the layout {train,valid,test}/{images,masks}",
+        "data/dataset/virtual_mni152",
+        (_folder_option, _patient_option, _all_option, params_option, _workers_option),
+        _check,
+    ),
+    "doctor": Verb(
+        "examine any folder of DICOM files; list the series that would be read",
+        "scans",
+        (_folder_option, params_option),
+        _doctor,
+    ),
+    "report": Verb(
+        "one self-contained page of everything that was made", "", (params_option,), _report
+    ),
+}
+_HELP = {name: verb.help for name, verb in VERBS.items()}
+
+
+def run(options: Namespace) -> None:
+    """Run the verb that the options of :func:`add_verbs` name."""
+    VERBS[options.verb].run(options)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m pipeline",
         description="From brain scans to leak-free image/mask pairs.",
         epilog="Example: python -m pipeline fetch virtual_mni152",
@@ -201,33 +316,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_verbs(verbs: Verbs, prog: str) -> None:
     """Add the pipeline's verbs with their options to a parser that is called by ``prog``."""
-    import datasets_spec
-
-    for verb, told in _HELP.items():
-        example = "" if verb == "report" else " virtual_mni152"
-        example = {"check": " data/dataset/virtual_mni152", "doctor": " scans"}.get(verb, example)
-        one = verbs.add_parser(
-            verb, help=told, description=told, epilog=f"Example: {prog} {verb}{example}"
-        )
-        if verb in ("check", "doctor"):
-            one.add_argument("folder", type=Path)
-        elif verb != "report":
-            names = ", ".join(datasets_spec.names())
-            one.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
-        if verb == "fetch":
-            told = "fewer cases than published are here on purpose; remembered for later runs"
-            one.add_argument("--subset", action="store_true", help=told)
-        if verb == "check":
-            told = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
-            one.add_argument("--patient", default="", metavar="REGEX", help=told)
-            one.add_argument(
-                "--all", action="store_true", help="name every example, not only three"
-            )
-        params_option(one)
-        if verb in _PARALLEL:
-            words = "default: every processor"
-            one.add_argument("--workers", type=_positive, default=None, help=words)
-        debug_option(one)
+    for name, verb in VERBS.items():
+        example = f"Example: {prog} {name} {verb.example}".rstrip()
+        parser = verbs.add_parser(name, help=verb.help, description=verb.help, epilog=example)
+        for add_option in (*verb.options, debug_option):
+            add_option(parser)
 
 
 def _positive(text: str) -> int:

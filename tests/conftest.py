@@ -79,7 +79,7 @@ def label_map() -> LabelMap:
 
 @pytest.fixture
 def refused() -> Refused:
-    """Calls something that must be refused; returns the :class:`Problem`, told in one line."""
+    """Calls something that must be refused; returns the :class:`Problem`, which is one line."""
 
     def call(action: Callable[[], Any]) -> Problem:
         with pytest.raises(Problem) as caught:

@@ -331,8 +331,8 @@ def _scratch_project(folder: Path, address: str) -> Path:
         f"\n\nfrom dataclasses import replace\n\nDATASET = replace(DATASET, source={source})\n"
     )
     module.write_text(module.read_text("utf-8") + changed, "utf-8")
-    recipes = project.folder / "pipeline" / "virtual.py"
-    fewer = '\nRECIPES["mni152_t1w"] = Recipe(virtual_t1w.make, 4)\n'
+    recipes = project.folder / "pipeline" / "virtual" / "cohorts.py"
+    fewer = '\nRECIPES["mni152_t1w"] = Recipe(t1w.make, 4)\n'
     recipes.write_text(recipes.read_text("utf-8") + fewer, "utf-8")
     shutil.rmtree(project.folder / "data")
     Table._copy(project.folder, folder / "empty")

@@ -37,7 +37,7 @@ PROGRAMS = {
 }
 LANGUAGES = {"sh", "text", "python", "yaml"}
 OF_THE_SHELL = {
-    *("cat", "cd", "cp", "export", "for", "git", "head", "ls", "mkdir", "mv", "nvidia-smi"),
+    *("cat", "cd", "cp", "export", "for", "git", "grep", "head", "ls", "mkdir", "mv", "nvidia-smi"),
     *("done", "pip", "pre-commit", "source"),
 }  # fmt: skip
 FLOORS = ("datasets_spec", "pipeline", "model", "tests", "docs")

@@ -78,9 +78,9 @@ def test_the_edge_cases_are_complete() -> None:
 
 def test_a_file_is_read_as_itk_reads_it_or_refused_by_name(file: Path, refused) -> None:
     if file.name not in SHAPES:
-        kinds = [told for end, told in REFUSED_KINDS.items() if file.name.endswith(end)]
-        told = REFUSED.get(file.name, kinds[0] if kinds else NEITHER)
-        assert told in str(refused(lambda: nifti.read(file)))
+        kinds = [reason for end, reason in REFUSED_KINDS.items() if file.name.endswith(end)]
+        reason = REFUSED.get(file.name, kinds[0] if kinds else NEITHER)
+        assert reason in str(refused(lambda: nifti.read(file)))
         return
     read = nifti.read(file)
     assert read.grid.shape == SHAPES[file.name]

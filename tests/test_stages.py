@@ -108,9 +108,9 @@ def test_makes_only_the_case_that_changed(
         stream.write(b"\1")
     capsys.readouterr()
     run(settings)
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 2 kept, 1 to make" in told
-    assert f"augment {NAME}: 2 kept, 1 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 2 kept, 1 to make" in output
+    assert f"augment {NAME}: 2 kept, 1 to make" in output
 
 
 def test_converts_nothing_again_when_only_the_warps_change(
@@ -120,9 +120,9 @@ def test_converts_nothing_again_when_only_the_warps_change(
     variants = {"deformed": [{"Elastic": {"sd_px": 1.0, "sigma_px": 8.0}}]}
     capsys.readouterr()
     run(replace(settings, augment=replace(settings.augment, variants=variants)))
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 3 kept, 0 to make" in told
-    assert f"augment {NAME}: 0 kept, 3 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in output
+    assert f"augment {NAME}: 0 kept, 3 to make" in output
     assert {pair.id.split("_")[0] for pair in manifest.read(paths.augmented(NAME))} == {"deformed"}
 
 
@@ -311,23 +311,23 @@ def table(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
 
     def cases(folder: Path) -> Iterator[Case]:
         with (folder / "patients.csv").open(newline="") as stream:
-            said = {row[0]: row[1:] for row in csv.reader(stream)}
+            listed = {row[0]: row[1:] for row in csv.reader(stream)}
         for case in adapter.cases(folder):
             assert isinstance(case, Case)
-            if case.id in said:
-                patient, official, raters = said[case.id]
+            if case.id in listed:
+                patient, official, raters = listed[case.id]
                 labels = dict.fromkeys(raters or [""], case.labels[""])
                 yield replace(case, patient=patient, split=official or None, labels=labels)
 
     monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=cases))
 
     def write(**changes: tuple[str, str, str] | None) -> None:
-        said: dict[str, tuple[str, str, str] | None] = {
+        listed: dict[str, tuple[str, str, str] | None] = {
             f"sub-0{number}": (f"p{number}", "", "") for number in range(1, 7)
         }
-        said |= {name.replace("_", "-"): row for name, row in changes.items()}
+        listed |= {name.replace("_", "-"): row for name, row in changes.items()}
         with (paths.raw(NAME) / "patients.csv").open("w", newline="") as stream:
-            csv.writer(stream).writerows([name, *row] for name, row in said.items() if row)
+            csv.writer(stream).writerows([name, *row] for name, row in listed.items() if row)
 
     write()
     return write
@@ -405,8 +405,8 @@ def test_labels_that_two_raters_exchange_are_converted_anew(
     settings = rows.write_params(**{"convert.raters": "each"})
     table(sub_01=("p1", "", "ab"))
     convert(NAME, settings, 1)
-    told = capsys.readouterr().out
-    assert "0 kept, 6 to make" in told
+    output = capsys.readouterr().out
+    assert "0 kept, 6 to make" in output
     table(sub_01=("p1", "", "ba"))
     convert(NAME, settings, 1)
     assert "5 kept, 1 to make" in capsys.readouterr().out
@@ -481,9 +481,9 @@ def test_a_renamed_scan_and_other_terms_make_no_picture_again(
     monkeypatch.setattr(datasets_spec, "load", lambda _: other)
     capsys.readouterr()
     run(settings)
-    told = capsys.readouterr().out
-    assert f"convert {NAME}: 3 kept, 0 to make" in told
-    assert f"augment {NAME}: 3 kept, 0 to make" in told
+    output = capsys.readouterr().out
+    assert f"convert {NAME}: 3 kept, 0 to make" in output
+    assert f"augment {NAME}: 3 kept, 0 to make" in output
     placed = manifest.read(paths.dataset(NAME))
     assert {pair.licence for pair in placed} == {"other terms"}
     assert {pair.source for pair in placed if pair.case == "sub-01"} == {"moved/sub-01_T1w.nii"}
@@ -498,13 +498,13 @@ def test_limits_on_what_is_read_make_nothing_again(
     assert "3 kept, 0 to make" in capsys.readouterr().out
 
 
-def test_a_class_or_a_lesion_that_a_split_lacks_is_said_and_kept_on_the_card(
+def test_a_class_or_a_lesion_that_a_split_lacks_is_reported_and_kept_on_the_card(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows.write_raw(classes=3)
     rows.make_pairs(rows.write_params())
-    told = capsys.readouterr().out
-    assert f"split {NAME}: warning: no patient shows white_matter" in told
+    output = capsys.readouterr().out
+    assert f"split {NAME}: warning: no patient shows white_matter" in output
     card = (paths.dataset(NAME) / "README.md").read_text("utf-8")
     assert "no patient shows white_matter" in card
 
@@ -517,7 +517,9 @@ def test_no_variants_leave_no_augmented_pairs(raw: Path, settings: params.Params
     assert not any(pair.parent for pair in manifest.read(paths.dataset(NAME)))
 
 
-def test_names_of_the_ancestors_show_variant_and_parent(raw: Path, settings: params.Params) -> None:
+def test_names_as_in_the_reference_projects_show_variant_and_parent(
+    raw: Path, settings: params.Params
+) -> None:
     name = "deformed_alpha_1300_sigmoid_8"
     variants = {name: [{"Elastic": {"sd_px": 0.5, "sigma_px": 8.0}}]}
     run(replace(settings, augment=replace(settings.augment, variants=variants)))

@@ -112,9 +112,9 @@ def test_it_judges_a_folder(installed: Path, elsewhere: Path) -> None:
 
 
 def test_without_parameters_it_names_no_folder_of_its_own(installed: Path, elsewhere: Path) -> None:
-    told = run(installed / "flexunet", "convert", cwd=elsewhere, status=2)
-    assert "Run from a folder with params.yaml, or name the file with --params." in told
-    assert str(installed.parent) not in told
+    message = run(installed / "flexunet", "convert", cwd=elsewhere, status=2)
+    assert "Run from a folder with params.yaml, or name the file with --params." in message
+    assert str(installed.parent) not in message
 
 
 def test_its_code_has_the_fingerprint_of_the_checkouts(installed: Path, elsewhere: Path) -> None:

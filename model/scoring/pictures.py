@@ -1,7 +1,8 @@
-"""Pictures of an evaluation: the confusion matrix, and truth beside prediction."""
+"""Pictures of an evaluation: the confusion matrix, masks, and truth beside prediction."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import LabelMap
+from model.scoring.scores import Stack
+from model.scoring.summary import Scored
+from pipeline import paths
 from pipeline.pages import draw
+from pipeline.pairs import png
+from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.manifest import Pair
 from pipeline.runtime import files
 
 matplotlib.use("Agg")
@@ -57,3 +64,50 @@ def draw_overlay(
     file.parent.mkdir(parents=True, exist_ok=True)
     px = min(_OVERLAY_PX, len(image))
     Image.fromarray(draw.sheet({file.stem: [plain, *outlined]}, px)).save(file, compress_level=6)
+
+
+def write_masks(
+    predictions: Path, slices: Sequence[Pair], truth: Stack, final: Stack, label_map: LabelMap
+) -> str:
+    """Masks at picture size: of mini_test, and of the slice with most wrong voxels.
+
+    They show the scored prediction itself, ``final`` (N, H, W). Returns the latter's pair id.
+    """
+    folder = paths.dataset(slices[0].dataset) / paths.MINI_TEST / paths.IMAGES
+    canvas = Canvas.of(slices[0].canvas)
+    wrong = [np.count_nonzero(one != other) for one, other in zip(truth, final, strict=True)]
+    worst = max(slices, key=lambda pair: (wrong[pair.slice_index], sum(pair.class_pixels[1:])))
+    for pair in slices:
+        kinds = [paths.MINI_TEST] if (folder / f"{pair.id}.png").is_file() else []
+        kinds += [paths.WORST] if pair.id == worst.id else []
+        for kind in kinds:
+            ids = canvas.labels(final[pair.slice_index])
+            png.write_mask(predictions / kind / f"{pair.id}.png", ids, label_map)
+    return worst.id
+
+
+def keep_worst(predictions: Path, scored: Sequence[Scored], count: int) -> list[Scored]:
+    """The cases of lowest mean foreground Dice, lowest first; other cases' pictures are removed."""
+    known = [one for one in scored if not math.isnan(one.dice)]
+    worst = sorted(known, key=lambda one: (one.dice, one.case, one.rater))[:count]
+    kept = {one.shown for one in worst}
+    for file in (predictions / paths.WORST).glob("*.png"):
+        if file.stem not in kept:
+            file.unlink()
+    return worst
+
+
+def draw_overlays(predictions: Path, folder: Path, label_map: LabelMap) -> None:
+    """Truth beside prediction for every mask of :func:`write_masks` that is left."""
+    for kind in (paths.MINI_TEST, paths.WORST):
+        for file in sorted((predictions / kind).glob("*.png")):
+            image, mask = (
+                folder / "test" / part / file.name for part in (paths.IMAGES, paths.MASKS)
+            )
+            draw_overlay(
+                predictions / paths.OVERLAYS / kind / file.name,
+                png.read_image(image),
+                png.read_mask(mask, label_map),
+                png.read_mask(file, label_map),
+                label_map,
+            )

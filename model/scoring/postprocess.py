@@ -61,9 +61,9 @@ def apply(
 
     Only background is filled, and what is removed becomes background.
     """
-    mended = ids.copy()
+    changed = ids.copy()
     for label, rule in sorted(rules.items()):
-        part = mended[box(mended, label)]  # a view; what is enclosed lies in it
+        part = changed[box(changed, label)]  # a view; what is enclosed lies in it
         if rule.fill_holes:
             part[holes(part == label, planar) & (part == 0)] = label
         if rule.smallest_ml:
@@ -75,7 +75,7 @@ def apply(
             removed = small[pieces.whole()]
             for slab in slabs(part):
                 slab[removed[again.add(slab == label)]] = 0
-    return mended
+    return changed
 
 
 def holes(mask: Mask, planar: bool) -> Mask:

@@ -128,7 +128,7 @@ class Lesions:
 
 
 @dataclass(frozen=True)
-class Healthy:
+class Negative:
     """Slices whose truth lacks the class: how many, how many of them were marked, voxels there."""
 
     slices: int
@@ -144,7 +144,7 @@ class ClassScores:
     hd95_mm: float
     nsd: float
     lesions: Lesions
-    healthy: Healthy
+    negative: Negative
     voxel_ml: float
 
     @property
@@ -212,7 +212,7 @@ def score(
                 distances.hd95,
                 distances.nsd(tolerance_mm),
                 lesions(*masks, planar),
-                _healthy(tables, label),
+                _negative(tables, label),
                 voxel_ml(steps),
             )
         )
@@ -395,7 +395,7 @@ class Calibration:
     def of(cls, truth: Stack, probability: NDArray[np.float32]) -> Calibration:
         """From ids (B, H, W) and p (B, H, W, C), over the pixels that matter.
 
-        Those whose truth or likeliest class is foreground: the rest is air and healthy tissue
+        Those whose truth or likeliest class is foreground: the rest is air and normal tissue
         that any model is sure of, and would hide all else.
         """
         guess = probability.argmax(axis=-1)
@@ -429,10 +429,10 @@ class Calibration:
         return _ratio(float(np.abs(self.right - self.confidence).sum()), total)
 
 
-def _healthy(tables: NDArray[np.int64], label: int) -> Healthy:
+def _negative(tables: NDArray[np.int64], label: int) -> Negative:
     """What is marked where the truth lacks a class, from the confusion of each slice."""
     false = tables[tables[:, label].sum(axis=1) == 0, :, label].sum(axis=1)
-    return Healthy(len(false), int((false > 0).sum()), int(false.sum()))
+    return Negative(len(false), int((false > 0).sum()), int(false.sum()))
 
 
 def _surface(mask: Slices, planar: bool) -> NDArray[np.int32]:

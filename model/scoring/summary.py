@@ -1,4 +1,4 @@
-"""Scores of many cases -> what is told of a dataset: means, medians, spreads, intervals."""
+"""Scores of many cases -> those of a dataset: means, medians, spreads, intervals."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Scored:
-    """One test case: scores per foreground class, and the ancestors' numbers of its slices.
+    """One test case: scores per foreground class, and the reference metrics of its slices.
 
-    ``mended`` is what counts: the prediction after post-processing; ``plain`` before it.
-    ``raters``: the Dice per foreground class of ``mended`` against each rater who drew the case;
+    ``final`` is what counts: the prediction after post-processing; ``plain`` before it.
+    ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
     """
 
     case: str
     patient: str
     rater: str
-    mended: tuple[ClassScores, ...]
+    final: tuple[ClassScores, ...]
     plain: tuple[ClassScores, ...]
     background: tuple[ClassScores, ...]
-    ancestors: Mapping[str, Sequence[float]]
-    ancestors_background: Mapping[str, Sequence[float]]
+    reference: Mapping[str, Sequence[float]]
+    reference_background: Mapping[str, Sequence[float]]
     calibration: Calibration
     confusion: NDArray[np.int64]
     raters: Mapping[str, Sequence[float]]
@@ -46,25 +46,25 @@ class Scored:
     @property
     def dice(self) -> float:
         """Mean foreground Dice; NaN where no class has one."""
-        return float(mean_over([one.overlap.dice for one in self.mended]))
+        return float(mean_over([one.overlap.dice for one in self.final]))
 
 
 def rows(
     scored: Sequence[Scored], label_map: LabelMap, resamples: Resamples
 ) -> dict[str, dict[str, Any]]:
-    """The model, its answer before post-processing, and a mask without anything, row by row."""
+    """The model, its answer before post-processing, and an all-background mask, row by row."""
     return {
         name: _row(
             scored,
             [getattr(one, attribute) for one in scored],
-            [getattr(one, ancestors) for one in scored],
+            [getattr(one, reference) for one in scored],
             label_map,
             resamples,
         )
-        for name, attribute, ancestors in (
-            ("model", "mended", "ancestors"),
-            ("before_postprocessing", "plain", "ancestors"),
-            ("all_background", "background", "ancestors_background"),
+        for name, attribute, reference in (
+            ("model", "final", "reference"),
+            ("before_postprocessing", "plain", "reference"),
+            ("all_background", "background", "reference_background"),
         )
     }
 
@@ -72,7 +72,7 @@ def rows(
 def _row(
     scored: Sequence[Scored],
     of_cases: Sequence[tuple[ClassScores, ...]],
-    ancestors: Sequence[Mapping[str, Sequence[float]]],
+    reference: Sequence[Mapping[str, Sequence[float]]],
     label_map: LabelMap,
     resamples: Resamples,
 ) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _row(
                 name: sum(getattr(one.lesions, name) for one in ones)
                 for name in ("truth", "predicted", "found", "false")
             },
-            "healthy": _healthy(ones),
+            "negative": _negative(ones),
         }
     of_classes = mean_over(np.moveaxis(drawn, 1, 2))  # (resamples, scores)
     return {
@@ -105,21 +105,21 @@ def _row(
             for number, score in enumerate(SCORES)
         },
         "classes": classes,
-        "ancestors": {
-            name: number(float(np.mean([v for case in ancestors for v in case[name]])))
-            for name in ancestors[0]
+        "reference": {
+            name: number(float(np.mean([v for case in reference for v in case[name]])))
+            for name in reference[0]
         },
     }
 
 
-def _healthy(ones: Sequence[ClassScores]) -> dict[str, Any]:
+def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
     """What is marked where the truth has nothing of the class: slices, and whole cases."""
     cases = [one for one in ones if not one.overlap.truth]
-    slices = sum(one.healthy.slices for one in ones)
-    ml = [one.healthy.voxels * one.voxel_ml for one in ones]
+    slices = sum(one.negative.slices for one in ones)
+    ml = [one.negative.voxels * one.voxel_ml for one in ones]
     return {
         "slices": slices,
-        "slices_marked": sum(one.healthy.marked for one in ones),
+        "slices_marked": sum(one.negative.marked for one in ones),
         "false_ml_per_slice": number(sum(ml) / slices if slices else math.nan),
         "cases": len(cases),
         "cases_marked": sum(one.overlap.predicted > 0 for one in cases),
@@ -159,7 +159,7 @@ def raters(
         return None
     patients = [one.patient for one in several]
     names = sorted({name for one in several for name in one.raters})
-    told = {}
+    of_classes = {}
     for at, label in enumerate(label_map.foreground):
         human = np.array([one.agreement[label.id] for one in several])
         against = np.array(
@@ -168,7 +168,7 @@ def raters(
                 for one in several
             ]
         )
-        told[label.name] = {
+        of_classes[label.name] = {
             "between_raters": _spread(human, resamples.means(patients, human)),
             "model_and_raters": _spread(
                 mean_over(against), resamples.means(patients, mean_over(against))
@@ -177,7 +177,7 @@ def raters(
                 name: number(_mean(against[:, index])) for index, name in enumerate(names)
             },
         }
-    return {"cases": len(several), "classes": told}
+    return {"cases": len(several), "classes": of_classes}
 
 
 def number(value: float | None) -> float | None:
@@ -187,7 +187,7 @@ def number(value: float | None) -> float | None:
     return round(value, DIGITS)
 
 
-def told(spread: Mapping[str, Any], digits: int = 3) -> str:
+def in_words(spread: Mapping[str, Any], digits: int = 3) -> str:
     """A mean with its interval, for a terminal."""
     if spread["mean"] is None:
         return "none"

@@ -11,12 +11,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
+from model.network_input import labels_at, model_input, picture_at
 from model.params import Network
 from model.training.devices import Share
 from pipeline.pairs import png
@@ -33,26 +33,6 @@ _STRIDE = 2**26  # bytes that are kept before the disk is asked again
 _ALONE = Share()
 
 
-def picture_at(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
-    """A grey picture (H, H) at (px, px): area averaging when it shrinks, linear when it grows."""
-    if len(image) == px:
-        return image
-    how = cv2.INTER_AREA if px < len(image) else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (px, px), interpolation=how), np.uint8)
-
-
-def labels_at(ids: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
-    """Class ids (H, H) at (px, px): the id under each pixel's centre."""
-    index = ((np.arange(px) + 0.5) * len(ids) / px).astype(np.intp)
-    return ids[np.ix_(index, index)]
-
-
-def model_input(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Grey pictures of any size -> (B, px, px, channels) uint8."""
-    batch = np.stack([picture_at(picture, network.image_px) for picture in pictures])
-    return np.repeat(batch[..., None], network.channels, axis=-1)
-
-
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     """Batches of (pictures (B, px, px, channels) uint8, class ids (B, px, px) uint8).
 
@@ -60,11 +40,11 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
     every pair is shown as what that gives for the epoch, before it is brought to the
-    network's size; it is called by several threads. ``class_share`` of an epoch, spread
-    evenly over its batches, gives way to pairs that show the foreground classes in turn, drawn by
-    the same key. ``share``: every
-    process has its part of each batch. With a folder ``scratch`` and without ``online``, pictures
-    larger than the network's are decoded once: see :class:`_Cache`.
+    network's size; it is called by several threads. The share ``foreground_oversampling`` of an
+    epoch, spread evenly over its batches, gives way to pairs that show the foreground classes in
+    turn, drawn by the same key. ``share``: every process has its part of each batch. With a folder
+    ``scratch`` and without ``online``, pictures larger than the network's are decoded once: see
+    :class:`_Cache`.
     """
 
     def __init__(
@@ -77,7 +57,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         seed: int | None = None,
         steps: int = 0,
         online: Fresh | None = None,
-        class_share: float = 0.0,
+        foreground_oversampling: float = 0.0,
         share: Share = _ALONE,
         scratch: Path | None = None,
     ) -> None:
@@ -85,7 +65,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
-        self._online, self._class_share, self._share = online, class_share, share
+        self._online, self._share = online, share
+        self._oversampling = foreground_oversampling
         self._cache = (
             _Cache(scratch, len(self._pairs), network.image_px) if scratch and not online else None
         )
@@ -139,13 +120,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
         What a batch cannot have of a share, a part of a place, later ones have.
         """
-        if not self._class_share:
+        if not self._oversampling:
             return
         shown = np.array([pair.class_pixels for pair in self._pairs])[:, 1:] > 0
         showing = [np.flatnonzero(column) for column in shown.T if column.any()]
         if not showing:
             return
-        so_far = np.rint(self._class_share * self._batch * np.arange(len(order) + 1))
+        so_far = np.rint(self._oversampling * self._batch * np.arange(len(order) + 1))
         places = np.arange(self._batch) < np.diff(so_far)[:, None]
         rng = np.random.default_rng((self._seed or 0, self._epoch, 1))
         drawn = np.arange(np.count_nonzero(places))

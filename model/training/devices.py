@@ -1,7 +1,7 @@
 """Several devices and machines: each trains on its part of every batch.
 
 TensorFlow mirrors the network on all GPUs of a machine; JAX does so, and on several machines.
-The cluster is told by Keras' own variables, the same on every machine but the last one:
+A cluster is described by Keras' own variables, the same on every machine but the last one:
 KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0), KERAS_DISTRIBUTION_NUM_PROCESSES and
 KERAS_DISTRIBUTION_PROCESS_ID.
 """
@@ -44,12 +44,12 @@ class Share:
 
 
 def join(batch_pairs: int) -> Share:
-    """Join the cluster, if one is told, and let Keras spread batches over all devices.
+    """Join the cluster, if there is one, and let Keras spread batches over all devices.
 
     Raises :class:`Problem` if the backend cannot, or a batch cannot be shared out evenly.
     """
-    backend, told = keras.backend.backend(), _COUNT in os.environ
-    if told and backend != "jax":
+    backend, clustered = keras.backend.backend(), _COUNT in os.environ
+    if clustered and backend != "jax":
         raise Problem(
             f"expected the backend jax for several processes, got {backend}",
             where=_COUNT,
@@ -66,7 +66,7 @@ def join(batch_pairs: int) -> Share:
         return Share(devices=len(gpus), strategy=strategy)
     if backend != "jax":
         return Share()
-    if told:
+    if clustered:
         keras.distribution.initialize()
     devices = keras.distribution.list_devices()
     share = Share(

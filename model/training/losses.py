@@ -48,7 +48,7 @@ class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
 
 
 def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:
-    """Mean over all pixels of -log p(true class): the ancestors' loss, from ids."""
+    """Mean over all pixels of -log p(true class): the loss of the reference projects, from ids."""
     return ops.mean(_entropy(ids, probabilities))
 
 

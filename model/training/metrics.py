@@ -1,50 +1,20 @@
-"""The ancestors' metrics in NumPy, and overlaps over an epoch in Keras for training."""
+"""Overlaps over an epoch in Keras, for training."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
-
-
-def dice_coef_multiclass(
-    ids: NDArray[np.uint8], probabilities: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """The ancestors' metric of each picture (B,), from ids (B, H, W) and p (B, H, W, C).
-
-    (2 sum(y p) + 1) / (sum(y) + sum(p) + 1) with sums over H, W and *all classes,
-    background included*: soft pixel accuracy, printed for comparison only.
-    """
-    hit = np.take_along_axis(probabilities, ids[..., None].astype(np.intp), axis=-1)
-    both = hit.sum(axis=(1, 2, 3), dtype=np.float64)
-    total = ids[0].size + probabilities.sum(axis=(1, 2, 3), dtype=np.float64)
-    scores: NDArray[np.float64] = (2 * both + 1) / (total + 1)
-    return scores
-
-
-def cross_entropy(
-    ids: NDArray[np.uint8], probabilities: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """The ancestors' loss of each picture (B,), from ids (B, H, W) and p (B, H, W, C).
-
-    Mean over the pixels of -ln p of the true class, p kept above Keras' epsilon of 1e-7.
-    """
-    hit = np.take_along_axis(probabilities, ids[..., None].astype(np.intp), axis=-1)
-    known = np.clip(hit.astype(np.float64), 1e-7, 1 - 1e-7)
-    losses: NDArray[np.float64] = -np.log(known).mean(axis=(1, 2, 3))
-    return losses
 
 
 class Scores(keras.metrics.Metric):  # type: ignore[misc]  # untyped library
     """Overlap of the likeliest classes with the truth, each over all pixels since the last reset.
 
     Gives foreground_dice and foreground_iou (means over the foreground classes that occurred),
-    dice_<class> and iou_<class>, and dice_coef_multiclass as the ancestors define it.
+    dice_<class> and iou_<class>, and dice_coef_multiclass as the reference projects define it.
     """
 
     def __init__(self, label_map: LabelMap, name: str = "scores") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,12 @@ import numpy as np
 from keras import ops
 
 from model.flexunet import flexunet
+from model.number_format import use
 from model.params import Train
 from model.training.devices import Share
 from model.training.losses import categorical_crossentropy
 
-FORMATS = ("float32", "bfloat16", "float16")
+_LOG = logging.getLogger(__name__)
 _GAIN = 1.15  # a format of less precision must be faster by this factor
 _STEPS, _ENOUGH_S = 3, 3.0
 
@@ -25,12 +27,14 @@ def chosen(wanted: Train, classes: int, share: Share) -> str:
     if wanted.precision != "auto":
         return wanted.precision
     if share.devices > 1:  # each process would time for itself, and they must agree
-        print("precision float32: of several devices none is timed; set train.precision for less")
+        _LOG.info(
+            "precision float32: of several devices none is timed; set train.precision for less"
+        )
         return "float32"
     seconds = probe(wanted, classes)
     best = fastest(seconds)
-    told = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
-    print(f"precision {best}: a step takes {told}")
+    times = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
+    _LOG.info("precision %s: a step takes %s", best, times)
     return best
 
 
@@ -69,11 +73,6 @@ def probe(wanted: Train, classes: int) -> dict[str, float]:
         seconds[name] = min(spent)
     keras.config.set_dtype_policy(before)
     return seconds
-
-
-def use(name: str) -> None:
-    """Compute in this format from now on; weights stay float32."""
-    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
 
 
 def jit(wanted: str) -> bool:

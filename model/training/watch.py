@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import matplotlib
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
+from model import inference
 from model.params import Train
-from model.predict import class_ids, probabilities
+from model.training.fit import Row
 from pipeline import paths
 from pipeline.pairs import png
 from pipeline.runtime import files as runtime_files
@@ -23,7 +25,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import MaxNLocator
 
-Row = dict[str, float]
+_LOG = logging.getLogger(__name__)
 Logger = Callable[[int, Row], None]
 
 
@@ -45,11 +47,12 @@ class TimeLeft(keras.callbacks.Callback):  # type: ignore[misc]  # untyped libra
         """A step is done."""
         self.bar.update()
 
-    def tell(self, epoch: int, logs: Row, monitor: str, seconds: float) -> None:
+    def show(self, epoch: int, logs: Row, monitor: str, seconds: float) -> None:
         """One line of an epoch, counted from 1."""
         shown = dict.fromkeys(["loss", "val_loss", "val_foreground_dice", monitor])
         scores = ", ".join(f"{name} {logs[name]:.4f}" for name in shown)
-        self.bar.write(f"  epoch {epoch}: {scores}, {seconds:.1f} s")
+        with self.bar.external_write_mode():
+            _LOG.info("  epoch %d: %s, %.1f s", epoch, scores, seconds)
 
 
 class EpochChange:
@@ -73,9 +76,9 @@ class EpochChange:
         if not self._files:
             return
         pictures = [png.read_image(file) for file in self._files]
-        predicted = probabilities(model, pictures, self._network)
+        predicted = inference.probabilities(model, pictures, self._network)
         for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
-            ids = class_ids(probability, len(picture))
+            ids = inference.class_ids(probability, len(picture))
             target = paths.epoch_change(self._target, epoch) / file.name
             png.write_mask(target, ids, self._label_map)
 

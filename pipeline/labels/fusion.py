@@ -31,13 +31,14 @@ from pipeline.volumes.volume import Volume
 class Truth:
     """Class ids (X, Y, Z) in RAS+ by rater ("": one, or several fused), and how they were made.
 
-    ``agreement``: mean Dice over all pairs of raters, per class id, NaN where
-    neither has the class; nothing for a single rater. ``snapped``: pixels whose colour was
-    moved to a class. ``findings``: what is odd about the labels' headers, and what resampling
-    cost each class.
+    ``drawn``: those of every rater. ``agreement``: mean Dice over all pairs of raters, per class
+    id, NaN where neither has the class; nothing for a single rater. ``snapped``: pixels whose
+    colour was moved to a class. ``findings``: what is odd about the labels' headers, and what
+    resampling cost each class.
     """
 
     ids: Mapping[str, Ids]
+    drawn: Mapping[str, Ids]
     raters: int
     agreement: tuple[float, ...]
     table: str
@@ -67,6 +68,7 @@ def truth(
     agreement = _agreement(list(read.ids.values()), classes)
     return Truth(
         fused(read.ids, raters, classes),
+        read.ids,
         len(labels),
         agreement,
         read.table,

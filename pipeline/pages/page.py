@@ -143,5 +143,5 @@ def _summary_of(section: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"  {words}: mean foreground Dice {of_run.spread(one['mean_foreground']['dice'])};"
             " the reference projects' dice_coef_multiclass"
-            f" {one['ancestors']['dice_coef_multiclass']:.3f}"
+            f" {one['reference']['dice_coef_multiclass']:.3f}"
         )

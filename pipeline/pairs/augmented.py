@@ -44,6 +44,8 @@ class VariantMaker:
                     warp=json.dumps(warp),
                     fingerprint=job.fingerprint,
                     likeness="",
+                    truth="",
+                    truth_digest="",
                 )
                 made.append(put(self.folder, pair, bent_image, bent_mask, self.label_map))
         return made

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from datasets_spec.contract import Case, Dataset
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
-from pipeline.pairs import identities, kept, likeness
+from pipeline.pairs import identities, kept, likeness, truth_record
+from pipeline.pairs import truth as truth_of_case
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -76,11 +77,40 @@ class CaseMaker:
             limits=self.limits,
         )
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
+        name, digest = self._keep_truth(case, image, truth)
+        truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
         canvas = self._canvas(image)
         template = self._template(job, image, truth, canvas, window)
+        template = replace(template, truth=name, truth_digest=digest)
         pairs, shades = self._slices(case, image, truth.ids, canvas, template)
         by_name = {self.names.of("rater", rater): ids for rater, ids in truth.ids.items()}
         return kept.judged(pairs, image.array, shades, by_name, self.dataset.label_map)
+
+    def _keep_truth(self, case: Case, image: Volume, truth: Truth) -> tuple[str, str]:
+        """Write the labels on the source's grid; returns the record's name and its sha256."""
+        names, source = self.names, None
+        if not isinstance(case.image, Path):
+            kind, stems = truth_record.PICTURES, [file.stem for file in case.image]
+            indices = [f"{index:04d}" for index in range(len(stems))]
+            parts = stems if names.anonymous else indices
+        elif case.image.is_dir():
+            kind, parts = truth_record.DICOM, [names.uid(uid) for uid in image.uids]
+        else:
+            kind, parts, source = truth_record.NIFTI, [], case.image
+        labels, drawn = (
+            {names.of("rater", rater): one for rater, one in ids.items()}
+            for ids in (truth.ids, truth.drawn)
+        )
+        return truth_of_case.write(
+            self.folder,
+            names.of("case", case.id),
+            image,
+            source,
+            labels,
+            drawn,
+            kind,
+            tuple(parts),
+        )
 
     def _canvas(self, image: Volume) -> Canvas:
         stack = volume.slices(image.array, self.dataset.plane)

@@ -42,8 +42,10 @@ class Pair:
     published as anonymous, patient, case, rater, source and SOPInstanceUID are
     :mod:`pipeline.pairs.pseudonyms`. ``likeness`` is the image's perceptual hash
     (:mod:`pipeline.pairs.likeness`; none on augmented pairs). ``parent`` and ``warp`` (JSON) are
-    set on augmented pairs only. ``fingerprint`` identifies everything that determines the
-    pair; a pair whose fingerprint is unchanged is not made again.
+    set on augmented pairs only. ``truth`` (none on augmented pairs) is where
+    :mod:`pipeline.pairs.truth_record` keeps the labels that the pair shows on the source's grid,
+    relative to ``data/converted/<dataset>``. ``fingerprint`` identifies everything that determines
+    the pair; a pair whose fingerprint is unchanged is not made again.
     """
 
     id: str
@@ -79,6 +81,8 @@ class Pair:
     findings: str = ""
     suspicion: str = ""
     likeness: str = ""
+    truth: str = ""
+    truth_digest: str = ""
 
     @property
     def empty(self) -> bool:
@@ -104,9 +108,23 @@ SCHEMA = pa.schema(
 )
 
 
+_EMPTY = {"str": "", "int": 0}
+
+
+def blank(pair_id: str, **values: Any) -> Pair:
+    """A row of which only ``values`` are known; all other columns are empty.
+
+    >>> blank("p1_0000", patient="p1").patient
+    'p1'
+    """
+    needed = [one for one in dataclasses.fields(Pair) if one.default is dataclasses.MISSING]
+    empty = {one.name: _EMPTY.get(str(one.type), ()) for one in needed}
+    return Pair(**{**empty, "id": pair_id, **values})
+
+
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
-    *("parent", "warp", "fingerprint", "likeness"),
+    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest"),
 )
 
 

@@ -1,4 +1,4 @@
-"""A pair on disk: both pictures, and the columns that follow from them."""
+"""Write the pictures of a pair, and fill in the columns that depend on them."""
 
 from __future__ import annotations
 

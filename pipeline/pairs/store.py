@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import manifest
+from pipeline.pairs import manifest, truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.runtime import executor, files, locks, shortages
 
@@ -165,7 +165,10 @@ def _earlier(folder: Path) -> list[Pair]:
 
 
 def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
-    """All pictures of ``pairs`` are there, with the bytes that were written."""
+    """All pictures and labels of ``pairs`` are there, with the bytes that were written."""
+    for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
+        if not truth_record.is_whole(folder, name, digest):
+            return False
     for pair in pairs:
         for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
             file = folder / name
@@ -180,7 +183,8 @@ def _all(made: dict[str, list[Pair]]) -> list[Pair]:
 
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
     kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
-    for part in (paths.IMAGES, paths.MASKS):
+    kept |= {(folder / pair.truth).parent for pair in pairs if pair.truth}
+    for part in (paths.IMAGES, paths.MASKS, paths.TRUTH):
         for file in (folder / part).glob("*"):
             if file in kept:
                 continue

@@ -42,6 +42,7 @@ from pipeline.runtime import files
 
 _MOVED = {
     "train.augment": "It is 'mode' in the section 'augment' now.",
+    "train.class_share": "It is 'foreground_oversampling' now.",
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
 }
@@ -255,23 +256,7 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
     ``whole``: all sections there are, for the hint where an unknown key belongs.
     """
     if dataclasses.is_dataclass(kind):
-        _mapping(value, where)
-        hints = typing.get_type_hints(kind)
-        _no_unknown(value, hints, where, whole)
-        missing = [name for name in hints if name not in value]
-        if missing:
-            raise Problem(
-                f"expected the key {missing[0]!r}, found none", where=where, remedy=_REMEDY
-            )
-        built = {
-            name: _build(hints[name], value[name], f"{where}: {name}", whole) for name in hints
-        }
-        try:
-            return kind(**built)  # type: ignore[operator]
-        except OutOfRange as error:
-            key, reason = error.args
-            place = where if where.endswith(f" {key}") else f"{where}: {key}"
-            raise Problem(reason, where=place, remedy=_REMEDY) from None
+        return _built_section(kind, value, where, whole)
     _finite(value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
@@ -297,6 +282,23 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
         where=where,
         remedy=_REMEDY,
     )
+
+
+def _built_section(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
+    """A mapping from YAML as the dataclass ``kind``, with exactly its keys."""
+    _mapping(value, where)
+    hints = typing.get_type_hints(kind)
+    _no_unknown(value, hints, where, whole)
+    missing = [name for name in hints if name not in value]
+    if missing:
+        raise Problem(f"expected the key {missing[0]!r}, found none", where=where, remedy=_REMEDY)
+    built = {name: _build(hints[name], value[name], f"{where}: {name}", whole) for name in hints}
+    try:
+        return kind(**built)
+    except OutOfRange as error:
+        key, reason = error.args
+        place = where if where.endswith(f" {key}") else f"{where}: {key}"
+        raise Problem(reason, where=place, remedy=_REMEDY) from None
 
 
 def _finite(value: Any, where: str) -> None:

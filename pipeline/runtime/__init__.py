@@ -1,1 +1,1 @@
-"""Files, locks, keys, executors, fingerprints: what runs the stages; knows no medicine."""
+"""Files, locks, keys, executors, fingerprints: what runs the stages, whatever they do."""

@@ -1,1 +1,1 @@
-"""What lies in ``data/raw``: downloaded, unpacked, listed and counted."""
+"""The raw data in ``data/raw``: downloading, unpacking, listing, counting."""

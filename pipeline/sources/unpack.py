@@ -90,36 +90,8 @@ def unpack(archive: Path, folder: Path) -> int:
     elsewhere, for two of one name, for more than :data:`MEMBERS`, :data:`RATIO` or the disk allow,
     and for a damaged archive. Files that were written before remain: unpack into a new folder.
     """
-    limit = max(RATIO * archive.stat().st_size, SMALL)
-    room = shutil.disk_usage(folder).free
-    count = written = total = 0
-    bar: dict[str, Any] = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
     try:
-        with (
-            closing(_members(archive, limit)) as members,
-            tqdm(desc=f"unpack {archive.name}", **bar) as progress,
-        ):
-            for member in members:
-                count, total = count + 1, total + member.size
-                what = f"the member {member.name!r}"
-                target = folder / _inside(member, archive)
-                if count > MEMBERS:
-                    raise _refused(archive, f"at most {MEMBERS:,} members", f"more with {what}")
-                if total > limit:
-                    raise _refused(archive, f"at most {limit:,} bytes", f"more with {what}")
-                if total > room:
-                    what = f"room for {total:,} bytes and more"
-                    raise _no_room(folder, what, f"a disk with {room:,} free")
-                try:
-                    if member.folder:
-                        target.mkdir(parents=True, exist_ok=True)
-                    else:
-                        _write(member, target, progress.update)
-                        written += 1
-                except (FileExistsError, NotADirectoryError):
-                    raise _refused(archive, "every name once", f"{what} twice") from None
-                except _DAMAGED as error:
-                    raise _refused(archive, "whole members", f"{what}: {error}") from None
+        written = _unpack(archive, folder)
     except (*_DAMAGED, ValueError) as error:
         raise _refused(archive, "the structure of tar or zip", str(error)) from None
     except OSError as error:
@@ -129,6 +101,40 @@ def unpack(archive: Path, folder: Path) -> int:
         raise _no_room(where, f"to write what {archive.name} holds", str(error.strerror)) from None
     if not written:
         raise _refused(archive, "files", "none")
+    return written
+
+
+def _unpack(archive: Path, folder: Path) -> int:
+    """:func:`unpack`, with the errors of the libraries that read archives."""
+    limit = max(RATIO * archive.stat().st_size, SMALL)
+    room = shutil.disk_usage(folder).free
+    count = written = total = 0
+    bar: dict[str, Any] = {"unit": "B", "unit_scale": True, "disable": None, "leave": False}
+    with (
+        closing(_members(archive, limit)) as members,
+        tqdm(desc=f"unpack {archive.name}", **bar) as progress,
+    ):
+        for member in members:
+            count, total = count + 1, total + member.size
+            what = f"the member {member.name!r}"
+            target = folder / _inside(member, archive)
+            if count > MEMBERS:
+                raise _refused(archive, f"at most {MEMBERS:,} members", f"more with {what}")
+            if total > limit:
+                raise _refused(archive, f"at most {limit:,} bytes", f"more with {what}")
+            if total > room:
+                what = f"room for {total:,} bytes and more"
+                raise _no_room(folder, what, f"a disk with {room:,} free")
+            try:
+                if member.folder:
+                    target.mkdir(parents=True, exist_ok=True)
+                else:
+                    _write(member, target, progress.update)
+                    written += 1
+            except (FileExistsError, NotADirectoryError):
+                raise _refused(archive, "every name once", f"{what} twice") from None
+            except _DAMAGED as error:
+                raise _refused(archive, "whole members", f"{what}: {error}") from None
     return written
 
 

@@ -1,1 +1,1 @@
-"""Who goes to train, valid and test, and what must never be true of the result."""
+"""The assignment of patients to train, valid and test, and the gate that judges it."""

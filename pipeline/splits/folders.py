@@ -1,4 +1,4 @@
-"""Judge any folder of the layout ``{train,valid,test}/{images,masks}``, from here or elsewhere.
+"""Judge any folder of the layout ``{train,valid,test}/{images,masks}``.
 
 A folder of this project is judged by its manifest, any other by its files and their names.
 """
@@ -41,15 +41,15 @@ def check(
     augmented if its name ends in "_" and another picture's name, whose patient it then has.
     Pictures larger than ``limits`` allow count as unreadable.
 
-    Raises :class:`Problem` if the folder does not have the layout, a split has no pictures, or no
-    name matches ``patient``.
+    Raises :class:`Problem` if the folder does not have the layout, a split has no pictures, no
+    name matches ``patient``, or a folder with a manifest is given that pattern.
     """
     images, masks = _listing(folder, paths.IMAGES), _listing(folder, paths.MASKS)
     _require_pictures(folder, images)
-    patients = _patients(folder, images, patient)
     known = {}
     if (folder / paths.MANIFEST).is_file():
         known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
+    patients = _patients(folder, images, patient, bool(known))
     state = _read(folder, images, masks, known, patients, workers, limits)
     state.changed += ["/".join(key) for key in known.keys() - images.keys()]
     found = leaks.judge(folder, state.pairs, state.blank)
@@ -207,10 +207,18 @@ def _parents(listing: Iterable[Key]) -> dict[str, str]:
     return found
 
 
-def _patients(folder: Path, images: Iterable[Key], pattern: str) -> dict[str, str]:
+def _patients(
+    folder: Path, images: Iterable[Key], pattern: str, has_manifest: bool
+) -> dict[str, str]:
     """Stem -> the patient that ``pattern`` matches in it."""
     if not pattern:
         return {}
+    if has_manifest:
+        raise Problem(
+            f"expected no pattern for patients, which the manifest names, got {pattern!r}",
+            where=folder,
+            remedy="Leave out --patient, or remove the manifest to judge the files by their names.",
+        )
     try:
         matches = {stem: re.search(pattern, stem) for _, stem in images}
     except re.error as error:
@@ -230,28 +238,13 @@ def _patients(folder: Path, images: Iterable[Key], pattern: str) -> dict[str, st
 def _foreign(key: Key, suffix: str, content: Content, patient: str, parent: str) -> Pair:
     """A pair of a folder without a manifest, of which only the files are known."""
     split, stem = key
-    return Pair(
-        id=stem,
-        dataset="",
-        patient=patient,
+    return manifest.blank(
+        stem,
         case=stem,
-        slice_index=0,
-        rater="",
-        image=f"{paths.IMAGES}/{stem}{suffix}",
-        mask="",
-        source="",
-        source_digest="",
-        source_shape=(0, 0, 0),
-        affine=(),
-        plane="",
-        canvas=(),
-        window=(0.0, 255.0),
-        class_pixels=(),
-        image_digest=content.digest,
-        mask_digest="",
-        licence="",
-        fingerprint="",
+        patient=patient,
         parent=parent,
         split=split,
+        image=f"{paths.IMAGES}/{stem}{suffix}",
+        image_digest=content.digest,
         likeness=content.likeness,
     )

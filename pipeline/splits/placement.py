@@ -57,27 +57,23 @@ def assign(dataset: str, pairs: Sequence[Pair], settings: Split) -> Placement:
             remedy="Set split.folds to 0 for this dataset.",
         )
 
-    def free() -> list[Patient]:
-        return [one for one in known.values() if one.name not in place]
-
-    def fill(split: str, folded: bool, spare: int) -> None:
-        if folded:
-            chosen = _fold(dataset, free(), settings)
+    folded = "" if not settings.folds else "valid" if "test" in listed else "test"
+    for split, spare in (("test", 1 + ("valid" not in listed)), ("valid", 1)):
+        if split in listed:
+            continue
+        free = [one for one in known.values() if one.name not in place]
+        if split == folded:
+            chosen = _fold(dataset, free, settings)
         else:
             everyone = sum(_weight(one, settings) for one in known.values())
             target = getattr(settings.shares, split) * everyone
-            chosen = _selected(dataset, free(), settings, target, split, spare)
+            chosen = _selected(dataset, free, settings, target, split, spare)
         place.update((one.name, split) for one in chosen)
+    place |= {name: "train" for name in known if name not in place}
 
     def rank(name: str) -> int:
         return keys.key(settings.seed, dataset, name, "cover")
 
-    folded = "" if not settings.folds else "valid" if "test" in listed else "test"
-    if "test" not in listed:
-        fill("test", folded == "test", spare=1 + ("valid" not in listed))
-    if "valid" not in listed:
-        fill("valid", folded == "valid", spare=1)
-    place |= {one.name: "train" for one in free()}
     movable = [split for split in SPLITS if split not in listed and split != folded]
     Coverage(place, known, movable, fixed, rank).improve()
     _require_all(dataset, place)

@@ -341,13 +341,14 @@ def _three_directions(affine: NDArray[np.float64]) -> bool:
         return False
 
 
-def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path) -> None:
+def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path | None) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
 
-    The source's header is kept where it is NIfTI (sform, qform, their codes, units, version
-    and byte order), but for its free text and extensions: they can hold names.
+    ``source`` is the NIfTI or MGZ file that the grid was read from; None, or a folder, where the
+    grid alone is known. The header of NIfTI is kept (sform, qform, their codes, units, version and
+    byte order), but for its free text and extensions: they can hold names.
     """
-    like: Any = None if source.is_dir() else nib.load(source)
+    like: Any = None if source is None or source.is_dir() else nib.load(source)
     file.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(like, _NIFTI_IMAGE):
         two = isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair))

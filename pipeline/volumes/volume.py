@@ -6,7 +6,7 @@ gives them. Turning to RAS+ only permutes and flips axes: no voxel is resampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,13 +116,15 @@ class Volume:
         return self.uids if flip > 0 else self.uids[::-1]
 
 
-def per_instance(ids: NDArray[np.uint8], image: Volume) -> dict[str, NDArray[np.uint8]]:
+def per_instance(
+    ids: NDArray[np.uint8], grid: Grid, uids: Sequence[str]
+) -> dict[str, NDArray[np.uint8]]:
     """Class ids (X, Y, Z) in RAS+ -> SOPInstanceUID: (rows, columns) as that instance stores them.
 
-    ``image`` is the DICOM volume that the ids belong to; without SOPInstanceUIDs, nothing.
+    ``grid`` is that of the DICOM series, ``uids`` those of its third axis; without any, nothing.
     """
-    own = image.grid.from_ras(ids)
-    return {uid: own[..., index].T for index, uid in enumerate(image.uids)}
+    own = grid.from_ras(ids)
+    return {uid: own[..., index].T for index, uid in enumerate(uids)}
 
 
 def described(grid: Grid) -> str:

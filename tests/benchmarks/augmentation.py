@@ -90,12 +90,12 @@ def head() -> tuple[Picture, Picture]:
 
 
 def peers(image: Picture, mask: Picture) -> Iterator[str]:
-    bends, told = {}, []
+    bends, notes = {}, []
     for name, make in PEERS.items():
         try:
             bends[name] = _calibrated(make, STRENGTH[name])
         except ImportError as error:
-            told.append(f"Left out, not installed: {name} ({error}).")
+            notes.append(f"Left out, not installed: {name} ({error}).")
     times = interleaved({name: _once(bend, image, mask) for name, bend in bends.items()})
     yield f"## A fresh elastic field per pair (sd {SD_PX} px, sigma {SIGMA_PX} px)\n"
     yield (
@@ -110,7 +110,7 @@ def peers(image: Picture, mask: Picture) -> Iterator[str]:
             f"| {name} | {_rate(taken)} | {low:.4g} - {high:.4g} |"
             f" {measured_sd(bends[name], 20):.2f} | {_ratio(taken, times['ours'])} |"
         )
-    yield from ["", *told, ""]
+    yield from ["", *notes, ""]
 
 
 def operations(image: Picture, mask: Picture) -> Iterator[str]:
@@ -222,8 +222,8 @@ def memory(image: Picture, mask: Picture) -> Iterator[str]:
                 for total, more in ((50, 50), (500, 450), (2000, 1500))
             }
     yield "## Memory\n"
-    told = ", ".join(f"{peak:.0f} MiB after {pairs} pairs" for pairs, peak in peaks.items())
-    yield f"Peak of one process, libraries included: {told}.\n"
+    figures = ", ".join(f"{peak:.0f} MiB after {pairs} pairs" for pairs, peak in peaks.items())
+    yield f"Peak of one process, libraries included: {figures}.\n"
 
 
 def feeding(image: Picture, mask: Picture) -> Iterator[str]:

@@ -127,7 +127,7 @@ def speed(scans: Path) -> list[str]:
         rows["four"].append(converted(1))
         rows["two"].append(converted(2))
     slices = parts[0]["slices"]
-    told = ", ".join(
+    times = ", ".join(
         f"{part} {1e3 * statistics.median(p[part] for p in parts) / slices:.2f} ms"
         for part in ("decompress", "resize", "encode")
     )
@@ -136,7 +136,7 @@ def speed(scans: Path) -> list[str]:
         "",
         "| what | slices a second, median | ratio |",
         "|---|---|---|",
-        f"| limit ({told} a slice) | {slices / statistics.median(rows['limit']):.0f} | 1 |",
+        f"| limit ({times} a slice) | {slices / statistics.median(rows['limit']):.0f} | 1 |",
         f"| convert, one worker | {slices / statistics.median(rows['one']):.0f} |"
         f" time {statistics.median(rows['ratio']):.2f} x the limit's"
         f" ({min(rows['ratio']):.2f} to {max(rows['ratio']):.2f}) |",
@@ -187,12 +187,12 @@ def peers(scans: Path) -> list[str]:
                 times["dcm2niix"].append(seconds(partial(_dcm2niix, folder)))
         ours = assemble.read_series(folder)
         found = [_compared(ours, *_itk(folder))]
-        told = ["SimpleITK"]
+        names = ["SimpleITK"]
         if times["dcm2niix"]:
             found.append(_compared(ours, *_dcm2niix(folder)))
-            told.append("dcm2niix")
-        voxels = "; ".join(f"{name} {same}" for name, (same, _) in zip(told, found, strict=True))
-        apart = "; ".join(f"{name} {mm:.2g} mm" for name, (_, mm) in zip(told, found, strict=True))
+            names.append("dcm2niix")
+        voxels = "; ".join(f"{name} {same}" for name, (same, _) in zip(names, found, strict=True))
+        apart = "; ".join(f"{name} {mm:.2g} mm" for name, (_, mm) in zip(names, found, strict=True))
         middle = {n: f"{statistics.median(t):.3f}" if t else "absent" for n, t in times.items()}
         rows.append(
             f"| {' / '.join(folder.parts[-2:])[:60]} | {ours.grid.shape[2]} | {middle['ours']} |"

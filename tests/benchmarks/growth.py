@@ -92,7 +92,7 @@ def main() -> None:
         "",
         f"| what | {' | '.join(codes)} |",
         f"|---|{'---|' * len(codes)}",
-        *(f"| {what} | {' | '.join(told[code] for code in codes)} |" for what, told in rows),
+        *(f"| {what} | {' | '.join(figures[code] for code in codes)} |" for what, figures in rows),
     ]
     text = "\n".join(lines) + "\n"
     print(text)
@@ -171,8 +171,10 @@ def _identical(codes: dict[str, Path]) -> Iterator[tuple[str, dict[str, str]]]:
                     place = folder / split / part
                     place.mkdir(parents=True, exist_ok=True)
                     drawn.save(place / f"{number:05d}.png")
-        told = {name: _run(code, "pipeline", "check", str(folder)) for name, code in codes.items()}
-    yield f"`check`, {IDENTICAL:,} identical pictures", told
+        figures = {
+            name: _run(code, "pipeline", "check", str(folder)) for name, code in codes.items()
+        }
+    yield f"`check`, {IDENTICAL:,} identical pictures", figures
 
 
 @contextlib.contextmanager
@@ -247,9 +249,9 @@ def _draw_head(folder: Path, shape: tuple[int, int, int], raters: int) -> None:
 
 def _run(code: Path, module: str, *arguments: str) -> str:
     """Run a module of the checkout ``code`` in here: its seconds and peak memory."""
-    told = _python(code, "-m", module, *arguments)
-    print(f"{told:>28}  {code.name} {module} {' '.join(arguments)}", flush=True)
-    return told
+    figure = _python(code, "-m", module, *arguments)
+    print(f"{figure:>28}  {code.name} {module} {' '.join(arguments)}", flush=True)
+    return figure
 
 
 def _python(code: Path, *arguments: str) -> str:

@@ -193,7 +193,7 @@ def _strangers(album: Album) -> str:
 
 
 def _seed_pairs(folder: Path) -> Iterator[Album]:
-    """Published pairs whose names tell the patient."""
+    """Published pairs whose names contain the patient."""
     for name, digits in (("MBH-Seg25", 3), ("Full-Head-T1W", 4)):
         files = sorted((folder / name / "images").glob("*.png"))
         if files:
@@ -223,12 +223,12 @@ def _converted(folder: Path, place: Path) -> Iterator[Album]:
 
 def _album(title: str, files: Sequence[Path], patients: Sequence[str]) -> Album:
     hashes = [likeness.perceptual_hash(png.read_image(file)) for file in files]
-    tell = [at for at, text in enumerate(hashes) if text]
+    hashed = [at for at, text in enumerate(hashes) if text]
     return Album(
         title,
-        [files[at] for at in tell],
-        [hashes[at] for at in tell],
-        [patients[at] for at in tell],
+        [files[at] for at in hashed],
+        [hashes[at] for at in hashed],
+        [patients[at] for at in hashed],
     )
 
 

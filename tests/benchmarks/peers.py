@@ -33,7 +33,7 @@ def ours(strength: float) -> Bend:
     return lambda image, mask: chains.apply(chain, ("benchmark", next(count)), image, mask)
 
 
-def ancestors(strength: float) -> Bend:
+def reference(strength: float) -> Bend:
     """Uniform noise under a Gaussian over rows, columns *and* channels, times alpha; RGB pictures.
 
     The image and the coloured mask are bent in two calls with a field each.
@@ -156,7 +156,7 @@ def batchgeneratorsv2(strength: float) -> Bend:
 
 PEERS: dict[str, Callable[[float], Bend]] = {
     "ours": ours,
-    "ancestors' method": ancestors,
+    "reference projects' method": reference,
     "albumentations ElasticTransform": albumentations_exact,
     "albumentations, approximate": albumentations_approximate,
     "MONAI Rand2DElasticd": monai,
@@ -166,7 +166,7 @@ PEERS: dict[str, Callable[[float], Bend]] = {
 }
 STRENGTH = {
     "ours": SD_PX,
-    "ancestors' method": 1300.0,
+    "reference projects' method": 1300.0,
     "albumentations ElasticTransform": _ALPHA,
     "albumentations, approximate": _ALPHA,
     "MONAI Rand2DElasticd": SD_PX,

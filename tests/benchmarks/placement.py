@@ -59,7 +59,7 @@ def main() -> None:
         "",
         "| | moved | classes | pixels | shares |",
         "|---|---|---|---|---|",
-        *(f"| {name} | {tally.told()} |" for name, tally in _measured(splitters).items()),
+        *(f"| {name} | {tally.row()} |" for name, tally in _measured(splitters).items()),
     ]
     text = "\n".join(lines) + "\n"
     print(text)
@@ -76,7 +76,7 @@ class Tally:
     patients_off: list[float] = field(default_factory=list)
     slices_off: list[float] = field(default_factory=list)
 
-    def told(self) -> str:
+    def row(self) -> str:
         return (
             f"{np.mean(self.moved):.1f}, {max(self.moved)}"
             f" | {100 * np.mean(self.classes):.1f}, {100 * np.percentile(self.classes, 95):.1f}"
@@ -110,13 +110,13 @@ def _balance(
     pixels = np.array([np.sum(slices, axis=0) for slices in theirs.values()])
     slices = np.array([len(slices) for slices in theirs.values()])
     shown = pixels[:, 1:] > 0
-    tell = shown.sum(axis=0) >= _ENOUGH
+    telling = shown.sum(axis=0) >= _ENOUGH
     whole = pixels.sum(axis=0) / pixels.sum()
     for split, share in zip(SPLITS, _SHARES, strict=True):
         here = np.array([place[patient] == split for patient in theirs])
-        tally.classes += np.abs(shown[here].mean(axis=0) - shown.mean(axis=0))[tell].tolist()
+        tally.classes += np.abs(shown[here].mean(axis=0) - shown.mean(axis=0))[telling].tolist()
         part = np.maximum(pixels[here].sum(axis=0) / pixels[here].sum(), 1e-9)
-        ratio = part[1:][tell] / whole[1:][tell]
+        ratio = part[1:][telling] / whole[1:][telling]
         tally.factors += np.exp(np.abs(np.log(ratio))).tolist()
         tally.patients_off.append(abs(here.sum() - share * len(here)))
         tally.slices_off.append(abs(slices[here].sum() - share * slices.sum()))

@@ -31,7 +31,7 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import LabelMap
-from model import params
+from model import number_format, params
 from model.compare import _read, differences
 from pipeline import paths
 from tests.conftest import PROJECT
@@ -44,7 +44,7 @@ STEPS_PER_EPOCH = 100
 Change = dict[str, Any]
 
 ROWS: list[tuple[str, Change]] = [
-    ("the ancestors' settings", {}),
+    ("the reference projects' settings", {}),
     (
         "a network of the pictures' own size: 64 px, 4 levels, kernels of 3, batch 32",
         {
@@ -69,21 +69,21 @@ TRIED: list[tuple[str, Change]] = [
 def step_seconds(settings: str) -> float:
     """The fastest of some training steps."""
     from model.flexunet import flexunet, trainable
-    from model.train import _optimizer
     from model.training import precision
     from model.training.devices import Share
+    from model.training.fit import optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
 
     train, labels = params.load(DATASET, Path(settings)).train, _labels()
-    precision.use(precision.chosen(train, len(labels), Share()))
+    number_format.use(precision.chosen(train, len(labels), Share()))
     rng, px = np.random.default_rng(0), train.network.image_px
     shape = (train.batch_pairs, px, px)
     pictures = rng.integers(0, 256, (*shape, train.network.channels), np.uint8)
     ids = rng.integers(0, len(labels), shape, np.uint8)
     model = trainable(flexunet(train.network, len(labels)), train.network)
     loss = loss_of(train, [1] * len(labels))
-    model.compile(_optimizer(train), loss, metrics=[Scores(labels)], jit_compile=False)
+    model.compile(optimizer(train), loss, metrics=[Scores(labels)], jit_compile=False)
     spent, until = [], time.monotonic() + 10
     model.train_on_batch(pictures, ids)
     while len(spent) < 2 or time.monotonic() < until:
@@ -146,7 +146,7 @@ def _run(place: Path, package: str, *arguments: str) -> None:
 
 
 def _train(number: int, recipe: Change, work: Path, raw: Path, minutes: float) -> Path:
-    """The run of a row, trained and scored; said.json in it tells of its steps."""
+    """The run of a row, trained and scored; timing.json in it has the time of its steps."""
     kept = work / f"row_{number:02d}"
     if (kept / paths.PER_CASE).is_file():
         return kept
@@ -159,8 +159,8 @@ def _train(number: int, recipe: Change, work: Path, raw: Path, minutes: float) -
     file = place / "row.yaml"
     file.write_text(yaml.safe_dump(content), "utf-8")
     call = [sys.executable, "-m", "tests.benchmarks.recipes", "--step", file, "--work", work]
-    told = subprocess.run(call, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    seconds = float(told.splitlines()[-1])
+    output = subprocess.run(call, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    seconds = float(output.splitlines()[-1])
     steps = int(60 * minutes / seconds)
     epochs = max(round(steps / STEPS_PER_EPOCH), 1) if steps > 5 * STEPS_PER_EPOCH else 1
     train |= {"epochs": epochs, "steps_per_epoch": steps // epochs}
@@ -168,14 +168,14 @@ def _train(number: int, recipe: Change, work: Path, raw: Path, minutes: float) -
     shutil.rmtree(place / paths.run(DATASET), ignore_errors=True)
     for verb in ("train", "evaluate"):
         _run(place, "model", verb, DATASET, "--params", "row.yaml")
-    said = {"step_ms": 1000 * seconds, "steps": epochs * (steps // epochs)}
-    (place / paths.run(DATASET) / "said.json").write_text(json.dumps(said), "utf-8")
+    timing = {"step_ms": 1000 * seconds, "steps": epochs * (steps // epochs)}
+    (place / paths.run(DATASET) / "timing.json").write_text(json.dumps(timing), "utf-8")
     shutil.move(place / paths.run(DATASET), kept)
     return kept
 
 
 def _row(name: str, run: Path, before: Path | None) -> str:
-    said = json.loads((run / "said.json").read_text("utf-8"))
+    timing = json.loads((run / "timing.json").read_text("utf-8"))
     with (run / paths.HISTORY).open(newline="", encoding="utf-8") as stream:
         valid = max(float(row["val_foreground_dice"]) for row in csv.DictReader(stream))
     scores = _patients(run)
@@ -188,7 +188,7 @@ def _row(name: str, run: Path, before: Path | None) -> str:
         gain = f"{one.mean:+.3f} ± {statistics.stdev(gains):.3f} [{one.low:+.3f}, {one.high:+.3f}]"
     mean, spread = statistics.mean(scores.values()), statistics.stdev(scores.values())
     return (
-        f"| {name} | {said['step_ms']:,.0f} ms | {said['steps']:,} | {valid:.4f}"
+        f"| {name} | {timing['step_ms']:,.0f} ms | {timing['steps']:,} | {valid:.4f}"
         f" | {mean:.4f} ± {spread:.4f} | {gain} |"
     )
 
@@ -237,7 +237,7 @@ def main() -> None:
         " mean Dice of both classes, mean ± sd over patients, in 3-D; `gain`: paired, mean ± sd"
         " over patients and 95 % interval of its mean.",
         "",
-        "## From the ancestors' recipe to ours, each row on top of the one before",
+        "## From the reference projects' recipe to ours, each row on top of the one before",
         "",
         *head,
         *rows[: len(ROWS)],

@@ -153,9 +153,9 @@ def _timed(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    told = f"{time.monotonic() - begin:.1f} s ({_processor() - before:.1f} s)"
-    print(f"{told:>20}  {' '.join(command)}", flush=True)
-    return told
+    seconds = f"{time.monotonic() - begin:.1f} s ({_processor() - before:.1f} s)"
+    print(f"{seconds:>20}  {' '.join(command)}", flush=True)
+    return seconds
 
 
 def _processor() -> float:

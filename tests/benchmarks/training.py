@@ -5,7 +5,7 @@ backend hold for a process; processes run one after the other, round after round
 step of all rounds counts, so that a busy machine slows all alike. ``--other PYTHON`` names a
 Python that has jax and torch. Not a part of the tests.
 
-The peer is the ancestors' trainer as it is described: the same network in float32, one thread,
+The peer is the reference projects' trainer as described: the same network in float32, one thread,
 pictures as float32 and one-hot labels whole in memory, categorical cross-entropy, their metric.
 """
 
@@ -44,10 +44,10 @@ CLASSES = LabelMap(
 )
 SIZES = {
     "small": ("the default's network, 128 pixels, batch 16", 20),
-    "full": ("the ancestors' network (`aisd`), 512 pixels, batch 2", 2),
+    "full": ("the reference projects' network (`aisd`), 512 pixels, batch 2", 2),
 }
 ROWS = [
-    ("peer: ancestors' trainer, one thread", "tensorflow", "float32", "never"),
+    ("peer: reference projects' trainer, one thread", "tensorflow", "float32", "never"),
     ("ours", "tensorflow", "float32", "never"),
     ("ours, XLA", "tensorflow", "float32", "always"),
     ("ours", "tensorflow", "bfloat16", "never"),
@@ -70,7 +70,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     import keras
 
     from model.flexunet import flexunet, trainable
-    from model.train import _optimizer
+    from model.training.fit import optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
     from model.training.precision import use
@@ -88,7 +88,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     else:
         model, metrics = trainable(network, train.network), [Scores(CLASSES)]
         loss = loss_of(train, [3, 1])
-    model.compile(_optimizer(train), loss, metrics=metrics, jit_compile=jit == "always")
+    model.compile(optimizer(train), loss, metrics=metrics, jit_compile=jit == "always")
     model.train_on_batch(pictures, ids)
     spent = []
     for _ in range(steps):
@@ -100,7 +100,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
 
 
 def _soft_dice(truth: Any, guess: Any) -> Any:
-    """The ancestors' dice_coef_multiclass, of one-hot labels."""
+    """The reference projects' dice_coef_multiclass, of one-hot labels."""
     from keras import ops
 
     both, total = ops.sum(truth * guess, axis=(1, 2, 3)), ops.sum(truth + guess, axis=(1, 2, 3))
@@ -121,16 +121,16 @@ def feed_rate(folder: Path, px: int) -> dict[str, float]:
 def peak_memory(folder: Path, pairs: int) -> dict[str, float]:
     """Peak resident MB of 60 steps at 128 pixels, of a dataset of so many pairs."""
     from model.flexunet import flexunet, trainable
-    from model.train import _fit, _optimizer
+    from model.training.fit import fit_epoch, optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
 
     train = wanted("small")
     model = trainable(flexunet(train.network, 2), train.network)
     model.compile(
-        _optimizer(train), loss_of(train, [3, 1]), metrics=[Scores(CLASSES)], jit_compile=False
+        optimizer(train), loss_of(train, [3, 1]), metrics=[Scores(CLASSES)], jit_compile=False
     )
-    _fit(model, _batches(folder, train.network, pairs, steps=60), 0, [])
+    fit_epoch(model, _batches(folder, train.network, pairs, steps=60), 0, [])
     return {"rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -138,7 +138,7 @@ def _batches(folder: Path, network: params.Network, pairs: int, steps: int = 0) 
     from model.training.batches import Batches
 
     found = manifest.read(folder)[:pairs]
-    return Batches(folder, found, CLASSES, network, 16, 1, steps, class_share=0.25)
+    return Batches(folder, found, CLASSES, network, 16, 1, steps, foreground_oversampling=0.25)
 
 
 def write_pairs(folder: Path, count: int, px: int) -> None:
@@ -184,7 +184,7 @@ def _process(python: str, backend: str, threads: int | None, *call: Any) -> dict
 
 def _steps(other: str | None, rounds: int) -> list[str]:
     lines = []
-    for size, (told, _) in SIZES.items():
+    for size, (title, _) in SIZES.items():
         best: dict[int, float] = {}
         for _ in range(rounds):
             for number, (name, backend, precision, jit) in enumerate(ROWS):
@@ -198,7 +198,7 @@ def _steps(other: str | None, rounds: int) -> list[str]:
                 found = _process(python, backend, 1 if peer else None, *call)
                 if found:
                     best[number] = min(found["seconds"], best.get(number, np.inf))
-        lines += ["", f"{told}:", "", "| | backend | precision | step | peer / step |"]
+        lines += ["", f"{title}:", "", "| | backend | precision | step | peer / step |"]
         lines += ["|---|---|---|---|---|"]
         for number, seconds in best.items():
             name, backend, precision, _ = ROWS[number]

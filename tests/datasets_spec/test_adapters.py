@@ -65,7 +65,7 @@ def converted(name: str, settings: params.Params) -> list[manifest.Pair]:
 
 
 def failures(name: str, settings: params.Params, refused, capsys) -> tuple[str, set[str]]:
-    """What convert told on stderr when some cases failed, and the cases that it kept."""
+    """What convert reported on stderr when some cases failed, and the cases that it kept."""
     refused(lambda: convert(name, settings, workers=1))
     return capsys.readouterr().err, {pair.case for pair in manifest.read(paths.converted(name))}
 
@@ -132,15 +132,15 @@ def test_aisd_names_a_patient_without_a_folder_and_keeps_the_others(
 ):
     lost = raw("aisd") / part / "0100001"
     shutil.rmtree(lost)
-    told, kept = failures("aisd", settings, refused, capsys)
-    assert str(lost / "000.png") in told
+    message, kept = failures("aisd", settings, refused, capsys)
+    assert str(lost / "000.png") in message
     assert kept == {"0073410", "0100002"}
 
 
 def test_aisd_names_a_patient_without_slices_and_keeps_the_others(raw, settings, refused, capsys):
     (raw("aisd") / "image" / "0100009").mkdir()
-    told, kept = failures("aisd", settings, refused, capsys)
-    assert "0100009" in told
+    message, kept = failures("aisd", settings, refused, capsys)
+    assert "0100009" in message
     assert kept == {"0073410", "0100001", "0100002"}
 
 
@@ -190,8 +190,8 @@ def test_phe_takes_the_patient_from_the_folder_s_number(tmp_path):
 def test_phe_names_the_slice_that_is_missing_in_the_middle(raw, settings, refused, capsys):
     lost = raw(PHE) / "SubdatasetC_PNG" / "set" / "image4" / "0004_02.png"
     lost.unlink()
-    told, kept = failures(PHE, settings, refused, capsys)
-    assert str(lost) in told
+    message, kept = failures(PHE, settings, refused, capsys)
+    assert str(lost) in message
     assert kept == {"0013", "0167"}
 
 
@@ -201,8 +201,8 @@ def test_phe_names_a_patient_without_a_folder_and_keeps_the_others(
 ):
     lost = raw(PHE) / "SubdatasetC_PNG" / folder / f"{prefix}167"
     shutil.rmtree(lost)
-    told, kept = failures(PHE, settings, refused, capsys)
-    assert str(lost) in told
+    message, kept = failures(PHE, settings, refused, capsys)
+    assert str(lost) in message
     assert kept == {"0004", "0013"}
 
 
@@ -222,17 +222,17 @@ def test_phe_names_a_volume_without_a_number_and_keeps_the_others(raw, settings,
     folder = raw(PHE) / "SubdatasetA_NIfTI"
     phe_volumes(folder)
     shutil.copy(folder / "set" / "0004.nii.gz", folder / "set" / "x (1).nii.gz")
-    told, kept = failures(PHE, settings, refused, capsys)
-    assert str(folder / "set" / "x (1).nii.gz") in told
-    assert "Rename it" in told
+    message, kept = failures(PHE, settings, refused, capsys)
+    assert str(folder / "set" / "x (1).nii.gz") in message
+    assert "Rename it" in message
     assert kept == {"0004", "0167"}
 
 
 def test_phe_names_a_folder_without_a_number_and_keeps_the_others(raw, settings, refused, capsys):
     stray = raw(PHE) / "SubdatasetC_PNG" / "set" / "image4 (1)"
     stray.mkdir()
-    told, kept = failures(PHE, settings, refused, capsys)
-    assert str(stray) in told
+    message, kept = failures(PHE, settings, refused, capsys)
+    assert str(stray) in message
     assert kept == {"0004", "0013", "0167"}
 
 
@@ -341,9 +341,9 @@ def test_mbh_lists_the_raters_that_are_there(tmp_path, raters):
 def test_mbh_names_a_case_without_any_label_and_keeps_the_others(raw, settings, refused, capsys):
     folder = raw(MBH) / "MBH_Train_2025_voxel-label" / "ID_4e5f_ID_0004"
     (folder / "label_annot_2.nii.gz").unlink()
-    told, kept = failures(MBH, settings, refused, capsys)
-    assert str(folder / "image.nii.gz") in told
-    assert "expected the label" in told
+    message, kept = failures(MBH, settings, refused, capsys)
+    assert str(folder / "image.nii.gz") in message
+    assert "expected the label" in message
     assert kept == {"ID_0a1b_ID_0001", "ID_0a1b_ID_0002", "ID_2c3d_ID_0003"}
 
 
@@ -416,6 +416,6 @@ def test_full_head_names_the_missing_partner_of_patients_and_controls(
     touch(pair["image"].parent, image.replace(sid, "X9"))  # so that neither folder is empty
     touch(pair["label"].parent, label.replace(sid, "X9"))
     pair[lost].unlink()
-    told, kept = failures(HEAD, settings, refused, capsys)
-    assert all(str(file) in told for file in pair.values())
+    message, kept = failures(HEAD, settings, refused, capsys)
+    assert all(str(file) in message for file in pair.values())
     assert kept == {"GU001", "NYU002", "NC004"} - {sid}

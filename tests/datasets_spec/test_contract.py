@@ -55,7 +55,7 @@ def case(tmp_path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("told", "where", "remedy"),
+    ("line", "where", "remedy"),
     [
         ("what", "", ""),
         ("where: what", "where", ""),
@@ -63,8 +63,8 @@ def case(tmp_path, **changes):
         ("where: what. Do this.", "where", "Do this."),
     ],
 )
-def test_problem_says_where_what_and_what_to_do(told, where, remedy):
-    assert str(Problem("what", where=where, remedy=remedy)) == told
+def test_problem_says_where_what_and_what_to_do(line, where, remedy):
+    assert str(Problem("what", where=where, remedy=remedy)) == line
 
 
 def test_problem_survives_the_way_between_processes():
@@ -107,7 +107,7 @@ def test_refuses_a_colour_that_is_not_three_bytes(colour):
 
 @pytest.mark.parametrize("meaning", ["", "  "])
 def test_refuses_a_label_without_a_meaning(meaning):
-    with pytest.raises(ValueError, match="say what it means"):
+    with pytest.raises(ValueError, match="state what it means"):
         label(meaning=meaning)
 
 
@@ -208,7 +208,7 @@ def test_refuses_a_remote_file_without_a_proper_digest(digest):
         ({"recipe": "mni152_t1w"}, "exactly one"),
         ({"homepage": "http://example.org"}, "homepage"),
         ({"citation": " "}, "citation"),
-        ({"instructions": "", "files": (REMOTE, REMOTE)}, "names of their own"),
+        ({"instructions": "", "files": (REMOTE, REMOTE)}, "different names"),
     ],
 )
 def test_refuses_a_source_that_leaves_out_or_doubles_a_fact(changes, message):

@@ -130,7 +130,7 @@ def test_fixture_is_small(name: str) -> None:
     assert 0 < sum(file.stat().st_size for file in files) <= 50_000
 
 
-def test_fixture_tells_the_classes_apart(name: str, expected: list[dict[str, Any]]) -> None:
+def test_fixture_distinguishes_the_classes(name: str, expected: list[dict[str, Any]]) -> None:
     of_class = list(zip(*(case["voxels"] for case in expected), strict=True))
     assert len(of_class) == len(datasets_spec.load(name).dataset.label_map)
     assert all(any(voxels) for voxels in of_class)
@@ -228,9 +228,9 @@ def test_names_a_missing_partner_and_keeps_the_others(
     lost = image if missing == "image" else label
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
     refused(lambda: convert(name, settings, workers=1))
-    told = capsys.readouterr().err
-    assert str(image) in told
-    assert str(label) in told
+    message = capsys.readouterr().err
+    assert str(image) in message
+    assert str(label) in message
     kept = {pair.case for pair in manifest.read(paths.converted(name))}
     assert kept == {names.of("case", case.id) for case in cases[1:]}
 

@@ -8,7 +8,7 @@ flipped, cut, spliced, headers and structures made hostile, pipes and devices in
 names that no one expects. The property, for every input:
 
 - the reader gives the right result, as a second, strict reader says, or values that are valid of
-  their type where no second reader can tell; of a file whose checksum is wrong only the sound
+  their type where no second reader can decide; of a file whose checksum is wrong only the sound
   file's content is right;
 - or it raises :class:`datasets_spec.contract.Problem`, whose text is one line with an expectation
   and a place;

@@ -354,7 +354,7 @@ def fault(read: Volume, made: Input) -> str:
     """What is wrong with the volume that was read; "" if nothing is.
 
     Every slice is compared with what pydicom's own decoder says of the file of its UID, where
-    the pixels are not compressed by a codec: what is damaged in there no checksum tells.
+    the pixels are not compressed by a codec: no checksum reveals damage in them.
     """
     strange = nifti.oddity(read)
     if strange:

@@ -93,11 +93,11 @@ def _load_model(files: tuple[Path, ...], made: Input) -> Any:
     from model import provenance
     from pipeline.runtime import modelfile
 
-    said = modelfile.read(files[0])
+    record = modelfile.read(files[0])
     settings = _small_settings()
     facts = datasets_spec.load(cohort.DATASET).dataset
     model = provenance.load(files[0], cohort.DATASET, facts, settings)
-    return said, model
+    return record, model
 
 
 def _small_settings() -> params.Params:
@@ -107,8 +107,8 @@ def _small_settings() -> params.Params:
 def _model_fault(trial: Trial) -> str:
     from model.predict import probabilities
 
-    said, model = trial.result
-    if not isinstance(said, dict):
+    record, model = trial.result
+    if not isinstance(record, dict):
         return "a provenance that is no mapping"
     px = _small_settings().train.network
     picture = np.full((px.image_px, px.image_px), 100, np.uint8)

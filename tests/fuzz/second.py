@@ -21,7 +21,7 @@ class Damaged(Exception):
 
 
 class Undecided(Exception):
-    """What the file means is not said plainly enough to judge a reader by it."""
+    """The meaning of the file is not clear enough to judge a reader by it."""
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,9 @@ def test_noise_is_told_as_no_clear_difference(
 
 
 def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    healthy: Rows = [(f"p{n}", f"c{n}", "", "core", "", "", "", 0) for n in range(3)]
-    marked: Rows = [(*row[:4], 0, 0, 0, 0) for row in healthy]
-    compare(_write(workplace / "a", healthy), _write(workplace / "b", marked))
+    negative: Rows = [(f"p{n}", f"c{n}", "", "core", "", "", "", 0) for n in range(3)]
+    marked: Rows = [(*row[:4], 0, 0, 0, 0) for row in negative]
+    compare(_write(workplace / "a", negative), _write(workplace / "b", marked))
     told = _lines(capsys, "dice")
     assert "-1.0000 [-1.0000, -1.0000]" in told["core"]
     assert "mean of classes" not in told

@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
-from datasets_spec.contract import Case, Dataset
+from datasets_spec.contract import Case
 from model import params
 from model import params as params_reader
 from model.evaluate import evaluate
@@ -32,12 +32,12 @@ from model.scoring.scores import EMPTY_POLICY, SCORES
 from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
-from pipeline.labels import decode
-from pipeline.pairs import manifest, png
+from pipeline.pairs import manifest, png, pseudonyms
 from pipeline.pairs.manifest import Pair
-from pipeline.runtime import modelfile
+from pipeline.runtime import imports, modelfile
 from pipeline.split import split
 from pipeline.splits.placement import assign
+from pipeline.volumes import nifti
 from tests.conftest import FIXTURES, Refused
 from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support import cohort
@@ -78,7 +78,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
             )
             return (ids[..., None] == np.arange(len(LABEL_MAP))).astype(np.float32)
 
-        monkeypatch.setattr("model.evaluate.probabilities", probabilities)
+        monkeypatch.setattr("model.inference.probabilities", probabilities)
 
     return set_answer
 
@@ -168,8 +168,8 @@ def test_perfect_predictions_score_one(settings: params_reader.Params, predict: 
     evaluate(cohort.DATASET, settings)
     model = _found()["model"]
     exact = settings.train.network.image_px == settings.convert.image_px
-    assert model["ancestors"]["dice_coef_multiclass"] == 1
-    assert model["ancestors"]["cross_entropy"] < 1e-6
+    assert model["reference"]["dice_coef_multiclass"] == 1
+    assert model["reference"]["cross_entropy"] < 1e-6
     # at half the size an edge of a class moves by a voxel at most, and no lesion is lost
     best = {"dice": 1.0, "iou": 1.0, "nsd": 1.0, "lesion_f1": 1.0, "hd95_mm": 0.0}
     off = {
@@ -276,16 +276,16 @@ def test_all_background_row_does_not_depend_on_the_network(
         evaluate(cohort.DATASET, settings)
         rows.append(_found()["all_background"])
     assert rows[0] == rows[1]
-    praised = rows[0]["ancestors"]["dice_coef_multiclass"]
-    assert praised > 0.8  # what the ancestors' metric gives for nothing
+    praised = rows[0]["reference"]["dice_coef_multiclass"]
+    assert praised > 0.8  # what the reference metric gives for nothing
     assert _metrics()["all_background"] == {
         "mean_foreground_dice": 0,
-        "ancestors_dice_coef_multiclass": praised,
+        "reference_dice_coef_multiclass": praised,
     }
 
 
 @at_both_sizes
-def test_ancestors_metric_is_a_mean_over_slices(
+def test_the_reference_metric_is_a_mean_over_slices(
     settings: params_reader.Params, predict: Predict
 ) -> None:
     predict(_nothing)
@@ -297,7 +297,7 @@ def test_ancestors_metric_is_a_mean_over_slices(
         mask = png.read_mask(PAIRS / "test" / pair.mask, LABEL_MAP)
         background = (mask[step // 2 :: step, step // 2 :: step] == 0).sum()
         wanted.append((2 * background + 1) / (2 * px**2 + 1))
-    got = _found()["all_background"]["ancestors"]["dice_coef_multiclass"]
+    got = _found()["all_background"]["reference"]["dice_coef_multiclass"]
     assert got == pytest.approx(np.mean(wanted), abs=1e-6)
 
 
@@ -315,7 +315,7 @@ def test_metrics_are_few_and_scores_say_how_they_came_about(
         "dice",
         "nsd",
         "ece",
-        "ancestors_dice_coef_multiclass",
+        "reference_dice_coef_multiclass",
         "all_background",
         "test_patients",
     ]
@@ -430,9 +430,9 @@ def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predic
     assert not any(rule["kept"] for rule in found["postprocessing"].values())
     assert "before_postprocessing" not in found
     assert found["model"]["classes"][FOREGROUND[0]]["dice"]["mean"] < 1
-    healthy = found["model"]["classes"][FOREGROUND[0]]["healthy"]
-    assert 0 < healthy["slices_marked"] == healthy["slices"]
-    assert healthy["false_ml_per_slice"] > 0
+    negative = found["model"]["classes"][FOREGROUND[0]]["negative"]
+    assert 0 < negative["slices_marked"] == negative["slices"]
+    assert negative["false_ml_per_slice"] > 0
 
 
 def test_postprocessing_can_be_switched_off(
@@ -488,7 +488,7 @@ def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict:
     nothing = {**dict.fromkeys(("mean", "low", "high", "median", "sd")), "cases": 0}
     assert [missing[score] for score in SCORES] == [nothing] * len(SCORES)
     assert (missing["both_empty"], missing["no_surface"]) == (2, 0)
-    assert missing["healthy"]["cases"] == 2
+    assert missing["negative"]["cases"] == 2
     assert _metrics()["mean_foreground_dice"] == 1
     blank = [row for row in _per_case() if row["class"] == FOREGROUND[2]]
     assert [(row["dice"], row["iou"], row["truth"]) for row in blank] == [("", "", "0")] * 2
@@ -501,10 +501,10 @@ def test_class_that_is_invented_scores_zero(workplace: Path, predict: Predict) -
     evaluate(cohort.DATASET, settings)
     invented = _found()["model"]["classes"][FOREGROUND[2]]
     assert (invented["dice"]["mean"], invented["both_empty"], invented["no_surface"]) == (0, 0, 2)
-    healthy = invented["healthy"]
-    assert (healthy["cases"], healthy["cases_marked"]) == (2, 2)
+    negative = invented["negative"]
+    assert (negative["cases"], negative["cases_marked"]) == (2, 2)
     volume = np.prod(cohort.SHAPE) * np.prod(cohort.SIDES) / 1000
-    assert healthy["false_ml_per_case"] == pytest.approx(volume, rel=1e-5)
+    assert negative["false_ml_per_case"] == pytest.approx(volume, rel=1e-5)
 
 
 @pytest.mark.parametrize("slices", [1, 4])
@@ -543,7 +543,7 @@ def test_dicom_predictions_come_back_to_each_instance(
     assert np.asanyarray(_prediction(case).dataobj).shape == (10, 12, 5)
 
 
-def _dicom_case(name: str, number: int) -> Case:
+def _dicom_case(name: str, number: int, tilt: float = 0) -> Case:
     """A patient whose scan shows each class as 100 times its id, and whose label is a series."""
     drawn = np.random.default_rng(number).integers(0, len(LABEL_MAP), (5, 12, 10))
 
@@ -557,8 +557,8 @@ def _dicom_case(name: str, number: int) -> Case:
         return change
 
     folder = paths.raw(cohort.DATASET) / name
-    write_series(folder / "scan", change=storing(drawn * 100 + number, "scan"))
-    write_series(folder / "mask", change=storing(drawn, "mask"))
+    write_series(folder / "scan", change=storing(drawn * 100 + number, "scan"), tilt=tilt)
+    write_series(folder / "mask", change=storing(drawn, "mask"), tilt=tilt)
     return Case(name, name, folder / "scan", {"": folder / "mask"})
 
 
@@ -658,13 +658,13 @@ def test_a_case_is_read_and_predicted_once_for_all_raters(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, raters: str
 ) -> None:
     name, settings = _several_raters(raters)
-    read: list[object] = []
+    read: list[Path] = []
     asked = 0
-    read_raw = decode.read_raw
+    read_file = nifti.read
 
-    def noted(facts: Dataset, picture: Any, *more: Any, **named: Any) -> Any:
-        read.append(picture)
-        return read_raw(facts, picture, *more, **named)
+    def noted(file: Path, *more: Any) -> Any:
+        read.append(file)
+        return read_file(file, *more)
 
     def nothing(
         _: object, pictures: Sequence[Picture], network: params.Network
@@ -674,12 +674,12 @@ def test_a_case_is_read_and_predicted_once_for_all_raters(
         shape = (len(pictures), network.image_px, network.image_px, 6)
         return np.broadcast_to(np.eye(6, dtype=np.float32)[0], shape)
 
-    monkeypatch.setattr(decode, "read_raw", noted)
-    monkeypatch.setattr("model.evaluate.probabilities", nothing)
+    monkeypatch.setattr(nifti, "read", noted)
+    monkeypatch.setattr("model.inference.probabilities", nothing)
     evaluate(name, settings)
     judged = [pair for pair in manifest.read(paths.dataset(name)) if pair.split != "train"]
     assert asked == len({(pair.case, pair.slice_index) for pair in judged})
-    assert len(read) == len(set(map(str, read))) > len({pair.case for pair in judged})
+    assert len(read) == len(set(read)) > len({pair.case for pair in judged})
 
 
 def test_mini_test_is_predicted_as_indexed_masks(
@@ -801,14 +801,69 @@ def test_missing_dataset_is_refused(workplace: Path, refused: Refused) -> None:
     assert str(PAIRS) in refused(lambda: evaluate(cohort.DATASET, settings)).where
 
 
-@pytest.mark.parametrize("kind", ["T1w", "dseg"])
-def test_missing_raw_file_is_named(
-    kind: str, workplace: Path, predict: Predict, refused: Refused
+@pytest.mark.parametrize("name", ["label.nii.gz", "truth.json"])
+def test_labels_that_are_not_those_of_the_pairs_are_named(
+    name: str, settings: params_reader.Params, predict: Predict, refused: Refused
 ) -> None:
-    settings = cohort.prepare()
-    _save_model(settings)
     predict(_bright)
-    (case, *_) = _cases()
-    missing = paths.raw(cohort.DATASET) / case / f"{case}_{kind}.nii"
-    missing.unlink()
-    assert missing.name in refused(lambda: evaluate(cohort.DATASET, settings)).where
+    one, other = (paths.converted(cohort.DATASET) / paths.TRUTH / case / name for case in _cases())
+    shutil.copy(other, one)
+    problem = refused(lambda: evaluate(cohort.DATASET, settings))
+    assert problem.where == str(one)
+    assert f"python -m pipeline convert {cohort.DATASET}" in problem.remedy
+    one.unlink()
+    assert "got none" in refused(lambda: evaluate(cohort.DATASET, settings)).what
+
+
+def _nifti_cohort(_: pytest.MonkeyPatch) -> str:
+    cohort.prepare()
+    return cohort.DATASET
+
+
+def _tilted_cohort(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Not anonymous, so that instances have pseudonyms, and sliced across the instances."""
+    cases = [_dicom_case(f"sub-{number:02d}", number, tilt=1.5) for number in range(6)]
+    adapter = datasets_spec.load(cohort.DATASET)
+    facts = replace(adapter.dataset, anonymous=False, plane="coronal")
+    changed = replace(adapter, cases=lambda _: iter(cases), dataset=facts)
+    monkeypatch.setattr(datasets_spec, "load", lambda _: changed)
+    cohort.make_pairs(cohort.write_params())
+    return cohort.DATASET
+
+
+def _picture_cohort(_: pytest.MonkeyPatch) -> str:
+    name = "phe_sich_ct_ids"
+    shutil.copytree(FIXTURES / name / "raw", paths.raw(name))
+    _untrained(name)
+    return name
+
+
+@pytest.mark.parametrize("prepare", [_nifti_cohort, _tilted_cohort, _picture_cohort])
+def test_neither_raw_data_nor_the_salt_are_needed(
+    prepare: Callable[[pytest.MonkeyPatch], str],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(pseudonyms.SALT_VARIABLE, "0123456789abcdef0123456789abcdef")
+    name = prepare(monkeypatch)
+    settings = params_reader.load(name)
+    save_untrained(name, settings)
+    run, found = paths.run(name), []
+    for gone in (False, True):
+        if gone:
+            monkeypatch.delenv(pseudonyms.SALT_VARIABLE)
+            for folder in (paths.raw(name), paths.IDENTITIES, paths.augmented(name)):
+                shutil.rmtree(folder, ignore_errors=True)
+        evaluate(name, settings)
+        files = [file for file in sorted(run.rglob("*")) if file.is_file()]
+        found.append({file: file.read_bytes() for file in files})
+    assert found[0] == found[1]
+    assert [file for file in found[0] if file.is_relative_to(run / paths.PREDICTIONS / "native")]
+
+
+def test_evaluate_imports_no_reader_of_scans_and_nothing_of_identities() -> None:
+    needed = {file.as_posix() for file in imports.closure("model.evaluate")}
+    assert {"model/inference.py", "pipeline/pairs/truth.py"} <= needed
+    unwanted = ("volumes/reader", "volumes/slices", "volumes/dicom/", "labels/fusion")
+    unwanted += ("labels/decode", "sources/", "pairs/identities", "pairs/pseudonyms", "convert")
+    assert [file for file in needed if any(f"pipeline/{part}" in file for part in unwanted)] == []

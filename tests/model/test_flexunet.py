@@ -270,7 +270,7 @@ from datasets_spec import load as dataset
 from model.flexunet import flexunet, trainable
 from model.training.losses import dice_ce
 from model.training.metrics import Scores
-from model.train import _fit
+from model.training.fit import fit_epoch
 from model.params import Network
 
 network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch", "zscore", True)
@@ -292,7 +292,7 @@ class Drawn(keras.utils.PyDataset):
 
 model.compile(keras.optimizers.Adam(0.01), dice_ce, metrics=[Scores(label_map)])
 for epoch in range(2):
-    logs = _fit(model, Drawn(), epoch, [])
+    logs = fit_epoch(model, Drawn(), epoch, [])
     print(logs["loss"], logs["foreground_dice"])
 """
 TWO_EPOCHS = [(2.12876, 0.28054), (1.50797, 0.49604)]  # what TensorFlow gave

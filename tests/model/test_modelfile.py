@@ -73,13 +73,13 @@ def _load(settings: params.Params) -> keras.Model:
     return provenance.load(MODEL, cohort.DATASET, FACTS, settings)
 
 
-def _said(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
+def _with(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
     """Members whose provenance is changed in place, or another where something is returned."""
 
     def make(members: Members) -> Members:
-        said = json.loads(members[modelfile.PROVENANCE])
-        other = change(said)
-        text = json.dumps(said if other is None else other)
+        stated = json.loads(members[modelfile.PROVENANCE])
+        other = change(stated)
+        text = json.dumps(stated if other is None else other)
         return members | {modelfile.PROVENANCE: text.encode()}
 
     return make
@@ -146,23 +146,23 @@ DEEP = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
 REFUSED: dict[str, Callable[[Members], Members]] = {
     "no provenance": lambda m: {k: v for k, v in m.items() if k != modelfile.PROVENANCE},
     "no text": lambda m: m | {modelfile.PROVENANCE: b"\xff\xfe{"},
-    "a list": _said(lambda said: [said]),
-    "a number": _said(lambda _: 1),
-    "no train": _said(lambda said: said.pop("train") and None),
-    "train is text": _said(lambda said: said.update(train="fast")),
-    "no network": _said(lambda said: said["train"].pop("network") and None),
-    "network is a list": _said(lambda said: said["train"].update(network=[1])),
-    "labels are text": _said(lambda said: said.update(labels="all")),
-    "no digest": _said(lambda said: said.pop("dataset_digest") and None),
+    "a list": _with(lambda stated: [stated]),
+    "a number": _with(lambda _: 1),
+    "no train": _with(lambda stated: stated.pop("train") and None),
+    "train is text": _with(lambda stated: stated.update(train="fast")),
+    "no network": _with(lambda stated: stated["train"].pop("network") and None),
+    "network is a list": _with(lambda stated: stated["train"].update(network=[1])),
+    "labels are text": _with(lambda stated: stated.update(labels="all")),
+    "no digest": _with(lambda stated: stated.pop("dataset_digest") and None),
     "deep": lambda m: m | {modelfile.PROVENANCE: DEEP},
     "many digits": lambda m: m | {modelfile.PROVENANCE: b'{"a":' + b"9" * 5000 + b"}"},
     "huge": lambda m: m | {modelfile.PROVENANCE: b" " * 2**24 + b"{}"},
 }
 REFUSED_TO_LOAD: dict[str, Callable[[Members], Members]] = {
-    "another network": _said(lambda said: said["train"]["network"].update(num_layers=9)),
-    "absurd network": _said(lambda said: said["train"]["network"].update(base_filters=10**9)),
-    "no number": _said(lambda said: said["train"]["network"].update(base_filters=[[1]])),
-    "a precision of its own": _said(lambda said: said.update(precision=["float8"])),
+    "another network": _with(lambda stated: stated["train"]["network"].update(num_layers=9)),
+    "absurd network": _with(lambda stated: stated["train"]["network"].update(base_filters=10**9)),
+    "no number": _with(lambda stated: stated["train"]["network"].update(base_filters=[[1]])),
+    "a precision of its own": _with(lambda stated: stated.update(precision=["float8"])),
     "no config": lambda m: {k: v for k, v in m.items() if k != modelfile.CONFIG},
     "deep config": lambda m: m | {modelfile.CONFIG: DEEP},
     "config is a list": lambda m: m | {modelfile.CONFIG: b"[]"},
@@ -265,8 +265,8 @@ def test_the_network_that_is_built_is_the_one_that_keras_would_load(
         keras.config.set_dtype_policy("float32")
     rng = np.random.default_rng(0)
     network.set_weights([rng.random(w.shape, np.float32) for w in network.get_weights()])
-    said = provenance.of(cohort.DATASET, FACTS, settings) | {"precision": form}
-    with provenance.writing(network, MODEL, said):
+    stated = provenance.of(cohort.DATASET, FACTS, settings) | {"precision": form}
+    with provenance.writing(network, MODEL, stated):
         pass
     pictures = rng.integers(0, 256, (2, 32, 32, 1), np.uint8)
     ours, theirs = _load(settings), keras.saving.load_model(MODEL, compile=False)
@@ -280,11 +280,11 @@ def test_a_renewed_file_has_another_provenance_and_nothing_else(
     settings: params.Params,
 ) -> None:
     before_it = _members()
-    said = provenance.of(cohort.DATASET, FACTS, settings)
+    stated = provenance.of(cohort.DATASET, FACTS, settings)
     before = MODEL.stat().st_ino
-    provenance.renew(MODEL, said)
+    provenance.renew(MODEL, stated)
     assert MODEL.stat().st_ino == before  # it says so already
-    provenance.renew(MODEL, said | {"epoch": 3})
+    provenance.renew(MODEL, stated | {"epoch": 3})
     assert modelfile.read(MODEL)["epoch"] == 3
     assert list(_members()) == list(before_it)
     changed = [name for name, content in _members().items() if content != before_it[name]]

@@ -106,7 +106,7 @@ def test_datasets_are_enabled_in_the_files_order(tmp_path):
 
 
 @pytest.mark.parametrize("entry", [None, {"convert": {"id_salt": "mine, and secret"}}])
-def test_a_salt_of_earlier_versions_is_told_where_it_belongs_now(write, refused, entry):
+def test_a_salt_of_earlier_versions_names_its_new_place(write, refused, entry):
     def salted(content):
         if entry is None:
             content["convert"]["id_salt"] = "mine, and secret"
@@ -231,7 +231,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.ema_momentum", 1.0),
         ("train.precision", "int8"),
         ("train.jit", "on"),
-        ("train.class_share", 1.5),
+        ("train.foreground_oversampling", 1.5),
         ("train.network.image_px", 0),
         ("train.loss", "mse"),
         ("augment.mode", "never"),
@@ -258,7 +258,7 @@ def test_refuses_a_value_out_of_range(changed, refused, path, value):
 
 
 @pytest.mark.parametrize(("layers", "px", "near"), [(5, 100, (96, 112)), (8, 500, (384, 512))])
-def test_a_picture_that_cannot_be_halved_so_often_is_told_the_nearest(
+def test_a_picture_that_cannot_be_halved_so_often_names_the_nearest(
     write, refused, layers, px, near
 ):
     entry = {"train": {"network": {"num_layers": layers, "image_px": px}}}
@@ -301,7 +301,7 @@ def test_refuses_an_argument_that_is_not_finite(changed, refused):
 
 @pytest.mark.parametrize("name", ["reducer_factor", "tversky_alpha"])
 @pytest.mark.parametrize("value", [0, 1])
-def test_a_bound_that_is_not_in_the_range_is_told(changed, refused, name, value):
+def test_a_bound_that_is_not_in_the_range_is_reported(changed, refused, name, value):
     problem = str(refused(lambda: changed(("train", name), value)))
     assert f"{name}: expected above 0 to below 1, got {float(value)}" in problem
 
@@ -530,12 +530,12 @@ LEVELS = {
 }
 
 
-@every(("lines", "told"), LEVELS.values())
-def test_what_stands_at_the_wrong_level_is_told_where_it_belongs(tmp_path, refused, lines, told):
+@every(("lines", "message"), LEVELS.values())
+def test_a_key_at_the_wrong_level_is_sent_where_it_belongs(tmp_path, refused, lines, message):
     file = tmp_path / "params.yaml"
     file.write_text(lines + yaml.safe_dump(SECTIONS), "utf-8")
     problem = str(refused(lambda: params.load(NAME, file)))
-    assert [words for words in told if words not in problem] == []
+    assert [words for words in message if words not in problem] == []
 
 
 @pytest.mark.parametrize("name", ["x;touch pwned", "$(touch pwned)", "x\ntouch pwned", "../x"])
@@ -621,13 +621,13 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_file_is_one_line_at_once(tmp_path, refused, text, told):
+@pytest.mark.parametrize(("text", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_file_is_one_line_at_once(tmp_path, refused, text, message):
     file = tmp_path / "params.yaml"
     file.write_text(text, "utf-8")
     begin = time.monotonic()
     problem = str(refused(lambda: params.load(NAME, file)))
-    assert told in problem
+    assert message in problem
     assert str(file) in problem
     assert len(problem) < 1000
     assert time.monotonic() - begin < 20
@@ -656,7 +656,7 @@ def test_a_file_without_end_is_not_read(tmp_path, refused, kind):
     assert "expected a regular file" in str(refused(lambda: params.load(NAME, file)))
 
 
-def test_another_projects_file_is_told_apart(workplace, refused):
+def test_another_projects_file_is_recognised(workplace, refused):
     Path("params.yaml").write_text("prepare: {split: 0.2}\ntrain: {lr: 0.1}\n", "utf-8")
     problem = str(refused(lambda: reader.enabled()))
     assert str(PROJECT / "params.yaml") in problem

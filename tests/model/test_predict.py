@@ -20,15 +20,9 @@ import datasets_spec
 from model import params
 from model.__main__ import main
 from model.flexunet import flexunet
+from model.inference import class_ids, probabilities, strips
 from model.params import Network
-from model.predict import (
-    _strips,
-    _write_probabilities,
-    class_ids,
-    predict,
-    probabilities,
-    read_picture,
-)
+from model.predict import _write_probabilities, predict, read_picture
 from pipeline import paths
 from pipeline.pairs import png
 from pipeline.params.limits import Limits
@@ -265,9 +259,9 @@ def test_masks_and_probabilities_by_strips_are_those_at_once(
     """Files included: beside rounding, one cannot tell that a picture was too large to be whole."""
     probability, found = _random(3, px, classes), []
     for whole in (True, False):
-        monkeypatch.setattr("model.predict._WHOLE_BYTES", 2**28 if whole else 0)
-        monkeypatch.setattr("model.predict._STRIP_BYTES", 4 * classes * shape[1] * 5)
-        parts = list(_strips(probability, shape))
+        monkeypatch.setattr("model.inference._WHOLE_BYTES", 2**28 if whole else 0)
+        monkeypatch.setattr("model.inference._STRIP_BYTES", 4 * classes * shape[1] * 5)
+        parts = list(strips(probability, shape))
         assert len(parts) == (1 if whole else -(-shape[0] // 5))
         _write_probabilities(tmp_path / "p.npz", probability, shape)
         with np.load(tmp_path / "p.npz") as archive:
@@ -282,7 +276,7 @@ def test_masks_and_probabilities_by_strips_are_those_at_once(
 def test_probabilities_are_the_file_that_numpy_writes(tmp_path: Path) -> None:
     probability = _random(4, 16, 3)
     _write_probabilities(tmp_path / "ours.npz", probability, (40, 30))
-    [(_, whole)] = _strips(probability, (40, 30))
+    [(_, whole)] = strips(probability, (40, 30))
     np.savez_compressed(tmp_path / "theirs.npz", whole.astype(np.float16))
     assert (tmp_path / "ours.npz").read_bytes() == (tmp_path / "theirs.npz").read_bytes()
 

@@ -1,4 +1,4 @@
-"""The ancestors' own published predictions, judged by our scores: what their .99 stands for.
+"""The reference projects' published predictions, judged by our scores: what their .99 stands for.
 
 They publish sample pictures, masks and predictions beside their code; the figures below were
 measured on these samples before this project began. Skipped where they are not here. A picture
@@ -17,7 +17,7 @@ from PIL import Image
 
 from model.scoring import scores
 from model.scoring.bootstrap import mean_over
-from model.training.metrics import dice_coef_multiclass
+from model.scoring.reference import dice_coef_multiclass
 from tests.conftest import PROJECT
 
 SAMPLES = PROJECT.parent / "shared" / "data" / "seed_pairs"

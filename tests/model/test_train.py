@@ -284,8 +284,8 @@ def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_
         with pytest.raises((KeyboardInterrupt, Problem)):
             train(cohort.DATASET, changed)
     told = capsys.readouterr().out
-    assert "is of other train.learning_rate: beginning anew" in told
-    assert ("the same command begins anew" in told) == (end is KeyboardInterrupt)
+    assert "was made with a different train.learning_rate: starting over" in told
+    assert ("the same command starts over" in told) == (end is KeyboardInterrupt)
     assert _content() == earlier
     train(cohort.DATASET, cohort.write_params(**{"train.learning_rate": 0.5, "train.epochs": 1}))
     assert len(_history(Path())) == 1
@@ -383,7 +383,7 @@ def test_what_an_earlier_training_left_changes_no_output(
         capsys.readouterr()
         train(cohort.DATASET, settings)
     told = capsys.readouterr().out
-    assert ("beginning anew" in told) == bool(anew)
+    assert ("starting over" in told) == bool(anew)
     assert anew in told
     found = _outputs()
     shutil.rmtree(RUN)
@@ -422,7 +422,7 @@ def test_half_a_checkpoint_begins_anew(
     train(cohort.DATASET, params_reader.load(cohort.DATASET))
     told = capsys.readouterr().out
     assert ("cannot be read" in told) != (whole and broken == "last.keras")
-    assert "; begins\n" in told
+    assert "; starts\n" in told
     assert (RUN / paths.MODEL).is_file()
 
 
@@ -472,7 +472,7 @@ def test_the_precision_that_auto_chose_is_told_by_the_model_and_kept(
         train(cohort.DATASET, cohort.prepare(**changes))
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
     train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
-    assert "goes on after epoch 1" in capsys.readouterr().out
+    assert "resumes after epoch 1" in capsys.readouterr().out
     said = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
     assert (said["precision"], said["train"]["precision"]) == ("bfloat16", "auto")
 
@@ -539,7 +539,7 @@ def test_epoch_change_shows_as_many_pictures_as_asked(
     rim = np.zeros((32, 32, len(LABEL_MAP)), np.float32)
     rim[..., 2] = 1
     monkeypatch.setattr(
-        "model.training.watch.probabilities", lambda _, pictures, __: [rim] * len(pictures)
+        "model.inference.probabilities", lambda _, pictures, __: [rim] * len(pictures)
     )
     EpochChange(PAIRS, Path("seen"), LABEL_MAP, settings.train).draw(SimpleNamespace(), 12)
     masks = sorted(Path("seen").rglob("*.png"))

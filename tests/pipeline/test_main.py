@@ -42,7 +42,7 @@ def project(workplace: Path) -> Path:
     return workplace
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of the error."""
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     return line
@@ -113,7 +113,7 @@ def test_a_bad_case_is_named_and_the_others_are_kept(
     assert not [name for name in files if "sub-02" in name or "unfinished" in name]
 
 
-def test_a_mended_case_is_all_that_is_made(
+def test_a_repaired_case_is_all_that_is_made(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hidden = damage("dseg").rename(project / "elsewhere.nii")
@@ -127,14 +127,14 @@ def test_a_mended_case_is_all_that_is_made(
 def test_no_raw_data_says_what_to_do(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(paths.raw(NAME))
     assert main(["convert", NAME]) == 2
-    assert "python -m pipeline fetch virtual_mni152" in told(capsys)
+    assert "python -m pipeline fetch virtual_mni152" in error_line(capsys)
 
 
 def test_an_unknown_dataset_lists_the_known(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", "msd_hipocampus"]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert "Did you mean 'msd_hippocampus'?" in line
     assert "virtual_mni152" in line
 
@@ -143,7 +143,7 @@ def test_a_dataset_that_is_not_enabled_says_how_to(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", "msd_hippocampus"]) == 2
-    assert "Add a line '  msd_hippocampus:'" in told(capsys)
+    assert "Add a line '  msd_hippocampus:'" in error_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -167,31 +167,33 @@ def test_a_wrong_parameter_names_its_place(
     set_param(section, key, value)
     if section != "train":  # the floor above states and checks that one
         assert main(["convert", NAME]) == 2
-        assert reason in told(capsys)
+        assert reason in error_line(capsys)
     assert model_main(["preflight"]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert f"params.yaml: {section}" in line
     assert reason in line
 
 
-def test_too_few_patients_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_patients_are_reported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(paths.raw(NAME) / "sub-01")
     assert main(["convert", NAME, "--workers", "1"]) == 0
     assert main(["augment", NAME, "--workers", "1"]) == 0
     assert main(["split", NAME]) == 2
-    assert "2 patients" in told(capsys)
+    assert "2 patients" in error_line(capsys)
 
 
-def test_stages_out_of_order_are_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_out_of_order_are_reported(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["split", NAME]) == 2
-    assert "expected a manifest" in told(capsys)
+    assert "expected a manifest" in error_line(capsys)
 
 
-def test_a_missing_parameter_file_is_told(
+def test_a_missing_parameter_file_is_reported(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["convert", NAME]) == 2
-    assert "--params" in told(capsys)
+    assert "--params" in error_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_missing_parameter_file_is_told(
         ("convert", "label_table", "theirs", "expected one of auto, got 'theirs'"),
     ],
 )
-def test_a_choice_that_no_case_has_is_told_once_and_costs_nothing(
+def test_a_choice_that_no_case_has_is_reported_once_and_costs_nothing(
     project: Path,
     capsys: pytest.CaptureFixture[str],
     section: str,
@@ -214,7 +216,7 @@ def test_a_choice_that_no_case_has_is_told_once_and_costs_nothing(
     capsys.readouterr()
     set_param(section, key, value)
     assert main(["convert", NAME, "--workers", "1"]) == 2
-    assert reason in told(capsys)
+    assert reason in error_line(capsys)
     assert sorted(paths.converted(NAME).rglob("*")) == before
 
 
@@ -239,7 +241,7 @@ def test_a_stopped_run_says_so_and_ends_with_130(
     signal_sent: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert guarded(lambda: os.kill(os.getpid(), signal_sent), debug=False) == 130
-    assert "what was finished is kept" in told(capsys)
+    assert "what was finished is kept" in error_line(capsys)
 
 
 def test_a_disk_that_fails_is_one_line(
@@ -250,7 +252,7 @@ def test_a_disk_that_fails_is_one_line(
 
     monkeypatch.setattr(manifest, "write", full)
     assert main(["convert", NAME, "--workers", "1"]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert line.startswith(f"error: convert {NAME}: manifest.parquet: ")
     assert "No space left on device" in line
     assert f"GB are free in {project}" in line
@@ -264,12 +266,12 @@ def test_a_full_disk_is_named_although_the_error_names_no_file(
     folder.mkdir(parents=True)
     (folder / ".unfinished-manifest.parquet").symlink_to("/dev/full")
     assert main(["convert", NAME, "--workers", "1"]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert "manifest.parquet: expected room on the disk, got: No space left on device" in line
     assert f"GB are free in {folder.absolute()}" in line
 
 
-def test_too_little_memory_is_told_with_what_was_being_made(
+def test_too_little_memory_is_reported_with_what_was_being_made(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hungry(*_: object) -> None:
@@ -279,7 +281,7 @@ def test_too_little_memory_is_told_with_what_was_being_made(
     monkeypatch.setattr("pipeline.splits.outliers.outliers", hungry)
     assert main(["augment", NAME, "--workers", "1"]) == 0
     assert main(["split", NAME]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert line.startswith(f"error: split {NAME}: expected enough memory, got none from the system")
     assert "--workers 1" in line
 
@@ -299,19 +301,19 @@ def test_a_case_that_needs_too_much_memory_is_named(
 
 @every("number", ["two", "0", "-1", "1.5", "", "²", "1_000"])
 @every("verb", ["convert", "check"])
-def test_a_number_of_workers_that_is_none_is_told(
+def test_a_number_of_workers_that_is_none_is_reported(
     capsys: pytest.CaptureFixture[str], verb: str, number: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         main([verb, "x", f"--workers={number}"])
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert f"--workers: expected a whole number of 1 or more, got {number!r}" in said
+    message = capsys.readouterr().err
+    assert f"--workers: expected a whole number of 1 or more, got {number!r}" in message
 
 
 @pytest.mark.parametrize("verb", ["convert", "augment", "split", "train", "evaluate"])
 @pytest.mark.parametrize("prefix", ["", "../../dvc.yaml:"])
-def test_a_stage_of_dvc_is_told_its_dataset_by_the_environment(
+def test_a_stage_of_dvc_gets_its_dataset_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, verb: str, prefix: str
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", f"{prefix}{verb}@aisd")
@@ -335,7 +337,7 @@ def test_a_hostile_stage_is_one_line(
 ) -> None:
     monkeypatch.setenv("DVC_STAGE", "convert@x;touch pwned\ntouch pwned")
     assert main(["convert"]) == 2
-    assert "expected a dataset's name" in told(capsys)
+    assert "expected a dataset's name" in error_line(capsys)
 
 
 def test_a_stop_that_a_library_makes_another_error_of_is_still_one(
@@ -348,7 +350,7 @@ def test_a_stop_that_a_library_makes_another_error_of_is_still_one(
             raise RuntimeError("in user code: KeyboardInterrupt") from None
 
     assert guarded(traced, debug=False) == 130
-    assert "what was finished is kept" in told(capsys)
+    assert "what was finished is kept" in error_line(capsys)
 
 
 def test_a_stop_that_is_ignored_from_above_stays_ignored() -> None:
@@ -398,11 +400,11 @@ def test_a_reader_that_leaves_ends_the_run_in_silence() -> None:
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_a_file_that_cannot_be_moved_is_told_with_both_its_names(
+def test_a_file_that_cannot_be_moved_is_reported_with_both_its_names(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert guarded(lambda: os.rename("gone", "there"), debug=False) == 2  # noqa: PTH104
-    assert told(capsys).startswith("error: gone -> there: expected files")
+    assert error_line(capsys).startswith("error: gone -> there: expected files")
 
 
 @pytest.mark.parametrize(
@@ -420,7 +422,7 @@ def test_an_option_that_would_do_nothing_is_refused(
 @pytest.mark.parametrize(
     "cases", ["yield 'sub-01'", "yield Case('sub-01', 'p', raw)", "return 1 / 0"]
 )
-def test_a_mistake_in_cases_is_told_with_the_module(
+def test_a_mistake_in_cases_is_reported_with_the_module(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cases: str
 ) -> None:
     source = (PROJECT / "datasets_spec" / "virtual_mni152.py").read_text("utf-8")
@@ -433,16 +435,16 @@ def test_a_mistake_in_cases_is_told_with_the_module(
     paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
     assert main(["convert", "mistaken", "--workers", "1"]) == 2
     sys.modules.pop("datasets_spec.mistaken")
-    assert "datasets_spec/mistaken.py: expected cases, got" in told(capsys)
+    assert "datasets_spec/mistaken.py: expected cases, got" in error_line(capsys)
 
 
-def test_a_module_that_is_no_adapter_is_told_by_name(
+def test_a_module_that_is_no_adapter_is_reported_by_name(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "broken_adapter.py").write_text("1 / 0\n")
     monkeypatch.setattr(datasets_spec, "__path__", [*datasets_spec.__path__, str(project)])
     assert main(["fetch", "broken_adapter"]) == 2
-    line = told(capsys)
+    line = error_line(capsys)
     assert "datasets_spec/broken_adapter.py" in line
     assert "ZeroDivisionError: division by zero" in line
 
@@ -465,10 +467,30 @@ def test_check_judges_a_folder(project: Path, capsys: pytest.CaptureFixture[str]
     for part in ("images", "masks"):
         shutil.copy(folder / "train" / part / f"{name}.png", folder / "valid" / part / "copy.png")
     assert main(["check", str(paths.dataset(NAME))]) == 2
-    assert "no picture is in two splits" in told(capsys)
+    assert "no picture is in two splits" in error_line(capsys)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", [["doctor", "scans"], ["report"]])
+def test_a_verb_refuses_an_option_that_would_do_nothing(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--workers", "2"])
+    assert ended.value.code == 2
+    assert "unrecognized arguments: --workers 2" in capsys.readouterr().err
+
+
+def test_check_takes_patients_from_the_manifest_alone(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("convert", "augment"):
+        assert main([verb, NAME, "--workers", "1"]) == 0
+    assert main(["split", NAME]) == 0
+    assert main(["check", str(paths.dataset(NAME)), "--patient", "^sub"]) == 2
+    assert "expected no pattern for patients" in error_line(capsys)
+
+
 @pytest.mark.parametrize("verb", ["fetch", "check"])
 def test_reading_verbs_obey_the_limits_of_the_parameter_file(
     project: Path,

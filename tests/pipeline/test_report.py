@@ -85,7 +85,7 @@ def test_scores_stand_with_their_intervals_beside_the_all_background_row(
         dice = found[row]["mean_foreground"]["dice"]
         told = f'{dice["mean"]:.3f} <span class="soft">[{dice["low"]:.3f}, {dice["high"]:.3f}]'
         assert told in page
-        assert f"{found[row]['ancestors']['dice_coef_multiclass']:.4f}" in page
+        assert f"{found[row]['reference']['dice_coef_multiclass']:.4f}" in page
     assert found["definitions"]["empty_masks"] in page
     assert "2 patients are too few" in page
     summary = (paths.REPORT / "summary.txt").read_text("utf-8")

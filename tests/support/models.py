@@ -1,4 +1,4 @@
-"""Untrained networks on disk that say of themselves what a trained one would."""
+"""Untrained networks on disk, with the provenance of trained ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def save_untrained(dataset: str, settings: params.Params, classes: int | None = 
     """Write ``runs/<dataset>/model.keras`` for the pairs that lie here, of all classes if None."""
     facts = datasets_spec.load(dataset).dataset
     facts = replace(facts, label_map=LabelMap(tuple(facts.label_map)[:classes]))
-    said = provenance.of(dataset, facts, settings)
+    record = provenance.of(dataset, facts, settings)
     network = flexunet(settings.train.network, len(facts.label_map))
-    with provenance.writing(network, paths.run(dataset) / paths.MODEL, said):
+    with provenance.writing(network, paths.run(dataset) / paths.MODEL, record):
         pass

@@ -381,14 +381,14 @@ def test_the_policy_names_every_score_that_can_be_missing() -> None:
         assert word in EMPTY_POLICY
 
 
-def test_healthy_slices_count_what_is_marked_on_them() -> None:
+def test_negative_slices_count_what_is_marked_on_them() -> None:
     truth = np.zeros(SHAPE, np.uint8)
     truth[2:4, 3:6, 3:6] = 1
     guess = truth.copy()
     guess[0, :2, :2] = 1
     guess[6, 0, 0] = 1
     (one,) = scores.score(truth, guess, 2, STEPS, False, TOLERANCE)
-    assert (one.healthy.slices, one.healthy.marked, one.healthy.voxels) == (5, 2, 5)
+    assert (one.negative.slices, one.negative.marked, one.negative.voxels) == (5, 2, 5)
     assert one.voxel_ml == pytest.approx(0.002)
 
 

@@ -17,18 +17,16 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.flexunet import flexunet
+from model.network_input import labels_at, model_input, picture_at
 from model.params import Network
-from model.train import _fit
 from model.training.batches import (
     _RESERVE,
     Batches,
     Fresh,
     _Cache,
-    labels_at,
-    model_input,
-    picture_at,
 )
 from model.training.devices import Share
+from model.training.fit import fit_epoch
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
@@ -242,7 +240,7 @@ def test_fit_shows_every_pair_once_per_epoch_in_the_epochs_order(make: Make) -> 
     for epoch in range(3):
         shown.clear()
         batches.show(epoch)
-        _fit(model, batches, epoch, [Note()])
+        fit_epoch(model, batches, epoch, [Note()])
         assert shown == _order(batches)[::2]
 
 
@@ -253,7 +251,7 @@ def test_a_share_that_no_batch_can_have_is_carried_to_later_ones(
     plain = make(30, batch, seed=7)
     pairs = [replace(p, class_pixels=(200, 56, 0)) for p in _all(plain)]
     favouring = Batches(
-        plain._folder, pairs, plain._label_map, _network(), batch, 7, class_share=share
+        plain._folder, pairs, plain._label_map, _network(), batch, 7, foreground_oversampling=share
     )
     for epoch in range(2):
         moved = np.zeros(len(plain))
@@ -453,7 +451,7 @@ def test_fit_shows_fresh_pairs_once_per_epoch(drawn: Callable[..., Batches]) -> 
     batches = drawn(watched)
     for epoch in range(3):
         batches.show(epoch)
-        _fit(model, batches, epoch, [])
+        fit_epoch(model, batches, epoch, [])
     assert {epoch for _, epoch in shown} == {0, 1, 2}
     assert len(shown) == 6 * 3
 

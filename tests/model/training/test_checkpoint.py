@@ -21,8 +21,8 @@ import pytest
 
 from model import params, provenance, train
 from model.__main__ import main
-from model.training import checkpoint
-from model.training.checkpoint import State
+from model.training import checkpoint, fit
+from model.training.state import State
 from pipeline import paths
 from pipeline.runtime import files as runtime_files
 from tests.conftest import PROJECT
@@ -39,7 +39,7 @@ KNOBS: dict[str, Any] = {
     "train.network.deep_supervision": True,
     "train.network.dropout_rate": 0.2,
     "train.ema_momentum": 0.9,
-    "train.class_share": 0.5,
+    "train.foreground_oversampling": 0.5,
     "train.accumulate_batches": 3,
     "train.reducer_patience": 1,
     "train.early_stopping_patience": 99,
@@ -81,9 +81,9 @@ def _outcome(folder: Path) -> dict[str, Any]:
 
 def _stop_in(epoch: int, patch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come in the middle of an epoch, counted from 1."""
-    before = train._fit
+    before = fit.fit_epoch
 
-    def fit(model: Any, learn: Any, number: int, callbacks: list[Any]) -> Any:
+    def stopped(model: Any, learn: Any, number: int, callbacks: list[Any]) -> Any:
         def press(batch: int, logs: Any) -> None:
             if batch == 3:
                 signal.raise_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ def _stop_in(epoch: int, patch: pytest.MonkeyPatch) -> None:
             callbacks = [*callbacks, keras.callbacks.LambdaCallback(on_train_batch_end=press)]
         return before(model, learn, number, callbacks)
 
-    patch.setattr(train, "_fit", fit)
+    patch.setattr(fit, "fit_epoch", stopped)
 
 
 def test_two_epochs_and_two_more_are_four(again: Callable[..., params.Params], whole: Path) -> None:
@@ -111,11 +111,11 @@ def test_ctrl_c_in_an_epoch_costs_that_epoch_alone(
     with monkeypatch.context() as patch:
         _stop_in(3, patch)
         assert main(["train", cohort.DATASET]) == 130
-    assert "goes on after epoch 2" in capsys.readouterr().out
+    assert "resumes after epoch 2" in capsys.readouterr().out
     assert len((RUN / paths.HISTORY).read_text().splitlines()) == 3
     assert (RUN / paths.MODEL).is_file()
     assert main(["train", cohort.DATASET]) == 0
-    assert "goes on after epoch 2" in capsys.readouterr().out
+    assert "resumes after epoch 2" in capsys.readouterr().out
     assert _outcome(Path()) == _outcome(whole)
 
 
@@ -159,7 +159,9 @@ def test_another_training_begins_anew_and_says_why(
     now = checkpoint.ingredients(said, settings.train)
     now = {**kept, **{key: value for key, value in now.items() if key.startswith("train.")}}
     assert checkpoint.earlier(whole / PLACE, now, 4, []) is None
-    assert f"is of other {named}" in capsys.readouterr().out.replace("train.epochs, ", "")
+    assert f"was made with a different {named}" in capsys.readouterr().out.replace(
+        "train.epochs, ", ""
+    )
 
 
 @pytest.mark.parametrize("name", ["dataset_digest", "code", "keras", "backend"])
@@ -169,7 +171,7 @@ def test_data_code_and_packages_are_ingredients(
     kept = _state(whole).made_from
     assert kept[name]
     assert checkpoint.earlier(whole / PLACE, {**kept, name: "another"}, 4, []) is None
-    assert f"is of other {name}: beginning anew" in capsys.readouterr().out
+    assert f"was made with a different {name}: starting over" in capsys.readouterr().out
     assert checkpoint.earlier(whole / PLACE, kept, 4, []) is not None
 
 
@@ -294,7 +296,7 @@ def test_the_average_of_the_weights_is_lent_and_given_back() -> None:
     )
     before = model.get_weights()
     mean = (seen[0] / 2 + seen[1] / 2) / 2 + seen[2] / 2
-    with train._averaged(model):
+    with fit.averaged(model):
         np.testing.assert_allclose(model.get_weights()[0], mean, rtol=1e-5)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -313,7 +315,7 @@ def test_dvc_repro_killed_in_an_epoch_goes_on(tmp_path: Path) -> None:
         os.killpg(started.pid, signal.SIGKILL)
     assert not (project.folder / "dvc.lock").read_text().count("train@")
     told = project.dvc("repro", "train@virtual_mni152")
-    assert "goes on after epoch" in told
+    assert "resumes after epoch" in told
     done = subprocess.run(
         [sys.executable, "-m", "model", "train", "virtual_mni152"],
         cwd=other,

@@ -1,4 +1,4 @@
-"""The ancestors' metrics and the training's against their formulas."""
+"""The reference projects' metrics and the training's against their formulas."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
+from model.scoring.reference import cross_entropy, dice_coef_multiclass
 from model.scoring.scores import confusion, overlaps
-from model.training.metrics import Scores, cross_entropy, dice_coef_multiclass
+from model.training.metrics import Scores
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +29,7 @@ def _one_hot(ids: NDArray[np.uint8], classes: int = CLASSES) -> NDArray[np.float
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_ancestors_metric_is_its_formula(seed: int) -> None:
+def test_the_reference_metric_is_its_formula(seed: int) -> None:
     ids = _ids(seed, (3, 5, 4))
     weights = np.random.default_rng(seed).random((3, 5, 4, CLASSES)).astype(np.float32)
     probabilities = weights / weights.sum(axis=-1, keepdims=True)
@@ -52,7 +53,7 @@ def test_cross_entropy_is_that_of_keras(seed: int) -> None:
 
 
 @pytest.mark.parametrize("foreground", [0, 1, 40, 100])
-def test_ancestors_metric_praises_an_all_background_mask(foreground: int) -> None:
+def test_the_reference_metric_praises_an_all_background_mask(foreground: int) -> None:
     ids = np.zeros((1, 10, 10), np.uint8)
     ids.reshape(-1)[:foreground] = 1
     nothing = _one_hot(np.zeros_like(ids), 2)
@@ -60,7 +61,7 @@ def test_ancestors_metric_praises_an_all_background_mask(foreground: int) -> Non
     assert dice_coef_multiclass(ids, nothing) == pytest.approx([wanted])
 
 
-def test_ancestors_metric_of_a_perfect_mask_is_one() -> None:
+def test_the_reference_metric_of_a_perfect_mask_is_one() -> None:
     ids = _ids(5, (2, 6, 6))
     assert dice_coef_multiclass(ids, _one_hot(ids)).tolist() == [1.0, 1.0]
 
@@ -75,8 +76,8 @@ def test_scores_over_batches_are_those_of_the_whole() -> None:
         assert got[f"iou_{label.name}"] == pytest.approx(overlap.iou, rel=1e-6)
     assert got["foreground_dice"] == pytest.approx(np.mean([o.dice for o in whole]), rel=1e-6)
     assert got["foreground_iou"] == pytest.approx(np.mean([o.iou for o in whole]), rel=1e-6)
-    ancestors = dice_coef_multiclass(truth, _one_hot(guess)).mean()
-    assert got["dice_coef_multiclass"] == pytest.approx(ancestors, rel=1e-6)
+    reference = dice_coef_multiclass(truth, _one_hot(guess)).mean()
+    assert got["dice_coef_multiclass"] == pytest.approx(reference, rel=1e-6)
 
 
 def test_scores_judge_the_likeliest_class() -> None:

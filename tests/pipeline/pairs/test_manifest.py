@@ -95,7 +95,7 @@ COLUMNS = [field.name for field in dataclasses.fields(Pair)]
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_is_the_augmented_pairs_own_or_its_parents(name):
     own = {"id", "parent", "warp", "image", "mask", "image_digest", "mask_digest", "class_pixels"}
-    own |= {"fingerprint", "likeness"}
+    own |= {"fingerprint", "likeness", "truth", "truth_digest"}
     parent, child = pair(**{name: "a parent's"}), pair(**{name: "a child's"})
     made = getattr(manifest.inherited(child, parent), name)
     assert made == ("a child's" if name in own else "a parent's")
@@ -124,7 +124,7 @@ def test_rows_read_and_written_some_at_a_time_are_the_same_rows(tmp_path, monkey
     assert signs == [1, -1] * 5
 
 
-def test_what_is_said_of_a_case_stands_in_memory_once(tmp_path):
+def test_what_a_case_shares_is_in_memory_once(tmp_path):
     manifest.write(tmp_path, [pair(f"a_{n:04d}", slice_index=n) for n in range(50)])
     rows = manifest.read(tmp_path)
     for name in ("patient", "source_digest", "affine", "canvas", "window", "findings"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pydicom.uid import generate_uid
 
 import datasets_spec
 from datasets_spec.contract import Case
+from model.__main__ import main as model_main
 from model.evaluate import evaluate
 from pipeline import paths
 from pipeline.augment import augment
@@ -187,7 +189,7 @@ def test_every_raw_case_has_one_name_and_is_found_again(settings: params.Params)
         assert names.of("case", patient) in scored
 
 
-def test_a_case_that_fails_now_keeps_its_pairs_and_is_told_by_its_raw_id(
+def test_a_case_that_fails_now_keeps_its_pairs_and_is_reported_by_its_raw_id(
     clinic: params.Params, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = manifest.read(paths.converted(NAME))
@@ -207,8 +209,8 @@ def test_predictions_are_named_by_the_instances_new_uids(settings: params.Params
     }
     folder = paths.run(NAME) / paths.PREDICTIONS / "native" / case
     assert {file.stem for file in folder.iterdir()} == {names.uid(uid) for uid in raw_uids}
-    told = {pair.sop_instance_uid for pair in manifest.read(paths.converted(NAME))}
-    assert {names.uid(uid) for uid in raw_uids} < told
+    stated = {pair.sop_instance_uid for pair in manifest.read(paths.converted(NAME))}
+    assert {names.uid(uid) for uid in raw_uids} < stated
     assert all(len(names.uid(uid)) <= 64 for uid in raw_uids)
 
 
@@ -287,13 +289,13 @@ def test_a_file_name_that_is_a_formula_is_text_in_the_table(workplace: Path) -> 
     assert ["source", names.of("source", "=1+1.nii"), "'=1+1.nii"] in rows
 
 
-def test_split_tells_a_case_by_its_name_and_its_raw_id(
+def test_split_names_a_case_by_its_name_and_its_raw_id(
     clinic: params.Params, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Pseudonyms(NAME, False, SALT)
     adapter = datasets_spec.load(NAME)
-    told = [replace(case, patient=f"{case.patient}-b") for case in listed(adapter)]
-    monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=lambda _: told))
+    stated = [replace(case, patient=f"{case.patient}-b") for case in listed(adapter)]
+    monkeypatch.setattr(datasets_spec, "load", lambda _: replace(adapter, cases=lambda _: stated))
     problem = refused(lambda: split(NAME, clinic))
     first = min(PATIENTS, key=lambda one: names.of("case", one))
     assert f"{names.of('case', first)} is the case {first}" in problem.what
@@ -302,7 +304,7 @@ def test_split_tells_a_case_by_its_name_and_its_raw_id(
     assert f"{new} is the patient {first}-b" in problem.what
 
 
-def test_the_gate_tells_a_case_by_its_name_and_its_raw_id(clinic: params.Params) -> None:
+def test_the_gate_names_a_case_by_its_name_and_its_raw_id(clinic: params.Params) -> None:
     folder = paths.dataset(NAME)
     tested = next(pair for pair in manifest.read(folder) if pair.split == "test")
     (folder / "test" / tested.image).unlink()
@@ -333,9 +335,9 @@ def test_the_first_conversion_makes_a_salt_for_its_owner_alone(
     salt = paths.ID_SALT.read_text("utf-8").strip()
     assert len(bytes.fromhex(salt)) == 32
     assert stat.S_IMODE(paths.ID_SALT.stat().st_mode) == 0o600
-    told = capsys.readouterr().out
-    assert f"with a new salt, in {paths.ID_SALT}" in told
-    assert salt not in told
+    output = capsys.readouterr().out
+    assert f"with a new salt, in {paths.ID_SALT}" in output
+    assert salt not in output
     expected = {Pseudonyms(NAME, False, salt).of("case", f"sub-0{n}") for n in range(1, 5)}
     assert {pair.case for pair in manifest.read(paths.converted(NAME))} == expected
     convert(NAME, settings, 1)
@@ -402,14 +404,14 @@ def test_a_changed_salt_makes_the_names_anew_and_split_waits_for_it(
     assert tables().keys().isdisjoint(before)
 
 
-def test_evaluate_with_another_salt_names_it_as_a_reason(
-    clinic: params.Params, refused: Refused, monkeypatch: pytest.MonkeyPatch
+def test_the_command_line_says_whose_labels_evaluate_misses(
+    clinic: params.Params, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_untrained(NAME, clinic)
-    monkeypatch.setenv(pseudonyms.SALT_VARIABLE, "another secret")
-    problem = refused(lambda: evaluate(NAME, clinic))
-    assert pseudonyms.SALT_VARIABLE in problem.remedy
-    assert " is the case ZzPlanted" in problem.what
+    case = min(pair.case for pair in manifest.read(paths.dataset(NAME)) if pair.split == "test")
+    shutil.rmtree(paths.converted(NAME) / paths.TRUTH / case)
+    assert model_main(["evaluate", NAME]) == 2
+    assert f"{case} is the case ZzPlanted" in capsys.readouterr().err
 
 
 def test_runs_that_begin_at_once_agree_on_one_salt(

@@ -184,7 +184,7 @@ def test_fill_brings_the_rows_of_what_it_keeps_up_to_date(tmp_path):
     assert before.items() < files(tmp_path).items()
 
 
-def test_pictures_are_on_the_disk_before_the_manifest_that_tells_of_them(tmp_path, monkeypatch):
+def test_pictures_are_on_the_disk_before_the_manifest_that_lists_them(tmp_path, monkeypatch):
     order = []
     write = store.manifest.write
     monkeypatch.setattr(store.files, "sync_disk", lambda _: order.append("pictures"))
@@ -279,7 +279,7 @@ def test_what_could_not_become_a_job_is_named_too(tmp_path, refused, capsys):
     assert [pair.id for pair in manifest.read(tmp_path)] == ["a_0", "a_1"]
 
 
-def test_every_failure_is_told_but_only_some_in_the_summary(tmp_path, refused, capsys):
+def test_every_failure_is_reported_but_only_some_in_the_summary(tmp_path, refused, capsys):
     bad = {f"bad{n}": -1 for n in range(5)}
     problem = str(refused(lambda: fill(tmp_path, jobs_of(a=1, **bad))))
     assert "5 of 6" in problem

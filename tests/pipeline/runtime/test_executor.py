@@ -63,7 +63,7 @@ def is_killed(job):
     return job
 
 
-def told(outcomes):
+def described(outcomes):
     return [(outcome.job, outcome.result, repr(outcome.error)) for outcome in outcomes]
 
 
@@ -101,8 +101,8 @@ def test_a_job_that_raises_does_not_stop_the_others(workers):
 
 @pytest.mark.slow
 def test_outcomes_do_not_depend_on_the_number_of_workers():
-    alone = told(executor.run(troubled, range(5), 1, "try"))
-    assert alone == told(executor.run(troubled, range(5), 3, "try"))
+    alone = described(executor.run(troubled, range(5), 1, "try"))
+    assert alone == described(executor.run(troubled, range(5), 3, "try"))
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_workers_end_when_nobody_asks_for_more_outcomes():
         time.sleep(0.1)
 
 
-def test_an_error_that_cannot_travel_is_told_as_it_is():
+def test_an_error_that_cannot_travel_keeps_its_text():
     outcomes = list(executor.run(unpicklable, range(3), 2, "try"))
     assert [outcome.result for outcome in outcomes] == [0, None, 2]
     assert "no such voxel at case1" in str(outcomes[1].error)

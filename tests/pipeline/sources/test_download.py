@@ -179,7 +179,7 @@ def test_https_is_not_redirected_to_this_machine(refused: Refused) -> None:
     download._judge_redirect(answer)
 
 
-def test_no_server_and_no_file_are_told_in_a_line(
+def test_no_server_and_no_file_are_reported_in_a_line(
     site: Site, tmp_path: Path, refused: Refused
 ) -> None:
     with socket.socket() as closed:
@@ -192,7 +192,7 @@ def test_no_server_and_no_file_are_told_in_a_line(
     assert "object at 0x" not in problem
 
 
-def test_a_disk_that_is_too_small_is_told_before_the_download(
+def test_a_disk_that_is_too_small_is_reported_before_the_download(
     site: Site, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = download.shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -203,7 +203,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_download(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_disk_that_fills_up_is_told_by_the_file(
+def test_a_disk_that_fills_up_is_reported_by_the_file(
     tmp_path: Path, site: Site, refused: Refused
 ) -> None:
     target = tmp_path / "no" / "scans.tar"

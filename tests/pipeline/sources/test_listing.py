@@ -62,7 +62,7 @@ def test_names_become_slugs_and_files_keep_theirs(says: Says) -> None:
     }  # fmt: skip
 
 
-def test_plain_names_stay_and_nothing_is_told(
+def test_plain_names_stay_and_nothing_is_reported(
     says: Says, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = listing.listing(says({"id": "b"}, {"id": "a"}))
@@ -80,7 +80,7 @@ def test_two_spellings_of_a_patient_are_one_patient(says: Says) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         pytest.param({"id": "bad", "labels": {}}, "no label", id="no label"),
         pytest.param({"id": "bad", "labels": None}, "bad", id="labels of no kind"),
@@ -94,14 +94,14 @@ def test_two_spellings_of_a_patient_are_one_patient(says: Says) -> None:
     ],
 )
 def test_a_bad_case_is_named_and_costs_no_others(
-    says: Says, refused: Refused, bad: object, told: str
+    says: Says, refused: Refused, bad: object, message: str
 ) -> None:
     adapter = says({"id": "a"}, bad, {"id": "c"})
     found = listing.listing(adapter)
     assert [case.id for case in found.cases] == ["a", "c"]
     [(name, fault)] = found.faults.items()
     assert name
-    assert told in str(fault)
+    assert message in str(fault)
     assert str(refused(lambda: listing.cases(adapter))) == str(fault)
 
 
@@ -111,7 +111,7 @@ def test_an_id_that_two_cases_have_costs_these_two(says: Says) -> None:
     assert "'a' twice" in str(found.faults["a"])
 
 
-def test_an_adapter_that_breaks_off_is_told_with_the_case_before(
+def test_an_adapter_that_breaks_off_is_reported_with_the_case_before(
     says: Says, refused: Refused
 ) -> None:
     problem = refused(lambda: listing.listing(says({"id": "a"}, {"id": "b"}, KeyError("x"))))
@@ -153,13 +153,13 @@ def test_a_bad_case_is_an_error_at_the_end_of_fetch_and_convert(
     )
     monkeypatch.setattr(datasets_spec, "load", lambda _: changed)
     assert "sub-01" in str(refused(lambda: fetch(NAME, 1, subset=True)))
-    told = capsys.readouterr()
-    assert "sub-01: data/raw/virtual_mni152: case sub-01: split is one of" in told.err
-    assert "'sub-02 (0)' -> sub-02-0" in told.out
+    message = capsys.readouterr()
+    assert "sub-01: data/raw/virtual_mni152: case sub-01: split is one of" in message.err
+    assert "'sub-02 (0)' -> sub-02-0" in message.out
     assert "sub-01" in str(refused(lambda: convert(NAME, settings, 1)))
-    told = capsys.readouterr()
-    assert "split is one of" in told.err
-    assert "'sub-02 (0)' -> sub-02-0" in told.out
+    message = capsys.readouterr()
+    assert "split is one of" in message.err
+    assert "'sub-02 (0)' -> sub-02-0" in message.out
     pairs = manifest.read(paths.converted(NAME))
     assert {pair.case for pair in pairs} == {"sub-02-0", "sub-03-1", "sub-04-2"}
     assert {pair.source for pair in pairs} == {f"sub-0{n}/sub-0{n}_T1w.nii" for n in (2, 3, 4)}
@@ -172,7 +172,7 @@ def stated(*splits: str) -> list[Case]:
 
 
 @pytest.mark.parametrize(
-    ("cases", "changes", "told"),
+    ("cases", "changes", "message"),
     [
         (stated("", ""), {}, "at least 3 patients for train, valid and test, got 2"),
         (stated("", "", ""), {"folds": 4}, "at least 4 patients for as many folds, got 3"),
@@ -182,10 +182,10 @@ def stated(*splits: str) -> list[Case]:
     ],
 )
 def test_too_few_patients_are_seen_before_any_picture(
-    refused: Refused, cases: Sequence[Case], changes: dict[str, int], told: str
+    refused: Refused, cases: Sequence[Case], changes: dict[str, int], message: str
 ) -> None:
     settings = replace(SPLIT, **changes)
-    assert told in str(refused(lambda: listing.require_patients(NAME, cases, settings)))
+    assert message in str(refused(lambda: listing.require_patients(NAME, cases, settings)))
 
 
 def test_a_patient_of_two_official_splits_is_seen_before_any_picture(refused: Refused) -> None:

@@ -1,6 +1,6 @@
-"""The gate on folders that others made: what it finds, what it lets pass, and what it refuses.
+"""The gate on folders of other projects: what it reports, what it accepts, and what it refuses.
 
-tests/test_stages.py has the gate on folders of ours.
+tests/test_stages.py has the gate on folders of this project.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def test_the_patient_of_a_blank_picture_counts(tmp_path: Path) -> None:
 
 
 def by_slice_after_augmentation(folder: Path, pictures: dict[str, Image8]) -> None:
-    """As the ancestors do: warp, then deal the slices out one by one."""
+    """As the reference projects do: warp, then deal the slices out one by one."""
     names = cycle(["train", "train", "train", "valid", "test"])
     for name, picture in pictures.items():
         put(folder, next(names), f"{name}.png", picture)
@@ -187,8 +187,8 @@ def test_an_unreadable_picture_is_named(clean: Path, part: str, harm: bytes | No
     file.write_bytes(file.read_bytes()[:60] if harm is None else harm)
     found = broken(clean)
     assert set(found) == {leaks.READABLE}
-    told = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
-    assert found[leaks.READABLE].examples[0].startswith(told)
+    message = f"test/p8_0: the {part.removesuffix('s')} cannot be read"
+    assert found[leaks.READABLE].examples[0].startswith(message)
 
 
 @pytest.mark.parametrize("part", [paths.IMAGES, paths.MASKS])
@@ -198,9 +198,9 @@ def test_a_picture_beyond_the_limits_is_named(clean: Path, part: str) -> None:
     file.write_bytes(png_of(50_000, 50_000))
     limited = broken(clean)
     assert set(limited) == {leaks.READABLE}
-    told = limited[leaks.READABLE].examples[0]
-    assert told.startswith(f"test/p8_0: the {part.removesuffix('s')} cannot be read")
-    assert "100,000,000 pixels" in told
+    message = limited[leaks.READABLE].examples[0]
+    assert message.startswith(f"test/p8_0: the {part.removesuffix('s')} cannot be read")
+    assert "100,000,000 pixels" in message
 
 
 def test_an_eps_for_a_mask_is_named(clean: Path) -> None:
@@ -240,7 +240,7 @@ def test_blended_colours_are_found_by_their_number(clean: Path) -> None:
     assert found[leaks.COLOURS].examples[0].startswith("train/p1_0 with ")
 
 
-def test_a_card_tells_which_colours_there_are(clean: Path) -> None:
+def test_a_card_declares_the_colours(clean: Path) -> None:
     colours = [[0, 0, 0], [255, 0, 0]]
     card = {"labels": [{"colour": colour} for colour in colours]}
     (clean / paths.CARD).write_text(json.dumps(card))
@@ -294,21 +294,21 @@ def test_a_split_without_pictures_is_refused(clean: Path, refused: Refused) -> N
     shutil.rmtree(clean / "valid" / paths.IMAGES)
     (clean / "valid" / paths.IMAGES).mkdir()
     (clean / "valid" / paths.IMAGES / "volume.nii").write_bytes(b"")
-    told = str(refused(lambda: folders.check(clean, 1)))
-    assert "found none among 1 files" in told
-    assert "valid/images" in told
+    message = str(refused(lambda: folders.check(clean, 1)))
+    assert "found none among 1 files" in message
+    assert "valid/images" in message
 
 
 def test_another_layout_is_refused(clean: Path, refused: Refused) -> None:
     (clean / "valid").rename(clean / "val")
-    told = str(refused(lambda: folders.check(clean, 1)))
-    assert "found no valid/images" in told
+    message = str(refused(lambda: folders.check(clean, 1)))
+    assert "found no valid/images" in message
 
 
 @pytest.mark.parametrize(
     ("pattern", "reason"), [("^q", "expected names that match '^q'"), ("(", "regular expression")]
 )
-def test_a_pattern_that_tells_nothing_is_refused(
+def test_a_pattern_that_matches_nothing_is_refused(
     clean: Path, refused: Refused, pattern: str, reason: str
 ) -> None:
     assert reason in str(refused(lambda: folders.check(clean, 1, pattern)))
@@ -325,7 +325,7 @@ def test_the_search_for_near_duplicates_ends_and_says_so(
     assert found.examples[0].endswith("between two splits the search ends at 4")
 
 
-def test_some_examples_are_told_how_many_are_left_and_all_on_demand(
+def test_some_examples_are_shown_with_how_many_are_left_and_all_on_demand(
     clean: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     masks = sorted((clean / "train" / paths.MASKS).iterdir())[:5]
@@ -333,10 +333,10 @@ def test_some_examples_are_told_how_many_are_left_and_all_on_demand(
         mask.unlink()
     names = [f"train/{mask.stem}" for mask in masks]
     assert main(["check", str(clean), "--workers", "1"]) == 2
-    told = capsys.readouterr()
+    message = capsys.readouterr()
     line = f"broken 5 times, such as {'; '.join(names[:3])}; and 2 more"
-    assert line in told.out
-    assert f"{leaks.PAIRED}: {line}" in told.err
+    assert line in message.out
+    assert f"{leaks.PAIRED}: {line}" in message.err
     assert main(["check", str(clean), "--workers", "1", "--all"]) == 2
     assert f"broken 5 times, such as {'; '.join(names)}\n" in capsys.readouterr().out
 
@@ -346,7 +346,7 @@ def test_every_patient_of_two_splits_is_among_the_examples(clean: Path) -> None:
         for name in ("p0_2", "p1_2"):
             (clean / "train" / part / f"{name}.png").rename(clean / "test" / part / f"{name}.png")
     found = broken(clean, "^p[0-9]")[leaks.PATIENTS]
-    assert [told.split(":")[0] for told in found.examples] == ["p0", "p1"]
+    assert [message.split(":")[0] for message in found.examples] == ["p0", "p1"]
 
 
 def laid_out(folder: Path, files: Sequence[Path], splits: Sequence[str]) -> None:
@@ -361,7 +361,7 @@ def laid_out(folder: Path, files: Sequence[Path], splits: Sequence[str]) -> None
     ("name", "stray_colours"),
     [("AISD", False), ("MBH-Seg25", False), ("PHE-SICH-CT-IDS", True), ("Full-Head-T1W", True)],
 )
-def test_the_ancestors_pairs(tmp_path: Path, name: str, stray_colours: bool) -> None:
+def test_pairs_of_the_reference_projects(tmp_path: Path, name: str, stray_colours: bool) -> None:
     files = sorted((SEED_PAIRS / name / "images").glob("*.png"))
     third = len(files) // 3
     splits = ["train"] * (len(files) - 2 * third) + ["valid"] * third + ["test"] * third
@@ -371,7 +371,7 @@ def test_the_ancestors_pairs(tmp_path: Path, name: str, stray_colours: bool) -> 
 
 @pytest.mark.slow
 @needs_seed_pairs
-def test_the_ancestors_way_of_splitting_is_found_with_known_patients(tmp_path: Path) -> None:
+def test_splitting_as_the_reference_projects_do_is_detected(tmp_path: Path) -> None:
     files = sorted((SEED_PAIRS / "MBH-Seg25" / "images").glob("*.png"))
     pictures = {
         file.stem: np.asarray(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), np.uint8)

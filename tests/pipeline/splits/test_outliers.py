@@ -1,4 +1,4 @@
-"""A case whose classes have a volume unlike that of all other cases is in doubt."""
+"""A case whose classes differ in volume from those of the other cases is reported."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def like_organs(count, seed=0):
     return [tuple(np.rint(rng.normal((900, 400), (90, 40))).astype(int)) for _ in range(count)]
 
 
-def test_cases_like_each_other_are_not_recorded(label_map):
+def test_cases_like_each_other_are_not_reported(label_map):
     assert outliers(rows(like_organs(40), label_map), label_map) == {}
 
 
-@pytest.mark.parametrize(("times", "told"), [(3, "2."), (0.2, "0.")])
-def test_an_organ_of_another_size_is_recorded(label_map, times, told):
+@pytest.mark.parametrize(("times", "expected"), [(3, "2."), (0.2, "0.")])
+def test_an_organ_of_another_size_is_reported(label_map, times, expected):
     volumes = like_organs(20)
     volumes[7] = (int(900 * times), 400)
     [(case, [found])] = outliers(rows(volumes, label_map), label_map).items()
     words = text(found)
     assert case == ("case07", "")
-    assert words.startswith(f"amount: {told}") or words.startswith("amount: 3")
+    assert words.startswith(f"amount: {expected}") or words.startswith("amount: 3")
     assert words.endswith("times the dataset's median volume of core")
 
 

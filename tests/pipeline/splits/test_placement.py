@@ -261,9 +261,9 @@ def test_patients_beside_an_official_test_list_are_not_tested() -> None:
 
 @pytest.mark.parametrize("patients", [1, 2])
 def test_too_few_patients_are_refused(patients: int, refused: Refused) -> None:
-    told = str(refused(lambda: assign("any", official(*[""] * patients), DEFAULT)))
-    assert f"{patients} patients" in told
-    assert "at least three are needed" in told
+    message = str(refused(lambda: assign("any", official(*[""] * patients), DEFAULT)))
+    assert f"{patients} patients" in message
+    assert "at least three are needed" in message
 
 
 def test_two_official_splits_of_one_patient_are_refused(refused: Refused) -> None:
@@ -274,14 +274,14 @@ def test_two_official_splits_of_one_patient_are_refused(refused: Refused) -> Non
 
 def test_more_folds_than_patients_are_refused(refused: Refused) -> None:
     wanted = replace(DEFAULT, folds=9)
-    told = str(refused(lambda: assign("any", official(*[""] * 8), wanted)))
-    assert "at least 9 patients" in told
+    message = str(refused(lambda: assign("any", official(*[""] * 8), wanted)))
+    assert "at least 9 patients" in message
 
 
 def test_folds_of_an_official_valid_list_are_refused(refused: Refused) -> None:
     rows = official("valid", "test", *["train"] * 9)
-    told = str(refused(lambda: assign("any", rows, replace(DEFAULT, folds=3))))
-    assert "split.folds" in told
+    message = str(refused(lambda: assign("any", rows, replace(DEFAULT, folds=3))))
+    assert "split.folds" in message
 
 
 def test_any_two_folds_differ() -> None:
@@ -290,7 +290,7 @@ def test_any_two_folds_differ() -> None:
     assert all(not one & other for one, other in combinations(folds, 2))
 
 
-# --- what is said before and after -----------------------------------------------------------
+# --- what is reported before and after -------------------------------------------------------
 
 LABELS = LabelMap(
     (
@@ -315,17 +315,17 @@ def test_what_convert_says_of_the_patients_is_what_split_will_say(
     rows = [
         pair(f"p{n}_0", official_split=one, class_pixels=(9, 1)) for n, one in enumerate(official)
     ]
-    told = []
+    outcomes = []
     for judge in (
         lambda: listing.require_patients("some", cases, asked),
         lambda: assign("some", rows, asked),
     ):
         try:
             judge()
-            told.append(False)
+            outcomes.append(False)
         except Problem:
-            told.append(True)
-    assert told[0] == told[1]
+            outcomes.append(True)
+    assert outcomes[0] == outcomes[1]
 
 
 def shows(split: str, core: int, rim: int) -> Pair:
@@ -333,7 +333,7 @@ def shows(split: str, core: int, rim: int) -> Pair:
 
 
 @pytest.mark.parametrize(
-    ("placed", "told"),
+    ("placed", "expected"),
     [
         ([shows(split, 1, 1) for split in SPLITS], []),
         ([shows(split, 1, 0) for split in SPLITS], ["no patient shows rim"]),
@@ -355,8 +355,10 @@ def shows(split: str, core: int, rim: int) -> Pair:
         ),
     ],
 )  # fmt: skip
-def test_what_the_splits_cannot_teach_or_test_is_said(placed: list[Pair], told: list[str]) -> None:
-    assert gaps(placed, LABELS) == told
+def test_what_the_splits_cannot_teach_or_test_is_reported(
+    placed: list[Pair], expected: list[str]
+) -> None:
+    assert gaps(placed, LABELS) == expected
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_headers_are_valid_and_say_nothing_but_the_scan(patient: Patient) -> Non
             assert all(uid.is_valid for uid in (header.SOPInstanceUID, header.StudyInstanceUID))
 
 
-def test_file_names_do_not_tell_the_order(patient: Patient) -> None:
+def test_file_names_do_not_reveal_the_order(patient: Patient) -> None:
     files = [Path(str(header.filename)) for header in patient.headers("ct")]
     assert len({file.parent for file in files}) > 1
     assert files != sorted(files)
@@ -174,7 +174,7 @@ def test_compressed_means_rle(patient: Patient) -> None:
     assert (syntaxes == {RLELossless}) == patient.plan.compressed
 
 
-def test_it_is_said_to_be_virtual() -> None:
+def test_it_is_marked_as_virtual() -> None:
     dataset = datasets_spec.load("virtual_ncct").dataset
     assert "Virtual" in dataset.title
     assert any("virtual" in warning for warning in dataset.warnings)

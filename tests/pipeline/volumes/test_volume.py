@@ -1054,6 +1054,23 @@ def test_saves_class_ids_in_the_geometry_of_the_source(tmp_path, kind, way):
             assert saved.header[field] == like.header[field]
 
 
+@pytest.mark.parametrize("kind", [*SOURCES, "no source"])
+@pytest.mark.parametrize("degrees", [0, 6, (45, 0, 45)])
+@pytest.mark.parametrize("way", [STRAIGHT, ORDERS[29]])
+def test_what_is_saved_like_saved_labels_is_what_is_saved_like_the_source(
+    tmp_path, kind, degrees, way
+):
+    """So labels that were kept can stand for a source that is gone."""
+    grid = grid_of(*way, degrees=degrees)
+    source = SOURCES[kind](tmp_path / "source.nii.gz", grid) if kind in SOURCES else None
+    ids = noise(grid.shape, np.uint8) % 3
+    nifti.save_like(tmp_path / "kept.nii.gz", ids, grid, source)
+    for name, like in (("one", source), ("other", tmp_path / "kept.nii.gz")):
+        nifti.save_like(tmp_path / name / "prediction.nii.gz", ids // 2, grid, like)
+    one, other = (tmp_path / name / "prediction.nii.gz" for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
+
+
 def test_source_with_a_slope_is_one(tmp_path):
     source = SOURCES["scl_slope"](tmp_path / "source.nii.gz", grid_of(*STRAIGHT))
     assert nib.load(source).dataobj.slope != 1

@@ -421,11 +421,11 @@ ARGUMENTS = [
 ]
 
 
-@every(("name", "arguments", "told"), ARGUMENTS)
-def test_refuses_arguments_that_do_not_fit(refused, name, arguments, told):
+@every(("name", "arguments", "message"), ARGUMENTS)
+def test_refuses_arguments_that_do_not_fit(refused, name, arguments, message):
     problem = str(refused(lambda: chains.chain([{name: arguments}], "augment.variants.a")))
     assert problem.startswith(f"augment.variants.a: expected arguments of {name}")
-    assert told in problem
+    assert message in problem
 
 
 @pytest.mark.parametrize(

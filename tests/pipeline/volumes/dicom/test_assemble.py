@@ -304,7 +304,7 @@ def test_every_instance_gets_its_own_pixels_back(
     write_series(Path("series"), change=along(orientation))
     image = assemble.read_series(Path("series"))
     ids = (np.rint(image.array / 7).astype(np.int64) % 251).astype(np.uint8)
-    back = volume.per_instance(ids, image)
+    back = volume.per_instance(ids, image.grid, image.uids)
     headers = {
         str(header.SOPInstanceUID): header
         for header in map(pydicom.dcmread, Path("series").iterdir())
@@ -381,7 +381,7 @@ def test_a_real_mask_series_lies_on_the_tumour_and_comes_back(real: Path, patien
     canvas = Canvas.fit(shown.shape[1:], volume.slice_spacing(image.grid, "axial"), 512)
     native = np.stack([canvas.native(canvas.labels(drawn)) for drawn in shown])
     mask = volumes_reader.read_image(series["MaskTumor"])
-    back = volume.per_instance(volume.unslice(native, "axial"), mask)
+    back = volume.per_instance(volume.unslice(native, "axial"), mask.grid, mask.uids)
     files = sorted(series["MaskTumor"].iterdir())
     assert len(files) == len(back) > 20
     for file in files:

@@ -1,0 +1,121 @@
+"""One case -> what the network answers, on the source's own grid, beside what each rater drew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from datasets_spec.contract import LabelMap
+from model import inference
+from model.network_input import labels_at
+from model.params import Params
+from model.scoring import reference
+from model.scoring.scores import Calibration, Stack
+from pipeline import paths
+from pipeline.pairs import manifest, png, truth_record
+from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.truth import KeptTruth
+
+Drawings = Sequence[Sequence[Pair]]
+"""The slices of one case by rater: the same pictures, once for each who drew them."""
+
+Means = dict[str, list[float]]
+
+
+@dataclass
+class Beside:
+    """The network beside what one rater drew: the truth (N, H, W), and sums over the pictures.
+
+    ``reference`` holds the values of each slice by the names in :data:`reference.METRICS`,
+    ``reference_background`` those of an all-background mask.
+    """
+
+    truth: Stack
+    calibration: Calibration = field(default_factory=Calibration.none)
+    reference: Means = field(default_factory=dict)
+    reference_background: Means = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network answers to one case; stacks are (N, H, W).
+
+    ``beside`` is in the order of the drawings. ``missing``: slices that split left out, which
+    count as background. ``steps`` (3, 3): see :mod:`model.scoring.scores`.
+    """
+
+    kept: KeptTruth
+    predicted: Stack
+    missing: int
+    beside: Sequence[Beside]
+    steps: NDArray[np.float64]
+
+    @property
+    def planar(self) -> bool:
+        """Whether the source is pictures without geometry."""
+        return self.kept.record.source == truth_record.PICTURES
+
+
+def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]:
+    """Case by case; raters apart where split kept other slices of one than of the other."""
+
+    def pictures(slices: Sequence[Pair]) -> tuple[str, list[tuple[int, str]]]:
+        return slices[0].case, [(pair.slice_index, pair.image_digest) for pair in slices]
+
+    by_rater = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
+    found = [list(drawings) for _, drawings in groupby(by_rater, pictures)]
+    return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
+
+
+def answer(model: keras.Model, drawings: Drawings, label_map: LabelMap, settings: Params) -> Answer:
+    """Ask the network about every slice of a case, some at a time.
+
+    Raises :class:`Problem` if the labels that convert kept of the case are not there.
+    """
+    first = drawings[0][0]
+    kept = KeptTruth.of(paths.converted(first.dataset), first, settings.limits)
+    beside = [Beside(kept.stack(slices[0].rater)) for slices in drawings]
+    stack = np.zeros(beside[0].truth.shape, np.uint8)  # of what split left out: background
+    canvas = Canvas.of(first.canvas)
+    by_slice = list(zip(*drawings, strict=True))
+    for batch in _batches(by_slice, settings.evaluate.batch_slices):
+        predicted = _ask(model, batch, beside, label_map, settings)
+        for (pair, *_), one in zip(batch, predicted, strict=True):
+            stack[pair.slice_index] = canvas.native(inference.class_ids(one, canvas.px))
+    return Answer(kept, stack, len(stack) - len(drawings[0]), beside, kept.grid.steps(first.plane))
+
+
+def _ask(
+    model: keras.Model,
+    batch: Drawings,
+    beside: Sequence[Beside],
+    label_map: LabelMap,
+    settings: Params,
+) -> NDArray[np.float32]:
+    """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
+    folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
+    network = settings.train.network
+    shown = [png.read_image(folder / pair.image) for pair, *_ in batch]
+    predicted = inference.probabilities(model, shown, network)
+    background = np.zeros_like(predicted)
+    background[..., 0] = 1
+    for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
+        masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
+        truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
+        for name, metric in reference.METRICS.items():
+            one.reference.setdefault(name, []).extend(metric(truth, predicted).tolist())
+            one.reference_background.setdefault(name, []).extend(metric(truth, background).tolist())
+        one.calibration += Calibration.of(truth, predicted)
+    return predicted
+
+
+def _batches(slices: Drawings, count: int) -> Iterator[Drawings]:
+    for start in range(0, len(slices), count):
+        yield slices[start : start + count]

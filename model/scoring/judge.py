@@ -1,0 +1,96 @@
+"""Answers -> scores: which post-processing valid chooses, and every test case beside its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from model.scoring import postprocess, scores
+from model.scoring.answers import Answer, Drawings
+from model.scoring.postprocess import Choice, Rule, Search
+from model.scoring.scores import Stack
+from model.scoring.summary import Scored
+
+
+def choose(
+    answers: Iterable[tuple[Drawings, Answer]], classes: int, seed: int
+) -> dict[int, Choice]:
+    """The post-processing of every class, judged on these cases of valid."""
+    search = Search(classes)
+    for drawings, answer in answers:
+        voxel_ml, patient = scores.voxel_ml(answer.steps), drawings[0][0].patient
+        for one in answer.beside:
+            search.add(patient, one.truth, answer.predicted, voxel_ml, answer.planar)
+    return search.choose(seed)
+
+
+def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
+    """The prediction by the rules that valid chose."""
+    if not rules:
+        return answer.predicted
+    voxel_ml = scores.voxel_ml(answer.steps)
+    return postprocess.apply(answer.predicted, rules, voxel_ml, answer.planar)
+
+
+def score(
+    drawings: Drawings,
+    answer: Answer,
+    final: Stack,
+    shown: Sequence[str],
+    classes: int,
+    tolerance_mm: float,
+) -> list[Scored]:
+    """One test case beside each rater.
+
+    ``final`` is the prediction that counts, after post-processing; ``shown`` names, by rater, the
+    pair whose picture shows most wrong voxels.
+    """
+    steps, planar = answer.steps, answer.planar
+    nothing = np.zeros(final.shape, np.uint8)
+    of_raters = _against_raters(drawings, answer, final, classes)
+    scored = []
+    for slices, one, picture in zip(drawings, answer.beside, shown, strict=True):
+        first = slices[0]
+        kinds = [final] if final is answer.predicted else [final, answer.predicted]
+        judged = [
+            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm) for ids in kinds
+        ]
+        scored.append(
+            Scored(
+                first.case,
+                first.patient,
+                first.rater,
+                final=judged[0],
+                plain=judged[-1],
+                background=scores.score(one.truth, nothing, classes, steps, planar, 0.0),
+                reference=one.reference,
+                reference_background=one.reference_background,
+                calibration=one.calibration,
+                confusion=scores.confusion(one.truth, final, classes),
+                raters=of_raters,
+                agreement=first.agreement,
+                slices_left_out=answer.missing,
+                shown=picture,
+                planar=planar,
+            )
+        )
+    return scored
+
+
+def _against_raters(
+    drawings: Drawings, answer: Answer, final: Stack, classes: int
+) -> dict[str, list[float]]:
+    """The Dice of every foreground class against each rater of the raw data, where several are.
+
+    One rater at a time is in memory, but for those whose drawings the pairs show.
+    """
+    known = {
+        slices[0].rater: one.truth for slices, one in zip(drawings, answer.beside, strict=True)
+    }
+    found = {}
+    for rater in answer.kept.record.raters:
+        truth = known[rater] if rater in known else answer.kept.stack(rater)
+        table = scores.confusion(truth, final, classes)
+        found[rater] = [one.dice for one in scores.overlaps(table)[1:]]
+    return found

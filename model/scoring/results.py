@@ -1,0 +1,219 @@
+"""All scored cases -> what scores.json, metrics.json and the tables of a run hold."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap
+from model.params import Evaluate
+from model.scoring import pictures, scores, summary
+from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
+from model.scoring.postprocess import Choice
+from model.scoring.scores import EMPTY_POLICY, SCORES
+from model.scoring.summary import Scored, number
+from pipeline import paths
+from pipeline.runtime import files
+
+_VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
+
+
+def results(
+    dataset: str,
+    scored: Sequence[Scored],
+    choices: Mapping[int, Choice],
+    worst: Sequence[Scored],
+    label_map: LabelMap,
+    wanted: Evaluate,
+    converted_with: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything about the run, as it stands in scores.json.
+
+    ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with.
+    """
+    resamples = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
+    rows = summary.rows(scored, label_map, resamples)
+    if not any(choice.kept for choice in choices.values()):
+        del rows["before_postprocessing"]
+    patients = len(resamples.patients)
+    return {
+        "dataset": dataset,
+        "test_cases": len(scored),
+        "test_patients": patients,
+        "slices_left_out": sum(one.slices_left_out for one in scored),
+        **rows,
+        "calibration": summary.calibration(scored, resamples),
+        "raters": summary.raters(scored, label_map, resamples),
+        "postprocessing": _choices(choices, label_map),
+        "worst": [
+            {
+                "case": one.case,
+                "rater": one.rater,
+                "picture": one.shown,
+                "dice": number(one.dice),
+            }
+            for one in worst
+        ],
+        "parameters": _parameters(wanted, converted_with),
+        "definitions": _definitions(any(one.planar for one in scored), patients, wanted),
+        "versions": _versions(),
+    }
+
+
+def _choices(choices: Mapping[int, Choice], label_map: LabelMap) -> dict[str, Any]:
+    names = {label.id: label.name for label in label_map}
+    return {
+        names[label]: {
+            **asdict(choice.rule),
+            "gain": number(choice.gain),
+            "low": number(choice.low),
+            "high": number(choice.high),
+            "valid_patients": choice.patients,
+            "kept": choice.kept,
+        }
+        for label, choice in choices.items()
+    }
+
+
+def _parameters(wanted: Evaluate, converted_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scores follow from; how many slices are predicted at once moves none."""
+    return {
+        "convert": {name: converted_with[name] for name in ("label_table", "raters")},
+        "evaluate": {
+            name: value for name, value in asdict(wanted).items() if name != "batch_slices"
+        },
+    }
+
+
+def _definitions(planar: bool, patients: int, wanted: Evaluate) -> dict[str, str]:
+    """How the numbers came about, in words: they stand beside them wherever they are shown."""
+    few = f"; {patients} patients are too few for an interval to be trusted" * (patients < FEW)
+    where = "slice by slice, in pixels (the source states no mm)" if planar else "in 3-D, in mm"
+    return {
+        "unit": "case, in the source's own grid; background left out",
+        "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of patients{few}",
+        "empty_masks": EMPTY_POLICY,
+        "distances": f"between surface voxels, {where}; HD95 is the larger direction's percentile",
+        "nsd_tolerance": f"{wanted.nsd_tolerance_mm:g} {'px' if planar else 'mm'}",
+        "lesions": "components by corners; found if one voxel of a lesion is predicted, false if"
+        " a predicted component touches none",
+        "ece": f"{scores.BINS} bins of the likeliest class, over the pixels at training size whose"
+        " truth or prediction is foreground",
+        "reference": "mean over slices at training size; background counts as a class",
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        **{name: _version(name) for name in _VERSIONS if _version(name)},
+    }
+
+
+def _version(package: str) -> str:
+    """The installed version; "" where it is not installed (tensorflow-cpu counts as tensorflow)."""
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def metrics(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers of :func:`results` that `dvc metrics` shows and compares."""
+    model, nothing = found["model"], found["all_background"]
+    dice = model["mean_foreground"]["dice"]
+    return {
+        "mean_foreground_dice": dice["mean"],
+        "low": dice["low"],
+        "high": dice["high"],
+        "dice": {name: one["dice"]["mean"] for name, one in model["classes"].items()},
+        "nsd": model["mean_foreground"]["nsd"]["mean"],
+        "ece": found["calibration"]["ece"]["mean"],
+        "reference_dice_coef_multiclass": model["reference"]["dice_coef_multiclass"],
+        "all_background": {
+            "mean_foreground_dice": nothing["mean_foreground"]["dice"]["mean"],
+            "reference_dice_coef_multiclass": nothing["reference"]["dice_coef_multiclass"],
+        },
+        "test_patients": found["test_patients"],
+    }
+
+
+def write(
+    run: Path, scored: Sequence[Scored], found: Mapping[str, Any], label_map: LabelMap
+) -> None:
+    """Write everything but the predictions: :data:`pipeline.paths.SCORED`."""
+    _write_per_case(run / paths.PER_CASE, scored, label_map)
+    confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
+    _write_confusion(run, confusion, label_map)
+    _write_table(
+        run / paths.CALIBRATION,
+        ("confidence", "right", "pixels"),
+        [tuple(one.values()) for one in found["calibration"]["bins"]],
+    )
+    _write_json(run / paths.SCORES, found)
+    _write_json(run / paths.METRICS, metrics(found))
+
+
+def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMap) -> None:
+    """Voxels by true and predicted class, as a table and as a picture."""
+    names = [label.name for label in label_map]
+    _write_table(
+        run / paths.CONFUSION,
+        ("truth", "predicted", "voxels"),
+        [
+            (true, guess, int(confusion[row, column]))
+            for row, true in enumerate(names)
+            for column, guess in enumerate(names)
+        ],
+    )
+    pictures.draw_confusion(run / paths.CONFUSION_PLOT, confusion, names)
+
+
+def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -> None:
+    rows = []
+    for one in scored:
+        for label, of_class in zip(label_map.foreground, one.final, strict=True):
+            values = ["" if math.isnan(v) else f"{v:.6f}" for v in of_class.row().values()]
+            overlap, lesions, negative = of_class.overlap, of_class.lesions, of_class.negative
+            rows.append(
+                (
+                    *(one.patient, one.case, one.rater, label.name),
+                    *values,
+                    *(overlap.truth, overlap.predicted, overlap.both),
+                    *(f"{of_class.truth_ml:.6f}", f"{of_class.predicted_ml:.6f}"),
+                    *(lesions.truth, lesions.found, lesions.false),
+                    *(negative.slices, negative.marked),
+                )
+            )
+    head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
+    more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
+    _write_table(file, (*head, *more, "negative_slices", "negative_marked"), rows)
+
+
+def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with (
+        files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    with files.replacing(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")

@@ -1,0 +1,196 @@
+"""Batches, network, loss and epochs: all that decides the weights of a training, and nothing else.
+
+The code that this module imports is an ingredient of a checkpoint (:mod:`model.provenance`): where
+it changes, training starts over. What runs a training (the verb, checkpoints, pictures to look at)
+is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, optimizers
+
+from datasets_spec.contract import LabelMap, Problem
+from model import number_format
+from model.flexunet import flexunet, trainable
+from model.params import Train
+from model.training import precision
+from model.training.batches import Batches, Fresh
+from model.training.devices import Share
+from model.training.losses import loss_of
+from model.training.metrics import Scores
+from model.training.state import State
+from pipeline.pairs.manifest import Pair
+
+Row = dict[str, float]
+"""The scores of an epoch by name."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A network under training: ``network`` is what is saved and judged, ``model`` is fitted."""
+
+    network: keras.Model
+    model: keras.Model
+    learn: Batches
+    valid: Batches
+    wanted: Train
+
+
+def batches(
+    folder: Path,
+    of_train: Sequence[Pair],
+    of_valid: Sequence[Pair],
+    label_map: LabelMap,
+    wanted: Train,
+    online: Fresh | None,
+    share: Share,
+    scratch: Path,
+) -> tuple[Batches, Batches]:
+    """What is learnt from and what is judged by, of the dataset in ``folder``."""
+    learn = Batches(
+        folder / "train",
+        of_train,
+        label_map,
+        wanted.network,
+        wanted.batch_pairs,
+        wanted.seed,
+        wanted.steps_per_epoch,
+        online,
+        wanted.foreground_oversampling,
+        share,
+        scratch=scratch,
+    )
+    valid = Batches(
+        folder / "valid",
+        of_valid,
+        label_map,
+        wanted.network,
+        wanted.batch_pairs,
+        share=share,
+        scratch=scratch,
+    )
+    return learn, valid
+
+
+def compiled(
+    learn: Batches,
+    valid: Batches,
+    label_map: LabelMap,
+    class_pixels: Sequence[int],
+    wanted: Train,
+    form: str,
+    share: Share,
+) -> Fitting:
+    """A network at its beginning, in the number format ``form``, ready to be fitted.
+
+    ``class_pixels``: pixels of each class in train.
+    """
+    keras.utils.set_random_seed(wanted.seed)
+    number_format.use(form)
+    with share.scope():
+        network = flexunet(wanted.network, len(label_map))
+        model = trainable(network, wanted.network)
+        model.compile(
+            optimizer=optimizer(wanted),
+            loss=loss_of(wanted, class_pixels),
+            metrics=[Scores(label_map)],
+            jit_compile=precision.jit(wanted.jit),
+        )
+        model.optimizer.build(model.trainable_variables)
+    return Fitting(network, model, learn, valid, wanted)
+
+
+def optimizer(wanted: Train) -> optimizers.Optimizer:
+    """The optimizer that the parameters name."""
+    common = {
+        "learning_rate": wanted.learning_rate,
+        "clipvalue": wanted.clipvalue or None,
+        "clipnorm": wanted.clipnorm or None,
+        "use_ema": wanted.ema_momentum > 0,
+        "ema_momentum": wanted.ema_momentum,
+        "gradient_accumulation_steps": (
+            wanted.accumulate_batches if wanted.accumulate_batches > 1 else None
+        ),
+    }
+    if wanted.optimizer == "adam":
+        made = optimizers.Adam(**common)
+    else:  # Loshchilov & Hutter, ICLR 2019
+        made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
+        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # fit would end every epoch with the averages in the place of the weights: see `averaged`
+    made.finalize_variable_values = lambda _: None
+    return made
+
+
+def learn_epoch(
+    fitting: Fitting, state: State, callbacks: Sequence[keras.callbacks.Callback]
+) -> Row:
+    """Fit the epoch that follows ``state``; returns its scores on train."""
+    model, epoch = fitting.model, state.epochs
+    # not before fit, which spends some numbers when it builds the graph
+    reseed = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda number, _: _reseed(model, fitting.wanted.seed, number)
+    )
+    fitting.learn.show(epoch)
+    model.optimizer.learning_rate = state.learning_rate
+    return fit_epoch(model, fitting.learn, epoch, [reseed, *callbacks])
+
+
+def fit_epoch(
+    model: keras.Model, learn: Batches, epoch: int, callbacks: list[keras.callbacks.Callback]
+) -> Row:
+    """One epoch, counted from 0; returns its scores. Raises :class:`Problem` if it diverged."""
+    history = model.fit(
+        learn,
+        initial_epoch=epoch,
+        epochs=epoch + 1,
+        shuffle=False,  # or Keras would turn the order of the batches once more, by global state
+        verbose=0,
+        callbacks=callbacks,
+    ).history
+    logs = {name: float(values[-1]) for name, values in history.items()}
+    if not math.isfinite(logs["loss"]):
+        raise Problem(
+            f"expected a loss that is a number, got {logs['loss']} in epoch {epoch + 1}",
+            where="train",
+            remedy="Lower learning_rate, set clipnorm, or let precision be float32.",
+        )
+    return logs
+
+
+def judge_epoch(fitting: Fitting) -> Row:
+    """The scores on valid of the weights as they are, by names that begin with ``val_``."""
+    scores = fitting.model.evaluate(fitting.valid, verbose=0, return_dict=True)
+    return {f"val_{name}": value for name, value in scores.items()}
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """The moving averages of the weights, if there are any, in their place for a while."""
+    moving = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not moving.use_ema:
+        yield
+        return
+    weights = [np.array(keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
+    optimizers.Optimizer.finalize_variable_values(moving, model.trainable_variables)
+    for variable in model.trainable_variables:  # JAX shares the buffer, and gives it away
+        variable.assign(np.array(keras.ops.convert_to_numpy(variable)))
+    yield
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
+
+
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let this epoch's dropout depend on seed and epoch alone."""
+    drops = [layer for layer in model.layers if isinstance(layer, layers.Dropout) and layer.rate]
+    for number, layer in enumerate(drops):
+        key = np.random.default_rng((seed, epoch, 2, number)).integers(0, 2**31)
+        layer.seed_generator.state.assign([int(key), 0])

@@ -1,0 +1,87 @@
+"""A case's class ids as NIfTI on the source's own grid: written by convert, read by evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.pairs import truth_record
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.truth_record import TruthRecord
+from pipeline.params.limits import Limits
+from pipeline.runtime import files
+from pipeline.volumes import nifti, volume
+from pipeline.volumes.volume import Grid, Volume
+
+Ids = NDArray[np.uint8]
+
+
+def write(
+    folder: Path,
+    case: str,
+    image: Volume,
+    source: Path | None,
+    labels: Mapping[str, Ids],
+    drawn: Mapping[str, Ids],
+    kind: str,
+    parts: tuple[str, ...],
+) -> tuple[str, str]:
+    """Keep the class ids (X, Y, Z) in RAS+ of a case, ``labels`` being those that pairs show.
+
+    ``drawn`` holds those of every rater of the raw data; of one rater alone they are the labels.
+    ``source`` is the file of ``image`` where it is NIfTI or MGZ; ``kind`` and ``parts`` are those
+    of :class:`TruthRecord`. All names are the outputs'. Returns the record's name, relative to
+    ``folder``, and its sha256, for the manifest.
+    """
+    raters = drawn if len(drawn) > 1 else {}
+    digests = {}
+    for rater, ids in {**raters, **labels}.items():
+        name = truth_record.volume_name(rater)
+        file = folder / truth_record.place(case) / name
+        with files.replacing(file, durable=False) as unfinished:
+            nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
+        digests[name] = files.sha256(file)
+    return truth_record.write(folder, case, TruthRecord(kind, parts, tuple(raters), digests))
+
+
+@dataclass(frozen=True)
+class KeptTruth:
+    """What convert kept of the case that some pairs show."""
+
+    record: TruthRecord
+    folder: Path
+    grid: Grid
+    plane: str
+    limits: Limits
+
+    @classmethod
+    def of(cls, converted: Path, pair: Pair, limits: Limits = Limits()) -> KeptTruth:
+        """The truth of a pair of the dataset in ``converted``.
+
+        Raises :class:`Problem` if it is not there as the pair's row states it.
+        """
+        record = truth_record.read(converted, pair.truth, pair.truth_digest)
+        grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
+        return cls(record, (converted / pair.truth).parent, grid, pair.plane, limits)
+
+    def file(self, rater: str) -> Path:
+        """The volume of a rater ("": the only one, or several fused), whose header is the source's.
+
+        Raises :class:`Problem` if it is not the file that convert wrote.
+        """
+        name = truth_record.volume_name(rater)
+        file = self.folder / name
+        if not file.is_file() or files.sha256(file) != self.record.digests.get(name):
+            raise truth_record.changed(file, self.folder.parent.parent.name)
+        return file
+
+    def stack(self, rater: str) -> Ids:
+        """Class ids (N, rows, columns) of a rater: the slices that the pairs are made of."""
+        stored = nifti.read(self.file(rater), self.limits)
+        own = stored.grid.from_ras(stored.array).astype(np.uint8, copy=False)
+        # the header holds the affine in single precision: the manifest's is the source's own
+        return volume.slices(self.grid.to_ras(own), self.plane)
