@@ -31,7 +31,7 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import LabelMap
-from model import params
+from model import number_format, params
 from model.compare import _read, differences
 from pipeline import paths
 from tests.conftest import PROJECT
@@ -76,7 +76,7 @@ def step_seconds(settings: str) -> float:
     from model.training.metrics import Scores
 
     train, labels = params.load(DATASET, Path(settings)).train, _labels()
-    precision.use(precision.chosen(train, len(labels), Share()))
+    number_format.use(precision.chosen(train, len(labels), Share()))
     rng, px = np.random.default_rng(0), train.network.image_px
     shape = (train.batch_pairs, px, px)
     pictures = rng.integers(0, 256, (*shape, train.network.channels), np.uint8)
