@@ -155,8 +155,8 @@ def _leaves(value: Any, above: str) -> Iterator[tuple[str, Any, str, str]]:
     for field in dataclasses.fields(value):
         default, meaning = getattr(value, field.name), described.get(field.name, "")
         if dataclasses.is_dataclass(default):
-            for key, inner, allowed, told in _leaves(default, f"{above}{field.name}."):
-                yield key, inner, allowed, told or meaning
+            for key, inner, allowed, own in _leaves(default, f"{above}{field.name}."):
+                yield key, inner, allowed, own or meaning
         else:
             yield f"{above}{field.name}", default, _accepted(value, field.name), meaning
 

@@ -1,4 +1,4 @@
-"""preflight: whatever can be known to be wrong before any work begins is reported before it.
+"""preflight: report every error that can be known before any work begins.
 
 It is DVC's first stage, on whose output all stages of a dataset depend: without it, a typo below
 ``train`` would come to light after an hour of ``convert``.

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset
+from model import number_format
 from model.flexunet import flexunet
 from model.params import Params
-from model.training import precision
 from pipeline import paths
 from pipeline.runtime import files, fingerprints, imports, modelfile
 
@@ -167,12 +167,12 @@ def load(
                 f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}",
             )
     form = origin.get("precision", "float32")
-    if form not in precision.FORMATS:
+    if form not in number_format.FORMATS:
         raise modelfile.unfit(
-            file, f"expected a precision of {', '.join(precision.FORMATS)}, got {_short(form)}"
+            file, f"expected a precision of {', '.join(number_format.FORMATS)}, got {_short(form)}"
         )
     before = keras.config.dtype_policy()
-    precision.use(form)
+    number_format.use(form)
     try:
         model = flexunet(settings.train.network, len(facts.label_map))
     finally:

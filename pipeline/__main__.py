@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pipeline")  # its own name is __main__ when it is run
 Stage = Callable[[str, "params.Params", int], None]
-"""A verb that makes one dataset: its name, its parameters, the number of workers."""
+"""A verb that makes one dataset: of its name, its parameters and the number of workers."""
 
 
 @dataclass(frozen=True)

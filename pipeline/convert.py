@@ -84,7 +84,7 @@ def _deciding(dataset: Dataset) -> dict[str, str]:
 
 
 def _work(case: Case) -> tuple[Work, object]:
-    """The work on a case, and all that its pairs are made from: what the adapter says of it.
+    """The work on a case, and all that its pairs are made from: what the adapter states of it.
 
     The digest of every file stands by the file's role, so that labels that two raters exchange are
     other labels. Raises :class:`Problem` or OSError for files that cannot be read.
@@ -143,7 +143,7 @@ def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
 
 
 def _labelled_by(raters: str, cases: Sequence[Case], dataset: str) -> Sequence[Case]:
-    """The cases that have what ``convert.raters`` asks for; says how many have not."""
+    """The cases that ``convert.raters`` selects; logs how many are left out."""
     theirs = raw.labelled_by(raters, cases, dataset)
     if len(theirs) < len(cases):
         _LOG.info(
@@ -186,7 +186,7 @@ def _decided(
 
 
 def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
-    """The table that fits a case, or "" where it has no label or does not tell."""
+    """The table that fits a case, or "" if the case has no label or does not decide."""
     image = reader.read_image(case.image, limits)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:

@@ -24,15 +24,15 @@ def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
     """
     if not folder.is_dir():
         raise Problem("expected a folder of DICOM files, found none", where=folder)
-    found = series.examine(folder, limits=limits)
-    refused = [_log_series(one, limits) for one in found.series].count(REFUSED)
-    _log_others(found)
-    if not found.volumes and not found.damaged:
+    content = series.examine(folder, limits=limits)
+    refused = [_log_series(one, limits) for one in content.series].count(REFUSED)
+    _log_others(content)
+    if not content.volumes and not content.damaged:
         raise Problem("expected a series of slices, found none", where=folder)
-    if refused or found.damaged:
+    if refused or content.damaged:
         raise Problem(
-            f"expected series that can be read, got {refused} of {len(found.volumes)} refused"
-            f" and {len(found.damaged)} unreadable files",
+            f"expected series that can be read, got {refused} of {len(content.volumes)} refused"
+            f" and {len(content.damaged)} unreadable files",
             where=folder,
             remedy="Each is named above with what to do.",
         )
@@ -47,13 +47,13 @@ def _log_series(one: Series, limits: Limits) -> str:
     return verdict
 
 
-def _log_others(found: Folder) -> None:
+def _log_others(content: Folder) -> None:
     """Log what is no series: damaged files, and files of other kinds."""
-    for problem in found.damaged:
+    for problem in content.damaged:
         _LOG.info("%-8s  %s", REFUSED, problem)
-    for kind, count in found.others:
+    for kind, count in content.others:
         _LOG.info("%s  %s: %d files", _LEFT_OUT, printable(kind), count)
-    volumes = len(found.volumes)
+    volumes = len(content.volumes)
     if volumes > 1:
         _LOG.info("%d volumes: a case of a dataset names the folder of one of them.", volumes)
 

@@ -57,10 +57,10 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
             _bring(source.files, folder)
     listing = raw.listing(adapter)
     raw.log_renamed(listing, f"fetch {dataset}")
-    found = len(listing.cases) + len(listing.faults)
-    whole = _require_count(adapter, found, subset)
+    here = len(listing.cases) + len(listing.faults)
+    whole = _require_count(adapter, here, subset)
     _verify(adapter, listing, workers, limits, whole)
-    _record_subset(adapter, found, subset)
+    _record_subset(adapter, here, subset)
 
 
 def _log_terms(adapter: Adapter) -> None:
@@ -101,24 +101,24 @@ def _bring(remote: Sequence[RemoteFile], folder: Path) -> None:
     staging.deliver(place)
 
 
-def _require_count(adapter: Adapter, found: int, subset: bool) -> bool:
+def _require_count(adapter: Adapter, here: int, subset: bool) -> bool:
     """Whether all published cases are here. Raises :class:`Problem` if some are missing unasked."""
     source, folder = adapter.dataset.source, paths.raw(adapter.name)
-    if found > source.cases > 0:
+    if here > source.cases > 0:
         _LOG.warning("fetch %s: warning: %d cases are published", adapter.name, source.cases)
-    if found >= source.cases:
+    if here >= source.cases:
         return source.cases > 0
     stated = _stated_subset(folder)
-    if subset or found == stated:
+    if subset or here == stated:
         return False
     anyway = f"python -m pipeline fetch {adapter.name} --subset"
     rest = "Unpack the rest of the download"
     if source.files:
         rest = "A stopped download of an earlier version leaves it so: move it away and fetch again"
     raise Problem(
-        f"expected {source.cases} published cases, got {found}"
+        f"expected {source.cases} published cases, got {here}"
         if stated is None
-        else f"expected the {stated} cases of the stated subset, got {found}",
+        else f"expected the {stated} cases of the stated subset, got {here}",
         where=folder,
         remedy=f"{rest}; or, if the others are left out on purpose, run: {anyway}",
     )
@@ -130,14 +130,14 @@ def _stated_subset(folder: Path) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _record_subset(adapter: Adapter, found: int, subset: bool) -> None:
+def _record_subset(adapter: Adapter, here: int, subset: bool) -> None:
     record = _subset_record(paths.raw(adapter.name))
-    if found >= adapter.dataset.source.cases:
+    if here >= adapter.dataset.source.cases:
         record.unlink(missing_ok=True)
     elif subset:
         with files.replacing(record) as place:
-            place.write_text(f"{found}\n", "utf-8")
-        _LOG.info("  Recorded in %s: these %d cases are a subset on purpose.", record, found)
+            place.write_text(f"{here}\n", "utf-8")
+        _LOG.info("  Recorded in %s: these %d cases are a subset on purpose.", record, here)
 
 
 def _subset_record(folder: Path) -> Path:

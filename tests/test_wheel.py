@@ -94,8 +94,7 @@ def test_it_reads_a_scan(installed: Path, elsewhere: Path) -> None:
     array = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, 2.0, 3.0, 1.0])), elsewhere / "scan.nii.gz")
     program = (
-        "import pathlib; from pipeline.volumes import reader;"
-        " one = reader.read_image(pathlib.Path('scan.nii.gz'));"
+        "from pipeline.api import read_scan; one = read_scan('scan.nii.gz');"
         " print(one.array.shape, int(one.array[0, 0, 0]))"
     )
     # right is the end of the first axis: the scan's own runs to the left

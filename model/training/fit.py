@@ -18,6 +18,7 @@ import numpy as np
 from keras import layers, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
+from model import number_format
 from model.flexunet import flexunet, trainable
 from model.params import Train
 from model.training import precision
@@ -93,7 +94,7 @@ def compiled(
     ``class_pixels``: pixels of each class in train.
     """
     keras.utils.set_random_seed(wanted.seed)
-    precision.use(form)
+    number_format.use(form)
     with share.scope():
         network = flexunet(wanted.network, len(label_map))
         model = trainable(network, wanted.network)

@@ -12,12 +12,12 @@ import numpy as np
 from keras import ops
 
 from model.flexunet import flexunet
+from model.number_format import use
 from model.params import Train
 from model.training.devices import Share
 from model.training.losses import categorical_crossentropy
 
 _LOG = logging.getLogger(__name__)
-FORMATS = ("float32", "bfloat16", "float16")
 _GAIN = 1.15  # a format of less precision must be faster by this factor
 _STEPS, _ENOUGH_S = 3, 3.0
 
@@ -73,11 +73,6 @@ def probe(wanted: Train, classes: int) -> dict[str, float]:
         seconds[name] = min(spent)
     keras.config.set_dtype_policy(before)
     return seconds
-
-
-def use(name: str) -> None:
-    """Compute in this format from now on; weights stay float32."""
-    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
 
 
 def jit(wanted: str) -> bool:

@@ -26,7 +26,7 @@ Ids = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Class ids (X, Y, Z) in RAS+ of every rater, and their story as in :class:`Truth`."""
+    """Class ids (X, Y, Z) in RAS+ of every rater, and what :class:`Truth` records of them."""
 
     ids: Mapping[str, Ids]
     table: str
@@ -152,11 +152,11 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
     wrong = []
     for raw, out in slabs(label.array, ids):
         if raw.any() or declared.get(0) != 0:
-            found, strange = _of_values(raw, declared)
+            decoded, strange = _of_values(raw, declared)
             if strange.any():
                 wrong.append(raw[strange].min())
-            elif found.any():
-                out[:] = found
+            elif decoded.any():
+                out[:] = decoded
     if not wrong:
         return Volume(ids, label.grid)
     value = min(wrong)

@@ -29,7 +29,7 @@ from pipeline.volumes.volume import Volume
 
 @dataclass(frozen=True)
 class Truth:
-    """Class ids (X, Y, Z) in RAS+ by rater ("": one rater, or several fused), and their story.
+    """Class ids (X, Y, Z) in RAS+ by rater ("": one, or several fused), and how they were made.
 
     ``drawn``: those of every rater. ``agreement``: mean Dice over all pairs of raters, per class
     id, NaN where neither has the class; nothing for a single rater. ``snapped``: pixels whose

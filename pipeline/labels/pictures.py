@@ -40,12 +40,12 @@ def binary(raw: Volume, where: Path) -> Volume:
     Raises :class:`Problem` if there are several values above 0, as anti-aliased or
     resampled masks have.
     """
-    found, counts = np.unique(raw.array, return_counts=True)
-    above = found > 0
+    values, counts = np.unique(raw.array, return_counts=True)
+    above = values > 0
     if above.sum() > 1:
         rare = int(np.where(above, counts, counts.max() + 1).argmin())
         raise Problem(
-            f"expected one value above 0, got {int(above.sum())}, such as {found[rare]} in"
+            f"expected one value above 0, got {int(above.sum())}, such as {values[rare]} in"
             f" {counts[rare]} pixels",
             where=where,
             remedy="Was the mask resampled or saved as JPEG? Take the original.",
@@ -110,12 +110,12 @@ def _values(picture: Image.Image, file: Path) -> NDArray[Any]:
 
 
 def _nearest(
-    found: NDArray[np.intp], palette: NDArray[np.int64]
+    packed: NDArray[np.intp], palette: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    apart = _unpack(found)[:, None, :] - _unpack(palette)[None, :, :]
+    apart = _unpack(packed)[:, None, :] - _unpack(palette)[None, :, :]
     distance = np.sqrt((apart.astype(np.float64) ** 2).sum(axis=-1))
     best = distance.argmin(axis=1)
-    return palette[best], distance[np.arange(len(found)), best]
+    return palette[best], distance[np.arange(len(packed)), best]
 
 
 def _unpack(packed: NDArray[Any]) -> NDArray[Any]:
@@ -123,5 +123,5 @@ def _unpack(packed: NDArray[Any]) -> NDArray[Any]:
 
 
 def packed_colours(label_map_colours: Mapping[int, tuple[int, int, int]]) -> dict[int, int]:
-    """Class id -> colour, turned round: packed colour -> class id."""
+    """Class id -> colour, inverted: packed colour -> class id."""
     return {int(pack(np.array(c))): class_id for class_id, c in label_map_colours.items()}

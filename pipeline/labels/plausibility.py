@@ -22,7 +22,7 @@ changes no label. Few rules, each wide enough that a sound case is silent:
   Oppenheim et al., Stroke 31, 2000). Where fluid is drawn too, there is .5 to 4 times as much
   grey as white matter (adults have 1 to 2).
 
-A tissue of fewer than 20 voxels, or of less than 1 % of what is drawn, says nothing.
+A tissue of fewer than 20 voxels, or of less than 1 % of what is drawn, is not judged.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def of_case(
     tissue, shown = codes[ids[where]], image.array[where]
     counts = np.bincount(tissue.ravel("K"), minlength=len(TISSUES) + 1)
     voxels = enough({name: int(counts[_CODE[name]]) for name in present})
-    found = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
+    suspicions = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
     if dataset.contrast == "T1w":
-        found += _t1_order(shown, tissue, voxels)
+        suspicions += _t1_order(shown, tissue, voxels)
     if dataset.modality == "CT":
         ends = float(image.array.min()), float(image.array.max())
         bounds = ends if windowed else _PARENCHYMA_HU
-        found += _ct(shown, tissue, ids[where] > 0, voxels, bounds, windowed)
-    return tuple(found)
+        suspicions += _ct(shown, tissue, ids[where] > 0, voxels, bounds, windowed)
+    return tuple(suspicions)
 
 
 def _drawn(ids: NDArray[np.uint8]) -> tuple[slice, ...]:

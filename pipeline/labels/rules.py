@@ -28,7 +28,7 @@ def enough(drawn: Mapping[str, _Count]) -> dict[str, _Count]:
 def asked(dataset: Dataset, drawn: Mapping[str, float], windowed: bool) -> tuple[str, ...]:
     """The rules that are asked of a case with so many voxels of each tissue.
 
-    A lesion's brightness counts as asked, although it says nothing where no tissue is around it.
+    A lesion's brightness counts as asked, although nothing answers where no tissue is around it.
     """
     tissues = enough(drawn).keys()
     lesions = tissues & SIGN.keys()

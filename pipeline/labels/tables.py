@@ -41,9 +41,9 @@ def probe(dataset: Dataset, image: NDArray[Any], raw_label: NDArray[Any]) -> Ver
     fitting = [table for table in dataset.tables if present <= set(table.class_of)]
     scores, words = {}, {}
     for table in fitting or dataset.tables:
-        held, asked, told = _TESTS[dataset.probe](dataset, table, image, raw_label)
+        held, asked, evidence = _TESTS[dataset.probe](dataset, table, image, raw_label)
         scores[table.name] = held / asked if asked else 0.0
-        words[table.name] = told
+        words[table.name] = evidence
     best = max(scores, key=lambda name: scores[name])
     sure = all(scores[best] > score for name, score in scores.items() if name != best)
     return Verdict(best, f"{best}: {words[best]}", sure)
@@ -72,8 +72,8 @@ def _t1_tissues(
     order = [name for name in T1_ORDER if name in medians]
     steps = list(pairwise(order))
     held = sum(medians[brighter] > medians[darker] for brighter, darker in steps)
-    told = " > ".join(f"{name} {medians[name]:.0f}" for name in order)
-    return held, len(steps), f"{held} of {len(steps)} steps hold in {told}"
+    sequence = " > ".join(f"{name} {medians[name]:.0f}" for name in order)
+    return held, len(steps), f"{held} of {len(steps)} steps hold in {sequence}"
 
 
 def _ct_stroke(
@@ -82,7 +82,7 @@ def _ct_stroke(
     """Blood brighter, an infarct darker than the ring of tissue around it."""
     sign = {"blood": 1, "infarct": -1}
     drawn = raw_label > 0
-    held, told = 0, []
+    held, contrasts = 0, []
     masks = {
         label: mask
         for label, mask in _masks(dataset, table, raw_label).items()
@@ -94,8 +94,8 @@ def _ct_stroke(
             ring = ~drawn
         inside, around = float(np.median(image[mask])), float(np.median(image[ring]))
         held += sign[label.tissue] * (inside - around) > 0
-        told.append(f"{label.name} {inside:.0f} beside {around:.0f}")
-    return held, len(masks), f"{held} of {len(masks)} fit in {', '.join(told)}"
+        contrasts.append(f"{label.name} {inside:.0f} beside {around:.0f}")
+    return held, len(masks), f"{held} of {len(masks)} fit in {', '.join(contrasts)}"
 
 
 _TESTS: Mapping[

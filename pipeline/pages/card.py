@@ -117,8 +117,8 @@ def _by_case(pairs: Sequence[Pair]) -> Mapping[str, Pair]:
 
 def _having(cases: Mapping[str, Pair], severity: Severity) -> int:
     """How many cases have a finding of ``severity``."""
-    found = (findings.from_json(pair.findings) for pair in cases.values())
-    return sum(any(one.severity == severity for one in several) for several in found)
+    by_case = (findings.from_json(pair.findings) for pair in cases.values())
+    return sum(any(one.severity == severity for one in each) for each in by_case)
 
 
 def _agreement(dataset: Dataset, cases: Mapping[str, Pair]) -> dict[str, object] | None:

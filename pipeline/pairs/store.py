@@ -4,8 +4,8 @@ Every pair carries the fingerprint of all that it was made from. A run keeps the
 pairs whose fingerprint still holds and whose files are whole, makes the rest,
 and removes everything else. A job that fails costs neither the others nor what an
 earlier run made of it; it is named, and the run ends with a :class:`Problem`. The
-manifest is also written on the way and when the run is stopped, so that the next one
-goes on where it stood.
+manifest is also written on the way and when the run is stopped, so that the next run
+resumes there.
 """
 
 from __future__ import annotations

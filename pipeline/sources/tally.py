@@ -59,14 +59,14 @@ def _of_label(raw: Volume) -> tuple[Finding, ...]:
 
 def _values(raw: Volume) -> set[float]:
     """The distinct values of a label, slice by slice, so that memory does not grow."""
-    found: set[float] = set()
+    distinct: set[float] = set()
     for index in range(raw.array.shape[-1]):
         values = raw.array[..., index]
         drawn = values[values != 0]
         if drawn.size < values.size:
-            found.add(0)
-        found.update(np.unique(drawn).tolist())
-    return {round(value) if abs(value - round(value)) <= INTEGER else value for value in found}
+            distinct.add(0)
+        distinct.update(np.unique(drawn).tolist())
+    return {round(value) if abs(value - round(value)) <= INTEGER else value for value in distinct}
 
 
 def _names(dataset: Dataset) -> Mapping[float, str]:

@@ -21,9 +21,9 @@ _NOT_FINITE = ("inf", "-inf", "nan")  # JSON has no numbers for these
 class Severity(StrEnum):
     """How much a finding weighs.
 
-    ``handled``: the volume is right all the same, and what was done is recorded. ``doubt``: what
-    the header or the picture says may be wrong, and a person should look. ``refused``: a volume
-    made of it would be wrong.
+    ``handled``: the volume is right all the same, and what was done is recorded. ``doubt``: the
+    header or the labels may be wrong, and a person should look. ``refused``: a volume made of it
+    would be wrong.
     """
 
     HANDLED = "handled"
@@ -276,7 +276,7 @@ _DICOM_VALUES = {
     "padding-kept": Kind(
         HANDLED,
         "padding",
-        "{share:.1%} of the voxels, {values}: among the real values, left as it is",
+        "{share:.1%} of the voxels, {values}: among the real values, kept",
     ),
     "left-out": Kind(HANDLED, "left out", "{what}"),
 }

@@ -32,7 +32,7 @@ AIR_HU, TISSUE_HU = -1000, 35
 NEAR_HU = 110
 """How far air may lie from its place: calibration, partial volume and resampling move it."""
 MOST_SHIFT_HU = 150
-"""A smaller shift cannot be told from fat, contrast agent or a badly calibrated scanner."""
+"""A smaller shift may be fat, contrast agent or a badly calibrated scanner."""
 _PARENCHYMA_HU = (0, 60)
 _SOFT_HU = 150  # fat to contrast agent, on both sides of 0
 _DENSE_HU = 850  # only hard bone and metal lie above

@@ -2,7 +2,7 @@
 
 gzip and bzip2 keep checksums, and gzip's stands behind the last byte: a reader that takes only
 the bytes that a header asks for never compares it, and gives other voxels for a damaged file.
-How a file is compressed is told by its name, as nibabel does; a name that contradicts the first
+A file's name states how it is compressed, as for nibabel; a name that contradicts the first
 bytes is refused.
 """
 
@@ -33,7 +33,7 @@ def compression(file: Path) -> str:
 
 
 def require_sound(file: Path) -> None:
-    """Raises :class:`Problem` for what is no regular file, and for a name that is not true.
+    """Raises :class:`Problem` for what is no regular file, and for a name that states a wrong kind.
 
     Zstandard is refused, since its checksum is optional: damage could not be seen.
     """
@@ -41,11 +41,11 @@ def require_sound(file: Path) -> None:
     with file.open("rb") as stream:
         start = stream.read(4)
     named = compression(file)
-    told = {kind for first, kind in _BY_FIRST_BYTES.items() if start.startswith(first)}
-    real = next(iter(told), "" if start in _PLAIN else named)
+    kinds = (kind for first, kind in _BY_FIRST_BYTES.items() if start.startswith(first))
+    real = next(kinds, "" if start in _PLAIN else named)
     if real != named:
         raise Problem(
-            f"expected {_kind(named)}, as its name says, got {_kind(real)}",
+            f"expected {_kind(named)}, as its name states, got {_kind(real)}",
             where=file,
             remedy=f"Rename it to {_renamed(file, named, real)}.",
         )
@@ -89,7 +89,7 @@ def _kind(compressed: str) -> str:
 
 
 def _renamed(file: Path, named: str, real: str) -> str:
-    """The name that tells how the content is compressed: mgz is the compressed mgh."""
+    """The name that states how the content is compressed: mgz is the compressed mgh."""
     if file.suffix.lower() == ".mgz":
         return file.with_suffix(".mgh" + (_SUFFIX[real] if real else "")).name
     if file.suffix.lower() == ".mgh" and real == "gzip":

@@ -31,14 +31,14 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import LabelMap
-from model import params
+from model import number_format, params
 from model.compare import _read, differences
 from pipeline import paths
 from tests.conftest import PROJECT
 
 TABLE = Path(__file__).with_suffix(".md")
 DATASET = "msd_hippocampus"
-ANCESTORS = "full_head_t1w"  # the preset of theirs that is for MR
+REFERENCE = "full_head_t1w"  # the preset of theirs that is for MR
 NEVER = 1_000_000
 STEPS_PER_EPOCH = 100
 Change = dict[str, Any]
@@ -76,7 +76,7 @@ def step_seconds(settings: str) -> float:
     from model.training.metrics import Scores
 
     train, labels = params.load(DATASET, Path(settings)).train, _labels()
-    precision.use(precision.chosen(train, len(labels), Share()))
+    number_format.use(precision.chosen(train, len(labels), Share()))
     rng, px = np.random.default_rng(0), train.network.image_px
     shape = (train.batch_pairs, px, px)
     pictures = rng.integers(0, 256, (*shape, train.network.channels), np.uint8)
@@ -100,7 +100,7 @@ def _labels() -> LabelMap:
 def _recipes() -> list[tuple[str, Change, int]]:
     """Name, the whole of ``train`` (and ``variants``), and the row that it is compared with."""
     ours = params.presets(PROJECT / "params.yaml")
-    train = asdict(ours[ANCESTORS].train)
+    train = asdict(ours[REFERENCE].train)
     train |= {"early_stopping_patience": NEVER, "epoch_change_pictures": 0, "variants": False}
     found = []
     for number, (name, change) in enumerate(ROWS):

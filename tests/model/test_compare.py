@@ -51,10 +51,10 @@ def test_a_gain_in_every_case_is_clear(
     two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(*two)
-    told = _lines(capsys, "dice")
-    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in told["core"]
-    assert "no clear difference" in told["rim"]
-    assert "+0.0250 [+0.0250, +0.0250]" in told["mean of classes"]
+    lines = _lines(capsys, "dice")
+    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in lines["core"]
+    assert "no clear difference" in lines["rim"]
+    assert "+0.0250 [+0.0250, +0.0250]" in lines["mean of classes"]
 
 
 def test_a_run_beside_itself_is_no_different(
@@ -77,12 +77,12 @@ def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[
     negative: Rows = [(f"p{n}", f"c{n}", "", "core", "", "", "", 0) for n in range(3)]
     marked: Rows = [(*row[:4], 0, 0, 0, 0) for row in negative]
     compare(_write(workplace / "a", negative), _write(workplace / "b", marked))
-    told = _lines(capsys, "dice")
-    assert "-1.0000 [-1.0000, -1.0000]" in told["core"]
-    assert "mean of classes" not in told
+    lines = _lines(capsys, "dice")
+    assert "-1.0000 [-1.0000, -1.0000]" in lines["core"]
+    assert "mean of classes" not in lines
 
 
-def test_cases_of_one_run_only_are_left_out_and_counted(
+def test_cases_of_one_run_only_are_left_out_and_reported(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(_write(workplace / "a", _rows(count=5)), _write(workplace / "b", _rows(count=7)))

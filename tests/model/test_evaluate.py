@@ -58,7 +58,7 @@ _HALF_TEST = {"split.shares": {"train": 0.25, "valid": 0.25, "test": 0.5}}
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, workplace: Path) -> params_reader.Params:
-    """A prepared cohort of 64 pixels and a network on disk, for half of that if not said else."""
+    """A prepared cohort of 64 pixels and a network on disk, for half of that unless stated."""
     prepared = cohort.prepare(**{"train.network.image_px": getattr(request, "param", 32)})
     _save_model(prepared)
     return prepared
@@ -245,14 +245,14 @@ def test_means_are_those_of_the_rows(settings: params_reader.Params, predict: Pr
     for score in SCORES:
         means = []
         for name in FOREGROUND:
-            told = model["classes"][name][score]
+            summary = model["classes"][name][score]
             values = [float(row[score]) for row in rows if row["class"] == name]
             means.append(np.mean(values))
-            assert told["cases"] == len(values) == 2
-            assert told["mean"] == pytest.approx(means[-1], abs=2e-6)
-            assert told["median"] == pytest.approx(np.median(values), abs=2e-6)
-            assert told["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
-            assert min(values) - 2e-6 <= told["low"] <= told["mean"] <= told["high"]
+            assert summary["cases"] == len(values) == 2
+            assert summary["mean"] == pytest.approx(means[-1], abs=2e-6)
+            assert summary["median"] == pytest.approx(np.median(values), abs=2e-6)
+            assert summary["sd"] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
+            assert min(values) - 2e-6 <= summary["low"] <= summary["mean"] <= summary["high"]
         assert model["mean_foreground"][score]["mean"] == pytest.approx(np.mean(means), abs=2e-6)
 
 
@@ -324,12 +324,12 @@ def test_metrics_are_few_and_scores_say_how_they_came_about(
     ]
     assert list(metrics["dice"]) == FOREGROUND
     assert (found["test_cases"], found["test_patients"]) == (2, 2)
-    told = found["definitions"]
-    assert "case" in told["unit"]
-    assert told["empty_masks"] == EMPTY_POLICY
-    assert told["nsd_tolerance"] == "1 mm"
-    assert "3-D" in told["distances"]
-    assert "2 patients are too few" in told["interval"]
+    summary = found["definitions"]
+    assert "case" in summary["unit"]
+    assert summary["empty_masks"] == EMPTY_POLICY
+    assert summary["nsd_tolerance"] == "1 mm"
+    assert "3-D" in summary["distances"]
+    assert "2 patients are too few" in summary["interval"]
     assert {"python", "keras", "numpy"} <= set(found["versions"])
 
 
@@ -625,10 +625,10 @@ def test_the_model_stands_beside_every_rater_and_the_human_ceiling(workplace: Pa
     }
     assert found["cases"] == len(several) > 0
     for label in adapter.dataset.label_map.foreground:
-        told = found["classes"][label.name]
+        summary = found["classes"][label.name]
         humans = [pair.agreement[label.id] for pair in several.values()]
         known = [value for value in humans if not np.isnan(value)]
-        assert told["between_raters"]["mean"] == (
+        assert summary["between_raters"]["mean"] == (
             pytest.approx(np.mean(known), abs=1e-6) if known else None
         )
         each: dict[str, list[float]] = {}
@@ -641,7 +641,7 @@ def test_the_model_stands_beside_every_rater_and_the_human_ceiling(workplace: Pa
                     dice = f1_score(truth.ravel(), guess.ravel(), zero_division=0)
                     each.setdefault(rater, []).append(float(dice))
         for rater, values in each.items():
-            assert told["model_and_each"][rater] == pytest.approx(np.mean(values), abs=1e-6)
+            assert summary["model_and_each"][rater] == pytest.approx(np.mean(values), abs=1e-6)
 
 
 def test_each_rater_is_a_row_of_its_own_where_pairs_are(workplace: Path) -> None:

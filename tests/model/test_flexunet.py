@@ -1,4 +1,4 @@
-"""The network: the published parameter counts exactly, its shapes, schedules and backends."""
+"""The network: exact parameter counts of the reference projects, shapes, schedules, backends."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ SMALL = Network(
     activation="relu",
     normalization="none",
 )
-# what they publish: kernel, dilation, dropout, classes and the weights that follow
-ANCESTORS = {
+# what the reference projects publish: kernel, dilation, dropout, classes and weights
+REFERENCE_PROJECTS = {
     "phe_sich_ct_ids": (9, 1, 0.03, 2, 124_996_866),
     "aisd": (9, 3, 0.05, 2, 124_996_866),
     "teknofest_2021_stroke": (9, 1, 0.04, 3, 124_996_883),
@@ -59,19 +59,19 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.parametrize("name", ANCESTORS)
+@pytest.mark.parametrize("name", REFERENCE_PROJECTS)
 @pytest.mark.usefixtures("without_weights")
 def test_reference_projects_have_their_number_of_weights(name: str) -> None:
-    kernels, dilation, dropout, classes, weights = ANCESTORS[name]
+    kernels, dilation, dropout, classes, weights = REFERENCE_PROJECTS[name]
     network = Network(512, 3, 16, kernels, 8, dilation, dropout, "relu", "none")
     model = flexunet(network, classes)
     assert model.count_params() == weights
     assert model.output_shape == (None, 512, 512, classes)
 
 
-@pytest.mark.parametrize("name", ANCESTORS)
+@pytest.mark.parametrize("name", REFERENCE_PROJECTS)
 def test_presets_are_the_networks_of_the_reference_projects(name: str) -> None:
-    kernels, dilation, dropout, _, _ = ANCESTORS[name]
+    kernels, dilation, dropout, _, _ = REFERENCE_PROJECTS[name]
     wanted = Network(512, 3, 16, kernels, 8, dilation, dropout, "relu", "none")
     assert presets(PROJECT / "params.yaml")[name].train.network == wanted
 

@@ -1,4 +1,4 @@
-"""The network described before it is trained, against published figures and against gradients."""
+"""The network described before training, against the published figures and against gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.inspect import levels, receptive_field
 from model.params import Network, presets
 from pipeline import paths
 from tests.conftest import PROJECT
-from tests.model.test_flexunet import ANCESTORS, without_weights  # noqa: F401  # a fixture
+from tests.model.test_flexunet import REFERENCE_PROJECTS, without_weights  # noqa: F401  # a fixture
 from tests.support import cohort
 
 pytestmark = pytest.mark.slow
@@ -32,9 +32,9 @@ GFLOP = {
 
 @pytest.mark.parametrize("name", GFLOP)
 @pytest.mark.usefixtures("without_weights")
-def test_work_and_weights_of_the_reference_projects_are_the_published_ones(name: str) -> None:
+def test_work_and_weights_of_the_reference_projects_are_as_published(name: str) -> None:
     network = presets(PROJECT / "params.yaml")[name].train.network
-    *_, classes, weights = ANCESTORS[name]
+    *_, classes, weights = REFERENCE_PROJECTS[name]
     table = levels(flexunet(network, classes), network)
     assert len(table) == 8
     assert sum(row.gflop for row in table) == pytest.approx(GFLOP[name], abs=0.05)
@@ -51,9 +51,7 @@ def test_every_weight_belongs_to_a_level(normalization: str) -> None:
 @pytest.mark.parametrize(
     ("kernels", "dilation", "num_layers"), [(3, 1, 2), (5, 1, 2), (3, 2, 2), (3, 1, 3), (5, 2, 3)]
 )
-def test_a_pixel_sees_as_far_as_the_receptive_field_states(
-    kernels: int, dilation: int, num_layers: int
-) -> None:
+def test_a_pixel_sees_as_far_as_reported(kernels: int, dilation: int, num_layers: int) -> None:
     """With all weights 1 nothing cancels: every pixel that is seen changes the sum."""
     network = Network(96, 1, 1, kernels, num_layers, dilation, 0.0, "relu", "none")
     model = flexunet(network, 2)
@@ -70,13 +68,13 @@ def test_a_pixel_sees_as_far_as_the_receptive_field_states(
     assert receptive_field(network) - step < widest <= receptive_field(network)
 
 
-def test_command_tells_and_draws(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_reports_and_draws(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cohort.write_params()
     assert main(["inspect", cohort.DATASET]) == 0
-    told = capsys.readouterr().out
-    assert "parameters" in told
-    assert "GFLOP forwards" in told
-    assert "bridge" in told
+    output = capsys.readouterr().out
+    assert "parameters" in output
+    assert "GFLOP forwards" in output
+    assert "bridge" in output
     with Image.open(paths.run(cohort.DATASET) / "network.png") as picture:
         assert min(picture.size) > 200
         assert len(set(picture.convert("L").tobytes())) > 10

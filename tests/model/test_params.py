@@ -330,16 +330,16 @@ def test_the_documents_list_every_parameter_of_the_trainer(kind):
         assert f"| `{field.name}" in table or f"| `network.{field.name}`" in table
 
 
-def test_the_reference_presets_take_no_setting_from_the_sections():
+def test_the_reference_projects_presets_take_no_setting_from_the_sections():
     """What we find better later must not creep into what they published."""
     text = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))["presets"]
     free = {"seed", "jit", "tensorboard", "dvclive", "weight_decay"}
     free |= {"focal_gamma", "tversky_alpha", "boundary_weight", "boundary_px"}  # other losses'
     wanted = {field.name for field in dataclasses.fields(params.Train)} - free
     network = {field.name for field in dataclasses.fields(params.Network)}
-    reference = [name for name in text if name != "msd_hippocampus"]
-    assert len(reference) == 5
-    for name in reference:
+    reference_projects = [name for name in text if name != "msd_hippocampus"]
+    assert len(reference_projects) == 5
+    for name in reference_projects:
         assert wanted <= set(text[name]["train"])
         assert set(text[name]["train"]["network"]) == network
 
@@ -368,7 +368,7 @@ def test_an_override_merges_leaf_by_leaf(write):
 @pytest.mark.parametrize(
     "name", ["hflipped", "deformed_alpha_1300_sigmoid_8", "distorted_0.02_rsigma0.5_sigma40", "a-1"]
 )
-def test_a_variant_may_have_the_name_that_a_reference_project_gave_it(changed, name):
+def test_a_variant_may_have_the_name_that_the_reference_projects_gave_it(changed, name):
     assert list(changed(["augment", "variants"], {name: []}).augment.variants) == [name]
 
 
@@ -625,12 +625,12 @@ HOSTILE = {
 def test_a_hostile_file_is_one_line_at_once(tmp_path, refused, text, message):
     file = tmp_path / "params.yaml"
     file.write_text(text, "utf-8")
-    begin = time.monotonic()
+    begin = time.process_time()
     problem = str(refused(lambda: params.load(NAME, file)))
     assert message in problem
     assert str(file) in problem
     assert len(problem) < 1000
-    assert time.monotonic() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def test_a_long_value_is_cut_where_it_is_shown(changed, refused):

@@ -191,19 +191,19 @@ def test_an_unreadable_picture_is_named_and_the_others_kept(
     bad = Path("pictures/bad.png")
     bad.write_bytes(bad.read_bytes()[:-700] if damage is None else damage)
     assert _predict() == 2
-    told = capsys.readouterr().err
-    assert "bad.png" in told
-    assert "1 that are not" in told
+    message = capsys.readouterr().err
+    assert "bad.png" in message
+    assert "1 that are not" in message
     assert sorted(file.name for file in Path("masks").iterdir()) == ["a.png", "c.png"]
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "message"),
     [((90, 60), "at most 2,000 pixels, got 90 x 60"), ((2, 900), "at most 44 pixels a side")],
 )
 def test_a_picture_that_is_too_large_is_named_and_the_others_kept(
     shape: tuple[int, int],
-    told: str,
+    message: str,
     model: params.Params,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -213,7 +213,7 @@ def test_a_picture_that_is_too_large_is_named_and_the_others_kept(
     cohort.write_params(**{"limits.pixels": 2000})
     assert _predict() == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert "huge.png" in err
     assert [file.name for file in Path("masks").iterdir()] == ["a.png"]
 
@@ -228,12 +228,12 @@ def _postscript(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [(_pipe, "named pipe"), (_postscript, "file that is none of these"), (Path.mkdir, "a folder")],
 )
 def test_what_only_looks_like_a_picture_is_named_and_never_run_or_waited_for(
     make: Callable[[Path], None],
-    told: str,
+    message: str,
     model: params.Params,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -243,7 +243,7 @@ def test_what_only_looks_like_a_picture_is_named_and_never_run_or_waited_for(
     make(Path("pictures/b.png"))
     assert _predict() == (0 if make is Path.mkdir else 2)
     out = capsys.readouterr()
-    assert told in out.err or make is Path.mkdir
+    assert message in out.err or make is Path.mkdir
     assert [file.name for file in Path("masks").iterdir()] == ["a.png"]
 
 
@@ -383,7 +383,7 @@ def test_a_damaged_model_is_one_line(place: float, model: params.Params, refused
 
 
 @pytest.mark.parametrize(
-    ("names", "output", "told"),
+    ("names", "output", "message"),
     [
         ([], "masks", "found none"),
         (["a.png", "a.jpg"], "masks", "a.jpg and a.png"),
@@ -391,13 +391,13 @@ def test_a_damaged_model_is_one_line(place: float, model: params.Params, refused
     ],
 )
 def test_folders_that_cannot_be_are_refused(
-    names: list[str], output: str, told: str, model: params.Params, refused: Refused
+    names: list[str], output: str, message: str, model: params.Params, refused: Refused
 ) -> None:
     Path("pictures").mkdir()
     for name in names:
         _draw(Path("pictures") / name, (40, 40))
     call = lambda: predict(cohort.DATASET, model, Path("pictures"), Path(output))  # noqa: E731
-    assert told in str(refused(call))
+    assert message in str(refused(call))
 
 
 def test_model_of_another_network_is_refused_by_name(

@@ -79,6 +79,7 @@ RUNNING = [
 DECIDING = [
     "model/flexunet.py",
     "model/network_input.py",
+    "model/number_format.py",
     "model/training/batches.py",
     "model/training/devices.py",
     "model/training/fit.py",

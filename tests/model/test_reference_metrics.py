@@ -74,8 +74,8 @@ def test_their_predictions_score_as_was_measured(sample: Sample) -> None:
         truth = _nearest_class(mask, sample.colours)
         file = SAMPLES / sample.name / "predictions" / mask.name
         guess = np.asarray(Image.open(file), np.uint8)[None]
-        told = scores.score(truth, guess, classes, np.eye(3), True, 1.0)
-        rows.append([one.overlap.dice for one in told])
+        scored = scores.score(truth, guess, classes, np.eye(3), True, 1.0)
+        rows.append([one.overlap.dice for one in scored])
         table += scores.confusion(truth, guess, classes)
         certain = (guess[..., None] == np.arange(classes)).astype(np.float32)
         theirs.append(float(dice_coef_multiclass(truth, certain)[0]))

@@ -240,7 +240,7 @@ def test_a_logger_that_is_not_installed_is_named(
     assert "pip install" in problem.remedy
 
 
-def test_a_loss_that_is_no_number_is_reported(
+def test_a_loss_that_is_not_a_number_is_reported(
     fitted: dict[str, Any], refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = cohort.prepare()
@@ -283,9 +283,9 @@ def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_
         patch.setattr(keras.Model, "fit", fit)
         with pytest.raises((KeyboardInterrupt, Problem)):
             train(cohort.DATASET, changed)
-    told = capsys.readouterr().out
-    assert "was made with a different train.learning_rate: starting over" in told
-    assert ("the same command starts over" in told) == (end is KeyboardInterrupt)
+    message = capsys.readouterr().out
+    assert "was made with a different train.learning_rate: starting over" in message
+    assert ("the same command starts over" in message) == (end is KeyboardInterrupt)
     assert _content() == earlier
     train(cohort.DATASET, cohort.write_params(**{"train.learning_rate": 0.5, "train.epochs": 1}))
     assert len(_history(Path())) == 1
@@ -382,9 +382,9 @@ def test_what_an_earlier_training_left_changes_no_output(
             settings = cohort.write_params(**leaves)
         capsys.readouterr()
         train(cohort.DATASET, settings)
-    told = capsys.readouterr().out
-    assert ("starting over" in told) == bool(anew)
-    assert anew in told
+    message = capsys.readouterr().out
+    assert ("starting over" in message) == bool(anew)
+    assert anew in message
     found = _outputs()
     shutil.rmtree(RUN)
     train(cohort.DATASET, settings)
@@ -400,12 +400,12 @@ def test_fewer_epochs_cost_the_trained_ones_nothing(
     scripted += BEST_SECOND
     train(cohort.DATASET, cohort.prepare(**{"train.epochs": 4}))
     wanted = _outputs()
-    for epochs, told in ((2, "the outputs are those of the first 2"), (4, "nothing is left")):
+    for epochs, message in ((2, "the outputs are those of the first 2"), (4, "nothing is left")):
         capsys.readouterr()
         train(cohort.DATASET, cohort.write_params(**{"train.epochs": epochs}))
         out = capsys.readouterr().out
         assert "4 epochs are done already, nothing is left to train" in out
-        assert told in out
+        assert message in out
         assert len(_history(Path())) == epochs
     assert _outputs() == wanted
 
@@ -420,9 +420,9 @@ def test_half_a_checkpoint_starts_over(
     content[len(content) // 2] ^= 0xFF
     file.unlink() if whole else file.write_bytes(content)
     train(cohort.DATASET, params_reader.load(cohort.DATASET))
-    told = capsys.readouterr().out
-    assert ("cannot be read" in told) != (whole and broken == "last.keras")
-    assert "; starts\n" in told
+    message = capsys.readouterr().out
+    assert ("cannot be read" in message) != (whole and broken == "last.keras")
+    assert "; starts\n" in message
     assert (RUN / paths.MODEL).is_file()
 
 
@@ -438,7 +438,7 @@ def test_of_a_cluster_only_the_leading_process_holds_the_lock(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"train.accumulate_batches": 9}, "accumulate_batches 9 is more than the 8 steps"),
         ({"train.accumulate_batches": 8}, ""),
@@ -451,14 +451,14 @@ def test_of_a_cluster_only_the_leading_process_holds_the_lock(
 )
 def test_what_does_nothing_is_reported(
     changes: dict[str, Any],
-    told: str,
+    message: str,
     fitted: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     train(cohort.DATASET, cohort.prepare(**{**changes, "train.epochs": 1}))
     lines = capsys.readouterr().out.splitlines()
     warned = [line for line in lines if line.startswith(("  accumulate_", "  deep_"))]
-    assert [told in line for line in warned] == [True] * bool(told)
+    assert [message in line for line in warned] == [True] * bool(message)
 
 
 def test_the_precision_that_auto_chose_is_stated_by_the_model_and_kept(
@@ -473,8 +473,8 @@ def test_the_precision_that_auto_chose_is_stated_by_the_model_and_kept(
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
     train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
     assert "resumes after epoch 1" in capsys.readouterr().out
-    said = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
-    assert (said["precision"], said["train"]["precision"]) == ("bfloat16", "auto")
+    recorded = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
+    assert (recorded["precision"], recorded["train"]["precision"]) == ("bfloat16", "auto")
 
 
 def test_a_model_says_how_its_pairs_were_made_but_not_the_salt(
@@ -482,15 +482,15 @@ def test_a_model_says_how_its_pairs_were_made_but_not_the_salt(
 ) -> None:
     monkeypatch.setenv("FLEXUNET_ID_SALT", "only-the-owner-knows-this")
     settings = cohort.prepare()
-    said = provenance.of(cohort.DATASET, FACTS, settings)
-    assert said["window"] == {"percentiles": [0.5, 99.5]}
-    assert said["convert"]["image_px"] == 64
-    assert said["split"]["shares"]["train"] == 0.5
-    assert said["augment"]["variants"].keys() == {"deformed", "barrdistorted"}
-    assert said["packages"]["python"] == platform.python_version()
-    assert f'version = "{said["project"]}"' in (PROJECT / "pyproject.toml").read_text("utf-8")
-    assert "salt" not in str(said).lower()
-    assert "only-the-owner-knows-this" not in str(said)
+    recorded = provenance.of(cohort.DATASET, FACTS, settings)
+    assert recorded["window"] == {"percentiles": [0.5, 99.5]}
+    assert recorded["convert"]["image_px"] == 64
+    assert recorded["split"]["shares"]["train"] == 0.5
+    assert recorded["augment"]["variants"].keys() == {"deformed", "barrdistorted"}
+    assert recorded["packages"]["python"] == platform.python_version()
+    assert f'version = "{recorded["project"]}"' in (PROJECT / "pyproject.toml").read_text("utf-8")
+    assert "salt" not in str(recorded).lower()
+    assert "only-the-owner-knows-this" not in str(recorded)
 
 
 @pytest.mark.parametrize(
@@ -510,8 +510,8 @@ def test_what_the_datasets_digest_stands_for_begins_no_training_anew(
     found = []
     for value in ({}, {name: "each" if name == "convert.raters" else 5}):
         settings = cohort.write_params(**{"augment.mode": mode, **value})
-        said = provenance.of(cohort.DATASET, FACTS, settings)
-        found.append(checkpoint.ingredients(said, settings.train))
+        recorded = provenance.of(cohort.DATASET, FACTS, settings)
+        found.append(checkpoint.ingredients(recorded, settings.train))
     assert (found[0] == found[1]) == same
 
 
@@ -606,7 +606,7 @@ def test_a_split_without_any_foreground_is_refused_before_the_first_epoch(
 
 
 @pytest.mark.parametrize(
-    ("split", "classes", "told"),
+    ("split", "classes", "message"),
     [
         ("train", (2,), ["grey_matter: it is not learnt"]),
         ("valid", (1, 2, 3), [f"{n}: it is not judged" for n in ("csf", "grey_", "white_")]),
@@ -616,7 +616,7 @@ def test_a_split_without_any_foreground_is_refused_before_the_first_epoch(
 def test_a_class_without_a_picture_is_named_before_the_first_epoch(
     split: str,
     classes: tuple[int, ...],
-    told: list[str],
+    message: list[str],
     fitted: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -625,8 +625,10 @@ def test_a_class_without_a_picture_is_named_before_the_first_epoch(
     train(cohort.DATASET, settings)
     out = capsys.readouterr().out
     named = [line for line in out.splitlines() if line.startswith("  no picture of")]
-    assert len(named) == len(told)
-    assert all(one.split(":")[0].rstrip("_") in line for one, line in zip(told, named, strict=True))
+    assert len(named) == len(message)
+    assert all(
+        one.split(":")[0].rstrip("_") in line for one, line in zip(message, named, strict=True)
+    )
     assert not named or out.index(named[-1]) < out.index("epoch 1")
 
 

@@ -93,7 +93,7 @@ def only_matches() -> tuple[Match, ...]:
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "told"),
+    ("change", "kind", "words"),
     [
         (at(lambda n: 5.0 * (n + (n > 2))), "missing slice", "1 between 10.0 and 20.0 mm"),
         (at(lambda n: 5.0 * (n + 3 * (n > 0))), "missing slice", "3 between 0.0 and 20.0 mm"),
@@ -171,11 +171,11 @@ def only_matches() -> tuple[Match, ...]:
     ],
 )
 def test_refuses_by_name_what_would_make_a_wrong_volume(
-    workplace: Path, refused: Refused, change: Change, kind: str, told: str
+    workplace: Path, refused: Refused, change: Change, kind: str, words: str
 ) -> None:
     write_series(FOLDER, change=change)
     found = [str(one) for one in only_matches() if one.refused]
-    assert [one for one in found if told in one and one.startswith(kind)]
+    assert [one for one in found if words in one and one.startswith(kind)]
     problem = refused(lambda: assemble.read_series(FOLDER))
     assert kind in str(problem)
     assert problem.remedy
@@ -190,7 +190,7 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         (tilted, "gantry tilt: 20.0 degrees, each slice lies 1.82 mm aside of the one before"),
         (own_rescale, "rescale per slice: slopes 1 to 5, intercepts -40 to 0, each slice by its"),
@@ -201,10 +201,10 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
         (on_slice(-1, SOPInstanceUID=OTHER), "odd SOPInstanceUIDs: missing or repeated"),
     ],
 )
-def test_handles_and_tells(workplace: Path, change: Change, told: str) -> None:
+def test_what_is_handled_is_recorded(workplace: Path, change: Change, words: str) -> None:
     write_series(FOLDER, change=change)
     [found] = assemble.read_series(FOLDER).findings
-    assert text(found).startswith(told)
+    assert text(found).startswith(words)
     assert "series" not in text(found)
 
 
@@ -281,23 +281,23 @@ def padded(value: int, signed: bool, modality: str, declared: int | None = None)
 
 
 @pytest.mark.parametrize(
-    ("change", "least", "told"),
+    ("change", "least", "words"),
     [
         (padded(-2000, True, "CT"), -2000, "at or below air, clipped by the window"),
         (padded(63536, False, "CT"), 10, "outside the real values, set to the lowest of these"),
         (padded(63536, False, "CT", declared=-2000), 10, "outside the real values"),
         (padded(-2000, True, "CT", declared=63536), -2000, "at or below air"),
         (padded(-32768, True, "MR"), 10, "outside the real values"),
-        (padded(100, True, "MR"), 10, "among the real values, left as it is"),
+        (padded(100, True, "MR"), 10, "among the real values, kept"),
     ],
 )
-def test_padding_is_settled(workplace: Path, change: Change, least: float, told: str) -> None:
+def test_padding_is_settled(workplace: Path, change: Change, least: float, words: str) -> None:
     write_series(FOLDER, change=change)
     read = assemble.read_series(FOLDER)
     assert read.array.min() == least
     assert read.array.max() < 1000
     [found] = read.findings
-    assert told in text(found)
+    assert words in text(found)
     assert text(found).startswith("padding: 8.")
 
 
@@ -326,7 +326,7 @@ def test_an_odd_value_that_no_voxel_needs_does_no_harm(workplace: Path, tag: str
 
 
 @pytest.mark.parametrize("tag", ["PixelSpacing", "ImagePositionPatient", "NumberOfFrames"])
-def test_an_odd_value_that_matters_is_told(workplace: Path, refused: Refused, tag: str) -> None:
+def test_an_odd_value_that_matters_is_reported(workplace: Path, refused: Refused, tag: str) -> None:
     write_series(FOLDER)
     for file in FOLDER.iterdir():
         content = pydicom.dcmread(file)
@@ -341,7 +341,7 @@ def foreign(folder: Path, sop_class: str, **values: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sop_class", "values", "told"),
+    ("sop_class", "values", "words"),
     [
         (RTStructureSetStorage, {"Rows": None}, "RT Structure Set Storage (1)"),
         (EncapsulatedPDFStorage, {"Rows": None}, "Encapsulated PDF Storage (1)"),
@@ -356,7 +356,7 @@ def foreign(folder: Path, sop_class: str, **values: object) -> None:
     ],
 )
 def test_leaves_out_by_name_what_is_no_volume(
-    workplace: Path, refused: Refused, sop_class: str, values: dict[str, object], told: str
+    workplace: Path, refused: Refused, sop_class: str, values: dict[str, object], words: str
 ) -> None:
     write_series(FOLDER / "axial")
     foreign(FOLDER / "beside", sop_class, SeriesInstanceUID=OTHER, **values)
@@ -364,8 +364,8 @@ def test_leaves_out_by_name_what_is_no_volume(
     assert read.array.shape == (10, 12, 5)
     [found] = read.findings
     assert text(found).startswith("left out: ")
-    assert told in text(found)
-    assert told in str(refused(lambda: assemble.read_series(FOLDER / "beside")))
+    assert words in text(found)
+    assert words in str(refused(lambda: assemble.read_series(FOLDER / "beside")))
 
 
 def test_several_volumes_are_listed_with_how_to_choose(workplace: Path, refused: Refused) -> None:
@@ -390,9 +390,9 @@ def test_an_unknown_compression_is_named(workplace: Path, refused: Refused) -> N
     assert problem.where == str(file)
 
 
-@pytest.mark.parametrize(("kept", "told"), [(-40, "truncated pixel data of RLE"), (150, "DICOM")])
+@pytest.mark.parametrize(("kept", "words"), [(-40, "truncated pixel data of RLE"), (150, "DICOM")])
 def test_a_compressed_file_that_was_cut_is_named(
-    workplace: Path, refused: Refused, kept: int, told: str
+    workplace: Path, refused: Refused, kept: int, words: str
 ) -> None:
     write_series(FOLDER)
     file = sorted(FOLDER.iterdir())[0]
@@ -402,7 +402,7 @@ def test_a_compressed_file_that_was_cut_is_named(
     assert assemble.read_series(FOLDER).array.shape == (10, 12, 5)
     file.write_bytes(file.read_bytes()[:kept])
     problem = refused(lambda: assemble.read_series(FOLDER))
-    assert told in problem.what
+    assert words in problem.what
     assert problem.where == str(file)
 
 
@@ -465,9 +465,9 @@ def test_deeply_nested_sequences_cost_their_own_file_only(
 
     hostile(change)
     assert main(["doctor", str(FOLDER)]) == 2
-    told = capsys.readouterr().out
-    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
-    assert "nested too deeply" in told
+    words = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in words
+    assert "nested too deeply" in words
 
 
 def test_some_nesting_is_read(workplace: Path) -> None:
@@ -486,9 +486,9 @@ def test_a_size_above_the_limits_costs_no_other_series(
     content.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
     content.save_as(file)
     assert main(["doctor", str(FOLDER)]) == 2
-    told = capsys.readouterr().out
-    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
-    assert "too large: expected at most 100,000,000 pixels, got 65535 x 65535" in told
+    words = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in words
+    assert "too large: expected at most 100,000,000 pixels, got 65535 x 65535" in words
 
 
 @pytest.mark.parametrize(
@@ -557,7 +557,7 @@ def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("names", "told", "remedy"),
+    ("names", "words", "remedy"),
     [
         (["1.dcm.gz", "2.dcm.gz", "3.DCM.GZ"], "got 3 files .dcm.gz", "gunzip -r series"),
         (["1.2.840.1.gz"], "got 1 file .gz", "gunzip -r series"),
@@ -569,13 +569,13 @@ def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None
     ],
 )
 def test_a_folder_without_dicom_says_what_is_there(
-    workplace: Path, refused: Refused, names: list[str], told: str, remedy: str
+    workplace: Path, refused: Refused, names: list[str], words: str, remedy: str
 ) -> None:
     FOLDER.mkdir()
     for name in names:
         (FOLDER / name).write_text("text")
     problem = refused(lambda: assemble.read_series(FOLDER))
-    assert problem.what == f"expected DICOM files, {told}"
+    assert problem.what == f"expected DICOM files, {words}"
     assert remedy in problem.remedy
 
 
@@ -596,9 +596,9 @@ def test_a_header_cannot_write_to_the_terminal(
         at = content.index(b"CS\x02\x00CT") + 4
         file.write_bytes(content[:at] + b"\x1b[" + content[at + 2 :])
     main(["doctor", str(FOLDER)])
-    told = capsys.readouterr()
-    assert "\x1b" not in told.out + told.err
-    assert "?[, 5 files" in told.out
+    words = capsys.readouterr()
+    assert "\x1b" not in words.out + words.err
+    assert "?[, 5 files" in words.out
 
 
 def test_files_at_one_place_that_cannot_be_decoded_hide_no_other_series(
@@ -614,13 +614,13 @@ def test_files_at_one_place_that_cannot_be_decoded_hide_no_other_series(
         content.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
         content.save_as(file)
     assert main(["doctor", str(FOLDER)]) == 2
-    told = capsys.readouterr().out
-    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in told
-    assert "refused  unreadable pixels" in told
+    words = capsys.readouterr().out
+    assert f"read      {FOLDER / 'sound'}: CT, 5 files" in words
+    assert "refused  unreadable pixels" in words
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_is_damaged_is_read_or_told(workplace: Path, seed: int) -> None:
+def test_whatever_is_damaged_is_read_or_reported(workplace: Path, seed: int) -> None:
     write_series(FOLDER, count=1)
     [file] = FOLDER.iterdir()
     rng = np.random.default_rng(seed)
@@ -655,7 +655,7 @@ def test_a_file_without_its_preamble_is_still_dicom(workplace: Path) -> None:
     assert np.array_equal(own, pixels(5) * 2.0 - 100)
 
 
-def test_the_verb_tells_a_block_per_series(
+def test_the_verb_shows_a_block_per_series(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_series(FOLDER / "plain")
@@ -666,10 +666,10 @@ def test_the_verb_tells_a_block_per_series(
         content.save_as(file)
     (FOLDER / "readme.txt").write_text("hello")
     assert main(["doctor", str(FOLDER)]) == 0
-    told = capsys.readouterr().out
-    assert f"read      {FOLDER / 'tilted'}: CT, 5 files of 10x12, {OTHER}\n" in told
-    assert "handled  gantry tilt: 20.0 degrees" in told
-    assert "left out  not DICOM: 1 files" in told
+    words = capsys.readouterr().out
+    assert f"read      {FOLDER / 'tilted'}: CT, 5 files of 10x12, {OTHER}\n" in words
+    assert "handled  gantry tilt: 20.0 degrees" in words
+    assert "left out  not DICOM: 1 files" in words
 
 
 def test_the_verb_ends_non_zero_where_something_is_refused(
@@ -677,10 +677,10 @@ def test_the_verb_ends_non_zero_where_something_is_refused(
 ) -> None:
     write_series(FOLDER, change=on_slice(2, BurnedInAnnotation="YES"))
     assert main(["doctor", str(FOLDER)]) == 2
-    told = capsys.readouterr()
-    assert "refused  burned-in annotation" in told.out
-    assert "blank them" in told.out
-    assert "error: series: expected series that can be read, got 1 of 1 refused" in told.err
+    words = capsys.readouterr()
+    assert "refused  burned-in annotation" in words.out
+    assert "blank them" in words.out
+    assert "error: series: expected series that can be read, got 1 of 1 refused" in words.err
 
 
 def test_the_verb_examines_the_others_beside_a_damaged_file(
@@ -689,9 +689,9 @@ def test_the_verb_examines_the_others_beside_a_damaged_file(
     write_series(FOLDER)
     (FOLDER / "damaged.dcm").write_bytes(b"\0" * 200)
     assert main(["doctor", str(FOLDER)]) == 2
-    told = capsys.readouterr().out
-    assert "read      " in told
-    assert "damaged.dcm: expected a DICOM file" in told
+    words = capsys.readouterr().out
+    assert "read      " in words
+    assert "damaged.dcm: expected a DICOM file" in words
 
 
 @pytest.mark.parametrize("make", [lambda: None, lambda: FOLDER.mkdir()])
@@ -704,19 +704,19 @@ def test_the_verb_names_a_folder_without_dicom(
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "told"),
+    ("change", "kind", "words"),
     [
         (on_slice(-1, SpacingBetweenSlices=2.5), "spacing in doubt", "5 mm apart, Spacing"),
         (lambda header, n: setattr(header, "InstanceNumber", 2 * n + 1), "numbers with gaps", "9"),
     ],
 )
-def test_tells_where_the_header_contradicts_the_positions(
-    workplace: Path, change: Change, kind: str, told: str
+def test_a_header_that_contradicts_the_positions_is_in_doubt(
+    workplace: Path, change: Change, kind: str, words: str
 ) -> None:
     write_series(FOLDER, change=change)
     found = assemble.read_series(FOLDER).findings
     [doubt] = [one for one in found if one.heading == kind]
-    assert told in text(doubt)
+    assert words in text(doubt)
     assert text(doubt).endswith("are some missing?")
     assert doubt.severity == DOUBT
 

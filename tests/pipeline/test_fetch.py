@@ -202,7 +202,7 @@ def test_a_label_that_convert_will_refuse_is_a_warning(
     assert "does not declare: 7" in line
 
 
-def test_doubts_are_told_apart_from_what_was_handled(
+def test_doubts_are_listed_apart_from_what_was_handled(
     fixture_raw: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     label = nib.load(fixture_raw / LABEL)
@@ -221,7 +221,7 @@ def test_fewer_patients_than_splits_are_an_error(fixture_raw: Path, refused: Ref
     assert "expected at least 3 patients" in problem
 
 
-def test_a_missing_file_is_told_from_a_damaged_one(
+def test_a_missing_file_is_distinguished_from_a_damaged_one(
     fixture_raw: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = fixture_raw / "Task04_Hippocampus"
@@ -230,9 +230,9 @@ def test_a_missing_file_is_told_from_a_damaged_one(
     cut.write_bytes(cut.read_bytes()[:1000])
     problem = refused(lambda: fetch.fetch(NAME, workers=1, subset=True))
     assert "2 with missing or damaged" in str(problem)
-    told = capsys.readouterr().err.splitlines()
-    assert any(lost.name in line and "found none" in line for line in told)
-    assert any(cut.name in line and "cannot be read" in line for line in told)
+    words = capsys.readouterr().err.splitlines()
+    assert any(lost.name in line and "found none" in line for line in words)
+    assert any(cut.name in line and "cannot be read" in line for line in words)
 
 
 # --- downloads -------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_a_fetch_that_was_stopped_while_unpacking_does_not_stay_short(
     assert running.stdout is not None
     assert any(line == "stopped\n" for line in running.stdout)
     problem = str(refused(lambda: fetch.fetch(NAME, workers=1)))
-    assert "another run at it" in problem
+    assert "expected no other run that fills this folder" in problem
     running.send_signal(ended)
     assert running.wait() == (-ended if ended == signal.SIGKILL else 130)
     running.stdout.close()
@@ -382,10 +382,10 @@ def test_a_gated_download_is_explained(
     )
     with_source(monkeypatch, source)
     refused(lambda: fetch.fetch(NAME, workers=1))
-    told = capsys.readouterr().out
-    assert "Ask at the homepage" in told
-    assert str(paths.raw(NAME)) in told
-    assert "imagesTr/hippocampus_NNN.nii.gz" in told
+    words = capsys.readouterr().out
+    assert "Ask at the homepage" in words
+    assert str(paths.raw(NAME)) in words
+    assert "imagesTr/hippocampus_NNN.nii.gz" in words
 
 
 def test_a_scan_beyond_the_limits_is_named(
@@ -403,9 +403,9 @@ def test_a_scan_with_a_wrong_checksum_is_named(
     content[-6] ^= 1
     file.write_bytes(content)
     refused(lambda: fetch.fetch(NAME, workers=1, subset=True))
-    told = capsys.readouterr().err
-    assert file.name in told
-    assert "CRC check failed" in told
+    words = capsys.readouterr().err
+    assert file.name in words
+    assert "CRC check failed" in words
 
 
 @pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])

@@ -83,8 +83,8 @@ def test_scores_stand_with_their_intervals_beside_the_all_background_row(
     found = json.loads((RUN / paths.SCORES).read_text("utf-8"))
     for row in ("model", "all_background"):
         dice = found[row]["mean_foreground"]["dice"]
-        told = f'{dice["mean"]:.3f} <span class="soft">[{dice["low"]:.3f}, {dice["high"]:.3f}]'
-        assert told in page
+        shown = f'{dice["mean"]:.3f} <span class="soft">[{dice["low"]:.3f}, {dice["high"]:.3f}]'
+        assert shown in page
         assert f"{found[row]['reference']['dice_coef_multiclass']:.4f}" in page
     assert found["definitions"]["empty_masks"] in page
     assert "2 patients are too few" in page
@@ -145,7 +145,7 @@ def test_curves_are_drawn_for_what_valid_has_too(settings: params.Params) -> Non
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_a_curve_stays_in_its_frame(epochs: int) -> None:
     curve = list(np.linspace(0.2, 0.9, epochs))
-    svg = plots.lines("dice", {"train": curve, "valid": curve[::-1]}, "told")
+    svg = plots.lines("dice", {"train": curve, "valid": curve[::-1]}, "curves")
     points = re.findall(r"([\d.]+),([\d.]+)", " ".join(re.findall(r'points="([^"]*)"', svg)))
     assert len(points) == 2 * epochs
     assert all(0 <= float(x) <= 460 and 0 <= float(y) <= 240 for x, y in points)
@@ -189,7 +189,7 @@ def test_parameters_that_have_changed_since_a_run_stand_beside_it(
     assert re.findall(r">([^<>]+)</td>", row[1]) == [what, before, after]
 
 
-def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> None:
+def test_a_model_of_other_pairs_is_called_one(settings: params.Params) -> None:
     _evaluated(settings)
     folder = paths.dataset(cohort.DATASET)
     pairs = manifest.read(folder)
@@ -197,7 +197,7 @@ def test_a_model_of_other_pairs_is_said_to_be_one(settings: params.Params) -> No
     assert "The model was trained on other pairs" in _page()
 
 
-def test_labels_are_said_to_be_probed_only_where_they_were(settings: params.Params) -> None:
+def test_labels_are_called_probed_only_where_they_were(settings: params.Params) -> None:
     assert "Labels were probed in 6 of 6 cases (amount in 6, brightness in 6" in _page()
     file = paths.dataset(cohort.DATASET) / paths.CARD
     content = json.loads(file.read_text("utf-8"))

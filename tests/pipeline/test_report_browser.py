@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 PATIENCE_S = 120
-TOLD = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
+EVENTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 ACT = """(async () => {
   const seen = {};
@@ -109,7 +109,7 @@ class _Browser:
         os.close(theirs_out)
         self._read, self._write = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
         self._number, self._rest, self._session = 0, b"", ""
-        self.told: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         try:
             self._open(page, width)
         except BaseException:
@@ -138,7 +138,7 @@ class _Browser:
             deviceScaleFactor=1,
             mobile=False,
         )
-        for domain in ("Runtime", "Log"):  # each tells first what it has told before
+        for domain in ("Runtime", "Log"):  # each repeats its earlier events first
             self._ask(f"{domain}.enable")
 
     def _ask(self, method: str, **arguments: object) -> dict[str, Any]:
@@ -150,8 +150,8 @@ class _Browser:
         self._write.flush()
         while True:
             answer = self._hear()
-            if answer.get("method") in TOLD:
-                self.told.append(answer)
+            if answer.get("method") in EVENTS:
+                self.events.append(answer)
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 result: dict[str, Any] = answer["result"]
@@ -211,14 +211,14 @@ def seen(desk: _Browser) -> dict[str, Any]:
 
 def test_the_console_stays_silent(desk: _Browser, seen: dict[str, Any]) -> None:
     assert seen
-    assert desk.told == []
+    assert desk.events == []
 
 
 def test_a_console_that_speaks_is_heard(tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text("<!doctype html><script>console.warn('a'); missing();</script>", "utf-8")
     with _Browser(page, tmp_path / "profile") as browser:
-        assert [one["method"] for one in browser.told] == [
+        assert [one["method"] for one in browser.events] == [
             "Runtime.consoleAPICalled",
             "Runtime.exceptionThrown",
         ]
@@ -265,11 +265,11 @@ def test_the_slider_and_the_tables_obey_the_keyboard(page: Path, tmp_path: Path)
     with _Browser(page, tmp_path) as browser:
         slider = "document.querySelector('input[type=range]')"
         browser.value(f"{slider}.focus()")
-        told = []
+        values = []
         for key, code in (("ArrowLeft", 37), ("Home", 36), ("End", 35)):
             browser.press(key, code)
-            told.append(browser.value(f"{slider}.getAttribute('aria-valuetext')"))
-        assert told == ["image with truth", "the image alone", "image with prediction"]
+            values.append(browser.value(f"{slider}.getAttribute('aria-valuetext')"))
+        assert values == ["image with truth", "the image alone", "image with prediction"]
         button = "document.querySelectorAll('section.dataset th button')[1]"
         browser.value(f"{button}.focus()")
         assert browser.value(f"{button}.matches(':focus')")

@@ -90,7 +90,7 @@ def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> 
     """Give padding outside the range of the real values (N, rows, columns) the lowest of these.
 
     So it spoils no percentile of an MR and is black in a CT, even where a scanner wrote it as
-    a large unsigned number. Padding within the real values cannot be told from them.
+    a large unsigned number. Padding within the real values cannot be distinguished from them.
     """
     padded = np.zeros(pixels.shape, bool)
     bounds: set[tuple[float, float]] = set()

@@ -1,4 +1,4 @@
-"""Rules about padding: what becomes of voxels that a DICOM header says hold no value."""
+"""Rules about padding: what becomes of voxels that hold no measured value."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Padding:
 
     @property
     def apart(self) -> bool:
-        """Whether it can be told apart from the real values."""
+        """Whether it lies outside the real values."""
         return self.high < self.least or self.low > self.most
 
     def evidence(self) -> Evidence:
@@ -53,7 +53,7 @@ PADDING: tuple[SeriesRule[Padding], ...] = (
     SeriesRule(
         code="padding-kept",
         asks="no voxel holds a padding value among the real ones",
-        reason="it cannot be told apart from them, and is left as it is",
+        reason="it cannot be distinguished from them, and is kept",
         check=lambda one: None if one.apart or one.in_air else one.evidence(),
     ),
 )

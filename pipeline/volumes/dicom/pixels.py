@@ -43,7 +43,7 @@ def _decoded(one: Instance, file: Path) -> NDArray[np.float32]:
         image = reader.Execute()
     except RuntimeError as error:
         raise Problem(
-            f"expected pixels that can be decoded, got {one.syntax.name} and the answer:"
+            f"expected pixels that can be decoded, got {one.syntax.name} and the decoder's error:"
             f" {str(error).splitlines()[-1]}",
             where=one.file,
             remedy="The file may be damaged; export or download it again.",
@@ -51,7 +51,7 @@ def _decoded(one: Instance, file: Path) -> NDArray[np.float32]:
     decoded = sitk.GetArrayFromImage(image)
     if decoded.size != math.prod(one.shape):  # a tag that is there twice is read in two ways
         raise Problem(
-            f"expected {one.shape[1]} x {one.shape[0]} pixels, as its header says, got"
+            f"expected {one.shape[1]} x {one.shape[0]} pixels, as its header states, got"
             f" {decoded.size:,}",
             where=one.file,
             remedy="The file may be damaged; export or download it again.",

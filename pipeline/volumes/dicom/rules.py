@@ -109,8 +109,8 @@ def of_files(rules: Iterable[FileRule], slices: Sequence[Instance], limits: Limi
 
 def every(rules: Iterable[SeriesRule[Subject]], subject: Subject) -> list[Match]:
     """What all rules match."""
-    found = ((rule, rule.check(subject)) for rule in rules)
-    return [rule.match(evidence) for rule, evidence in found if evidence is not None]
+    asked = ((rule, rule.check(subject)) for rule in rules)
+    return [rule.match(evidence) for rule, evidence in asked if evidence is not None]
 
 
 def until_refused(rules: Iterable[SeriesRule[Subject]], subject: Subject) -> list[Match]:

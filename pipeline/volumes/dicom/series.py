@@ -1,6 +1,6 @@
 """What lies in a folder of DICOM files, and what is odd about each series.
 
-Files are found in nested folders whatever their names, and grouped by SeriesInstanceUID. The
+Files in nested folders are read whatever their names, and grouped by SeriesInstanceUID. The
 rules are those of :mod:`pipeline.volumes.dicom.checks`.
 """
 
@@ -37,7 +37,7 @@ _REMEDIES = (
 class Series:
     """The pictures of one SeriesInstanceUID, by position along their normal, and what rules match.
 
-    ``left_out`` says why the series is no volume and nobody misses it; "" for a volume.
+    ``left_out`` states why the series is no volume and nobody misses it; "" for a volume.
     """
 
     uid: str
@@ -139,15 +139,15 @@ def _suffix(file: Path) -> str:
 def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
     """What a folder without DICOM holds instead, by suffix, and what to do about it."""
     ranking = suffixes.most_common()
-    told = [
+    counts = [
         f"{count:,} file{'s' * (count > 1)} {suffix or 'without suffix'}"
         for suffix, count in ranking[:_SHOWN]
     ]
-    found = ", ".join([*told, *(["..."] if len(ranking) > _SHOWN else [])])
+    contents = ", ".join([*counts, *(["..."] if len(ranking) > _SHOWN else [])])
     usual = ranking[0][0] if ranking else ""
     remedies = (remedy for endings, remedy in _REMEDIES if usual.endswith(endings))
     return Problem(
-        f"expected DICOM files, got {found}" if found else "expected DICOM files, found none",
+        f"expected DICOM files, got {contents}" if contents else "expected DICOM files, found none",
         where=folder,
         remedy=next(remedies, "").format(folder=folder),
     )
@@ -158,23 +158,24 @@ def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
 
     Raises :class:`Problem` where there is none or more than one, or where it is refused.
     """
-    found = examine(folder, limits=limits)
-    if found.damaged:
-        raise found.damaged[0]
-    left_out = [f"{kind} ({count})" for kind, count in found.others] + [
-        f"{one.left_out} ({len(one.slices)})" for one in found.series if one.left_out
+    content = examine(folder, limits=limits)
+    if content.damaged:
+        raise content.damaged[0]
+    left_out = [f"{kind} ({count})" for kind, count in content.others] + [
+        f"{one.left_out} ({len(one.slices)})" for one in content.series if one.left_out
     ]
-    if not found.volumes:
+    volumes = content.volumes
+    if not volumes:
         raise Problem(f"expected a series of slices, got only {', '.join(left_out)}", where=folder)
-    if len(found.volumes) > 1:
-        told = "; ".join(one.facts for one in found.volumes)
+    if len(volumes) > 1:
+        facts = "; ".join(one.facts for one in volumes)
         raise Problem(
-            f"expected one series, got {len(found.volumes)} ({told})",
+            f"expected one series, got {len(volumes)} ({facts})",
             where=folder,
             remedy="Keep one series per folder: move the others out, or let the adapter name"
             " the folder of the right one.",
         )
-    [series] = found.volumes
+    [series] = volumes
     if series.refused:
         raise _problem(series.refused, folder)
     if left_out:

@@ -37,9 +37,9 @@ def test_the_first_rule_changes_nothing() -> None:
 
 @on_both
 def test_a_hole_is_filled_with_its_class(planar: bool) -> None:
-    mended = apply(_ball(), {1: Rule(fill_holes=True)}, VOXEL_ML, planar)
-    assert mended[3, 5, 5] == 1
-    assert np.count_nonzero(mended) == np.count_nonzero(_ball()) + 1
+    corrected = apply(_ball(), {1: Rule(fill_holes=True)}, VOXEL_ML, planar)
+    assert corrected[3, 5, 5] == 1
+    assert np.count_nonzero(corrected) == np.count_nonzero(_ball()) + 1
 
 
 @on_both
@@ -71,10 +71,10 @@ def test_components_below_the_volume_become_background() -> None:
     ids[0, 0, :5] = 1  # 5 voxels, 0.01 ml: not below
     ids[5, 11, :4] = 1
     ids[5, 0, 11] = 2
-    mended = apply(ids, {1: Rule(smallest_ml=0.01)}, VOXEL_ML, False)
-    assert mended[0, 0, :5].all()
-    assert not mended[5, 11].any()
-    assert mended[5, 0, 11] == 2
+    corrected = apply(ids, {1: Rule(smallest_ml=0.01)}, VOXEL_ML, False)
+    assert corrected[0, 0, :5].all()
+    assert not corrected[5, 11].any()
+    assert corrected[5, 0, 11] == 2
 
 
 def test_the_given_ids_stay_as_they_were() -> None:
@@ -100,8 +100,8 @@ def test_the_search_scores_each_rule_as_it_is_applied(seed: int, planar: bool) -
     for label in (1, 2):
         [dice] = search._dice[label]
         for rule, got in zip(RULES, dice, strict=True):
-            mended = apply(guess, {label: rule}, VOXEL_ML, planar)
-            assert got == pytest.approx(overlaps(confusion(truth, mended, 3))[label].dice)
+            corrected = apply(guess, {label: rule}, VOXEL_ML, planar)
+            assert got == pytest.approx(overlaps(confusion(truth, corrected, 3))[label].dice)
 
 
 def _search(patients: int, freckled: int) -> dict[int, Choice]:

@@ -421,11 +421,11 @@ def test_steps_lead_from_slice_to_slice_in_any_grid(plane: str) -> None:
 
 
 def _calibrated(seed: int, shift: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Two classes; the second is right with the probability that is told, less ``shift``."""
+    """Two classes; the second is right with the stated probability, less ``shift``."""
     rng = np.random.default_rng(seed)
-    told = rng.uniform(0.5, 1, (4, 200, 200)).astype(np.float32)
-    truth = (rng.random(told.shape) < told - shift).astype(np.uint8)
-    return truth, np.stack([1 - told, told], axis=-1)
+    stated = rng.uniform(0.5, 1, (4, 200, 200)).astype(np.float32)
+    truth = (rng.random(stated.shape) < stated - shift).astype(np.uint8)
+    return truth, np.stack([1 - stated, stated], axis=-1)
 
 
 @pytest.mark.parametrize("shift", [0, 0.1, 0.3])

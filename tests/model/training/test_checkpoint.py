@@ -151,12 +151,12 @@ def test_a_different_training_starts_over_and_says_why(
 ) -> None:
     kept = json.loads(json.dumps(_state(whole).made_from))
     settings = cohort.write_params(**{**KNOBS, "train.epochs": 4, **change})
-    said = {
+    recorded = {
         "train": _asdict(settings.train),
         "augment": _asdict(settings.augment),
         "packages": {},
     }
-    now = checkpoint.ingredients(said, settings.train)
+    now = checkpoint.ingredients(recorded, settings.train)
     now = {**kept, **{key: value for key, value in now.items() if key.startswith("train.")}}
     assert checkpoint.earlier(whole / PLACE, now, 4, []) is None
     assert f"was made with a different {named}" in capsys.readouterr().out.replace(
@@ -314,8 +314,8 @@ def test_dvc_repro_killed_in_an_epoch_resumes(tmp_path: Path) -> None:
         _wait_for(place)
         os.killpg(started.pid, signal.SIGKILL)
     assert not (project.folder / "dvc.lock").read_text().count("train@")
-    told = project.dvc("repro", "train@virtual_mni152")
-    assert "resumes after epoch" in told
+    output = project.dvc("repro", "train@virtual_mni152")
+    assert "resumes after epoch" in output
     done = subprocess.run(
         [sys.executable, "-m", "model", "train", "virtual_mni152"],
         cwd=other,

@@ -40,15 +40,15 @@ def test_auto_probes_and_says_what_it_found(capsys: pytest.CaptureFixture[str]) 
     before = keras.config.dtype_policy().name
     found = precision.chosen(replace(WANTED, network=network, batch_pairs=2), 3, Share())
     assert found in ("float32", "bfloat16")
-    told = capsys.readouterr().out
-    assert told.startswith(f"precision {found}: ")
-    assert "float32 " in told
-    assert "bfloat16 " in told
+    output = capsys.readouterr().out
+    assert output.startswith(f"precision {found}: ")
+    assert "float32 " in output
+    assert "bfloat16 " in output
     assert keras.config.dtype_policy().name == before
 
 
 def test_the_very_network_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its two finest levels alone told another story than the whole."""
+    """Its two finest levels alone gave another result than the whole."""
     networks: list[Network] = []
 
     def noted(network: Network, classes: int) -> keras.Model:

@@ -266,21 +266,21 @@ def apart(millimetres):
     return affine
 
 
-def test_the_volumes_before_and_after_resampling_are_told_by_class(truth):
+def test_the_volumes_before_and_after_resampling_are_recorded_by_class(truth):
     thin = np.repeat(RATERS["2"], 2, axis=2)
     affine = np.diag([0.5, 0.5, 2.5, 1.0])
     affine[2, 3] = -1.25
-    _, *told = truth({"2": thin}, affine=affine, resample_labels=True).findings
+    _, *recorded = truth({"2": thin}, affine=affine, resample_labels=True).findings
     core, rim = (np.count_nonzero(thin == label) * 0.5 * 0.5 * 2.5 / 1000 for label in (1, 2))
     inside = "(+0.0%), 0.0% of it outside the image"
-    assert texts(told) == (
+    assert texts(recorded) == (
         f"label: resampled: core {core:.3g} to {core:.3g} ml {inside};"
         f" label: resampled: rim {rim:.3g} to {rim:.3g} ml {inside}"
     )
-    assert {one.severity for one in told} == {HANDLED}
+    assert {one.severity for one in recorded} == {HANDLED}
 
 
-def test_what_a_class_loses_outside_the_image_is_told(truth):
+def test_what_a_class_loses_outside_the_image_is_recorded(truth):
     found = truth({"2": block(SHAPE, 4, 4, 3)}, affine=apart(1), resample_labels=True).findings
     _, core, rim = found
     # two of 24 columns lie beside the image
@@ -305,7 +305,7 @@ def test_one_class_outside_the_image_is_refused_though_the_others_are_inside(tru
     assert "got rim" in problem.what
 
 
-def test_a_small_lesion_between_thick_slices_is_told_and_not_refused(tmp_path, dataset):
+def test_a_small_lesion_between_thick_slices_is_recorded_and_not_refused(tmp_path, dataset):
     image, label = tmp_path / "image.nii", tmp_path / "label.nii"
     nib.save(nib.Nifti1Image(np.zeros((20, 20, 4), np.int16), np.diag([1, 1, 10, 1.0])), image)
     drawn = np.zeros((20, 20, 31), np.uint8)
@@ -334,8 +334,8 @@ def test_plain_and_sheared_resampling_of_what_the_image_shows_is_never_refused(
     affine[:3, 3] = (12.3, 12.6, 1.7)
     nib.save(nib.Nifti1Image(block(counts, 8, 6, 6), affine), label)
     spec = replace(dataset, resample_labels=True)
-    _, *told = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
-    assert {one.numbers["outside"] for one in told} == {0.0}
+    _, *recorded = fusion.truth(spec, reader.read_image(image), {"": label}, "majority").findings
+    assert {one.numbers["outside"] for one in recorded} == {0.0}
 
 
 # --- limits ----------------------------------------------------------------------------------

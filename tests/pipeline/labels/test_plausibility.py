@@ -50,7 +50,7 @@ def words_of(found):
     return tuple(map(findings.text, found))
 
 
-def told(dataset, image, ids, windowed=False, mm=1.0):
+def suspicions(dataset, image, ids, windowed=False, mm=1.0):
     grid = Grid(ids.shape, np.diag([mm, mm, mm, 1.0]))
     found = plausibility.of_case(dataset, Volume(image, grid), ids.astype(np.uint8), windowed)
     return words_of(found)
@@ -115,10 +115,10 @@ def test_published_pictures_of_full_head_show_grey_matter_where_white_is_coloure
     drawn = np.asarray(Image.open(FULL_HEAD / "masks" / f"{name}.png").convert("RGB")).astype(int)
     palette = np.array([label.colour for label in HEAD.label_map])
     ids = ((drawn[:, :, None] - palette) ** 2).sum(-1).argmin(-1)  # stray colours: the nearest
-    found = told(HEAD, image[..., None], ids[..., None], windowed=True)
+    found = suspicions(HEAD, image[..., None], ids[..., None], windowed=True)
     assert any("white_matter" in words and "is not brighter than grey" in words for words in found)
     turned = np.array([0, 1, 3, 2, 4, 5, 6])[ids]
-    assert told(HEAD, image[..., None], turned[..., None], windowed=True) == ()
+    assert suspicions(HEAD, image[..., None], turned[..., None], windowed=True) == ()
 
 
 def layers(*ids):
@@ -129,13 +129,13 @@ def layers(*ids):
 def test_grey_matter_that_nowhere_borders_on_white_matter_is_suspicious():
     ids = layers(3, 0, 1, 2, 1)
     ids = np.concatenate([ids] * 3, axis=1)
-    found = told(T1, np.array([0, 40, 80, 110])[ids], ids)
+    found = suspicions(T1, np.array([0, 40, 80, 110])[ids], ids)
     assert found == ("contact: grey_matter nowhere borders on white_matter",)
 
 
 def test_far_more_grey_than_white_matter_is_suspicious():
     ids = layers(1, 2, 2, 2, 2, 2, 3)
-    [words] = told(T1, np.array([0, 40, 80, 110])[ids], ids)
+    [words] = suspicions(T1, np.array([0, 40, 80, 110])[ids], ids)
     assert words == "amount: 5 times as much grey as white matter, not 0.5 to 4.0"
 
 
@@ -143,13 +143,13 @@ def test_a_few_stray_voxels_say_nothing():
     ids = layers(1, 2, 3)
     image = np.array([0, 40, 80, 110])[ids]
     ids[0, :, 0], image[0, :, 0] = 3, 0
-    assert told(T1, image, ids) == ()
+    assert suspicions(T1, image, ids) == ()
 
 
 def test_classes_that_are_no_tissues_are_not_asked(label_map):
     dataset = replace(T1, label_map=label_map)
     ids = layers(0, 1, 2)
-    assert told(dataset, np.zeros(ids.shape), ids) == ()
+    assert suspicions(dataset, np.zeros(ids.shape), ids) == ()
 
 
 # --- CT --------------------------------------------------------------------------------------
@@ -181,12 +181,12 @@ def renamed(ids, *order):
 
 
 def test_a_ct_with_right_labels_is_not_suspicious():
-    assert told(CT, *scan()) == ()
+    assert suspicions(CT, *scan()) == ()
 
 
 def test_exchanged_blood_and_oedema_are_suspicious():
     image, ids = scan(noise=0)
-    assert told(CT, image, renamed(ids, OEDEMA, BLOOD, INFARCT)) == (
+    assert suspicions(CT, image, renamed(ids, OEDEMA, BLOOD, INFARCT)) == (
         "brightness: blood 22 HU is darker than the tissue around it, 35 HU",
         "brightness: blood has a median of 22 HU (middle half 22 to 22), outside 50 to 90",
         "brightness: oedema 65 HU is brighter than the tissue around it, 35 HU",
@@ -195,7 +195,7 @@ def test_exchanged_blood_and_oedema_are_suspicious():
 
 def test_oedema_as_bright_as_blood_is_suspicious():
     image, ids = scan(oedema=65)
-    found = told(CT, image, ids)
+    found = suspicions(CT, image, ids)
     assert any("oedema" in words and "is brighter than the tissue" in words for words in found)
 
 
@@ -210,13 +210,13 @@ def test_oedema_as_bright_as_blood_is_suspicious():
     ],
 )
 def test_a_lesion_of_the_wrong_brightness_is_suspicious(name, hu, words):
-    found = told(CT, *scan(noise=0.01, **{name: hu}))
+    found = suspicions(CT, *scan(noise=0.01, **{name: hu}))
     assert any(words in one for one in found)
 
 
 @pytest.mark.parametrize("hu", [52, 65, 88])
 def test_blood_of_any_age_within_the_range_is_not_suspicious(hu):
-    assert told(CT, *scan(blood=hu)) == ()
+    assert suspicions(CT, *scan(blood=hu)) == ()
 
 
 def test_a_skull_beside_a_bleed_is_not_what_it_is_compared_with():
@@ -224,14 +224,14 @@ def test_a_skull_beside_a_bleed_is_not_what_it_is_compared_with():
     rim = ball((48, 48), 40) & ~ball((48, 48), 37)
     image[rim & (ids == 0)] = HU["blood"]
     ids[rim & (ids == 0)] = BLOOD
-    assert told(CT, image, ids) == ()
+    assert suspicions(CT, image, ids) == ()
 
 
 def test_windowed_pictures_are_compared_with_what_is_around_and_not_with_hu():
     image, ids = scan()
     shown = np.clip(image * 255 / 80, 0, 255)
-    assert told(CT, shown, ids, windowed=True) == ()
-    found = told(CT, shown, renamed(ids, INFARCT, OEDEMA, BLOOD), windowed=True)
+    assert suspicions(CT, shown, ids, windowed=True) == ()
+    found = suspicions(CT, shown, renamed(ids, INFARCT, OEDEMA, BLOOD), windowed=True)
     assert [words.partition(" HU")[1] for words in found if words.startswith("bright")] == ["", ""]
 
 
@@ -240,12 +240,12 @@ def test_oedema_away_from_its_blood_is_suspicious():
     ids[ids == BLOOD] = 0
     elsewhere = ball((70, 40), 5)
     image[elsewhere], ids[elsewhere] = HU["blood"], BLOOD
-    assert told(CT, image, ids) == ("contact: oedema nowhere borders on blood",)
+    assert suspicions(CT, image, ids) == ("contact: oedema nowhere borders on blood",)
 
 
 def test_a_lesion_in_the_air_is_suspicious():
     image, _ = scan()
-    [words] = told(CT, image, np.where(ball((4, 4), 5), INFARCT, 0))
+    [words] = suspicions(CT, image, np.where(ball((4, 4), 5), INFARCT, 0))
     assert words == "place: 100% of infarct lies in air, below -300 HU"
 
 
@@ -254,12 +254,12 @@ def test_air_is_below_500_hu_under_zero(hu):
     image, ids = scan()
     cavity = ball((48, 78), 4)
     image[cavity], ids[cavity] = hu, AIR
-    assert any("air has a median" in words for words in told(CT, image, ids)) == (hu > -500)
+    assert any("air has a median" in words for words in suspicions(CT, image, ids)) == (hu > -500)
 
 
 def test_a_mask_whose_background_is_the_lesion_is_suspicious():
     image, ids = scan()
-    found = told(CT, image, np.where(ids == INFARCT, 0, INFARCT))
+    found = suspicions(CT, image, np.where(ids == INFARCT, 0, INFARCT))
     assert any("of the picture" in words for words in found)
 
 
@@ -267,7 +267,7 @@ def test_a_mask_whose_background_is_the_lesion_is_suspicious():
 def test_a_lesion_of_more_than_half_a_brain_is_suspicious(mm):
     image, ids = scan()
     ids[ids != INFARCT] = 0
-    large = any("more than 600" in words for words in told(CT, image, ids, mm=mm))
+    large = any("more than 600" in words for words in suspicions(CT, image, ids, mm=mm))
     assert large == (mm > 1)
 
 

@@ -233,9 +233,9 @@ def test_a_stated_table_overrides_the_votes_and_is_recorded(raw, settings):
 def test_refuses_a_stated_table_that_is_not_declared(raw, settings, refused):
     raw("teknofest_2021_stroke")
     wrong = stated(settings, "red")
-    told = str(refused(lambda: convert("teknofest_2021_stroke", wrong, workers=1)))
-    assert "green_haemorrhage, blue_haemorrhage, got 'red'" in told
-    assert "convert.label_table" in told
+    message = str(refused(lambda: convert("teknofest_2021_stroke", wrong, workers=1)))
+    assert "green_haemorrhage, blue_haemorrhage, got 'red'" in message
+    assert "convert.label_table" in message
 
 
 # --- votes -----------------------------------------------------------------------------------

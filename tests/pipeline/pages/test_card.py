@@ -57,17 +57,17 @@ def facts(folder: Path) -> dict:
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_counts_are_the_manifests(facts: dict, pairs: list[Pair], split: str) -> None:
     members = [pair for pair in pairs if pair.split == split]
-    told = facts["splits"][split]
-    assert told["pairs"] == len(members) > 0
-    assert told["patients"] == len({pair.patient for pair in members})
-    assert told["cases"] == len({pair.case for pair in members})
-    assert told["augmented"] == sum(pair.parent != "" for pair in members)
-    assert told["empty"] == sum(pair.empty for pair in members)
+    stated = facts["splits"][split]
+    assert stated["pairs"] == len(members) > 0
+    assert stated["patients"] == len({pair.patient for pair in members})
+    assert stated["cases"] == len({pair.case for pair in members})
+    assert stated["augmented"] == sum(pair.parent != "" for pair in members)
+    assert stated["empty"] == sum(pair.empty for pair in members)
     for label in ADAPTER.dataset.label_map:
         pixels = [pair.class_pixels[label.id] for pair in members]
-        assert told["class_pixels"][label.name] == sum(pixels)
+        assert stated["class_pixels"][label.name] == sum(pixels)
         showing = {pair.patient for pair in members if pair.class_pixels[label.id]}
-        assert told["class_patients"][label.name] == len(showing)
+        assert stated["class_patients"][label.name] == len(showing)
 
 
 def test_source_licence_and_colours_are_the_adapters(facts: dict) -> None:
@@ -75,8 +75,8 @@ def test_source_licence_and_colours_are_the_adapters(facts: dict) -> None:
     assert facts["homepage"] == source.homepage
     assert facts["citation"] == source.citation
     assert facts["licence"]["name"] == source.licence.name
-    told = [(label["id"], label["name"], tuple(label["colour"])) for label in facts["labels"]]
-    assert told == [(label.id, label.name, label.colour) for label in ADAPTER.dataset.label_map]
+    stated = [(label["id"], label["name"], tuple(label["colour"])) for label in facts["labels"]]
+    assert stated == [(label.id, label.name, label.colour) for label in ADAPTER.dataset.label_map]
 
 
 def test_how_it_was_made_can_be_read_back(
@@ -96,13 +96,13 @@ def test_the_salt_is_in_no_file_of_the_dataset(folder: Path) -> None:
     assert "id_salt" not in (folder / "README.md").read_text("utf-8")
 
 
-def test_the_readme_says_what_the_card_says(folder: Path, facts: dict) -> None:
+def test_the_readme_states_what_the_card_states(folder: Path, facts: dict) -> None:
     text = (folder / "README.md").read_text("utf-8")
     for words in (facts["title"], facts["homepage"], facts["citation"], facts["licence"]["name"]):
         assert words in text
     assert "**Virtual patients.**" in text
-    for split, told in facts["splits"].items():
-        assert f"| {split} | {told['patients']} | {told['cases']} | {told['pairs']} |" in text
+    for split, stated in facts["splits"].items():
+        assert f"| {split} | {stated['patients']} | {stated['cases']} | {stated['pairs']} |" in text
 
 
 def test_the_tables_are_well_formed(folder: Path) -> None:
@@ -175,15 +175,15 @@ def _written(
 
 
 def test_how_many_cases_were_probed_by_which_rules_is_counted(folder: Path, facts: dict) -> None:
-    told = facts["probed_labels"]
-    assert told["rules"] == dict.fromkeys(("amount", "brightness", "contact"), 6)
-    assert (told["tissues"], told["cases"], told["compared"]) == (3, 6, 0)
+    stated = facts["probed_labels"]
+    assert stated["rules"] == dict.fromkeys(("amount", "brightness", "contact"), 6)
+    assert (stated["tissues"], stated["cases"], stated["compared"]) == (3, 6, 0)
     text = (folder / "README.md").read_text("utf-8")
     assert "probed in 6 of 6 cases (amount in 6, brightness in 6, contact in 6)" in text
     assert "not compared between cases: that takes 10" in text
 
 
-def test_labels_that_name_no_tissue_are_not_said_to_be_probed(
+def test_labels_that_name_no_tissue_are_not_called_probed(
     made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
 ) -> None:
     labels = tuple(replace(label, tissue="") for label in ADAPTER.dataset.label_map)
@@ -193,7 +193,7 @@ def test_labels_that_name_no_tissue_are_not_said_to_be_probed(
     assert "Labels were not probed: no label names a tissue." in text
 
 
-def test_tissues_that_are_hardly_drawn_are_not_said_to_be_probed(
+def test_tissues_that_are_hardly_drawn_are_not_called_probed(
     made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
 ) -> None:
     few = [replace(pair, class_pixels=(4096, 0, 0, 0)) for pair in pairs]
@@ -213,7 +213,7 @@ def test_a_dataset_without_any_foreground_has_its_pictures(
 
 
 def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder: Path) -> None:
-    told = {
+    stated = {
         "sub-01": [finding("gantry-tilt", degrees=12, aside_mm=1)],
         "sub-02": [
             finding("lossy-compression", slices=5, of=5, syntaxes="JPEG"),
@@ -224,8 +224,8 @@ def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder:
     }
     for split in SPLITS:
         shutil.copytree(folder / split, tmp_path / split)
-    found = [replace(pair, findings=to_json(told.get(pair.case, []))) for pair in pairs]
-    assert set(told) <= {pair.case for pair in pairs}
+    found = [replace(pair, findings=to_json(stated.get(pair.case, []))) for pair in pairs]
+    assert set(stated) <= {pair.case for pair in pairs}
     settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
     card.write(tmp_path, ADAPTER, settings, found, [])
     facts = json.loads((tmp_path / paths.CARD).read_text("utf-8"))

@@ -66,7 +66,7 @@ def test_an_empty_label_makes_empty_masks() -> None:
     assert kept.judged(empty, IMAGE, {0, 255}, {"": np.zeros_like(TRUTH)}, LABELS) == empty
 
 
-def test_a_class_that_no_mask_shows_is_reported_beside_the_other_findings() -> None:
+def test_a_class_that_no_mask_shows_is_recorded_beside_the_other_findings() -> None:
     earlier = findings.finding("single-slice", thickness_mm=5)
     content = findings.to_json([earlier])
     pairs = [replace(pair, findings=content) for pair in case((90, 10, 0, 0), (95, 5, 0, 0))]
@@ -133,7 +133,7 @@ def test_convert_refuses_a_label_whose_foreground_is_lost_by_shrinking(
     assert "sub-01: expected the label's foreground in the masks" in capsys.readouterr().err
 
 
-def test_convert_reports_a_class_that_is_lost_by_shrinking(patient: Path) -> None:
+def test_convert_records_a_class_that_is_lost_by_shrinking(patient: Path) -> None:
     file = patient / "sub-01_dseg.nii"
     lost = lost_voxel(nifti.read(file).grid, 16)
     drawn = np.ones_like(lost)

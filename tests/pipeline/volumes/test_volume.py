@@ -273,7 +273,7 @@ def sloped(file, slope, inter):
         pytest.param(1, -1024, 1, -1024, id="intercept"),
     ],
 )
-def test_slope_and_intercept_scale_as_the_standard_says(tmp_path, slope, inter, factor, offset):
+def test_slope_and_intercept_scale_as_the_standard_states(tmp_path, slope, inter, factor, offset):
     read = nifti.read(sloped(tmp_path / "a.nii", slope, inter))
     np.testing.assert_array_equal(read.array, noise(HEAD) * factor + offset)
 
@@ -309,14 +309,14 @@ def test_the_sform_wins_where_its_code_is_above_0(tmp_path, codes, taken):
     assert read.grid.affine[0, 3] == taken
 
 
-def test_forms_that_disagree_are_told_and_the_sform_taken(tmp_path):
+def test_forms_that_disagree_are_recorded_and_the_sform_taken(tmp_path):
     [found] = nifti.read(with_forms(tmp_path / "a.nii", moved(0), moved(3), (4, 1))).findings
     assert text(found) == (
         "sform (code 4) and qform (code 1) place the corners up to 3 mm apart: the sform is taken"
     )
 
 
-def test_a_qform_cannot_follow_a_sheared_sform_and_that_is_told(tmp_path):
+def test_a_qform_cannot_follow_a_sheared_sform_and_that_is_recorded(tmp_path):
     grid = grid_of(*STRAIGHT, shear=0.3)
     [found] = nifti.read(with_forms(tmp_path / "a.nii", grid.affine, moved(0))).findings
     assert found.code == "forms-disagree"
@@ -326,12 +326,12 @@ def test_a_qform_cannot_follow_a_sheared_sform_and_that_is_told(tmp_path):
 @pytest.mark.parametrize(
     "codes", [pytest.param((1, 0), id="one form"), pytest.param((1, 1), id="rounding apart")]
 )
-def test_forms_that_agree_are_not_told(tmp_path, codes):
+def test_forms_that_agree_are_not_recorded(tmp_path, codes):
     file = with_forms(tmp_path / "a.nii", moved(0), moved(0.05 * min(SIDES)), codes)
     assert nifti.read(file).findings == ()
 
 
-def test_a_qform_that_is_none_is_told_where_the_sform_is_taken(tmp_path):
+def test_a_qform_that_is_none_is_recorded_where_the_sform_is_taken(tmp_path):
     file = with_forms(tmp_path / "a.nii", moved(0), moved(0))
     content = bytearray(file.read_bytes())
     content[256:268] = np.array([2, 2, 2], "<f4").tobytes()  # no quaternion is that long
@@ -339,7 +339,7 @@ def test_a_qform_that_is_none_is_told_where_the_sform_is_taken(tmp_path):
     assert text(found) == "the qform (code 1) gives no affine: the sform (code 1) is taken"
 
 
-def test_a_header_without_orientation_is_read_as_left_anterior_superior_and_told(tmp_path):
+def test_a_header_without_orientation_is_read_as_left_anterior_superior_and_recorded(tmp_path):
     file = with_forms(tmp_path / "a.nii", None, None, (0, 0))
     read = nifti.read(file)
     assert nib.aff2axcodes(read.grid.affine) == ("L", "A", "S")
@@ -347,7 +347,7 @@ def test_a_header_without_orientation_is_read_as_left_anterior_superior_and_told
     assert "left and right may be exchanged" in text(found)
 
 
-def test_an_mgh_header_without_orientation_is_told(tmp_path):
+def test_an_mgh_header_without_orientation_is_recorded(tmp_path):
     file = save(tmp_path / "a.mgz", noise(HEAD), np.diag([*SIDES, 1.0]), nib.MGHImage)
     assert nifti.read(file).findings == ()
     content = bytearray(gzip.decompress(file.read_bytes()))
@@ -357,7 +357,7 @@ def test_an_mgh_header_without_orientation_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("unit", ["meter", "micron"])
-def test_lengths_that_are_no_millimetres_are_told(tmp_path, unit):
+def test_lengths_that_are_no_millimetres_are_recorded(tmp_path, unit):
     image = nib.Nifti1Image(noise(HEAD), np.eye(4))
     image.header.set_xyzt_units(unit)
     nib.save(image, tmp_path / "a.nii")
@@ -390,7 +390,7 @@ def test_sides_that_would_be_made_up_are_refused(tmp_path, refused, sides, codes
 
 @either_kind
 @pytest.mark.parametrize("sides", [*NO_SIDES, (1, 1, 4)])
-def test_sides_that_are_not_the_sform_s_are_told_where_it_is_taken(tmp_path, sides, kind):
+def test_sides_that_are_not_the_sform_s_are_recorded_where_it_is_taken(tmp_path, sides, kind):
     read = nifti.read(stating(tmp_path / "a.nii", sides, (1, 0), kind))
     assert read.grid.spacing == pytest.approx(SIDES)
     [found] = read.findings
@@ -399,7 +399,7 @@ def test_sides_that_are_not_the_sform_s_are_told_where_it_is_taken(tmp_path, sid
 
 @either_kind
 @pytest.mark.parametrize("codes", [(0, 1), (1, 0), (1, 1)])
-def test_negative_sides_are_taken_as_positive_and_told(tmp_path, codes, kind):
+def test_negative_sides_are_taken_as_positive_and_recorded(tmp_path, codes, kind):
     read = nifti.read(stating(tmp_path / "a.nii", (-1.0, 1.5, 4.0), codes, kind))
     assert read.grid.spacing == pytest.approx(SIDES)
     assert any("negative voxel sides, -1x1.5x4 mm" in text(one) for one in read.findings)
@@ -440,7 +440,9 @@ def test_sides_in_another_unit_are_refused_with_that_unit(tmp_path, refused):
 
 
 @pytest.mark.parametrize(("place", "taken"), [(254, 3), (252, 0)])
-def test_a_form_whose_code_the_standard_does_not_have_is_left_out_and_told(tmp_path, place, taken):
+def test_a_form_whose_code_the_standard_does_not_have_is_left_out_and_recorded(
+    tmp_path, place, taken
+):
     file = with_forms(tmp_path / "a.nii", moved(0), moved(3))
     content = bytearray(file.read_bytes())
     content[place : place + 2] = (9).to_bytes(2, "little")
@@ -799,7 +801,7 @@ def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused,
 
 
 @pytest.mark.parametrize(
-    ("shape", "told"),
+    ("shape", "reason"),
     [
         pytest.param((2000, 1500, 1000), "at most 300,000,000 voxels", id="too many voxels"),
         pytest.param((700, 600, 500), "cannot be read", id="more than the content has"),
@@ -807,16 +809,16 @@ def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused,
         pytest.param((20, 20, 20, 30000), "got shape", id="many volumes"),
     ],
 )
-def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, told):
+def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, reason):
     file = bomb(tmp_path / "a.nii.gz", shape)
     assert file.stat().st_size < 100_000
     tracemalloc.start()
     try:
-        assert told in str(refused(lambda: nifti.read(file)))
+        assert reason in str(refused(lambda: nifti.read(file)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    held = int(np.prod(shape)) * 2 if told == "cannot be read" else 0  # reserved, not touched
+    held = int(np.prod(shape)) * 2 if reason == "cannot be read" else 0  # reserved, not touched
     assert peak - held < 8 << 20
 
 
@@ -861,7 +863,7 @@ def test_labels_of_any_number_type_become_class_ids(label_map, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32])
-def test_labels_at_the_ends_of_their_type_are_told_apart(dtype):
+def test_labels_at_the_ends_of_their_type_stay_distinct(dtype):
     ends = [np.iinfo(dtype).min, 0, np.iinfo(dtype).max]
     declared = {int(value): class_id for class_id, value in enumerate(dict.fromkeys(ends))}
     found = decode.class_ids(labelled(ends, dtype), declared, "a.nii")
@@ -916,7 +918,7 @@ def test_distance_is_that_of_the_corners_farthest_apart():
 def test_refuses_a_label_of_another_shape(refused):
     image, label = grid_of(*STRAIGHT), grid_of(*STRAIGHT, head=(5, 6, 8))
     problem = refused(lambda: volume.require_same_grid(image, label, "label.nii"))
-    assert all(told in str(problem) for told in ("label.nii", "(5, 6, 7)", "(5, 6, 8)"))
+    assert all(reason in str(problem) for reason in ("label.nii", "(5, 6, 7)", "(5, 6, 8)"))
 
 
 @any_order

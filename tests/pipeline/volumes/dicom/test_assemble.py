@@ -84,7 +84,7 @@ def test_orders_slices_by_position_and_rescales(workplace: Path) -> None:
     assert read.instances == (4, 3, 2, 1, 0)
 
 
-def test_a_voxel_lies_where_the_header_says(workplace: Path) -> None:
+def test_a_voxel_lies_where_the_header_states(workplace: Path) -> None:
     write_series(Path("series"))
     grid = assemble.read_series(Path("series")).grid
     x, y, z, _ = grid.affine @ [3, 2, 1, 1]
@@ -268,13 +268,15 @@ def test_manifest_names_the_instance_of_every_slice_and_the_findings(workplace: 
         assert findings.from_json(pair.findings)[0].code == "gantry-tilt"
 
 
-def test_fetch_tells_what_was_handled(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_reports_what_was_handled(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for patient in ("0100001", "0100002", "0100003"):
         masks(paths.raw("aisd") / "mask" / patient, 5)
         write_series(paths.raw("aisd") / "dicom" / patient, tilt=1.5)
     fetch("aisd", workers=1, subset=True)
-    told = capsys.readouterr().out
-    assert "Handled: gantry tilt in 3 volumes, such as 0100001: gantry tilt: 16.7 degrees" in told
+    words = capsys.readouterr().out
+    assert "Handled: gantry tilt in 3 volumes, such as 0100001: gantry tilt: 16.7 degrees" in words
 
 
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
