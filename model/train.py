@@ -94,6 +94,15 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     _epochs(run, state, fitting)
     if share.leads:
         _publish(run, state)  # also when nothing was left to train
+        score = state.history[state.best_epoch - 1][run.wanted.monitor]
+        _LOG.info(
+            "train %s: kept epoch %d (%s %.4f): %s",
+            dataset,
+            state.best_epoch,
+            run.wanted.monitor,
+            score,
+            run.folder / paths.MODEL,
+        )
 
 
 def _run(

@@ -95,6 +95,16 @@ def test_history_has_a_row_of_numbers_per_epoch(trained: Path) -> None:
     assert float(rows[1]["loss"]) < float(rows[0]["loss"])
 
 
+def test_the_last_line_names_the_epoch_that_was_kept(
+    fitted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripted epochs score alike, so that the first is the best."""
+    train(cohort.DATASET, cohort.prepare(**{"train.epochs": 3}))
+    last = capsys.readouterr().out.splitlines()[-1]
+    monitor = "val_foreground_dice 0.5000"
+    assert last == f"train {cohort.DATASET}: kept epoch 1 ({monitor}): {RUN / paths.MODEL}"
+
+
 def test_curves_are_a_picture(trained: Path) -> None:
     with Image.open(trained / RUN / paths.CURVES) as picture:
         assert min(picture.size) > 300
