@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.conftest import PROJECT
 from tests.support import cohort
 from tests.support.models import save_untrained
+
+pytestmark = pytest.mark.slow  # it imports Keras
 
 PAGE = PROJECT / "docs" / "how-to" / "use-as-a-library.md"
 

@@ -18,6 +18,8 @@ from pipeline.runtime import imports
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow  # it imports Keras
+
 FACTS = datasets_spec.load(cohort.DATASET).dataset
 
 
