@@ -98,7 +98,7 @@ def reliability(title: str, bins: Sequence[Mapping[str, float]], words: str) -> 
     drawn.append(_text(x(0.5), _HEIGHT - 3, "confidence"))
     drawn.append(_text(x(1) + 14, y(0.9), "circles: share of right answers,", "start"))
     drawn.append(_text(x(1) + 14, y(0.81), "area by number of pixels;", "start"))
-    drawn.append(_text(x(1) + 14, y(0.72), "on the diagonal: as sure as right", "start"))
+    drawn.append(_text(x(1) + 14, y(0.72), "on the diagonal: well calibrated", "start"))
     for one in bins:
         radius = 2 + 9 * (one["pixels"] / most) ** 0.5
         drawn.append(
