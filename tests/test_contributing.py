@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,6 @@ def test_the_change_is_complete(section: str, tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     reader.follow(SECTIONS[section])
     assert "passed" in reader.printed or any("pytest" in one for one in reader.tried)
+    ruff = [sys.executable, "-m", "ruff", "check", "datasets_spec", "pipeline", "model"]
+    judged = subprocess.run(ruff, cwd=reader.project, capture_output=True, text=True)
+    assert judged.returncode == 0, judged.stdout

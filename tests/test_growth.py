@@ -98,8 +98,8 @@ def _identical(folder: Path, pictures: int) -> Path:
 
 
 def test_the_work_of_check_is_not_the_square_of_identical_pictures(tmp_path: Path) -> None:
-    folders = [_identical(tmp_path / str(count), count) for count in (60, 500)]
-    few, many = (_calls(lambda folder=folder: folders.check(folder, 1)) for folder in folders)
+    alike = [_identical(tmp_path / str(count), count) for count in (60, 500)]
+    few, many = (_calls(lambda folder=folder: folders.check(folder, 1)) for folder in alike)
     assert many < 12 * few
 
 
