@@ -25,6 +25,7 @@ from model.scoring.postprocess import Rule, apply
 from pipeline import paths
 from pipeline.labels import fusion
 from pipeline.pairs import manifest
+from pipeline.splits import folders
 from pipeline.volumes.volume import Grid, Volume, slices
 from tests.conftest import PROJECT
 from tests.pipeline.splits.test_folders import put, slice_of
