@@ -255,6 +255,7 @@ def test_writes_nothing_into_the_raw_folder(
     assert state() == before
 
 
+@pytest.mark.slow
 def test_asks_no_network(
     name: str, raw_folder: Path, settings: params.Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -481,6 +481,7 @@ def test_check_takes_patients_from_the_manifest_alone(
     assert "expected no pattern for patients" in error_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fetch", "check"])
 def test_reading_verbs_obey_the_limits_of_the_parameter_file(
     project: Path,

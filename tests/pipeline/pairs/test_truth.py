@@ -29,6 +29,8 @@ from tests.conftest import FIXTURES, Refused
 from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support import cohort
 
+pytestmark = pytest.mark.slow  # whole conversions
+
 CONVERTED = paths.converted(cohort.DATASET)
 Folder = Path
 

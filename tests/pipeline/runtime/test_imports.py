@@ -92,6 +92,7 @@ def test_late_imports_are_in_the_closure_too():
     assert {"pipeline/convert.py", "pipeline/warps/warp.py", "pipeline/splits/leaks.py"} <= late
 
 
+@pytest.mark.slow
 def test_the_closure_holds_the_module_and_only_files():
     assert {file.parts[0] for file in MODULES} == set(FLOORS) == set(imports.FLOORS)
     for module in MODULES:
