@@ -169,12 +169,11 @@ def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
         if not truth_record.is_whole(folder, name, digest):
             return False
-    for pair in pairs:
-        for name, wanted in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest)):
-            file = folder / name
-            if not file.is_file() or files.sha256(file) != wanted:
-                return False
-    return True
+    return all(
+        files.holds(folder / name, digest)
+        for pair in pairs
+        for name, digest in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest))
+    )
 
 
 def _all(made: dict[str, list[Pair]]) -> list[Pair]:

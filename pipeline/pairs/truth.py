@@ -75,7 +75,7 @@ class KeptTruth:
         """
         name = truth_record.volume_name(rater)
         file = self.folder / name
-        if not file.is_file() or files.sha256(file) != self.record.digests.get(name):
+        if not files.holds(file, self.record.digests.get(name)):
             raise truth_record.changed(file, self.folder.parent.parent.name)
         return file
 

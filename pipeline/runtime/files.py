@@ -63,6 +63,11 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def holds(file: Path, digest: str | None) -> bool:
+    """Whether a file is there, with content of this sha256."""
+    return file.is_file() and sha256(file) == digest
+
+
 def sync(path: Path) -> None:
     """Flush a file's content, or a folder's entries, to the disk."""
     number = os.open(path, os.O_RDONLY)
