@@ -255,5 +255,4 @@ def _code(online: bool) -> str:
     deciding: set[Path] = set()
     for module in (DECIDING, *[_VARIANTS] * online):
         deciding |= imports.closure(module, without=RUNNERS)
-    texts = [(imports.ROOT / file).read_text("utf-8") for file in sorted(deciding)]
-    return hashlib.sha256(json.dumps([*map(fingerprints.substance, texts)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(fingerprints.substances(deciding)).encode()).hexdigest()

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import tokenize
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,12 +54,16 @@ def code(module: str, *more: Path) -> str:
     Comments, docstrings and empty lines do not count, nor does what decides no byte
     (:data:`RUNNERS`): values of parameters are fingerprinted by their stage.
     """
-    used = sorted(imports.closure(module, without=RUNNERS))
     return fingerprint(
-        [substance((imports.ROOT / file).read_text("utf-8")) for file in used],
+        substances(imports.closure(module, without=RUNNERS)),
         [files.sha256(file) for file in more],
         [(name, version(name)) for name in _LIBRARIES],
     )
+
+
+def substances(used: Iterable[Path]) -> list[str]:
+    """The :func:`substance` of some of the project's own files, in the order of their names."""
+    return [substance((imports.ROOT / file).read_text("utf-8")) for file in sorted(used)]
 
 
 def substance(source: str) -> str:
