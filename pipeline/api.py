@@ -54,8 +54,9 @@ def read_scan(path: str | Path | Sequence[str | Path], limits: Limits = Limits()
     >>> bool((volume.grid.from_ras(volume.array) == scan.get_fdata()).all())
     True
     """
-    one = isinstance(path, str | Path)
-    return reader.read_image(Path(path) if one else tuple(map(Path, path)), limits)  # type: ignore[arg-type]
+    if isinstance(path, str | Path):
+        return reader.read_image(Path(path), limits)
+    return reader.read_image(tuple(map(Path, path)), limits)
 
 
 def check_folder(
