@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +153,8 @@ def debug_option(parser: ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def _dataset_option(parser: ArgumentParser) -> None:
+def dataset_option(parser: ArgumentParser) -> None:
+    """The option of every verb that works on one dataset, or on all that are enabled."""
     import datasets_spec
 
     names = ", ".join(datasets_spec.names())
@@ -259,12 +260,12 @@ def _report(options: Namespace) -> None:
         report(params.enabled(options.params), options.params)
 
 
-_OF_A_STAGE = (_dataset_option, params_option, _workers_option)
+_OF_A_STAGE = (dataset_option, params_option, _workers_option)
 VERBS = {
     "fetch": Verb(
         "fill data/raw/<dataset>, or show where to get it; verify what is there",
         "virtual_mni152",
-        (_dataset_option, _subset_option, params_option, _workers_option),
+        (dataset_option, _subset_option, params_option, _workers_option),
         _fetch,
     ),
     "convert": Verb(
@@ -277,7 +278,7 @@ VERBS = {
     "split": Verb(
         "patients -> train, valid, test, mini_test; checks for leaks",
         "virtual_mni152",
-        (_dataset_option, params_option),  # linking is bound by the disk: one process does it
+        (dataset_option, params_option),  # linking is bound by the disk: one process does it
         _split,
     ),
     "check": Verb(
@@ -296,7 +297,6 @@ VERBS = {
         "one self-contained page of everything that was made", "", (params_option,), _report
     ),
 }
-_HELP = {name: verb.help for name, verb in VERBS.items()}
 
 
 def run(options: Namespace) -> None:
@@ -316,7 +316,12 @@ def _parser() -> ArgumentParser:
 
 def add_verbs(verbs: Verbs, prog: str) -> None:
     """Add the pipeline's verbs with their options to a parser that is called by ``prog``."""
-    for name, verb in VERBS.items():
+    add_table(VERBS, verbs, prog)
+
+
+def add_table(table: Mapping[str, Verb], verbs: Verbs, prog: str) -> None:
+    """Add the verbs of a floor with their options, and ``--debug``, to a parser."""
+    for name, verb in table.items():
         example = f"Example: {prog} {name} {verb.example}".rstrip()
         parser = verbs.add_parser(name, help=verb.help, description=verb.help, epilog=example)
         for add_option in (*verb.options, debug_option):

@@ -23,7 +23,7 @@ from tests.conftest import PROJECT
 from tests.pipeline.splits.test_folders import put, slice_of
 
 pytestmark = pytest.mark.slow
-VERBS = [*pipeline.__main__._HELP, *model.__main__._HELP]
+VERBS = [*pipeline.__main__.VERBS, *model.__main__.VERBS]
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 

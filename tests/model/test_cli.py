@@ -21,21 +21,21 @@ def test_help_lists_every_verb_with_what_it_does(capsys: pytest.CaptureFixture[s
     assert ended.value.code == 0
     listed = " ".join(capsys.readouterr().out.split())
     for floor in FLOORS:
-        assert floor._HELP
-        for verb, does in floor._HELP.items():
-            assert f" {verb} {does} " in listed
+        assert floor.VERBS
+        for name, verb in floor.VERBS.items():
+            assert f" {name} {verb.help} " in listed
 
 
 def test_no_verb_is_on_both_floors() -> None:
     """argparse would let the second take the place of the first."""
-    assert not set(pipeline.__main__._HELP) & set(model.__main__._HELP)
+    assert not set(pipeline.__main__.VERBS) & set(model.__main__.VERBS)
 
 
 @pytest.mark.parametrize("floor", FLOORS, ids=["pipeline", "model"])
 def test_a_verb_is_called_as_it_was_called(
     capsys: pytest.CaptureFixture[str], floor: object
 ) -> None:
-    for verb in floor._HELP:  # type: ignore[attr-defined]
+    for verb in floor.VERBS:  # type: ignore[attr-defined]
         with pytest.raises(SystemExit):
             main([verb, "--help"])
         shown = capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_verb_is_run_by_its_own_floor(monkeypatch: pytest.MonkeyPatch, floor: 
         monkeypatch.setattr(one, "run", lambda options, one=one: called.append((one, options.verb)))
     operands = {"check": ["a"], "doctor": ["a"], "compare": ["a", "b"]}
     operands["predict"] = ["any", "--input", "a", "--output", "b"]
-    for verb in floor._HELP:  # type: ignore[attr-defined]
+    for verb in floor.VERBS:  # type: ignore[attr-defined]
         called.clear()
         assert main([verb, *operands.get(verb, [])]) == 0
         assert called == [(floor, verb)]
