@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 import datasets_spec
 from datasets_spec.contract import LabelMap, Problem
-from model import inference, params, provenance
+from model import params, provenance
+from model.inference import pictures as inference
 from model.network_input import picture_at
 from pipeline import paths
 from pipeline.pages import draw
@@ -143,7 +144,7 @@ def read_picture(file: Path, limits: Limits) -> tuple[NDArray[np.uint8], bool]:
 
 
 def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
-    """A long picture becomes a large square: see :func:`~model.inference.squared`."""
+    """A long picture becomes a large square: see :func:`~model.inference.pictures.squared`."""
     require_pixels(shape, limits, file)
     if max(shape) ** 2 > limits.pixels:
         raise Problem(

@@ -15,14 +15,14 @@ ORDER = {
         "splits", "pages",
     ),
     "model": (
-        "params", "network_input", "number_format", "flexunet", "inference", "provenance",
-        "training", "scoring",
+        "params", "network_input", "regions", "number_format", "flexunet", "inference", "delivery",
+        "provenance", "training", "scoring",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
-    "model": ("compare", "evaluate", "inspect", "predict", "preflight", "train"),
+    "model": ("compare", "evaluate", "export", "inspect", "predict", "preflight", "train"),
 }
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [

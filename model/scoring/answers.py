@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap
-from model import inference
+from model.inference import pictures as inference
 from model.network_input import labels_at
 from model.params import Params
 from model.scoring import reference

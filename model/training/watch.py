@@ -14,7 +14,7 @@ import matplotlib
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
-from model import inference
+from model.inference import pictures as inference
 from model.params import Train
 from model.training.fit import Row
 from pipeline import paths

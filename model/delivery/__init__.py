@@ -1,0 +1,1 @@
+"""What predict writes of a scan: label maps, DICOM SEG, tables, pages."""
