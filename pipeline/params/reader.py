@@ -42,6 +42,8 @@ from pipeline.runtime import files
 
 _MOVED = {
     "train.augment": "It is 'mode' in the section 'augment' now.",
+    "evaluate.postprocess": "It is 'postprocess' in the section 'train' now.",
+    "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
