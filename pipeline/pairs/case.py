@@ -26,7 +26,7 @@ from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
 from pipeline.sources import places
-from pipeline.volumes import findings, hounsfield, reader, volume, windows
+from pipeline.volumes import findings, hounsfield, profile, reader, volume, windows
 from pipeline.volumes.volume import Volume
 
 
@@ -159,6 +159,7 @@ class CaseMaker:
             label_evidence=truth.evidence,
             snapped_pixels=truth.snapped,
             findings=findings.to_json([*image.findings, *truth.findings]),
+            profile=profile.of(image, window, pictures=reader.has_own_grey(case.image)).to_json(),
         )
 
     def _slices(
