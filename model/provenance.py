@@ -8,7 +8,6 @@ packages.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import platform
 import shutil
@@ -22,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset
 from model import number_format
-from model.flexunet import flexunet
+from model.inference import keras_file
 from model.params import Params
 from pipeline import paths
 from pipeline.runtime import files, fingerprints, imports, modelfile
@@ -35,7 +32,6 @@ from pipeline.runtime import files, fingerprints, imports, modelfile
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 _PROJECT = "flexunet-pipeline"
-_PLAIN = (bool, int, float, str)
 _LONGEST = 200  # characters of a foreign value in a message
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
 RUNNERS = (
@@ -171,55 +167,7 @@ def load(
         raise modelfile.unfit(
             file, f"expected a precision of {', '.join(number_format.FORMATS)}, got {_short(form)}"
         )
-    before = keras.config.dtype_policy()
-    number_format.use(form)
-    try:
-        model = flexunet(settings.train.network, len(facts.label_map))
-    finally:
-        keras.config.set_dtype_policy(before)
-    return _filled(model, file)
-
-
-def _filled(model: keras.Model, file: Path) -> keras.Model:
-    """``model`` with the weights of the file, which must be of its architecture.
-
-    The network is built by our code from parameters, and of the file's description, which Keras
-    would bring to life as whatever classes it names, only its layers' plain values are compared.
-    """
-    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
-    try:
-        theirs = _architecture(modelfile.member(file, modelfile.CONFIG))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        theirs = []
-    for our, their in itertools.zip_longest(_architecture(ours), theirs):
-        if not our or not their or any(our[key] != their[key] for key in our.keys() & their):
-            name = _short((our or their)["name"])
-            raise modelfile.unfit(
-                file, f"expected the FlexUNet of its parameters, got another layer {name}"
-            )
-    try:
-        model.load_weights(file)
-    except Exception as error:  # of a strange file, Keras and h5py raise all kinds
-        raise modelfile.unfit(
-            file, f"expected the weights of its network, got {str(error)[:200]}"
-        ) from error
-    strange = [one.path for one in model.weights if not np.isfinite(_array(one)).all()]
-    if strange:
-        raise modelfile.unfit(file, f"expected weights that are numbers, got NaN in {strange[0]}")
-    return model
-
-
-def _architecture(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of every layer its class, name and plain values."""
-    return [
-        {key: value for key, value in one["config"].items() if isinstance(value, _PLAIN)}
-        | {"class": one["class_name"], "name": one["name"]}
-        for one in content["config"]["layers"]
-    ]
-
-
-def _array(weight: Any) -> NDArray[np.float32]:
-    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+    return keras_file.built(file, settings.train.network, len(facts.label_map), form)
 
 
 def _short(value: object) -> str:
