@@ -53,6 +53,15 @@ def _predict_options(parser: ArgumentParser) -> None:
     add("--params", type=Path, help="take limits from this parameter file")
 
 
+def _export_option(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="a dataset's name, a run's folder or a model file")
+    formats = ("onnx", "saved_model", "litert", "openvino")
+    parser.add_argument("--format", choices=formats, default="onnx", help="the default is onnx")
+    parser.add_argument(
+        "--output", type=Path, help="a file *.onnx, or a folder; by default beside the model"
+    )
+
+
 def _of_each_dataset(options: Namespace, act: Callable[[str, params.Params], None]) -> None:
     from model import params
     from pipeline.pairs import identities
@@ -132,6 +141,14 @@ def _predict(options: Namespace) -> None:
         predict(models, options.inputs, options.output, wish, options.mirrors, limits)
 
 
+def _export(options: Namespace) -> None:
+    from model.export import export
+    from pipeline.runtime import shortages
+
+    with shortages.named(f"export {options.model}"):
+        export(options.model, options.format, options.output)
+
+
 _OF_A_DATASET = (dataset_option, params_option)
 VERBS = {
     "preflight": Verb(
@@ -166,6 +183,12 @@ VERBS = {
         "virtual_mni152 scans --output masks",
         (_predict_options,),
         _predict,
+    ),
+    "export": Verb(
+        "write a trained network for use without TensorFlow, by default as ONNX",
+        "virtual_mni152 --format onnx",
+        (_export_option,),
+        _export,
     ),
 }
 

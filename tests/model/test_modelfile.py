@@ -1,7 +1,8 @@
 """A model file may come from anyone: it is right, or refused in one line, and nothing of it runs.
 
 Each hostile file is made of a sound one, and must be refused by whatever reads it: ``evaluate``
-and ``predict`` (by ``provenance.load``) and ``report`` (by ``modelfile.read``).
+and ``predict`` (by ``provenance.load``), ``export`` (by ``keras_network``, which asks no
+parameters) and ``report`` (by ``modelfile.read``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import datasets_spec
 from model import params, provenance
 from model.__main__ import main
 from model.flexunet import flexunet
+from model.inference.keras_file import keras_network
 from pipeline import paths
 from pipeline.runtime import modelfile
 from tests.conftest import Refused
@@ -191,6 +193,8 @@ def test_a_hostile_file_is_refused_in_one_line_and_runs_nothing(
     assert changed != _members()
     _write(changed)
     problems = [refused(lambda: _load(settings))]
+    if kind != "a precision of its own":  # it computes in float32 whatever is stated
+        problems.append(refused(lambda: keras_network(MODEL)))
     if kind in REFUSED:
         problems.append(refused(lambda: modelfile.read(MODEL)))
     for problem in problems:
@@ -274,6 +278,12 @@ def test_the_network_that_is_built_is_the_one_that_keras_would_load(
     np.testing.assert_array_equal(found, wanted)
     assert ours.get_layer("head").compute_dtype == form
     assert keras.config.dtype_policy().name == "float32"
+    same = flexunet(settings.train.network, len(FACTS.label_map))
+    same.set_weights(network.get_weights())
+    alone, origin = keras_network(MODEL)
+    assert origin == modelfile.read(MODEL)
+    np.testing.assert_array_equal(alone.predict_on_batch(pictures), same.predict_on_batch(pictures))
+    assert alone.get_layer("head").compute_dtype == "float32"
 
 
 def test_a_renewed_file_has_another_provenance_and_nothing_else(
