@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,15 @@ def keras_network(file: Path) -> tuple[keras.Model, dict[str, Any]]:
     origin = modelfile.read(file)
     network, classes = stated.network(origin, file)
     return built(file, network, classes, "float32"), origin
+
+
+def runner(model: keras.Model) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Pictures (B, px, px, channels) uint8 -> probabilities (B, px, px, classes) float32."""
+
+    def run(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(model.predict_on_batch(pictures), np.float32)
+
+    return run
 
 
 def built(file: Path, network: Network, classes: int, form: str) -> keras.Model:
