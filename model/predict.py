@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.volumes.search import Scan
-from pipeline.volumes.volume import Volume
 from tqdm import tqdm
 
 from datasets_spec.contract import Problem
@@ -27,6 +25,8 @@ from model.inference.predictor import Predictor
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
 from pipeline.volumes import nifti, profile, search, volume, windows
+from pipeline.volumes.search import Scan
+from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
 _MASKS = Wish()

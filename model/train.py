@@ -20,6 +20,7 @@ import numpy as np
 import datasets_spec
 from datasets_spec.contract import Dataset, LabelMap, Problem
 from model import params, provenance
+from model.inference import familiarity
 from model.inference.facts import Facts
 from model.params import Train
 from model.scoring import choose
@@ -69,6 +70,7 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     loggers = watch.loggers(settings.train, paths.run(dataset)) if share.leads else {}
     of_train, of_valid = _pairs(data, facts.label_map, settings)
     run = _run(dataset, facts, settings, share, loggers)
+    run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
     mode = settings.augment.mode
     learn, valid = fit.batches(
         data,

@@ -33,7 +33,7 @@ MODULES = (
     "pipeline/pairs/png.py",
     "pipeline/runtime/executor.py",
 )
-WITH_KERAS = {"model/inference/pictures.py"}  # the network as Keras runs it
+WITH_KERAS = {"model/inference/keras_file.py"}  # the network as Keras runs it
 WITHOUT = f"""
 import sys
 
