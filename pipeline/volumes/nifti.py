@@ -346,27 +346,35 @@ def _three_directions(affine: NDArray[np.float64]) -> bool:
 def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path | None) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
 
+    See :func:`image_like`.
+    """
+    image = image_like(ids, grid, source)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, file)
+
+
+def image_like(array: NDArray[Any], grid: Grid, source: Path | None) -> Any:
+    """Values (i, j, k) in the source's own axis order as a NIfTI image with its geometry.
+
     ``source`` is the NIfTI or MGZ file that the grid was read from; None, or a folder, where the
     grid alone is known. The header of NIfTI is kept (sform, qform, their codes, units, version and
     byte order), but for its free text and extensions: they can hold names.
     """
     like: Any = None if source is None or source.is_dir() else nib.load(source)
-    file.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(like, _NIFTI_IMAGE):
         two = isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair))
         kind: Any = nib.Nifti2Image if two else nib.Nifti1Image
-        image = kind(ids, grid.affine, _header_like(like.header, kind))
-    else:
-        image = nib.Nifti1Image(ids, grid.affine)
-        image.header.set_xyzt_units("mm")
-    nib.save(image, file)
+        return kind(array, grid.affine, _header_like(like.header, kind, array.dtype))
+    image = nib.Nifti1Image(array, grid.affine)
+    image.header.set_xyzt_units("mm")
+    return image
 
 
-def _header_like(header: Any, kind: Any) -> Any:
-    """A header of ``kind`` for class ids, with the geometry of ``header`` and none of its texts."""
+def _header_like(header: Any, kind: Any, dtype: np.dtype[Any]) -> Any:
+    """A header of ``kind`` for other values, with the geometry of ``header`` and no text of it."""
     # a pair's header has no magic of its own beside that of the file: the bytes serve both
     made = kind.header_class(header.binaryblock, header.endianness, check=False)
-    made.set_data_dtype(np.uint8)
+    made.set_data_dtype(dtype)
     made.set_slope_inter(1, 0)
     made["cal_min"], made["cal_max"] = 0, 0
     for text in ("descrip", "aux_file", "db_name", "intent_name"):

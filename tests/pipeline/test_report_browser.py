@@ -6,13 +6,6 @@ fast the machine is.
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import shlex
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,18 +16,13 @@ from model.evaluate import evaluate
 from pipeline import paths
 from pipeline.report import report
 from tests.support import cohort
+from tests.support.browser import PROGRAM, Browser
 from tests.support.models import save_untrained
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BROWSER, reason="no Chromium is installed"),
+    pytest.mark.skipif(not PROGRAM, reason="no Chromium is installed"),
 ]
-
-PATIENCE_S = 120
-EVENTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 ACT = """(async () => {
   const seen = {};
@@ -90,126 +78,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / paths.REPORT / "index.html"
 
 
-class _Browser:
-    """A browser at the end of a pipe, with one window on a page."""
-
-    def __init__(self, page: Path, profile: Path, width: int = 1280) -> None:
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        options = (
-            f"--headless --no-sandbox --disable-gpu --user-data-dir={shlex.quote(str(profile))}"
-        )
-        command = f"exec {shlex.quote(BROWSER)} {options} --remote-debugging-pipe about:blank"
-        self._process = subprocess.Popen(
-            ["bash", "-c", f"{command} 3<&{theirs_in} 4>&{theirs_out}"],
-            pass_fds=(theirs_in, theirs_out),
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._read, self._write = os.fdopen(ours_in, "rb"), os.fdopen(ours_out, "wb")
-        self._number, self._rest, self._session = 0, b"", ""
-        self.events: list[dict[str, Any]] = []
-        try:
-            self._open(page, width)
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> _Browser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _open(self, page: Path, width: int) -> None:
-        target = self._ask("Target.createTarget", url=page.as_uri())["targetId"]
-        session = self._ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = session["sessionId"]
-        deadline = time.monotonic() + PATIENCE_S
-        ready = "location.protocol === 'file:' && document.readyState === 'complete'"
-        while self.value(ready) is not True:
-            assert time.monotonic() < deadline, f"{page} did not load in {PATIENCE_S} s"
-            time.sleep(0.05)
-        self._ask(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=900,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        for domain in ("Runtime", "Log"):  # each repeats its earlier events first
-            self._ask(f"{domain}.enable")
-
-    def _ask(self, method: str, **arguments: object) -> dict[str, Any]:
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": arguments}
-        if self._session:
-            message["sessionId"] = self._session
-        self._write.write(json.dumps(message).encode() + b"\0")
-        self._write.flush()
-        while True:
-            answer = self._hear()
-            if answer.get("method") in EVENTS:
-                self.events.append(answer)
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                result: dict[str, Any] = answer["result"]
-                return result
-
-    def _hear(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._read], [], [], PATIENCE_S)
-            assert ready, f"the browser was silent for {PATIENCE_S} s"
-            more = os.read(self._read.fileno(), 1 << 16)
-            assert more, "the browser ended"
-            self._rest += more
-        one, _, self._rest = self._rest.partition(b"\0")
-        message: dict[str, Any] = json.loads(one)
-        return message
-
-    def value(self, script: str) -> Any:
-        """What an expression, or the promise that it makes, is worth in the page."""
-        asked = self._ask(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in asked, asked
-        return asked["result"].get("value")
-
-    def press(self, key: str, code: int) -> None:
-        """One key, down and up."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self._ask(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=code,
-            )
-
-    def close(self) -> None:
-        """End the browser."""
-        self._process.terminate()
-        self._process.wait(PATIENCE_S)
-        self._read.close()
-        self._write.close()
-
-
 @pytest.fixture(scope="module")
-def desk(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Browser]:
+def desk(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser with the page, as wide as a desk's."""
-    with _Browser(page, tmp_path_factory.mktemp("desk")) as browser:
+    with Browser(page, tmp_path_factory.mktemp("desk")) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
-def seen(desk: _Browser) -> dict[str, Any]:
+def seen(desk: Browser) -> dict[str, Any]:
     """What a reader at a desk saw and did."""
     seen: dict[str, Any] = desk.value(ACT)
     return seen
 
 
-def test_the_console_stays_silent(desk: _Browser, seen: dict[str, Any]) -> None:
+def test_the_console_stays_silent(desk: Browser, seen: dict[str, Any]) -> None:
     assert seen
     assert desk.events == []
 
@@ -217,7 +100,7 @@ def test_the_console_stays_silent(desk: _Browser, seen: dict[str, Any]) -> None:
 def test_a_console_that_speaks_is_heard(tmp_path: Path) -> None:
     page = tmp_path / "index.html"
     page.write_text("<!doctype html><script>console.warn('a'); missing();</script>", "utf-8")
-    with _Browser(page, tmp_path / "profile") as browser:
+    with Browser(page, tmp_path / "profile") as browser:
         assert [one["method"] for one in browser.events] == [
             "Runtime.consoleAPICalled",
             "Runtime.exceptionThrown",
@@ -254,7 +137,7 @@ def test_a_screen_reader_finds_its_landmarks(seen: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_never_wider_than_its_window(width: int, page: Path, tmp_path: Path) -> None:
-    with _Browser(page, tmp_path, width) as browser:
+    with Browser(page, tmp_path, width) as browser:
         root = "document.documentElement"
         wide, window = (browser.value(f"{root}.{name}Width") for name in ("scroll", "client"))
     assert width - 20 <= window <= width  # less a scroll bar
@@ -262,7 +145,7 @@ def test_the_page_is_never_wider_than_its_window(width: int, page: Path, tmp_pat
 
 
 def test_the_slider_and_the_tables_obey_the_keyboard(page: Path, tmp_path: Path) -> None:
-    with _Browser(page, tmp_path) as browser:
+    with Browser(page, tmp_path) as browser:
         slider = "document.querySelector('input[type=range]')"
         browser.value(f"{slider}.focus()")
         values = []
