@@ -75,7 +75,7 @@ def test_large_slices_are_shrunk(tmp_path: Path) -> None:
     ids = np.zeros((600, 2100), np.uint8)
     ids[:300, :1050] = 1
     record = viewer.write_scan(tmp_path, "a", [(grey, ids)], None, LABELS, {})
-    assert record["grid"] == [200, 700]
+    assert (record["shape"], record["grid"]) == ([600, 2100], [200, 700])
     part = content(tmp_path / "view" / "a" / "0000.js")
     picture = Image.open(io.BytesIO(base64.b64decode(part["grey"][0])))
     assert picture.size == (512, 146)
