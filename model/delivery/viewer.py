@@ -86,7 +86,8 @@ def write_scan(
 
     ``slices`` yields grey and class ids from the first slice to the last, each (rows, columns)
     uint8 and all of one shape; at most :data:`PART_SLICES` encoded ones are held. ``pixel_mm``:
-    from row to row and from column to column; None for pictures. The record goes to
+    from row to row and from column to column; None for pictures. ``facts`` are read after the last
+    slice: whoever yields the slices may fill them in. The record goes to
     :func:`write_index` and may go through JSON.
     """
     if name in ("", "..") or Path(name).name != name:
@@ -129,6 +130,7 @@ def write_index(folder: Path, records: Sequence[Mapping[str, Any]], about: About
         lstrip_blocks=True,
     )
     templates.filters["volume"] = _volume
+    templates.policies["json.dumps_kwargs"] = {"allow_nan": False}
     js = (_TEMPLATES / f"{name}.js" for name in ("slices", "drawing", "viewer"))
     page = templates.get_template("viewer.html").render(
         about={"title": "Scans and masks", "model": "", "notes": (), **about},
@@ -209,7 +211,7 @@ def _largest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_script(file: Path, content: object) -> None:
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     file.write_text(f"viewerPart({text});\n", "utf-8")
 
 

@@ -61,6 +61,16 @@ GREY = f"""((x, y) => {{
   const {{ data, width, height }} = copied("grey");
   return data[4 * (Math.round(y * height) * width + Math.round(x * width))];
 }})"""
+STRAY = """((ids, rows, columns) => {
+  const pen = new OffscreenCanvas(1, 1).getContext("2d");
+  const paths = outlines(Uint8Array.from(ids), rows, columns);
+  const stray = ids.filter((id, at) => {
+    const x = at % columns + 0.5, y = Math.floor(at / columns) + 0.5;
+    return [1, 2, 3].some((one) =>
+      (paths.has(one) && pen.isPointInPath(paths.get(one), x, y, "evenodd")) !== (one === id));
+  });
+  return [stray.length, [...paths.keys()].sort()];
+})"""
 NAMELESS = """[...document.querySelectorAll("button, input, select, a, summary")].filter((one) =>
   !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length)
 ).map((one) => one.outerHTML)"""
@@ -206,6 +216,19 @@ def test_outlines_lie_around_the_lesion_in_its_colour(reader: _Reader) -> None:
     assert np.abs(np.subtract(mask["box"], wanted)).max() < 2.5
     inside = (wanted[2] - wanted[0]) * (wanted[3] - wanted[1])
     assert 0 < mask["pixels"] < inside / 4  # a line, not an area
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (17, 23)])
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.0])
+def test_outlines_enclose_the_mask_and_nothing_else(
+    share: float, shape: tuple[int, int], reader: _Reader
+) -> None:
+    """Rings, islands, single pixels that touch by a corner, and masks up to the border."""
+    rng = np.random.default_rng(7)
+    ids = rng.integers(1, 4, shape) * (rng.random(shape) < share)
+    stray, classes = reader.value(f"{STRAY}({ids.reshape(-1).tolist()}, {shape[0]}, {shape[1]})")
+    assert stray == 0
+    assert classes == sorted(set(ids.reshape(-1).tolist()) - {0})
 
 
 def test_slices_without_a_lesion_have_no_outline(reader: _Reader) -> None:
