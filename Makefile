@@ -40,8 +40,10 @@ types: .venv/ready
 docs: .venv/ready
 	python -m docs.generate
 
+EXTRAS := build export predict seg test train
+
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra build --extra test --generate-hashes \
+	uv pip compile --quiet --universal --python-version 3.11 $(EXTRAS:%=--extra %) --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header pyproject.toml -o requirements.txt
 
 # antlr4-python3-runtime has no wheel: it is built with the setuptools of the lock, nothing else is.

@@ -33,15 +33,33 @@ def _runs_option(parser: ArgumentParser) -> None:
     parser.add_argument("run_b", type=Path, help="another run's folder")
 
 
-def _pictures_option(parser: ArgumentParser) -> None:
-    import datasets_spec
+def _predict_options(parser: ArgumentParser) -> None:
+    from model.delivery.wish import SEG_KINDS
+    from model.inference.mirrors import MIRRORS
 
-    names = ", ".join(datasets_spec.names())
-    parser.add_argument("dataset", help=f"whose model to use; known: {names}")
-    parser.add_argument("--input", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the masks")
-    parser.add_argument("--probabilities", action="store_true", help="also <name>.npz")
-    parser.add_argument("--overlays", action="store_true", help="also overlays/<name>.png")
+    add = parser.add_argument
+    add("model", help="a dataset's name (its run), a run's folder, or a model file")
+    add("inputs", nargs="+", type=Path, metavar="input", help="scans, pictures, folders of them")
+    add("--output", type=Path, required=True, help="folder for masks, table and page")
+    add("--ensemble", nargs="+", default=[], metavar="MODEL", help="more models, to be averaged")
+    add("--mirrors", choices=MIRRORS, default="auto", help="mean over mirror images (auto)")
+    add("--seg", choices=SEG_KINDS, default="auto", help="DICOM SEG of DICOM series (auto)")
+    add("--probabilities", action="store_true", help="also a map for each class")
+    add("--uncertainty", action="store_true", help="also entropy and the models' disagreement")
+    add("--overlays", action="store_true", help="also PNG pictures with outlines")
+    add("--film", action="store_true", help="also an animated WebP of the slices")
+    add("--no-page", action="store_true", help="without index.html")
+    add("--anonymous", action="store_true", help="hash all names, and write no DICOM SEG")
+    add("--params", type=Path, help="take limits from this parameter file")
+
+
+def _export_option(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="a dataset's name, a run's folder or a model file")
+    formats = ("onnx", "saved_model", "litert", "openvino")
+    parser.add_argument("--format", choices=formats, default="onnx", help="the default is onnx")
+    parser.add_argument(
+        "--output", type=Path, help="a file *.onnx, or a folder; by default beside the model"
+    )
 
 
 def _of_each_dataset(options: Namespace, act: Callable[[str, params.Params], None]) -> None:
@@ -98,13 +116,37 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _predict(options: Namespace) -> None:
-    def act(dataset: str, settings: params.Params) -> None:
-        from model.predict import predict
+    from model.delivery.wish import Wish
+    from model.inference import places
+    from model.predict import predict
+    from pipeline.params.limits import Limits
+    from pipeline.runtime import shortages
 
-        shown = (options.probabilities, options.overlays)
-        predict(dataset, settings, options.input, options.output, *shown)
+    limits = Limits()
+    if options.params:
+        from pipeline.params import reader
 
-    _of_each_dataset(options, act)
+        limits = reader.limits(options.params)
+    wish = Wish(
+        seg=options.seg,
+        view=not options.no_page,
+        overlays=options.overlays,
+        film=options.film,
+        probabilities=options.probabilities,
+        uncertainty=options.uncertainty,
+        anonymous=options.anonymous,
+    )
+    models = [places.model_file(one) for one in (options.model, *options.ensemble)]
+    with shortages.named("predict"):
+        predict(models, options.inputs, options.output, wish, options.mirrors, limits)
+
+
+def _export(options: Namespace) -> None:
+    from model.export import export
+    from pipeline.runtime import shortages
+
+    with shortages.named(f"export {options.model}"):
+        export(options.model, options.format, options.output)
 
 
 _OF_A_DATASET = (dataset_option, params_option)
@@ -137,10 +179,16 @@ VERBS = {
         _compare,
     ),
     "predict": Verb(
-        "masks of a folder of PNG or JPEG pictures, at their own size",
-        "virtual_mni152 --input pictures --output masks",
-        (_pictures_option, params_option),
+        "masks of scans and pictures, in their own grid, with a table and a page",
+        "virtual_mni152 scans --output masks",
+        (_predict_options,),
         _predict,
+    ),
+    "export": Verb(
+        "write a trained network for use without TensorFlow, by default as ONNX",
+        "virtual_mni152 --format onnx",
+        (_export_option,),
+        _export,
     ),
 }
 

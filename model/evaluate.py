@@ -1,6 +1,7 @@
 """evaluate: every test case in its source's own grid, per class, beside the all-background row.
 
-The post-processing is chosen on valid; test is looked at once, with and without it.
+Post-processing and mirror images are those that the model carries; test is looked at once, with
+the post-processing and without.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 import datasets_spec
 from datasets_spec.contract import LabelMap
 from model import params, provenance
-from model.scoring import answers, judge, native, pictures, results, summary
+from model.inference.member import Member
+from model.inference.rules import Rule
+from model.scoring import answers, choose, judge, native, pictures, results, summary
 from model.scoring.answers import Drawings
-from model.scoring.postprocess import Rule
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
 from pipeline.pairs import manifest
-from pipeline.runtime import locks, modelfile
+from pipeline.runtime import locks
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,24 +43,18 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     label_map, wanted = facts.label_map, settings.evaluate
     pairs = manifest.read(paths.dataset(dataset))
     digest = provenance.dataset_digest(dataset)
-    model = provenance.load(run / paths.MODEL, dataset, facts, settings, digest)
-    origin = modelfile.read(run / paths.MODEL)
+    origin = provenance.require(run / paths.MODEL, dataset, facts, settings, digest)
+    member = Member.of(run / paths.MODEL)
     shutil.rmtree(run / paths.PREDICTIONS, ignore_errors=True)
     for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
 
-    choices = {}
-    if wanted.postprocess:
-        valid = (
-            (drawings, answers.answer(model, drawings, label_map, settings))
-            for drawings in answers.cases(pairs, "valid", dataset)
-        )
-        choices = judge.choose(valid, len(label_map), wanted.seed)
-    rules = {label: choice.rule for label, choice in choices.items() if choice.kept}
+    rules = member.facts.rules or {}
+    choices = choose.choices(origin.get("chosen", {}))
     scored = [
         one
         for drawings in answers.cases(pairs, "test", dataset)
-        for one in _test_case(model, drawings, rules, label_map, settings)
+        for one in _test_case(member, drawings, rules, label_map, settings)
     ]
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
@@ -70,14 +64,14 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
 
 
 def _test_case(
-    model: keras.Model,
+    member: Member,
     drawings: Drawings,
     rules: Mapping[int, Rule],
     label_map: LabelMap,
     settings: params.Params,
 ) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the run's folder."""
-    answer = answers.answer(model, drawings, label_map, settings)
+    answer = answers.answer(member, drawings, label_map, settings.limits)
     final = judge.postprocessed(answer, rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []

@@ -144,6 +144,12 @@ class Train:
     """Decides the best epoch, the plateau and early stopping."""
     early_stopping_patience: int
     """Epochs without gain after which training stops."""
+    postprocess: bool
+    """Whether valid may choose a post-processing when training has ended; the model carries it."""
+    mirrors: str
+    """Whether a prediction is the mean over mirror images (test-time augmentation). `auto`: where
+    training saw mirrored pictures and valid gains more than noise; `always`: where training saw
+    some; `never`."""
     epoch_change_pictures: int
     """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
     tensorboard: bool
@@ -158,6 +164,7 @@ class Train:
         one_of("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
         one_of("jit", self.jit, ("auto", "always", "never"))
         one_of("monitor", self.monitor, MONITORS)
+        one_of("mirrors", self.mirrors, ("auto", "always", "never"))
         expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
         expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
         for name in ("reducer_factor", "tversky_alpha"):
@@ -198,17 +205,12 @@ class Evaluate:
 
     seed: int
     """Seeds the resamples that the intervals are made from."""
-    batch_slices: int
-    """Slices predicted at once."""
     nsd_tolerance_mm: float
     """How far two surfaces may be apart and still count as one, in mm."""
-    postprocess: bool
-    """Whether the valid split may choose a post-processing."""
     worst_cases: int
     """How many of the cases with the lowest Dice are kept as pictures."""
 
     def __post_init__(self) -> None:
-        expect(self.batch_slices >= 1, "batch_slices", "1 or more", self.batch_slices)
         expect(self.nsd_tolerance_mm >= 0, "nsd_tolerance_mm", "0 or more", self.nsd_tolerance_mm)
         expect(0 <= self.worst_cases <= 100, "worst_cases", "0 to 100", self.worst_cases)
 

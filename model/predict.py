@@ -1,268 +1,231 @@
-"""predict: a trained network on pictures of any size; masks at the pictures' own size."""
+"""predict: trained models and scans -> masks in each scan's own grid, a table, a page.
+
+Needs no label, no adapter and no params.yaml: all that a prediction takes is in the model's file.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import math
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-import datasets_spec
-from datasets_spec.contract import LabelMap, Problem
-from model import params, provenance
-from model.inference import pictures as inference
-from model.network_input import picture_at
-from pipeline import paths
-from pipeline.pages import draw
-from pipeline.pairs import png
+from datasets_spec.contract import Problem
+from model.delivery import measures, picture, records, viewer
+from model.delivery import scan as delivery
+from model.delivery.seg import About
+from model.delivery.wish import Wish
+from model.inference import familiarity
+from model.inference.predictor import Predictor
 from pipeline.params.limits import Limits
-from pipeline.runtime.files import is_regular, replacing
-from pipeline.volumes import picture_files
-from pipeline.volumes.limits import require_pixels
+from pipeline.runtime import fingerprints, imports, locks
+from pipeline.volumes import nifti, profile, search, volume, windows
+from pipeline.volumes.search import Scan
+from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-_PICTURES = "pictures"
-_SCANS = {
-    "NIfTI": (".nii", ".nii.gz", ".hdr", ".img"),
-    "MGH": (".mgz", ".mgh"),
-    "NRRD": (".nrrd", ".nhdr"),
-    "MetaImage": (".mha", ".mhd"),
-    "DICOM": (".dcm", ".dcm.gz", ".ima", ".dicom"),
-}
-_PREAMBLE = 128  # bytes before "DICM" (DICOM PS3.10, 7.1)
-_DARK = 16
+_MASKS = Wish()
+VOLUMES = "volumes.csv"
+_ITSELF = "model.predict"
+_HASHED = 16  # hexadecimal digits of an anonymous name
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A picture that was read: where from, its own size, and how the network sees it."""
+class _Work:
+    """What all scans of a run share."""
 
-    file: Path
-    shape: tuple[int, int]
-    small: NDArray[np.uint8]
+    predictor: Predictor
+    output: Path
+    wish: Wish
+    limits: Limits
+    code: str
 
 
 def predict(
-    dataset: str,
-    settings: params.Params,
-    source: Path,
-    target: Path,
-    with_probabilities: bool = False,
-    with_overlays: bool = False,
+    models: Sequence[Path],
+    inputs: Sequence[Path],
+    output: Path,
+    wish: Wish = _MASKS,
+    mirrors: str = "auto",
+    limits: Limits = Limits(),
 ) -> None:
-    """Masks ``target/<name>.png`` of all PNG and JPEG pictures in ``source``, at their own size.
+    """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
-    Pictures are taken as ``convert`` would have made them: windowed, anterior up. With
-    probabilities, also ``<name>.npz`` (H, W, classes) float16; with overlays,
-    ``overlays/<name>.png``. One picture at a time is in memory at its own size: about 5 bytes a
-    pixel, 15 with overlays. Raises :class:`Problem` if the model does not fit, there is nothing
-    to do or scans lie there too, and at the end if a picture could not be read, with all others
-    done.
+    ``models``: their files; several are an ensemble, whose probabilities are averaged. ``mirrors``:
+    see :data:`model.inference.mirrors.MIRRORS`. What was made before of the same scan, by the same
+    models and wishes, is not made again.
+
+    Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
+    end, with all others done, if a scan could not be read or predicted.
     """
-    facts = datasets_spec.load(dataset).dataset
-    files = _pictures(source, target)
-    model = provenance.load(paths.run(dataset) / paths.MODEL, dataset, facts, settings)
-    network = settings.train.network
-    failed: dict[Path, str] = {}
-    dark: list[Path] = []
-    bar = tqdm(total=len(files), desc=f"predict {dataset}", unit="picture", disable=None)
-    with bar:
-        shown = _readable(files, settings, failed, dark)
-        while batch := list(islice(shown, settings.evaluate.batch_slices)):
-            guesses = inference.probabilities(model, [one.small for one in batch], network)
-            for one, guess in zip(batch, guesses, strict=True):
-                ids = np.empty(one.shape, np.uint8)
-                for rows, strip in inference.strips(guess, one.shape):
-                    ids[rows] = strip.argmax(axis=-1)
-                png.write_mask(target / f"{one.file.stem}.png", ids, facts.label_map)
-                if with_probabilities:
-                    _write_probabilities(target / f"{one.file.stem}.npz", guess, one.shape)
-                if with_overlays:
-                    _write_overlay(target, one.file, ids, facts.label_map, settings.limits)
-                bar.update()
-    done = len(files) - len(failed)
-    _LOG.info("predict %s: %d of %d pictures, in %s", dataset, done, len(files), target)
-    _report_doubts(source, files, failed, dark)
-
-
-def _write_overlay(
-    target: Path, file: Path, ids: NDArray[np.uint8], label_map: LabelMap, limits: Limits
-) -> None:
-    """The picture with the outlines of its mask."""
-    picture, _ = read_picture(file, limits)
-    overlay = Image.fromarray(draw.outlined(picture, ids, label_map))
-    (target / "overlays").mkdir(exist_ok=True)
-    overlay.save(target / "overlays" / f"{file.stem}.png", compress_level=1)
-
-
-def _report_doubts(
-    source: Path, files: Sequence[Path], failed: Mapping[Path, str], dark: Sequence[Path]
-) -> None:
-    """Say which pictures look wrong; raises :class:`Problem` if some could not be read."""
-    if dark:
-        _LOG.info(
-            "  %d of %d pictures look almost black, such as %s: 12-bit values in 16-bit files?"
-            " rescale them",
-            len(dark),
-            len(files),
-            dark[0],
-        )
-    for file, reason in failed.items():
-        _LOG.error("  %s: %s", file, reason)
-    if failed:
+    predictor = Predictor.of(models, mirrors)
+    _describe(predictor, mirrors)
+    found = search.search(inputs, skip=output, limits=limits)
+    for one in found.unread:
+        (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
+    if not found.scans:
         raise Problem(
-            f"expected readable pictures, got {len(failed)} that are not, each named above",
-            where=source,
-            remedy="The others are done; repair or remove these and run again.",
+            "expected scans (NIfTI, MGZ, DICOM series) or pictures (PNG, JPEG), found none",
+            where=", ".join(map(str, inputs)),
+            remedy="What lies there is listed above." if found.unread else "",
         )
+    work = _Work(predictor, output, wish, limits, _code())
+    with locks.alone(output):
+        failed = _all(found.scans, work)
+        _tables(work)
+    missed = [one for one in found.unread if one.missed]
+    _conclude(len(found.scans), failed, sum(one.count for one in missed), output)
 
 
-def read_picture(file: Path, limits: Limits) -> tuple[NDArray[np.uint8], bool]:
-    """A PNG or JPEG of any depth as grey (H, W) uint8, and whether it is deeper than 8 bits.
+def _describe(predictor: Predictor, mirrors: str) -> None:
+    """What is at work, and what its test-time augmentation gained on valid and costs."""
+    for member in predictor.members:
+        facts = member.facts
+        _LOG.info("model %s: %s, %s, %s", member.file, facts.dataset, facts.modality, facts.plane)
+        if facts.rules is None:
+            _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
+        if facts.mirrors.axes:
+            use = "used" if member.axes else "not used"
+            _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)
 
-    Of deeper ones the upper 8 of 16 bits are kept. Raises :class:`Problem` if it cannot be read
-    to its end, is too large, or is no regular file.
+
+def _all(scans: Sequence[Scan], work: _Work) -> dict[Path, Problem]:
+    """Predict scan by scan; returns why some could not be."""
+    failed: dict[Path, Problem] = {}
+    with tqdm(total=len(scans), desc="predict", unit="scan", disable=None) as bar:
+        for one in scans:
+            bar.set_postfix_str(one.name)
+            try:
+                _predict_one(one, work)
+            except Problem as problem:
+                failed[one.path] = problem
+                _LOG.error("  %s: %s", one.name, problem)
+            bar.update()
+    return failed
+
+
+def _predict_one(scan: Scan, work: _Work) -> None:
+    name = _name(scan, work.wish)
+    made_from = _fingerprint(scan, work)
+    if records.current(work.output, name, made_from) is not None:
+        _LOG.info("  %s: done before", name)
+        return
+    start = time.monotonic()
+    make = _picture if scan.kind == search.PICTURE else _scan
+    outputs, content = make(scan, name, work)
+    seconds = time.monotonic() - start
+    content["seconds"] = round(seconds, 2)
+    records.write(work.output, name, made_from, outputs, content)
+    warnings = content["warnings"]
+    _LOG.info("  %s: %.1f s%s", name, seconds, "".join(f"\n    {one}" for one in warnings))
+
+
+def _scan(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
+    """A volume: NIfTI, MGZ or a DICOM series."""
+    image = search.read(scan, work.limits)
+    facts = work.predictor.facts
+    warnings = [*(str(one) for one in image.findings), *_oddities(image, scan, work.predictor)]
+    source = delivery.Source(name, scan.path, scan.series, _instance_names(work.wish))
+    about = About(
+        facts.dataset,
+        work.predictor.members[0].digest,
+        imports.project_version(),
+        f"FlexUNet, mean of {len(work.predictor.members)} networks",
+    )
+    deliver = delivery.Delivery(work.output, source, image, work.predictor, work.wish, about)
+    members = work.predictor.members
+    total = sum(len(volume.slices(image.array, one.facts.plane)) for one in members)
+    with tqdm(total=total, desc=name, unit="slice", disable=None, leave=False) as bar:
+        outputs, content = deliver(list(dict.fromkeys(warnings)), bar.update)
+    return outputs, {**content, "warnings": [*dict.fromkeys(warnings), *content.pop("notes")]}
+
+
+def _oddities(image: Volume, scan: Scan, predictor: Predictor) -> list[str]:
+    """What is unlike the models' training scans.
+
+    Raises :class:`Problem` for what cannot be right.
     """
-    with picture_files.opened(file, limits) as opened:
-        _require_square(opened.size, limits, file)
-        if not opened.mode.startswith(("I", "F")):
-            return np.asarray(opened.convert("L"), np.uint8), False
-        deep = np.asarray(opened)
-    grey = np.empty(deep.shape, np.uint8)
-    for row, values in enumerate(deep):  # not at once: a whole number takes eight times as much
-        grey[row] = np.clip(values.astype(np.int64) >> 8, 0, 255)
-    return grey, True
+    sentences = []
+    for member in predictor.members:
+        facts = member.facts
+        bounds = facts.window.bounds if facts.window else None
+        window = windows.window_of(image.array, False, bounds, facts.percentiles)
+        for oddity in familiarity.oddities(profile.of(image, window), facts.scans, facts.modality):
+            if oddity.severity == familiarity.REFUSE:
+                raise Problem(
+                    f"expected a scan like those of {facts.dataset}, got one that cannot be:"
+                    f" {oddity.sentence}",
+                    where=scan.path,
+                    remedy="Take the original export, or a model for scans of this kind.",
+                )
+            sentences.append(oddity.sentence)
+    return sentences
 
 
-def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
-    """A long picture becomes a large square: see :func:`~model.inference.pictures.squared`."""
-    require_pixels(shape, limits, file)
-    if max(shape) ** 2 > limits.pixels:
-        raise Problem(
-            f"expected at most {math.isqrt(limits.pixels)} pixels a side, got {shape[0]} x"
-            f" {shape[1]}: it is judged in a square, which limits.pixels bounds",
-            where=file,
-        )
+def _picture(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
+    """A picture, as convert would have made it."""
+    grey = picture.read(scan.path, work.limits)
+    warnings = (
+        ["it looks almost black: 12-bit values in a 16-bit file? Rescale it"] if grey.dark else []
+    )
+    outputs, content = picture.deliver(
+        work.output, name, grey.picture, work.predictor, work.wish, scan.path
+    )
+    return outputs, {**content, "warnings": warnings}
 
 
-def _pictures(source: Path, target: Path) -> list[Path]:
-    """The pictures of the folder itself; what else lies in and below it is named.
-
-    Raises :class:`Problem` if there are none, if two masks would have one name, and if scans lie
-    there: their masks are missed only later, by whoever counted on them.
-    """
-    if not source.is_dir():
-        raise Problem("expected a folder of pictures, found none", where=source)
-    if target.resolve() == source.resolve():
-        raise Problem(
-            "expected another folder than the pictures' own, which masks would overwrite",
-            where=target,
-            remedy="Name another one with --output.",
-        )
-    kinds: dict[str, list[Path]] = {}
-    for file in paths.entries_below(source):
-        if not _is_hidden(file, source) and target.resolve() not in file.resolve().parents:
-            kinds.setdefault(_kind(file, source), []).append(file)
-    pictures = kinds.pop(_PICTURES, [])
-    scans = {kind: kinds[kind] for kind in _SCANS if kind in kinds}
-    if scans:
-        raise Problem(
-            f"expected pictures ({', '.join(_SUFFIXES)}) alone, got {_counted(scans)} beside"
-            f" {len(pictures)} pictures",
-            where=source,
-            remedy="predict reads no scans: evaluate predicts those of a dataset"
-            " (docs/how-to/own-data.md). To have masks of the pictures, give them a folder of"
-            " their own.",
-        )
-    if not pictures:
-        others = f", only {_counted(kinds)}" if kinds else ""
-        raise Problem(
-            f"expected pictures ({', '.join(_SUFFIXES)}), found none{others}", where=source
-        )
-    if kinds:
-        _LOG.info("  not read in %s: %s", source, _counted(kinds))
-    _require_own_names(pictures, source)
-    return pictures
+def _name(scan: Scan, wish: Wish) -> str:
+    """The name of a scan's outputs: its own, or one that hides it."""
+    return f"scan-{_digest(scan.name)}" if wish.anonymous else scan.name
 
 
-def _require_own_names(pictures: Sequence[Path], source: Path) -> None:
-    """Raises :class:`Problem` if two masks would have one name."""
-    stems: dict[str, Path] = {}
-    for file in pictures:
-        other = stems.setdefault(file.stem, file)
-        if other != file:
-            raise Problem(
-                f"expected names of their own, got {other.name} and {file.name}",
-                where=source,
-                remedy="Both masks would have one name: rename one of them.",
-            )
+def _instance_names(wish: Wish) -> Callable[[str], str]:
+    return _digest if wish.anonymous else str
 
 
-def _kind(file: Path, source: Path) -> str:
-    """What a file is, by its name, and of nameless kinds by its first bytes."""
-    name = file.name.lower()
-    for kind, suffixes in _SCANS.items():
-        if name.endswith(suffixes):
-            return kind
-    if name.endswith(_SUFFIXES):
-        return _PICTURES if file.parent == source else "pictures in sub-folders"
-    if is_regular(file):
-        with file.open("rb") as stream:
-            if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
-                return "DICOM"
-    return f"{file.suffix.lower() or 'nameless'} files"
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASHED]
 
 
-def _is_hidden(file: Path, source: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(source).parts)
-
-
-def _counted(kinds: Mapping[str, Sequence[Path]]) -> str:
-    """How many there are of each kind, with an example."""
-    return ", ".join(
-        f"{len(files)} {kind} (such as {files[0]})" for kind, files in sorted(kinds.items())
+def _fingerprint(scan: Scan, work: _Work) -> str:
+    """What the outputs of a scan follow from."""
+    if scan.series is not None:
+        sources = sorted({one.file for one in scan.series.slices})
+    else:
+        sources = list(nifti.files(scan.path)) if scan.kind == search.NIFTI else [scan.path]
+    models = [(member.digest, member.axes) for member in work.predictor.members]
+    return fingerprints.fingerprint(
+        fingerprints.digests(*sources)[0], models, asdict(work.wish), asdict(work.limits), work.code
     )
 
 
-def _readable(
-    files: Iterable[Path], settings: params.Params, failed: dict[Path, str], dark: list[Path]
-) -> Iterator[_Shown]:
-    """The pictures that can be read, at the network's size; the others are noted in ``failed``."""
-    for file in files:
-        try:
-            picture, deep = read_picture(file, settings.limits)
-        except Problem as problem:
-            failed[file] = problem.what
-            continue
-        if deep and picture.max() < _DARK:
-            dark.append(file)
-        height, width = picture.shape
-        yield _Shown(
-            file,
-            (height, width),
-            picture_at(inference.squared(picture), settings.train.network.image_px),
+def _code() -> str:
+    """The fingerprint of the code that decides what is written."""
+    deciding = imports.closure(_ITSELF, without=fingerprints.RUNNERS)
+    return fingerprints.fingerprint(fingerprints.substances(deciding))
+
+
+def _tables(work: _Work) -> None:
+    """The table of volumes and the page, of all scans that were ever predicted into the folder."""
+    every = records.every(work.output)
+    measures.write_csv(work.output / VOLUMES, [row for one in every for row in one["measures"]])
+    if work.wish.view:
+        facts = work.predictor.facts
+        shown = [one["view"] for one in every if one["view"]]
+        viewer.write_index(work.output, shown, {"model": facts.dataset})
+
+
+def _conclude(scans: int, failed: dict[Path, Problem], missed: int, output: Path) -> None:
+    """Say what was done; raises :class:`Problem` if something was not."""
+    _LOG.info("predict: %d of %d scans, in %s", scans - len(failed), scans, output)
+    if failed or missed:
+        raise Problem(
+            f"expected scans that can be read, got {len(failed)} that could not be predicted and"
+            f" {missed} files that may be scans and were not read, each named above",
+            remedy="The others are done; correct or remove these and run again.",
         )
-
-
-def _write_probabilities(
-    file: Path, probability: NDArray[np.float32], shape: tuple[int, int]
-) -> None:
-    """What ``np.savez_compressed`` writes of the picture's probabilities as float16, by strips."""
-    described = {"descr": "<f2", "fortran_order": False, "shape": (*shape, probability.shape[-1])}
-    with (
-        replacing(file, durable=False) as unfinished,
-        zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("arr_0.npy", "w", force_zip64=True) as stream,
-    ):
-        np.lib.format.write_array_header_1_0(stream, described)
-        for _, strip in inference.strips(probability, shape):
-            stream.write(strip.astype("<f2").tobytes())

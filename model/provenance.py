@@ -8,11 +8,9 @@ packages.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import platform
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,20 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset
-from model import number_format
-from model.flexunet import flexunet
 from model.params import Params
 from pipeline import paths
 from pipeline.runtime import files, fingerprints, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
-_PROJECT = "flexunet-pipeline"
-_PLAIN = (bool, int, float, str)
 _LONGEST = 200  # characters of a foreign value in a message
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
 RUNNERS = (
@@ -51,13 +43,14 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
     """Everything that a model of ``data/dataset/<dataset>`` would be made from, as JSON."""
     return {
         **_pictures(dataset, facts, settings),
+        "meanings": [[label.meaning, label.tissue] for label in facts.label_map],
         "convert": asdict(settings.convert),
         "augment": asdict(settings.augment),
         "split": asdict(settings.split),
         "train": asdict(settings.train),
         "dataset_digest": dataset_digest(dataset),
         "code": _code(settings.augment.mode != "offline"),
-        "project": _project(),
+        "project": imports.project_version(),
         "packages": packages(),
     }
 
@@ -147,10 +140,10 @@ def renew(file: Path, origin: dict[str, Any]) -> None:
         add(new, modelfile.PROVENANCE, json.dumps(origin, indent=1, sort_keys=True))
 
 
-def load(
+def require(
     file: Path, dataset: str, facts: Dataset, settings: Params, digest: str | None = None
-) -> keras.Model:
-    """The model, uncompiled, if it was made for these labels, this window and this network.
+) -> dict[str, Any]:
+    """The provenance of a model that was made for these labels, this window and this network.
 
     With ``digest``, also for this dataset: on another split it would be judged by what it learnt
     from. Raises :class:`Problem` that names what differs.
@@ -166,60 +159,7 @@ def load(
                 file,
                 f"expected a model of {name} {value!r}, got one of {_short(trained.get(name))}",
             )
-    form = origin.get("precision", "float32")
-    if form not in number_format.FORMATS:
-        raise modelfile.unfit(
-            file, f"expected a precision of {', '.join(number_format.FORMATS)}, got {_short(form)}"
-        )
-    before = keras.config.dtype_policy()
-    number_format.use(form)
-    try:
-        model = flexunet(settings.train.network, len(facts.label_map))
-    finally:
-        keras.config.set_dtype_policy(before)
-    return _filled(model, file)
-
-
-def _filled(model: keras.Model, file: Path) -> keras.Model:
-    """``model`` with the weights of the file, which must be of its architecture.
-
-    The network is built by our code from parameters, and of the file's description, which Keras
-    would bring to life as whatever classes it names, only its layers' plain values are compared.
-    """
-    ours = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
-    try:
-        theirs = _architecture(modelfile.member(file, modelfile.CONFIG))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        theirs = []
-    for our, their in itertools.zip_longest(_architecture(ours), theirs):
-        if not our or not their or any(our[key] != their[key] for key in our.keys() & their):
-            name = _short((our or their)["name"])
-            raise modelfile.unfit(
-                file, f"expected the FlexUNet of its parameters, got another layer {name}"
-            )
-    try:
-        model.load_weights(file)
-    except Exception as error:  # of a strange file, Keras and h5py raise all kinds
-        raise modelfile.unfit(
-            file, f"expected the weights of its network, got {str(error)[:200]}"
-        ) from error
-    strange = [one.path for one in model.weights if not np.isfinite(_array(one)).all()]
-    if strange:
-        raise modelfile.unfit(file, f"expected weights that are numbers, got NaN in {strange[0]}")
-    return model
-
-
-def _architecture(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of every layer its class, name and plain values."""
-    return [
-        {key: value for key, value in one["config"].items() if isinstance(value, _PLAIN)}
-        | {"class": one["class_name"], "name": one["name"]}
-        for one in content["config"]["layers"]
-    ]
-
-
-def _array(weight: Any) -> NDArray[np.float32]:
-    return np.asarray(keras.ops.convert_to_numpy(weight), np.float32)
+    return origin
 
 
 def _short(value: object) -> str:
@@ -235,16 +175,9 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "dataset": dataset,
         "labels": [[label.id, label.name, list(label.colour)] for label in facts.label_map],
         "modality": facts.modality,
+        "plane": facts.plane,
         "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
     }
-
-
-def _project() -> str:
-    """The version of this project, run from its folder or installed."""
-    file = imports.ROOT / "pyproject.toml"
-    if not file.is_file():
-        return version(_PROJECT)
-    return str(tomllib.loads(file.read_text("utf-8"))["project"]["version"])
 
 
 def _code(online: bool) -> str:

@@ -20,7 +20,10 @@ import numpy as np
 import datasets_spec
 from datasets_spec.contract import Dataset, LabelMap, Problem
 from model import params, provenance
+from model.inference import familiarity
+from model.inference.facts import Facts
 from model.params import Train
+from model.scoring import choose
 from model.training import checkpoint, devices, fit, precision, watch
 from model.training.devices import Share
 from model.training.fit import Fitting
@@ -29,7 +32,7 @@ from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
-from pipeline.runtime import locks
+from pipeline.runtime import locks, modelfile
 
 _LOG = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     loggers = watch.loggers(settings.train, paths.run(dataset)) if share.leads else {}
     of_train, of_valid = _pairs(data, facts.label_map, settings)
     run = _run(dataset, facts, settings, share, loggers)
+    run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
     mode = settings.augment.mode
     learn, valid = fit.batches(
         data,
@@ -94,6 +98,7 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     _epochs(run, state, fitting)
     if share.leads:
         _publish(run, state)  # also when nothing was left to train
+        _choose(run, of_valid, settings)
         score = state.history[state.best_epoch - 1][run.wanted.monitor]
         _LOG.info(
             "train %s: kept epoch %d (%s %.4f): %s",
@@ -243,6 +248,19 @@ def _publish(run: _Run, state: State) -> None:
     history = state.history[: run.wanted.epochs]
     watch.write_history(run.folder / paths.HISTORY, history)
     watch.draw_curves(run.folder / paths.CURVES, history)
+
+
+def _choose(run: _Run, of_valid: Sequence[Pair], settings: params.Params) -> None:
+    """Let valid choose post-processing and mirror images, and write them into the model's file."""
+    file = run.folder / paths.MODEL
+    chosen = choose.write(file, of_valid, run.dataset, run.wanted, settings.limits)
+    facts = Facts.of(modelfile.read(file), file)
+    if facts.mirrors.axes:
+        _LOG.info("  %s: %s", facts.mirrors.sentence, "kept" if facts.mirrors.kept else "left out")
+    for label, choice in choose.choices(chosen).items():
+        if choice.kept:
+            name = facts.label_map.labels[label].name
+            _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, choice.gain)
 
 
 def _of_split(pairs: Sequence[Pair], split: str, folder: Path) -> list[Pair]:

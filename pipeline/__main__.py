@@ -107,10 +107,12 @@ def end(status: int) -> NoReturn:
 def _line(error: BaseException) -> str | None:
     """The line that a user is shown; None for a bug, which needs its traceback."""
     from datasets_spec.contract import Problem
-    from pipeline.runtime import shortages
+    from pipeline.runtime import extras, shortages
 
     if isinstance(error, Problem):
         return str(error)
+    if (problem := extras.problem_of(error)) is not None:
+        return str(problem)
     if (problem := shortages.problem_of(error)) is not None:
         return str(problem)
     if isinstance(error, OSError):  # a folder that may not be written to, a disk that fails

@@ -126,7 +126,7 @@ def test_its_code_has_the_fingerprint_of_the_checkouts(installed: Path, elsewher
 def test_a_model_would_state_the_version_that_is_installed(
     installed: Path, elsewhere: Path
 ) -> None:
-    program = "from model import provenance; print(provenance._project())"
+    program = "from pipeline.runtime import imports; print(imports.project_version())"
     stated = run(installed / "python", "-c", program, cwd=elsewhere).splitlines()[0]
     content = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
     assert stated == content["project"]["version"]

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap
-from model.inference import pictures as inference
+from model.inference.member import Member
+from model.inference.sampling import Probabilities, class_ids
 from model.network_input import labels_at
-from model.params import Params
 from model.scoring import reference
 from model.scoring.scores import Calibration, Stack
 from pipeline import paths
@@ -22,6 +21,7 @@ from pipeline.pairs import manifest, png, truth_record
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
+from pipeline.params.limits import Limits
 
 Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
@@ -74,41 +74,35 @@ def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]
     return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
 
 
-def answer(model: keras.Model, drawings: Drawings, label_map: LabelMap, settings: Params) -> Answer:
+def answer(member: Member, drawings: Drawings, label_map: LabelMap, limits: Limits) -> Answer:
     """Ask the network about every slice of a case, some at a time.
 
     Raises :class:`Problem` if the labels that convert kept of the case are not there.
     """
     first = drawings[0][0]
-    kept = KeptTruth.of(paths.converted(first.dataset), first, settings.limits)
+    kept = KeptTruth.of(paths.converted(first.dataset), first, limits)
     beside = [Beside(kept.stack(slices[0].rater)) for slices in drawings]
     stack = np.zeros(beside[0].truth.shape, np.uint8)  # of what split left out: background
-    canvas = Canvas.of(first.canvas)
+    sampler = member.sampler(Canvas.of(first.canvas))
     by_slice = list(zip(*drawings, strict=True))
-    for batch in _batches(by_slice, settings.evaluate.batch_slices):
-        predicted = _ask(model, batch, beside, label_map, settings)
+    for batch in _batches(by_slice, member.at_once):
+        predicted = _ask(member, batch, beside, label_map)
         for (pair, *_), one in zip(batch, predicted, strict=True):
-            stack[pair.slice_index] = canvas.native(inference.class_ids(one, canvas.px))
+            stack[pair.slice_index] = class_ids(sampler(one))
     return Answer(kept, stack, len(stack) - len(drawings[0]), beside, kept.grid.steps(first.plane))
 
 
 def _ask(
-    model: keras.Model,
-    batch: Drawings,
-    beside: Sequence[Beside],
-    label_map: LabelMap,
-    settings: Params,
-) -> NDArray[np.float32]:
+    member: Member, batch: Drawings, beside: Sequence[Beside], label_map: LabelMap
+) -> Probabilities:
     """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
     folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
-    network = settings.train.network
-    shown = [png.read_image(folder / pair.image) for pair, *_ in batch]
-    predicted = inference.probabilities(model, shown, network)
+    predicted = member.of_pictures([png.read_image(folder / pair.image) for pair, *_ in batch])
     background = np.zeros_like(predicted)
     background[..., 0] = 1
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
         masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
-        truth = np.stack([labels_at(ids, network.image_px) for ids in masks])
+        truth = np.stack([labels_at(ids, predicted.shape[1]) for ids in masks])
         for name, metric in reference.METRICS.items():
             one.reference.setdefault(name, []).extend(metric(truth, predicted).tolist())
             one.reference_background.setdefault(name, []).extend(metric(truth, background).tolist())

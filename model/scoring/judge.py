@@ -1,28 +1,16 @@
-"""Answers -> scores: which post-processing valid chooses, and every test case beside its truth."""
+"""Answers -> scores: every test case beside its truth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from model.inference.rules import Rule
 from model.scoring import postprocess, scores
 from model.scoring.answers import Answer, Drawings
-from model.scoring.postprocess import Choice, Rule, Search
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
-
-
-def choose(
-    answers: Iterable[tuple[Drawings, Answer]], classes: int, seed: int
-) -> dict[int, Choice]:
-    """The post-processing of every class, judged on these cases of valid."""
-    search = Search(classes)
-    for drawings, answer in answers:
-        voxel_ml, patient = scores.voxel_ml(answer.steps), drawings[0][0].patient
-        for one in answer.beside:
-            search.add(patient, one.truth, answer.predicted, voxel_ml, answer.planar)
-    return search.choose(seed)
 
 
 def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:

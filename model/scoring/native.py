@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets_spec.contract import LabelMap
+from model.delivery import instances
 from model.scoring.scores import Stack
 from pipeline.pairs import png, truth_record
 from pipeline.pairs.manifest import Pair
@@ -27,5 +28,4 @@ def write(folder: Path, pair: Pair, stack: Stack, kept: KeptTruth, label_map: La
         return
     in_ras, grid = volume.unslice(stack, kept.plane), kept.grid
     nifti.save_like(folder / f"{name}.nii.gz", grid.from_ras(in_ras), grid, kept.file(pair.rater))
-    for part, ids in volume.per_instance(in_ras, grid, parts).items():
-        png.write_mask(folder / name / f"{part}.png", ids, label_map)
+    instances.write(folder / name, in_ras, grid, parts, label_map)

@@ -17,20 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from model.inference.rules import Rule
 from model.scoring.bootstrap import Resamples, interval
 from model.scoring.scores import Mask, Parts, Stack, box, corners, slabs
 
 LEAST_PATIENTS = 5
 LEAST_GAIN = 0.001
 SMALLEST_ML = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What is done to one class: holes filled first, then components below a volume removed."""
-
-    fill_holes: bool = False
-    smallest_ml: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,12 @@ class Choice:
     @property
     def kept(self) -> bool:
         """Whether it helps by more than noise."""
-        enough = self.patients >= LEAST_PATIENTS and self.gain >= LEAST_GAIN
-        return enough and self.low > 0 and self.rule != Rule()
+        return self.rule != Rule() and helps(self.gain, self.low, self.patients)
+
+
+def helps(gain: float, low: float, patients: int) -> bool:
+    """Whether a gain on valid, with the lower end of its interval, is more than noise."""
+    return patients >= LEAST_PATIENTS and gain >= LEAST_GAIN and low > 0
 
 
 # the mildest first: of equal gains, the first is taken
@@ -109,27 +106,33 @@ class Search:
 
     def __init__(self, classes: int) -> None:
         self._dice: dict[int, list[list[float]]] = {label: [] for label in range(1, classes)}
-        self._patients: list[str] = []
+        self.patients: list[str] = []
 
     def add(
         self, patient: str, truth: Stack, predicted: Stack, voxel_ml: float, planar: bool
     ) -> None:
         """Try every rule on one case."""
-        self._patients.append(patient)
+        self.patients.append(patient)
         for label, rows in self._dice.items():
             rows.append(_dice_of_rules(truth, predicted, label, voxel_ml, planar))
 
+    def plain_dice(self) -> NDArray[np.float64]:
+        """The mean foreground Dice of every case without any rule, (cases,)."""
+        by_class = [[dice[0] for dice in rows] for rows in self._dice.values()]
+        mean: NDArray[np.float64] = np.array(by_class).mean(axis=0)
+        return mean
+
     def choose(self, *key: object) -> dict[int, Choice]:
         """The best rule of every class, kept or not; ``key`` draws the resamples."""
-        if not self._patients:
+        if not self.patients:
             return {}
-        resamples = Resamples.drawn(self._patients, *key)
+        resamples = Resamples.drawn(self.patients, *key)
         chosen = {}
         for label, rows in self._dice.items():
             dice = np.array(rows)  # (cases, rules)
             gains = dice - dice[:, :1]
             best = int(gains.mean(axis=0).argmax())
-            bounds = interval(resamples.means(self._patients, gains[:, best]))
+            bounds = interval(resamples.means(self.patients, gains[:, best]))
             assert bounds is not None
             chosen[label] = Choice(
                 RULES[best], float(gains[:, best].mean()), *bounds, len(resamples.patients)

@@ -87,12 +87,10 @@ def _choices(choices: Mapping[int, Choice], label_map: LabelMap) -> dict[str, An
 
 
 def _parameters(wanted: Evaluate, converted_with: Mapping[str, Any]) -> dict[str, Any]:
-    """What the scores follow from; how many slices are predicted at once moves none."""
+    """What the scores follow from."""
     return {
         "convert": {name: converted_with[name] for name in ("label_table", "raters")},
-        "evaluate": {
-            name: value for name, value in asdict(wanted).items() if name != "batch_slices"
-        },
+        "evaluate": asdict(wanted),
     }
 
 

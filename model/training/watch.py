@@ -14,11 +14,14 @@ import matplotlib
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
-from model.inference import pictures as inference
+from model.inference import keras_file
+from model.inference.sampling import Sampler, class_ids
+from model.network_input import model_input
 from model.params import Train
 from model.training.fit import Row
 from pipeline import paths
 from pipeline.pairs import png
+from pipeline.pairs.canvas import Canvas
 from pipeline.runtime import files as runtime_files
 
 matplotlib.use("Agg")
@@ -76,9 +79,10 @@ class EpochChange:
         if not self._files:
             return
         pictures = [png.read_image(file) for file in self._files]
-        predicted = inference.probabilities(model, pictures, self._network)
+        predicted = keras_file.runner(model)(model_input(pictures, self._network))
         for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
-            ids = inference.class_ids(probability, len(picture))
+            own = Canvas.fit((len(picture), len(picture)), (1.0, 1.0), len(picture))
+            ids = class_ids(Sampler.of(own, len(probability))(probability))
             target = paths.epoch_change(self._target, epoch) / file.name
             png.write_mask(target, ids, self._label_map)
 

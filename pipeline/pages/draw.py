@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 
 from datasets_spec.contract import LabelMap
@@ -16,17 +15,34 @@ _TITLE_PX = 22
 
 def outlined(image: Image8, ids: Image8, label_map: LabelMap) -> Rgb8:
     """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide."""
-    rgb = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-    eroded = cv2.erode(ids, np.ones((3, 3), np.uint8), iterations=2)
-    grown = cv2.dilate(ids, np.ones((3, 3), np.uint8))
-    edge = (eroded != ids) | (grown != ids)
+    rgb = np.repeat(image[..., None], 3, axis=-1)
+    edge = (_least(ids, 2) != ids) | (_greatest(ids, 1) != ids)
     edge &= ids > 0
-    rgb[edge] = colours.colourise(ids, label_map)[edge]
-    return np.asarray(rgb, np.uint8)
+    rgb[edge] = colours.colourise(ids[edge], label_map)
+    return rgb
+
+
+def _greatest(ids: Image8, reach: int) -> Image8:
+    """The greatest value (H, W) of all that are up to ``reach`` pixels away, diagonals included."""
+    rows, greatest = ids.copy(), ids.copy()
+    for step in range(1, reach + 1):
+        np.maximum(rows[step:], ids[:-step], out=rows[step:])
+        np.maximum(rows[:-step], ids[step:], out=rows[:-step])
+    greatest[:] = rows
+    for step in range(1, reach + 1):
+        np.maximum(greatest[:, step:], rows[:, :-step], out=greatest[:, step:])
+        np.maximum(greatest[:, :-step], rows[:, step:], out=greatest[:, :-step])
+    return greatest
+
+
+def _least(ids: Image8, reach: int) -> Image8:
+    return ~_greatest(~ids, reach)
 
 
 def sheet(rows: Mapping[str, Sequence[Rgb8]], tile_px: int, gap_px: int = 4) -> Rgb8:
     """Rows of RGB pictures -> one RGB picture: each row below its title, tiles of one size."""
+    import cv2  # for its lettering
+
     columns = max(len(row) for row in rows.values())
     step = tile_px + gap_px
     paper = np.full((len(rows) * (step + _TITLE_PX), columns * step - gap_px, 3), 255, np.uint8)

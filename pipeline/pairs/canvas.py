@@ -11,7 +11,6 @@ from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,10 +80,9 @@ class Canvas:
 
         Linear interpolation; area averaging along an axis that is reduced.
         """
-        native = np.ascontiguousarray(native, np.float32)
-        rows = _resample(native, self.row_scale, self.row_offset, self.px)
-        columns = _resample(_transposed(rows), self.col_scale, self.col_offset, self.px)
-        return _transposed(columns)
+        picture = np.array(native, np.float32, order="C")  # a copy, even of what stays as it is
+        picture = _resample(picture, 0, self.row_scale, self.row_offset, self.px)
+        return _resample(picture, 1, self.col_scale, self.col_offset, self.px)
 
     def labels(self, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class ids (height, width) -> (px, px): the native pixel under each centre, or 0."""
@@ -100,11 +98,6 @@ class Canvas:
         rows = _centres(self.height, self.row_scale, self.row_offset, self.px)
         cols = _centres(self.width, self.col_scale, self.col_offset, self.px)
         return picture[np.ix_(rows, cols)]
-
-
-def _transposed(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The transpose, contiguous in memory; NumPy's own copy is several times slower."""
-    return np.asarray(cv2.transpose(array), np.float32)
 
 
 def _under(px: int, scale: float, offset: int, native: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -123,19 +116,25 @@ def _centres(native: int, scale: float, offset: int, px: int) -> NDArray[np.intp
     return np.minimum(index, px - 1)
 
 
-def _resample(array: NDArray[np.float32], scale: float, offset: int, px: int) -> NDArray[Any]:
-    """Axis 0 of ``array`` (n, m) onto ``px`` picture pixels, zero outside.
+def _resample(
+    array: NDArray[np.float32], axis: int, scale: float, offset: int, px: int
+) -> NDArray[np.float32]:
+    """One axis of ``array`` (rows, columns) onto ``px`` picture pixels, zero outside.
 
     Written in element-wise arithmetic, which gives the same bits on every
     processor; a matrix product would not.
     """
-    if scale == 1 and offset == 0 and len(array) == px:
+    if scale == 1 and offset == 0 and array.shape[axis] == px:
         return array
-    where, indices, weights = _taps(len(array), scale, offset, px)
-    picture = np.zeros((px, array.shape[1]), np.float32)
-    inside = picture[where]
+    where, indices, weights = _taps(array.shape[axis], scale, offset, px)
+    if axis == 0:
+        picture = np.zeros((px, array.shape[1]), np.float32)
+        inside, weights = picture[where], weights[:, :, None]
+    else:
+        picture = np.zeros((array.shape[0], px), np.float32)
+        inside, weights = picture[:, where], weights[:, None, :]
     for index, weight in zip(indices, weights, strict=True):
-        inside += array.take(index, axis=0) * weight
+        inside += array.take(index, axis=axis) * weight
     return picture
 
 
@@ -146,7 +145,7 @@ def _taps(
     """Which of ``n`` native pixels make each picture pixel, and with which weights.
 
     The picture pixels as a slice, and per tap the native index (taps, pixels) and its weight
-    (taps, pixels, 1): two neighbours if the axis is enlarged, all covered pixels if it is reduced.
+    (taps, pixels): two neighbours if the axis is enlarged, all covered pixels if it is reduced.
     """
     _, under = _under(px, scale, offset, n)
     where = _span(under)
@@ -163,4 +162,4 @@ def _taps(
         covered = np.minimum(stop, indices + 1) - np.maximum(start, indices)
         weights = np.maximum(covered, 0) / (stop - start)
         indices = np.minimum(indices, n - 1)
-    return where, indices, weights.astype(np.float32)[..., None]
+    return where, indices, weights.astype(np.float32)

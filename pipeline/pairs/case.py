@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
 from pipeline.sources import places
-from pipeline.volumes import findings, hounsfield, reader, volume
+from pipeline.volumes import findings, hounsfield, profile, reader, volume, windows
 from pipeline.volumes.volume import Volume
 
 
@@ -65,7 +64,12 @@ class CaseMaker:
         """
         case = job.content.case
         image = reader.read_image(case.image, self.limits)
-        window = _window(case, image.array, self.dataset, self.settings)
+        window = windows.window_of(
+            image.array,
+            reader.has_own_grey(case.image),
+            self.dataset.window.bounds if self.dataset.window else None,
+            self.settings.mr_percentiles,
+        )
         image = hounsfield.confirmed(self.dataset, image, case.image)
         truth = fusion.truth(
             self.dataset,
@@ -155,6 +159,7 @@ class CaseMaker:
             label_evidence=truth.evidence,
             snapped_pixels=truth.snapped,
             findings=findings.to_json([*image.findings, *truth.findings]),
+            profile=profile.of(image, window, pictures=reader.has_own_grey(case.image)).to_json(),
         )
 
     def _slices(
@@ -195,15 +200,3 @@ class CaseMaker:
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
-
-
-def _window(
-    case: Case, array: NDArray[Any], dataset: Dataset, settings: Convert
-) -> tuple[float, float]:
-    """The intensities that become 0 and 255."""
-    if reader.has_own_grey(case.image) and array.min() >= 0 and array.max() <= 255:
-        return 0.0, 255.0
-    if dataset.window and not reader.has_own_grey(case.image):
-        return dataset.window.bounds
-    low, high = np.percentile(array, settings.mr_percentiles)
-    return float(low), float(high)

@@ -42,7 +42,8 @@ class Pair:
     published as anonymous, patient, case, rater, source and SOPInstanceUID are
     :mod:`pipeline.pairs.pseudonyms`. ``likeness`` is the image's perceptual hash
     (:mod:`pipeline.pairs.likeness`; none on augmented pairs). ``parent`` and ``warp`` (JSON) are
-    set on augmented pairs only. ``truth`` (none on augmented pairs) is where
+    set on augmented pairs only. ``profile`` is what the case's scan looks like
+    in numbers (:mod:`pipeline.volumes.profile`, JSON). ``truth`` (none on augmented pairs) is where
     :mod:`pipeline.pairs.truth_record` keeps the labels that the pair shows on the source's grid,
     relative to ``data/converted/<dataset>``. ``fingerprint`` identifies everything that determines
     the pair; a pair whose fingerprint is unchanged is not made again.
@@ -83,6 +84,7 @@ class Pair:
     likeness: str = ""
     truth: str = ""
     truth_digest: str = ""
+    profile: str = ""
 
     @property
     def empty(self) -> bool:

@@ -12,7 +12,6 @@ import hashlib
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,18 +22,20 @@ from pipeline.runtime import files
 from pipeline.volumes.picture_files import opened
 
 _Z_RLE = 3
-_IMAGE_SETTINGS = [
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-]
 _RUN_AGAIN = "Run the stage that writes it again."
 
 
 def write_image(file: Path, picture: NDArray[np.uint8]) -> str:
     """Write a grey picture (H, W) uint8 as PNG; returns the file's sha256."""
-    encoded, buffer = cv2.imencode(".png", picture, _IMAGE_SETTINGS)
+    import cv2  # here and in read_image: masks are written where only Pillow is installed
+
+    settings = [
+        cv2.IMWRITE_PNG_COMPRESSION,
+        1,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_RLE,
+    ]
+    encoded, buffer = cv2.imencode(".png", picture, settings)
     assert encoded
     return _put(file, buffer.tobytes())
 
@@ -63,6 +64,8 @@ def write_mask(file: Path, ids: NDArray[np.uint8], label_map: LabelMap) -> str:
 
 def read_image(file: Path) -> NDArray[np.uint8]:
     """A grey picture (H, W) uint8. Raises :class:`Problem` if it cannot be read."""
+    import cv2
+
     with opened(file, remedy=_RUN_AGAIN):  # which checks its size before it is decoded
         picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
     if picture is None:

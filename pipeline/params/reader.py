@@ -27,8 +27,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import paths
@@ -36,12 +34,13 @@ from pipeline.params.augment import Augment
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
-from pipeline.params.strict_yaml import StrictLoader
 from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import files
 
 _MOVED = {
     "train.augment": "It is 'mode' in the section 'augment' now.",
+    "evaluate.postprocess": "It is 'postprocess' in the section 'train' now.",
+    "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
@@ -190,6 +189,10 @@ def _with(content: dict[str, Any], entry: Any, where: str, file: Path, whole: ty
 
 
 def _read(file: Path, whole: type[Params] = Params) -> dict[str, Any]:
+    import yaml  # here: a model states its parameters itself, where no YAML is installed
+
+    from pipeline.params.strict_yaml import StrictLoader
+
     try:
         length = files.require_regular(file).stat().st_size
         if length > _MOST_BYTES:
@@ -226,6 +229,8 @@ def _in_checkout() -> bool:
 
 def _fault(error: Exception) -> str:
     """What is wrong with a file that is no YAML, and in which line."""
+    import yaml
+
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         shape = isinstance(error, yaml.parser.ParserError | yaml.scanner.ScannerError)
         hint = " (is it indented like its neighbours?)" if shape else ""

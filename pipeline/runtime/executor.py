@@ -15,12 +15,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
-import cv2
 from tqdm import tqdm
 
 from datasets_spec.contract import Problem
@@ -165,7 +164,10 @@ def _pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
 
 def _start_worker(held: Connection) -> None:
     """Set up a worker: one thread for OpenCV, and an end when the parent ends or asks for it."""
-    cv2.setNumThreads(1)
+    with suppress(ModuleNotFoundError):
+        import cv2
+
+        cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, args=(held,), daemon=True).start()
 

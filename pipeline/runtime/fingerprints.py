@@ -30,6 +30,7 @@ RUNNERS = (
     "pipeline.volumes.limits",
     "pipeline.pairs.store",
     "pipeline.runtime.executor",
+    "pipeline.runtime.extras",
     "pipeline.runtime.files",
     "pipeline.runtime.fingerprints",
     "pipeline.runtime.imports",

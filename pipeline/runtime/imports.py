@@ -7,10 +7,13 @@ both stand on this one answer.
 from __future__ import annotations
 
 import ast
+import tomllib
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+_PROJECT = "flexunet-pipeline"
 FLOORS = ("datasets_spec", "pipeline", "model")
 
 
@@ -41,6 +44,14 @@ def imported(file: Path) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return [name for name in names if name.split(".")[0] in FLOORS]
+
+
+def project_version() -> str:
+    """The version of this project, run from its folder or installed."""
+    file = ROOT / "pyproject.toml"
+    if not file.is_file():
+        return version(_PROJECT)
+    return str(tomllib.loads(file.read_text("utf-8"))["project"]["version"])
 
 
 def _files(name: str) -> list[Path]:

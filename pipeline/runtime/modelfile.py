@@ -18,7 +18,8 @@ from pipeline.runtime import files
 
 PROVENANCE = "provenance.json"
 CONFIG = "config.json"
-_MOST_BYTES = 2**24  # of a member that is JSON; the pipeline writes some ten thousand
+MOST_BYTES = 2**24
+"""Of a member that is JSON; the pipeline writes some ten thousand."""
 _SECTIONS = ("convert", "augment", "split", "train")
 _KINDS = {
     "dataset": str,
@@ -43,7 +44,11 @@ def read(file: Path) -> dict[str, Any]:
         require_whole(file)
     except (OSError, zipfile.BadZipFile) as error:
         raise unfit(file, f"expected a whole model, got {error}") from None
-    provenance = member(file, PROVENANCE)
+    return checked(member(file, PROVENANCE), file)
+
+
+def checked(provenance: dict[str, Any], file: Path) -> dict[str, Any]:
+    """``provenance``; raises :class:`Problem` if a section that every model has is missing."""
     wrong = [name for name, kind in _KINDS.items() if not isinstance(provenance.get(name), kind)]
     if not wrong and not isinstance(provenance["train"].get("network"), dict):
         wrong = ["train.network"]
@@ -56,12 +61,24 @@ def member(file: Path, name: str) -> dict[str, Any]:
     """The JSON mapping in a member of the archive. Raises :class:`Problem` for anything else."""
     try:
         with zipfile.ZipFile(file) as archive:
-            if archive.getinfo(name).file_size > _MOST_BYTES:
-                raise ValueError(f"more than {_MOST_BYTES} bytes")
-            content = json.loads(archive.read(name))
+            if archive.getinfo(name).file_size > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES} bytes")
+            content = archive.read(name)
     except KeyError:
         raise unfit(file, f"expected {name} in the model, found none") from None
-    except (OSError, ValueError, RecursionError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise unfit(file, f"expected JSON in the model's {name}, got {error}") from None
+    return mapping(file, name, content)
+
+
+def mapping(file: Path, name: str, text: bytes) -> dict[str, Any]:
+    """The JSON mapping in ``text``, the content of ``name`` in a model.
+
+    Raises :class:`Problem` for anything else.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise unfit(file, f"expected JSON in the model's {name}, got {error}") from None
     if not isinstance(content, dict):
         raise unfit(file, f"expected a mapping in its {name}, got {type(content).__name__}")
@@ -90,7 +107,11 @@ def require_whole(file: Path) -> None:
 
 def unfit(file: Path, what: str) -> Problem:
     """The :class:`Problem` of a model file that cannot be used."""
-    return Problem(what, where=file, remedy=f"Train it again: {_train(file)}")
+    if file.suffix == ".onnx":
+        again = "Export it again: python -m model export <model> --format onnx"
+    else:
+        again = f"Train it again: {_train(file)}"
+    return Problem(what, where=file, remedy=again)
 
 
 def _train(file: Path) -> str:

@@ -33,7 +33,7 @@ def problem_of(error: BaseException, making: str = "") -> Problem | None:
             f"expected enough memory, got {reason or 'none from the system'}",
             where=making,
             remedy="End other programs, take fewer workers (--workers 1), smaller batches"
-            " (train.batch_pairs, evaluate.batch_slices) or smaller pictures.",
+            " (train.batch_pairs) or smaller pictures.",
         )
     return None
 

@@ -28,12 +28,11 @@ from nibabel.orientations import (
     OrientationError,
     io_orientation,
 )
-from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Picture, Problem
 from pipeline.params.limits import Limits
-from pipeline.volumes import stream
+from pipeline.volumes import scaling, stream
 from pipeline.volumes.findings import Finding, finding
 from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import LARGEST, SAME_GRID, Grid, Volume, by_sides, column_lengths
@@ -130,14 +129,10 @@ def _content(
     shape = _shape(header, limits, source)
     dtype = _dtype(header, source)
     slope, inter = header.get_slope_inter()
+    scaled = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
     tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
-    array, ignored = _voxels(file, dtype, shape, int(header.get_data_offset()), tags)
-    scaled = apply_read_scaling(
-        array,
-        np.float64(1.0 if slope is None else slope),
-        np.float64(0.0 if inter is None else inter),
-    )
-    return block, header, scaled, ignored
+    array, ignored = _voxels(file, dtype, shape, int(header.get_data_offset()), tags, scaled)
+    return block, header, array, ignored
 
 
 def _shape(header: Any, limits: Limits, source: Path) -> list[int]:
@@ -163,9 +158,15 @@ def _dtype(header: Any, source: Path) -> np.dtype[Any]:
 
 
 def _voxels(
-    file: Path, dtype: np.dtype[Any], shape: Sequence[int], offset: int, tags: int
+    file: Path,
+    dtype: np.dtype[Any],
+    shape: Sequence[int],
+    offset: int,
+    tags: int,
+    scaled: tuple[float, float],
 ) -> tuple[NDArray[Any], tuple[Finding, ...]]:
-    """The voxels from ``offset`` on, and a finding for bytes behind them.
+    """The voxels from ``offset`` on, ``scaled`` by (slope, intercept), and a finding for bytes
+    behind them.
 
     ``tags``: so many bytes behind the voxels are the format's own. Otherwise less than a slice
     is ignored with a finding, but for padding; a slice or more means that the header lies.
@@ -175,14 +176,15 @@ def _voxels(
         raise ValueError(f"voxels that begin at byte {offset:,}")
     one_slice = count // shape[2]
     most = tags or max(_PADDING_BYTES, one_slice)
+    compressed = stream.compression(file)
+    there = file.stat().st_size - offset
+    if there < count and not compressed:
+        raise EOFError(f"{max(there, 0):,} of {count:,} bytes of voxels are there")
     with stream.opened(file) as content:
-        if stream.compression(file):
+        if compressed or not scaling.kept_as_stored(dtype, *scaled, math.prod(shape)):
             content.seek(offset)
-            array = stream.take(content, count).view(dtype).reshape(shape, order="F")
+            array = scaling.read(content, dtype, shape, *scaled)
         else:
-            there = file.stat().st_size - offset
-            if there < count:
-                raise EOFError(f"{max(there, 0):,} of {count:,} bytes of voxels are there")
             array = np.asarray(np.memmap(file, dtype, "c", offset, tuple(shape), "F"))
             content.seek(offset + count)
         rest = content.read(most + 1)
@@ -344,27 +346,35 @@ def _three_directions(affine: NDArray[np.float64]) -> bool:
 def save_like(file: Path, ids: NDArray[np.uint8], grid: Grid, source: Path | None) -> None:
     """Save class ids (i, j, k) in the source's own axis order as NIfTI with its geometry.
 
+    See :func:`image_like`.
+    """
+    image = image_like(ids, grid, source)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(image, file)
+
+
+def image_like(array: NDArray[Any], grid: Grid, source: Path | None) -> Any:
+    """Values (i, j, k) in the source's own axis order as a NIfTI image with its geometry.
+
     ``source`` is the NIfTI or MGZ file that the grid was read from; None, or a folder, where the
     grid alone is known. The header of NIfTI is kept (sform, qform, their codes, units, version and
     byte order), but for its free text and extensions: they can hold names.
     """
     like: Any = None if source is None or source.is_dir() else nib.load(source)
-    file.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(like, _NIFTI_IMAGE):
         two = isinstance(like, (nib.Nifti2Image, nib.Nifti2Pair))
         kind: Any = nib.Nifti2Image if two else nib.Nifti1Image
-        image = kind(ids, grid.affine, _header_like(like.header, kind))
-    else:
-        image = nib.Nifti1Image(ids, grid.affine)
-        image.header.set_xyzt_units("mm")
-    nib.save(image, file)
+        return kind(array, grid.affine, _header_like(like.header, kind, array.dtype))
+    image = nib.Nifti1Image(array, grid.affine)
+    image.header.set_xyzt_units("mm")
+    return image
 
 
-def _header_like(header: Any, kind: Any) -> Any:
-    """A header of ``kind`` for class ids, with the geometry of ``header`` and none of its texts."""
+def _header_like(header: Any, kind: Any, dtype: np.dtype[Any]) -> Any:
+    """A header of ``kind`` for other values, with the geometry of ``header`` and no text of it."""
     # a pair's header has no magic of its own beside that of the file: the bytes serve both
     made = kind.header_class(header.binaryblock, header.endianness, check=False)
-    made.set_data_dtype(np.uint8)
+    made.set_data_dtype(dtype)
     made.set_slope_inter(1, 0)
     made["cal_min"], made["cal_max"] = 0, 0
     for text in ("descrip", "aux_file", "db_name", "intent_name"):

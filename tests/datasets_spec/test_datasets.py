@@ -16,7 +16,7 @@ download. It makes these promises, and each is tested for every module of the fo
 7.  Image and label of a case share one grid, and every label value is declared. They belong
     together: no other case's label explains the image better.
 8.  The fixture converts to one pair per slice, several raters fused, and the way back finds exactly
-    the voxels of each class that were drawn.
+    the voxels of each class that were drawn. The manifest states what each case's scan looks like.
 9.  A missing partner, image or label, is named, and the other cases are kept.
 10. An empty folder is an error of the adapter's own that names the folder.
 11. It writes nothing into the raw folder.
@@ -45,13 +45,13 @@ from datasets_spec.contract import Case
 from pipeline import paths
 from pipeline.convert import convert
 from pipeline.labels import colours, decode, fusion
-from pipeline.pairs import manifest, png, pseudonyms
+from pipeline.pairs import manifest, png, pseudonyms, truth_record
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.runtime.files import sha256
 from pipeline.sources import listing, places
-from pipeline.volumes import reader
+from pipeline.volumes import profile, reader
 from tests.conftest import FIXTURES, PROJECT, Refused
 
 NAMES = datasets_spec.names()
@@ -209,6 +209,11 @@ def test_fixture_converts_to_every_slice_and_back_to_every_voxel(
         ]
         counts = np.bincount(np.stack(native).ravel(), minlength=len(label_map))
         assert counts.tolist() == case["voxels"]
+        [text] = {pair.profile for pair in mine}
+        looks = profile.from_json(text)
+        record = truth_record.read(paths.converted(name), mine[0].truth, mine[0].truth_digest)
+        assert (looks.geometry is None) == (record.source == truth_record.PICTURES)
+        assert len(mine) in looks.shape
     assert {pair.case for pair in pairs} == {names.of("case", case["id"]) for case in expected}
 
 

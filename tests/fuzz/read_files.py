@@ -90,14 +90,10 @@ def _odd_values(value: Any, name: str = "it") -> Iterator[str]:
 
 
 def _load_model(files: tuple[Path, ...], made: Input) -> Any:
-    from model import provenance
+    from model.inference.member import Member
     from pipeline.runtime import modelfile
 
-    record = modelfile.read(files[0])
-    settings = _small_settings()
-    facts = datasets_spec.load(cohort.DATASET).dataset
-    model = provenance.load(files[0], cohort.DATASET, facts, settings)
-    return record, model
+    return modelfile.read(files[0]), Member.of(files[0])
 
 
 def _small_settings() -> params.Params:
@@ -105,14 +101,11 @@ def _small_settings() -> params.Params:
 
 
 def _model_fault(trial: Trial) -> str:
-    from model.inference import probabilities
-
-    record, model = trial.result
+    record, member = trial.result
     if not isinstance(record, dict):
         return "a provenance that is no mapping"
     px = _small_settings().train.network
-    picture = np.full((px.image_px, px.image_px), 100, np.uint8)
-    found = probabilities(model, [picture], px)
+    found = member.of_pictures([np.full((px.image_px, px.image_px), 100, np.uint8)])
     classes = len(datasets_spec.load(cohort.DATASET).dataset.label_map)
     if found.shape != (1, px.image_px, px.image_px, classes):
         return "a network of another shape"

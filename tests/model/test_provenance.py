@@ -58,7 +58,8 @@ RUNNING = [
     "model/__main__.py",
     "model/compare.py",
     "model/evaluate.py",
-    "model/inference.py",
+    "model/inference/member.py",
+    "model/inference/sampling.py",
     "model/params.py",
     "model/predict.py",
     "model/provenance.py",
@@ -139,7 +140,7 @@ def test_the_lists_above_name_every_module_that_decides() -> None:
 
 def test_watching_a_training_needs_nothing_of_predict() -> None:
     watched = {file.as_posix() for file in imports.closure("model.training.watch")}
-    assert "model/inference.py" in watched
+    assert "model/inference/sampling.py" in watched
     assert not {"model/predict.py", "model/evaluate.py"} & watched
 
 

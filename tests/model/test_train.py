@@ -23,6 +23,7 @@ import datasets_spec
 from datasets_spec.contract import Problem
 from model import params, provenance
 from model import params as params_reader
+from model.inference import keras_file
 from model.train import train
 from model.training import checkpoint, precision
 from model.training.devices import Share
@@ -548,9 +549,7 @@ def test_epoch_change_shows_as_many_pictures_as_asked(
     settings = cohort.prepare(**{"train.epoch_change_pictures": count})
     rim = np.zeros((32, 32, len(LABEL_MAP)), np.float32)
     rim[..., 2] = 1
-    monkeypatch.setattr(
-        "model.inference.probabilities", lambda _, pictures, __: [rim] * len(pictures)
-    )
+    monkeypatch.setattr(keras_file, "runner", lambda _: lambda pictures: [rim] * len(pictures))
     EpochChange(PAIRS, Path("seen"), LABEL_MAP, settings.train).draw(SimpleNamespace(), 12)
     masks = sorted(Path("seen").rglob("*.png"))
     assert len(masks) == min(count, 6)

@@ -5,6 +5,7 @@ A tilted gantry gives a sheared affine, so every slice keeps its place.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,29 +93,44 @@ def _settle_padding(pixels: NDArray[np.float32], slices: Sequence[Instance]) -> 
     So it spoils no percentile of an MR and is black in a CT, even where a scanner wrote it as
     a large unsigned number. Padding within the real values cannot be distinguished from them.
     """
-    padded = np.zeros(pixels.shape, bool)
+    padded = 0
     bounds: set[tuple[float, float]] = set()
-    for index, one in enumerate(slices):
-        if one.padding is None:
-            continue
-        slope, intercept = one.rescale
-        ends = np.array([limit * slope + intercept for limit in one.padding], np.float32)
-        low, high = float(ends.min()), float(ends.max())
-        here = (pixels[index] >= low) & (pixels[index] <= high)
+    least, most = math.inf, -math.inf
+    for one, values in zip(slices, pixels, strict=True):
+        here = _padded(values, one)
         if here.any():
-            padded[index] = here
-            bounds.add((low, high))
-    if not padded.any() or padded.all():
+            padded += int(here.sum())
+            bounds.add(_padding_of(one))
+        if not here.all():
+            real = values[~here]
+            least, most = min(least, float(real.min())), max(most, float(real.max()))
+    if padded in (0, pixels.size):
         return []
-    real = pixels[~padded]
     padding = Padding(
-        share=float(padded.mean()),
+        share=padded / pixels.size,
         low=min(low for low, _ in bounds),
         high=max(high for _, high in bounds),
-        least=float(real.min()),
-        most=float(real.max()),
+        least=least,
+        most=most,
         modality=slices[0].modality,
     )
     if padding.apart and not padding.in_air:
-        pixels[padded] = padding.least
+        for one, values in zip(slices, pixels, strict=True):
+            values[_padded(values, one)] = padding.least
     return of_padding(padding)
+
+
+def _padding_of(one: Instance) -> tuple[float, float]:
+    """The least and the greatest value, rescaled, that is padding; no number if none is."""
+    if one.padding is None:
+        return math.nan, math.nan
+    slope, intercept = one.rescale
+    ends = np.array([limit * slope + intercept for limit in one.padding], np.float32)
+    return float(ends.min()), float(ends.max())
+
+
+def _padded(values: NDArray[np.float32], one: Instance) -> NDArray[np.bool_]:
+    """Which pixels of a slice (rows, columns) are padding."""
+    low, high = _padding_of(one)
+    padded: NDArray[np.bool_] = (values >= low) & (values <= high)
+    return padded

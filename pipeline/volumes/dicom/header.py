@@ -28,6 +28,7 @@ _TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
+    "SeriesNumber",
     "StudyInstanceUID",
     "FrameOfReferenceUID",
     "PatientID",
@@ -95,6 +96,7 @@ class Instance:
     file: Path
     kind: str
     series: str
+    series_number: int | None
     uid: str
     modality: str
     number: int | None
@@ -242,9 +244,10 @@ def _instance(
         file=file,
         kind=kind,
         series=tags.text("SeriesInstanceUID"),
+        series_number=_whole(tags.numbers("SeriesNumber", 1)),
         uid=uid if _UID.fullmatch(uid) else "",
         modality=modality,
-        number=None if number is None else int(number[0]),
+        number=_whole(number),
         image_type=tags.words("ImageType"),
         burned_in=tags.text("BurnedInAnnotation").upper() == "YES",
         position=position,
@@ -270,6 +273,10 @@ def _instance(
 
 
 _Numbers = tuple[float, ...] | None
+
+
+def _whole(numbers: _Numbers) -> int | None:
+    return None if numbers is None else int(numbers[0])
 
 
 def _place(tags: Tags) -> tuple[_Numbers, _Numbers, _Numbers]:

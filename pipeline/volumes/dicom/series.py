@@ -51,14 +51,23 @@ class Series:
         return tuple(one for one in self.matches if one.refused)
 
     @property
+    def folder(self) -> Path:
+        """The folder below which all its files lie."""
+        parents = {one.file.parent for one in self.slices}
+        if len(parents) == 1:
+            return parents.pop()
+        common = os.path.commonpath([os.path.normpath(one.absolute()) for one in parents])
+        absolute = any(one.is_absolute() for one in parents)
+        return Path(common if absolute else os.path.relpath(common))
+
+    @property
     def facts(self) -> str:
         """Where it lies, UID, modality, number of files and size in pixels."""
         rows, columns = self.slices[0].shape
         files = {one.file for one in self.slices}
-        where = os.path.commonpath([file.parent for file in files])
         modality = self.slices[0].modality or "no modality"
         count = f"{len(files)} file{'s' if len(files) > 1 else ''} of {columns}x{rows}"
-        return f"{where}: {modality}, {count}, {self.uid or 'no UID'}"
+        return f"{self.folder}: {modality}, {count}, {self.uid or 'no UID'}"
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
     if not (sorted_out.pictures or sorted_out.damaged or sorted_out.others):
         raise _without_dicom(folder, sorted_out.suffixes)
     by_uid = sorted(sorted_out.pictures.items())
-    series = tuple(_examined(uid, slices, limits) for uid, slices in by_uid)
+    series = tuple(judged(uid, slices, limits) for uid, slices in by_uid)
     others = sorted((sorted_out.others + sorted_out.foreign).items())
     return Folder(series, tuple(others), tuple(sorted_out.damaged))
 
@@ -177,25 +186,28 @@ def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
         )
     [series] = volumes
     if series.refused:
-        raise _problem(series.refused, folder)
+        raise refusal(series, folder)
     if left_out:
         beside = Match(finding("left-out", what=", ".join(left_out)))
         return replace(series, matches=(*series.matches, beside))
     return series
 
 
-def _problem(refused: Sequence[Match], folder: Path) -> Problem:
+def refusal(series: Series, folder: Path | None = None) -> Problem:
+    """Why a series that is refused is, below ``folder`` (that of its files, if not given)."""
+    refused = series.refused
     first = refused[0]
     several = len(first.files) > 1
     also = f"; also {', '.join(one.finding.heading for one in refused[1:])}" if refused[1:] else ""
     return Problem(
         f"{first}{first.names if several else ''}{also}",
-        where=first.files[0] if len(first.files) == 1 else folder,
+        where=first.files[0] if len(first.files) == 1 else folder or series.folder,
         remedy=first.remedy,
     )
 
 
-def _examined(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
+def judged(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
+    """The series that ``slices`` of one SeriesInstanceUID, in any order, are."""
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)

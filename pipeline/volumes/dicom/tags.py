@@ -12,6 +12,7 @@ _UNIMPORTANT = {
     "InstanceNumber",
     "PixelPaddingRangeLimit",
     "PixelPaddingValue",
+    "SeriesNumber",
     "SliceThickness",
     "SpacingBetweenSlices",
 }

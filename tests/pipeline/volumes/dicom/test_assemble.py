@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.params import reader as params
 from pipeline.volumes import findings, volume
 from pipeline.volumes import reader as volumes_reader
-from pipeline.volumes.dicom import assemble
+from pipeline.volumes.dicom import assemble, series
 from pipeline.volumes.dicom import header as instance
 from pipeline.volumes.dicom import pixels as dicom_pixels
 from tests.conftest import PROJECT, Refused
@@ -466,3 +467,26 @@ def test_pydicoms_files_are_read_right_or_refused(
     assert np.array_equal(own, sitk.GetArrayFromImage(theirs)[0].astype(np.float32))
     by_pydicom = decoded(file)
     assert by_pydicom is None or np.array_equal(own, by_pydicom)
+
+
+def test_padding_is_settled_slice_by_slice(workplace: Path) -> None:
+    count = 11
+
+    def wide(header: pydicom.Dataset, number: int) -> None:
+        header.Rows = header.Columns = 300
+        header.PixelPaddingValue = -2000
+        values = np.full((300, 300), 100 + number, np.int16)
+        values[:3] = -2000
+        header.PixelData = values.tobytes()
+        header.Modality = "MR"  # the padding of a CT stays, where it lies in air
+        header.RescaleSlope, header.RescaleIntercept = 1, 0
+
+    write_series(Path("series"), count, wide)
+    chosen = series.only_volume(Path("series"))
+    tracemalloc.start()
+    read = assemble.read(chosen)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert read.array.min() == 100
+    assert read.array.max() == 99 + count
+    assert peak < 1.6 * read.array.nbytes

@@ -1,0 +1,150 @@
+"""One PNG or JPEG picture -> its mask at its own size, and what the page shows of it.
+
+A picture is taken as convert would have made it: windowed, anterior up. It is brought to a square
+as a slice of square pixels is, and its probabilities come back to its own pixels strip by strip,
+so that a picture of any size takes a few bytes a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datasets_spec.contract import Problem
+from model.delivery import measures, viewer
+from model.delivery.wish import Wish
+from model.inference.member import Member
+from model.inference.predictor import Predictor
+from model.inference.sampling import Probabilities, class_ids
+from pipeline.pages import draw
+from pipeline.pairs import png
+from pipeline.pairs.canvas import Canvas
+from pipeline.params.limits import Limits
+from pipeline.runtime.files import replacing
+from pipeline.volumes import picture_files
+from pipeline.volumes.limits import require_pixels
+
+_STRIP_BYTES = 1 << 24
+_DARK = 16
+
+
+@dataclass(frozen=True)
+class Grey:
+    """A picture (H, W) uint8, and whether it looks like 12-bit values in a file of 16 bits."""
+
+    picture: NDArray[np.uint8]
+    dark: bool
+
+
+def read(file: Path, limits: Limits) -> Grey:
+    """A PNG or JPEG of any depth as grey: of deeper ones the upper 8 of 16 bits are kept.
+
+    Raises :class:`Problem` if it cannot be read to its end, is too large, or is no regular file.
+    """
+    with picture_files.opened(file, limits) as opened:
+        _require_square(opened.size, limits, file)
+        if not opened.mode.startswith(("I", "F")):
+            return Grey(np.asarray(opened.convert("L"), np.uint8), dark=False)
+        deep = np.asarray(opened)
+    grey = np.empty(deep.shape, np.uint8)
+    for row, values in enumerate(deep):  # not at once: a whole number takes eight times as much
+        grey[row] = np.clip(values.astype(np.int64) >> 8, 0, 255)
+    return Grey(grey, bool(grey.max() < _DARK))
+
+
+def deliver(
+    folder: Path, name: str, grey: NDArray[np.uint8], predictor: Predictor, wish: Wish, path: Path
+) -> tuple[list[Path], dict[str, Any]]:
+    """Write ``<name>.png`` and what else is wanted; returns the files and the record's content.
+
+    With probabilities, ``<name>.npz`` (H, W, classes) float16.
+    """
+    ids = np.empty(grey.shape, np.uint8)
+    for rows, strip in _strips(predictor, grey):
+        ids[rows] = class_ids(strip)
+    ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
+    label_map = predictor.label_map
+    made = [folder / f"{name}.png"]
+    png.write_mask(made[0], ids, label_map)
+    if wish.probabilities:
+        made.append(folder / f"{name}.npz")
+        _write_probabilities(made[-1], predictor, grey)
+    if wish.overlays:
+        made.append(folder / "overlays" / f"{name}.png")
+        made[-1].parent.mkdir(exist_ok=True)
+        with replacing(made[-1], durable=False) as unfinished:
+            overlay = Image.fromarray(draw.outlined(grey, ids, label_map))
+            overlay.save(unfinished, "png", compress_level=1)
+    counted = measures.measured(name, ids[None], label_map)
+    record: dict[str, Any] = {"measures": counted, "view": None}
+    if wish.view:
+        stated: viewer.Facts = {
+            "source": "" if wish.anonymous else str(path),
+            "measures": counted,
+            "files": {file.name: file.relative_to(folder).as_posix() for file in made},
+        }
+        record["view"] = viewer.write_scan(
+            folder, name, iter([(grey, ids)]), None, label_map, stated
+        )
+        made += sorted((folder / viewer.VIEW / name).iterdir())
+    return made, record
+
+
+def _strips(predictor: Predictor, grey: NDArray[np.uint8]) -> Iterator[tuple[slice, Probabilities]]:
+    """The members' mean probabilities (classes, rows, W) of some rows of a picture at a time."""
+    height, width = grey.shape
+    asked = [(_sampler_of(one, grey), one) for one in predictor.members]
+    wide = [sampler.wide(one.of_pictures([_square(one, grey)])[0]) for sampler, one in asked]
+    step = max(1, _STRIP_BYTES // (4 * len(predictor.label_map) * width))
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        strips = [sampler.tall(one, rows) for (sampler, _), one in zip(asked, wide, strict=True)]
+        yield rows, sum(strips[1:], start=strips[0]) / np.float32(len(strips))
+
+
+def _canvas(member: Member, grey: NDArray[np.uint8]) -> Canvas:
+    return Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), member.facts.image_px)
+
+
+def _sampler_of(member: Member, grey: NDArray[np.uint8]) -> Any:
+    return member.sampler(_canvas(member, grey))
+
+
+def _square(member: Member, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture as convert makes it, (px, px)."""
+    return np.rint(_canvas(member, grey).image(grey)).astype(np.uint8)
+
+
+def _write_probabilities(file: Path, predictor: Predictor, grey: NDArray[np.uint8]) -> None:
+    """What ``np.savez_compressed`` writes of (H, W, classes) as float16, by strips."""
+    shape = (*grey.shape, len(predictor.label_map))
+    described = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    entry = zipfile.ZipInfo("arr_0.npy")  # with the date of no clock
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    with (
+        replacing(file, durable=False) as unfinished,
+        zipfile.ZipFile(unfinished, "w") as archive,
+        archive.open(entry, "w", force_zip64=True) as stream,
+    ):
+        np.lib.format.write_array_header_1_0(stream, described)
+        for _, strip in _strips(predictor, grey):
+            stream.write(np.moveaxis(strip, 0, -1).astype("<f2").tobytes())
+
+
+def _require_square(shape: tuple[int, int], limits: Limits, file: Path) -> None:
+    """A long picture becomes a large square."""
+    require_pixels(shape, limits, file)
+    if max(shape) ** 2 > limits.pixels:
+        raise Problem(
+            f"expected at most {math.isqrt(limits.pixels)} pixels a side, got {shape[0]} x"
+            f" {shape[1]}: it is judged in a square, which limits.pixels bounds",
+            where=file,
+        )

@@ -1,0 +1,154 @@
+"""What a model file states of itself, typed and checked: all that a prediction takes.
+
+The file may come from anyone, so everything is checked before it is used
+(:mod:`pipeline.runtime.modelfile` reads it; here it gets its types).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from datasets_spec.contract import PLANES, Label, LabelMap, Window
+from model.inference import mirrors, stated
+from model.inference.rules import Rule
+from model.params import Network
+from pipeline.params.convert import Convert
+from pipeline.params.values import OutOfRange
+from pipeline.runtime import modelfile
+
+T = TypeVar("T")
+_NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Whether a picture's mirror images are asked too, and what that gained and cost on valid.
+
+    ``axes``: the pictures' axes along which training mirrored them. ``gain``: in mean foreground
+    Dice, with its 95 % interval over ``patients`` of valid; ``cost``: how many times the seconds.
+    """
+
+    axes: tuple[str, ...]
+    kept: bool
+    gain: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    patients: int = 0
+    cost: float = math.nan
+
+    @property
+    def sentence(self) -> str:
+        """What they gained and cost, for people."""
+        if not self.patients:
+            return f"mirror images ({', '.join(self.axes)}) were not measured on valid"
+        return (
+            f"mirror images ({', '.join(self.axes)}) gained {self.gain:+.4f} Dice"
+            f" [{self.low:+.4f}, {self.high:+.4f}] on {self.patients} patients of valid, at"
+            f" {self.cost:.1f} times the seconds"
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A model's own description.
+
+    ``window``: of a CT, in HU; None for the percentiles of each scan. ``image_px``: the side of
+    the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
+    None where its training had not come to choosing. ``scans``: what its training scans were like
+    (:mod:`model.inference.familiarity`).
+    """
+
+    dataset: str
+    label_map: LabelMap
+    modality: str
+    plane: str
+    window: Window | None
+    percentiles: tuple[float, float]
+    image_px: int
+    network: Network
+    rules: Mapping[int, Rule] | None
+    mirrors: Mirrors
+    scans: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, provenance: Mapping[str, Any], file: Path) -> Facts:
+        """From a model's provenance. Raises :class:`Problem` that names what does not fit."""
+
+        def part(name: str, read: Callable[[], T]) -> T:
+            try:
+                return read()
+            except _NONSENSE as error:
+                said = str(error)[:200] or type(error).__name__
+                raise modelfile.unfit(
+                    file, f"expected {name} in its {modelfile.PROVENANCE}, got {said}"
+                ) from None
+
+        labels = part("labels and meanings", lambda: _label_map(provenance))
+        convert = part("convert", lambda: _convert(provenance["convert"]))
+        chosen = part("chosen", lambda: dict(provenance.get("chosen") or {}))
+        plane = provenance.get("plane")
+        if plane not in PLANES:
+            raise modelfile.unfit(file, f"expected a plane of {', '.join(PLANES)}, got {plane!r}")
+        return cls(
+            dataset=str(provenance["dataset"]),
+            label_map=labels,
+            modality=str(provenance["modality"]),
+            plane=plane,
+            window=part("window", lambda: _window(provenance["window"])),
+            percentiles=convert.mr_percentiles,
+            image_px=convert.image_px,
+            network=stated.network(provenance, file)[0],
+            rules=part("post-processing", lambda: _rules(chosen, len(labels))),
+            mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
+            scans=part("scans", lambda: dict(provenance.get("scans") or {})),
+        )
+
+
+def _label_map(provenance: Mapping[str, Any]) -> LabelMap:
+    rows = zip(provenance["labels"], provenance["meanings"], strict=True)
+    return LabelMap(
+        tuple(
+            Label(int(number), name, tuple(int(one) for one in colour), meaning, tissue=tissue)  # type: ignore[arg-type]  # Label checks that there are three
+            for (number, name, colour), (meaning, tissue) in rows
+        )
+    )
+
+
+def _convert(stated: Mapping[str, Any]) -> Convert:
+    low, high = stated["mr_percentiles"]
+    return Convert(int(stated["image_px"]), (float(low), float(high)), "majority", "auto")
+
+
+def _window(stated: Mapping[str, Any]) -> Window | None:
+    if "percentiles" in stated:
+        return None
+    return Window(float(stated["level"]), float(stated["width"]))
+
+
+def _rules(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
+    if "postprocessing" not in chosen:
+        return None
+    rules = {
+        int(label): Rule(bool(one["fill_holes"]), float(one["smallest_ml"]))
+        for label, one in chosen["postprocessing"].items()
+        if one["kept"]
+    }
+    strange = [label for label in rules if not 0 < label < classes]
+    if strange:
+        raise ValueError(f"a rule for class {strange[0]} of {classes}")
+    return rules
+
+
+def _mirrors(provenance: Mapping[str, Any], chosen: Mapping[str, Any]) -> Mirrors:
+    axes = mirrors.seen(provenance["augment"])
+    measured = chosen.get("mirrors") or {}
+    numbers = {
+        name: math.nan if measured.get(name) is None else float(measured[name])
+        for name in ("gain", "low", "high", "cost")
+    }
+    kept = bool(axes) and bool(measured.get("kept"))
+    return Mirrors(axes, kept, patients=int(measured.get("patients", 0)), **numbers)

@@ -1,0 +1,125 @@
+"""One trained network at work: its file's facts, and its answer to pictures and to scans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import Problem
+from model.inference import mirrors, stated
+from model.inference.facts import Facts
+from model.inference.mirrors import Run
+from model.inference.sampling import Probabilities, Sampler
+from model.network_input import model_input
+from pipeline.pairs.canvas import Canvas
+from pipeline.runtime import files
+from pipeline.volumes import windows
+from pipeline.volumes.volume import Volume, slice_spacing, slices, to_8_bit
+
+_BATCH_PIXELS = 1 << 19  # of the pictures that a network is asked about at once
+_MOST_AT_ONCE = 32
+_ARCHIVE = b"PK\x03\x04"  # a Keras file is a zip archive
+
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model file that is ready to answer. ``axes``: see :mod:`model.inference.mirrors`.
+
+    ``digest`` is the file's sha256.
+    """
+
+    file: Path
+    digest: str
+    facts: Facts
+    run: Run
+    axes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, file: Path, mirror_images: str = "auto") -> Member:
+        """The model in ``file``, of Keras or ONNX.
+
+        Raises :class:`Problem` if it cannot be used, or if mirror images are demanded of a network
+        whose training saw none.
+        """
+        provenance, network = _opened(file)
+        facts = Facts.of(provenance, file)
+        axes = facts.mirrors.axes
+        if mirror_images == "always" and not axes:
+            raise Problem(
+                "expected a network that saw mirror images in training, got one that saw none",
+                where=file,
+                remedy="Leave --mirrors out, or train with a variant that flips.",
+            )
+        wanted = mirror_images == "always" or (mirror_images == "auto" and facts.mirrors.kept)
+        return cls(file, files.sha256(file), facts, network, axes if wanted else ())
+
+    @property
+    def at_once(self) -> int:
+        """How many pictures the network is asked about at once: the same wherever it is asked."""
+        return max(1, min(_BATCH_PIXELS // self.facts.network.image_px**2, _MOST_AT_ONCE))
+
+    def of_pictures(self, pictures: Sequence[Picture]) -> Probabilities:
+        """Square grey pictures of any size -> (B, px, px, classes) at the network's size."""
+        return mirrors.asked(self.run, model_input(pictures, self.facts.network), self.axes)
+
+    def sampler(self, canvas: Canvas) -> Sampler:
+        """The way back from the network's size to the pixels that ``canvas`` was made of."""
+        return _sampler(canvas, self.facts.network.image_px)
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A scan as one model's pictures show it: slices in its plane, through its window."""
+
+    stack: NDArray[np.generic]
+    canvas: Canvas
+    window: tuple[float, float]
+
+    @classmethod
+    def of(cls, image: Volume, facts: Facts, own_grey: bool = False) -> Viewed:
+        """``own_grey``: see :func:`pipeline.volumes.windows.window_of`."""
+        stack = slices(image.array, facts.plane)
+        bounds = facts.window.bounds if facts.window else None
+        window = windows.window_of(image.array, own_grey, bounds, facts.percentiles)
+        shape = (stack.shape[1], stack.shape[2])
+        spacing = slice_spacing(image.grid, facts.plane)
+        return cls(stack, Canvas.fit(shape, spacing, facts.image_px), window)
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def picture(self, index: int) -> Picture:
+        """Slice ``index`` as convert makes its picture, (px, px)."""
+        grey = self.canvas.image(to_8_bit(self.stack[index], self.window))
+        return np.rint(grey).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _sampler(canvas: Canvas, px: int) -> Sampler:
+    return Sampler.of(canvas, px)
+
+
+def _opened(file: Path) -> tuple[dict[str, Any], Run]:
+    """A model's provenance, and its network; which kind it is, its first bytes state."""
+    if not files.require_regular(file).is_file():
+        raise Problem("expected a trained model, found none", where=file)
+    with file.open("rb") as stream:
+        start = stream.read(len(_ARCHIVE))
+    if start == _ARCHIVE:
+        from model.inference import keras_file
+
+        model, provenance = keras_file.keras_network(file)
+        return provenance, keras_file.runner(model)
+    from model.inference import onnx_file
+
+    provenance = onnx_file.read(file)
+    network, classes = stated.network(provenance, file)
+    return provenance, onnx_file.runner(file, network.image_px, network.channels, classes)

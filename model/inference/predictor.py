@@ -1,0 +1,127 @@
+"""One model, or several as an ensemble, and a scan -> class ids in the scan's own grid."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import LabelMap, Problem
+from model.inference import rules, scans
+from model.inference.facts import Facts
+from model.inference.member import Member
+from model.inference.rules import Rule
+from model.inference.sampling import class_ids
+from model.inference.scans import Done, Slab
+from pipeline.volumes import volume
+from pipeline.volumes.volume import Volume
+
+_LOG = logging.getLogger(__name__)
+Look = Callable[[Slab], object]
+"""Called with every slab in order, for what is kept of probabilities."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Models of the same classes and modality, whose probabilities are averaged.
+
+    ``rules``: the post-processing of each class id: what all members chose on valid.
+    """
+
+    members: tuple[Member, ...]
+    rules: dict[int, Rule]
+
+    @classmethod
+    def of(cls, files: Sequence[Path], mirror_images: str = "auto") -> Predictor:
+        """The models in ``files`` (see :meth:`Member.of`).
+
+        Raises :class:`Problem` if one cannot be used, or two do not belong together.
+        """
+        members = tuple(Member.of(file, mirror_images) for file in files)
+        for other in members[1:]:
+            _require_alike(members[0], other)
+        return cls(members, _common([member.facts for member in members]))
+
+    @property
+    def facts(self) -> Facts:
+        """Those of the first member; classes and modality are those of all."""
+        return self.members[0].facts
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The classes that are predicted, background first."""
+        return self.facts.label_map
+
+    def slabs(
+        self,
+        image: Volume,
+        scratch: Path,
+        own_grey: bool = False,
+        uncertain: bool = False,
+        done: Done = lambda _: None,
+    ) -> Iterator[Slab]:
+        """Mean probabilities, slab by slab: see :func:`model.inference.scans.slabs`."""
+        return scans.slabs(self.members, image, scratch, own_grey, uncertain, done)
+
+    def postprocessed(
+        self, ids: NDArray[np.uint8], voxel_ml: float, planar: bool
+    ) -> NDArray[np.uint8]:
+        """Class ids (N, rows, columns) by :attr:`rules`."""
+        return rules.apply(ids, self.rules, voxel_ml, planar) if self.rules else ids
+
+    def __call__(
+        self, image: Volume, look: Look = lambda _: None, *, own_grey: bool = False
+    ) -> NDArray[np.uint8]:
+        """A scan -> class ids (X, Y, Z) in RAS+ order; ``image.grid.from_ras`` turns them back.
+
+        >>> from pipeline.api import read_scan
+        >>> predictor = Predictor.of([Path("runs/virtual_mni152/model.keras")])  # doctest: +SKIP
+        >>> predictor(read_scan("scan.nii.gz")).shape  # doctest: +SKIP
+        (197, 233, 189)
+        """
+        plane = self.facts.plane
+        stack = np.empty(volume.slices(image.array, plane).shape, np.uint8)
+        with tempfile.TemporaryDirectory() as scratch:
+            for slab in self.slabs(image, Path(scratch), own_grey):
+                stack[slab.at] = class_ids(slab.probability)
+                look(slab)
+        final = self.postprocessed(stack, image.grid.voxel_ml, planar=False)
+        return volume.unslice(final, plane)
+
+
+def _require_alike(first: Member, other: Member) -> None:
+    """Raises :class:`Problem` for members of other classes or another modality."""
+    ours, theirs = ([(one.id, one.name) for one in each.facts.label_map] for each in (first, other))
+    for what, own, strange in (
+        ("classes", ours, theirs),
+        ("modality", first.facts.modality, other.facts.modality),
+    ):
+        if own != strange:
+            raise Problem(
+                f"expected the {what} of {first.file}, {own}, got {strange}",
+                where=other.file,
+                remedy="An ensemble's models predict the same classes of the same kind of scan.",
+            )
+
+
+def _common(facts: Sequence[Facts]) -> dict[int, Rule]:
+    """The rules that all members chose alike; a class on which they differ has none."""
+    chosen = [one.rules or {} for one in facts]
+    common = {
+        label: rule
+        for label, rule in chosen[0].items()
+        if all(other.get(label) == rule for other in chosen)
+    }
+    names = {one.id: one.name for one in facts[0].label_map}
+    left = sorted({label for each in chosen for label in each} - set(common))
+    if left:
+        _LOG.info(
+            "  no post-processing of %s: the models chose different ones on valid",
+            ", ".join(names[label] for label in left),
+        )
+    return common

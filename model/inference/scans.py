@@ -1,0 +1,161 @@
+"""A scan and one or several models -> mean probabilities in the scan's own grid, by slabs.
+
+Models of one plane are asked slab by slab, and nothing but the slab is held. Models of several
+planes see the scan in several orders, so their sums wait in a file without a name until all
+were asked.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.inference.member import Member, Viewed
+from model.inference.sampling import Probabilities
+from pipeline.volumes import volume
+from pipeline.volumes.volume import Volume
+
+_SLAB_BYTES = 1 << 26  # of probabilities in a scan's own grid
+Done = Callable[[int], object]
+"""Called with the number of slices that a model was asked about since the last call."""
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Neighbouring slices in the first model's plane: which, and (classes, n, rows, columns).
+
+    ``entropy`` (n, rows, columns) is that of the mean, and ``disagreement`` what of it is due to
+    models that differ (the mutual information of class and model; Smith & Gal, UAI 2018). Both are
+    shares of the most there can be, log(classes), and None where they were not asked for.
+    """
+
+    at: slice
+    probability: Probabilities
+    entropy: NDArray[np.float32] | None
+    disagreement: NDArray[np.float32] | None
+
+
+def slabs(
+    members: Sequence[Member],
+    image: Volume,
+    scratch: Path,
+    own_grey: bool = False,
+    uncertain: bool = False,
+    done: Done = lambda _: None,
+) -> Iterator[Slab]:
+    """The mean of the members' probabilities for all slices of a scan, in order.
+
+    ``scratch`` is a folder with room for (classes + 1) float32 numbers a voxel, where the members
+    are of several planes.
+    """
+    planes = list(dict.fromkeys(member.facts.plane for member in members))
+    if len(planes) == 1:
+        for at, total, entropies in _sums(members, image, own_grey, uncertain, done):
+            yield _slab(at, total, entropies, len(members), uncertain)
+        return
+    classes = len(members[0].facts.label_map)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        sums = _Sums(file, (classes + uncertain, *image.array.shape))
+        for plane in planes:
+            of_plane = [member for member in members if member.facts.plane == plane]
+            for at, total, entropies in _sums(of_plane, image, own_grey, uncertain, done):
+                more = [total] if entropies is None else [total, entropies[None]]
+                sums.add(plane, at, np.concatenate(more))
+        for at in _steps(members, image):
+            found = sums.get(planes[0], at)
+            entropies = found[classes] if uncertain else None
+            yield _slab(at, found[:classes], entropies, len(members), uncertain)
+
+
+def _steps(members: Sequence[Member], image: Volume) -> Iterator[slice]:
+    """Slabs of whole batches in the first member's plane."""
+    facts = members[0].facts
+    stack = volume.slices(image.array, facts.plane)
+    of_slice = 4 * len(facts.label_map) * stack.shape[1] * stack.shape[2]
+    batch = max(member.at_once for member in members)
+    step = max(_SLAB_BYTES // of_slice // batch, 1) * batch
+    for start in range(0, len(stack), step):
+        yield slice(start, min(start + step, len(stack)))
+
+
+def _sums(
+    members: Sequence[Member], image: Volume, own_grey: bool, uncertain: bool, done: Done
+) -> Iterator[tuple[slice, Probabilities, NDArray[np.float32] | None]]:
+    """Slab by slab the sum of the members' probabilities, and that of their entropies."""
+    views = [Viewed.of(image, member.facts, own_grey) for member in members]
+    for at in _steps(members, image):
+        total: Probabilities | None = None
+        entropies: NDArray[np.float32] | None = None
+        for member, view in zip(members, views, strict=True):
+            answer = _asked(member, view, at, done)
+            total = answer if total is None else total + answer
+            if uncertain:
+                own = _entropy(answer)
+                entropies = own if entropies is None else entropies + own
+        assert total is not None
+        yield at, total, entropies
+
+
+def _asked(member: Member, view: Viewed, at: slice, done: Done) -> Probabilities:
+    """(classes, n, rows, columns) of some slices, in batches of the member's own size."""
+    sampler = member.sampler(view.canvas)
+    shape = (view.canvas.height, view.canvas.width)
+    answer = np.empty((len(member.facts.label_map), at.stop - at.start, *shape), np.float32)
+    for start in range(at.start, at.stop, member.at_once):
+        chosen = range(start, min(start + member.at_once, at.stop))
+        guesses = member.of_pictures([view.picture(index) for index in chosen])
+        for index, guess in zip(chosen, guesses, strict=True):
+            answer[:, index - at.start] = sampler(guess)
+        done(len(chosen))
+    return answer
+
+
+def _slab(
+    at: slice,
+    total: Probabilities,
+    entropies: NDArray[np.float32] | None,
+    members: int,
+    uncertain: bool,
+) -> Slab:
+    mean = total / np.float32(members) if members > 1 else total
+    if not uncertain or entropies is None:
+        return Slab(at, mean, None, None)
+    entropy = _entropy(mean)
+    disagreement = np.maximum(entropy - entropies / np.float32(members), 0)
+    return Slab(at, mean, entropy, disagreement if members > 1 else None)
+
+
+def _entropy(probability: Probabilities) -> NDArray[np.float32]:
+    """The entropy of (classes, ...) as a share of log(classes): 0 sure, 1 all equally likely."""
+    safe = np.maximum(probability, np.finfo(np.float32).tiny)
+    entropy = -(probability * np.log(safe)).sum(axis=0) / np.float32(np.log(len(probability)))
+    share: NDArray[np.float32] = np.clip(entropy, 0, 1).astype(np.float32, copy=False)
+    return share
+
+
+class _Sums:
+    """Numbers (channels, X, Y, Z) in a file, of which slabs in any plane are added to and read.
+
+    The file is mapped for one slab at a time: pages of a map that stays would count as memory.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
+        self._file, self._shape = file, shape
+
+    def add(self, plane: str, at: slice, values: NDArray[np.float32]) -> None:
+        """Add ``values`` (channels, n, rows, columns) to some slices in ``plane``."""
+        for channel, each in zip(self._mapped(), values, strict=True):
+            volume.slices(channel, plane)[at] += each
+
+    def get(self, plane: str, at: slice) -> NDArray[np.float32]:
+        """(channels, n, rows, columns) of some slices in ``plane``."""
+        return np.stack([volume.slices(channel, plane)[at] for channel in self._mapped()])
+
+    def _mapped(self) -> NDArray[np.float32]:
+        return np.memmap(self._file, np.float32, "r+", shape=self._shape)
