@@ -211,8 +211,9 @@ def oddities(profile: Profile, known: Mapping[str, Any], modality: str) -> tuple
             f" {theirs.values} or more",
         )
         return (*wrong, few)
-    odd = [_of_plane(profile, theirs), _of_air(profile, theirs, modality)]
-    odd.append(_of_greys(profile, theirs, may_be_inverted=odd[-1] is None))
+    air = _of_air(profile, theirs, modality)
+    greys = _of_greys(profile, theirs, may_be_inverted=air is None)
+    odd = [_of_plane(profile, theirs), air or _of_hu(profile, theirs, modality), greys]
     for feature in FEATURES:
         known_as = {one.code for one in odd if one is not None}
         instead = {"no-air"} if feature.code == "lowest" else {feature.code.replace(_BODY, _EXTENT)}
@@ -236,6 +237,11 @@ def _impossible(profile: Profile, theirs: Known | None, modality: str) -> list[O
     if modality == "CT" and shifted:
         words = f"values about {profile.hu_shift:+d} HU away from where a CT has air and tissue"
         wrong.append(Oddity("shifted", REFUSE, words))
+    elif modality == "CT" and profile.unscaled and profile.hu != hounsfield.RIGHT:
+        words = (
+            "neither RescaleSlope nor RescaleIntercept, and values that cannot be confirmed as HU"
+        )
+        wrong.append(Oddity("unscaled", REFUSE, words))
     least = profile.percentiles[0]
     has_air = profile.hu == hounsfield.RIGHT and least < _AIR_BELOW
     if modality != "CT" and has_air and (theirs is None or theirs.least > _AIR_BELOW):
@@ -292,6 +298,15 @@ def _widened(feature: _Feature, low: float, high: float, patients: int) -> tuple
         return -math.inf, math.inf
     factor = math.exp(few * (math.log(feature.tolerance) + math.log(high / low) / 2))
     return low / factor, high * factor
+
+
+def _of_hu(profile: Profile, theirs: Known, modality: str) -> Oddity | None:
+    """Values that may be no HU, for a model of CT scans whose values are."""
+    in_doubt = profile.geometry is not None and profile.hu == hounsfield.UNDECIDED
+    if modality != "CT" or not in_doubt or hounsfield.UNDECIDED in theirs.verdicts:
+        return None
+    words = "values that cannot be confirmed as HU; those of the training scans can"
+    return Oddity("hu-in-doubt", WARN, words)
 
 
 def _of_greys(profile: Profile, theirs: Known, may_be_inverted: bool) -> Oddity | None:
