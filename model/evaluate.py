@@ -15,9 +15,9 @@ import keras
 import datasets_spec
 from datasets_spec.contract import LabelMap
 from model import params, provenance
+from model.inference.rules import Rule
 from model.scoring import answers, judge, native, pictures, results, summary
 from model.scoring.answers import Drawings
-from model.scoring.postprocess import Rule
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
