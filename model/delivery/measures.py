@@ -11,12 +11,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
-from model.regions import Regions, regions
+from model.regions import Regions, regions, slabs
 from pipeline.runtime import files
 from pipeline.volumes import volume
 from pipeline.volumes.volume import Grid
@@ -61,16 +62,29 @@ def measured(
     """The rows of one scan: class ids (N, rows, columns) uint8, slices of ``grid`` in ``plane``.
 
     Without ``grid`` the slices are pictures: components end with their slice, and ml and mm are
-    None. Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory: a copy of one class as
-    bool, and what :func:`~model.regions.regions` takes for it.
+    None. Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory goes with
+    the outline of a class, not with its voxels (see :mod:`model.regions`).
     """
-    world = None if grid is None else _world(grid, plane)
+    to_mm = None if grid is None else world(grid, plane)
     rows: list[Row] = []
     for label in label_map.foreground:
-        mask = ids == label.id
-        found = regions(mask, corners=True, planar=grid is None)
-        rows += ({"scan": scan, **row} for row in _of_class(label, mask, found, world))
+        masks = (slab == label.id for slab in slabs(ids))
+        found = regions(masks, corners=True, planar=grid is None)
+        rows += ({"scan": scan, **row} for row in _of_class(label, found, to_mm))
     return rows
+
+
+def world(grid: Grid, plane: str) -> NDArray[np.float64]:
+    """The affine (4, 4) from (slice, row, column) in ``plane``, each from 0, to mm in RAS+."""
+    corner = []
+    for axis, count in enumerate(grid.shape):  # the grid's own index of the first slice's corner
+        along = np.arange(count).reshape([-1 if one == axis else 1 for one in range(3)])
+        own = grid.to_ras(np.broadcast_to(along, grid.shape))
+        corner.append(int(volume.slices(own, plane)[0, 0, 0]))
+    affine = np.eye(4)
+    affine[:3, :3] = grid.steps(plane)
+    affine[:3, 3] = (grid.affine @ [*corner, 1])[:3]
+    return affine
 
 
 def write_csv(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
@@ -91,23 +105,21 @@ def _plain(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _of_class(
-    label: Label, mask: NDArray[np.bool_], found: Regions, world: NDArray[np.float64] | None
-) -> Iterator[Row]:
-    """The row of a class (N, rows, columns) bool, those of its components, and of the rest."""
+def _of_class(label: Label, found: Regions, to_mm: NDArray[np.float64] | None) -> Iterator[Row]:
+    """The row of a class, those of its components, and of the rest."""
     order = np.argsort(-found.sizes, kind="stable")
-    touched = np.flatnonzero(mask.any(axis=(1, 2)))
+    touched = np.unique(found.runs.places()[0])
     whole = int(found.sizes.sum())
     centre = found.sizes @ found.centres / whole if whole else None
     yield {
-        **_row(label, "class", whole, world, centre),
+        **_row(label, "class", whole, to_mm, centre),
         **_slices(touched),
         "components": found.count,
     }
     for number, one in enumerate(order[:MOST_LISTED], 1):
         first, last = found.spans[one]
         yield {
-            **_row(label, "component", int(found.sizes[one]), world, found.centres[one]),
+            **_row(label, "component", int(found.sizes[one]), to_mm, found.centres[one]),
             **_slices(range(first, last + 1)),  # a component is in every slice between
             "component": number,
             "components": 1,
@@ -115,7 +127,7 @@ def _of_class(
     rest = order[MOST_LISTED:]
     if len(rest):
         yield {
-            **_row(label, "rest", int(found.sizes[rest].sum()), world, None),
+            **_row(label, "rest", int(found.sizes[rest].sum()), to_mm, None),
             "components": len(rest),
         }
 
@@ -124,21 +136,21 @@ def _row(
     label: Label,
     kind: str,
     voxels: int,
-    world: NDArray[np.float64] | None,
+    to_mm: NDArray[np.float64] | None,
     centre: NDArray[np.float64] | None,
 ) -> Row:
     """A row but for its scan, slices and numbers; ``centre`` is (slice, row, column) from 0."""
     row: Row = dict.fromkeys(COLUMNS[1:])
     row |= {"class": label.name, "kind": kind, "voxels": voxels}
-    if world is not None:
-        row["ml"] = round(voxels * abs(float(np.linalg.det(world[:3, :3]))) / 1000, 6)
+    if to_mm is not None:
+        row["ml"] = round(voxels * abs(float(np.linalg.det(to_mm[:3, :3]))) / 1000, 6)
     if centre is not None:
         row |= {
             name: round(float(at) + 1, 2)
             for name, at in zip(("row", "column"), centre[1:], strict=True)
         }
-        if world is not None:
-            place = (world @ np.append(centre, 1))[:3]
+        if to_mm is not None:
+            place = (to_mm @ np.append(centre, 1))[:3]
             row |= {
                 f"{name}_mm": round(float(at), 3) + 0.0
                 for name, at in zip("xyz", place, strict=True)
@@ -146,7 +158,7 @@ def _row(
     return row
 
 
-def _slices(touched: Sequence[int] | NDArray[np.intp]) -> Row:
+def _slices(touched: Sequence[int] | NDArray[np.integer[Any]]) -> Row:
     if not len(touched):
         return {"slices": 0}
     return {
@@ -154,16 +166,3 @@ def _slices(touched: Sequence[int] | NDArray[np.intp]) -> Row:
         "last_slice": int(touched[-1]) + 1,
         "slices": len(touched),
     }
-
-
-def _world(grid: Grid, plane: str) -> NDArray[np.float64]:
-    """The affine (4, 4) from (slice, row, column) in ``plane``, each from 0, to mm in RAS+."""
-    corner = []
-    for axis, count in enumerate(grid.shape):  # the grid's own index of the first slice's corner
-        along = np.arange(count).reshape([-1 if one == axis else 1 for one in range(3)])
-        own = grid.to_ras(np.broadcast_to(along, grid.shape))
-        corner.append(int(volume.slices(own, plane)[0, 0, 0]))
-    world = np.eye(4)
-    world[:3, :3] = grid.steps(plane)
-    world[:3, 3] = (grid.affine @ [*corner, 1])[:3]
-    return world

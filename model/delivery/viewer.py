@@ -5,7 +5,7 @@ loads when they are looked at: a page of file:// may load scripts and nothing el
 <scan>/``, ``scan.js`` holds where each class is, and ``0000.js``, ``0001.js``, ... hold
 :data:`PART_SLICES` slices each: grey as WebP of at most :data:`GREY_PX` (lossy, to look at), class
 ids as zlib of their bytes (exact), both as base64. Outlines are drawn by the browser. A slice of
-512 x 512 takes about 15 to 30 kB.
+512 x 512 takes about 10 to 35 kB.
 
 Browsers from 2023 on read them (Chromium 80, Firefox 113, Safari 16.4).
 """
@@ -48,7 +48,8 @@ class Facts(TypedDict, total=False):
 
     ``source``: where it was read. ``plane``: axial, coronal or sagittal, for the letters at the
     edges; none for pictures. ``step_mm``: from slice to slice. ``window``: what black and white
-    stand for, in ``unit``. ``measures``: rows of :mod:`model.delivery.measures`.
+    stand for, in ``unit``. ``world``: :func:`model.delivery.measures.world`, for the place below
+    the pointer. ``measures``: rows of :mod:`model.delivery.measures`.
     ``files``: name -> path below the page's folder, to be linked.
     """
 
@@ -59,6 +60,7 @@ class Facts(TypedDict, total=False):
     seconds: float
     window: tuple[float, float]
     unit: str
+    world: Sequence[Sequence[float]]
     warnings: Sequence[str]
     measures: Sequence[Mapping[str, Any]]
     files: Mapping[str, str]
@@ -84,7 +86,8 @@ def write_scan(
 
     ``slices`` yields grey and class ids from the first slice to the last, each (rows, columns)
     uint8 and all of one shape; at most :data:`PART_SLICES` encoded ones are held. ``pixel_mm``:
-    from row to row and from column to column; None for pictures. The record goes to
+    from row to row and from column to column; None for pictures. ``facts`` are read after the last
+    slice: whoever yields the slices may fill them in. The record goes to
     :func:`write_index` and may go through JSON.
     """
     if name in ("", "..") or Path(name).name != name:
@@ -103,6 +106,7 @@ def write_scan(
     return {
         "name": name,
         "slices": parts.slices,
+        "shape": parts.shape,
         "grid": parts.grid,
         "pixel_mm": None if pixel_mm is None else [float(one) for one in pixel_mm],
         "classes": [
@@ -126,13 +130,14 @@ def write_index(folder: Path, records: Sequence[Mapping[str, Any]], about: About
         lstrip_blocks=True,
     )
     templates.filters["volume"] = _volume
-    css, js = ((_TEMPLATES / f"viewer.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    templates.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    js = (_TEMPLATES / f"{name}.js" for name in ("slices", "drawing", "viewer"))
     page = templates.get_template("viewer.html").render(
         about={"title": "Scans and masks", "model": "", "notes": (), **about},
         scans=records,
         data=[{**one, "part": PART_SLICES} for one in records],
-        css=css,
-        js=js,
+        css=(_TEMPLATES / "viewer.css").read_text("utf-8"),
+        js="\n".join(file.read_text("utf-8") for file in js),
     )
     with files.replacing(folder / INDEX) as unfinished:
         unfinished.write_text(page, "utf-8")
@@ -141,12 +146,12 @@ def write_index(folder: Path, records: Sequence[Mapping[str, Any]], about: About
 class _Parts:
     """Slices on their way into scripts of :data:`PART_SLICES`, and how much of each class each has.
 
-    ``counts``: class id -> pixels per slice, of the classes that occur. ``grid``: rows and columns
-    of the class ids.
+    ``counts``: class id -> pixels per slice, of the classes that occur. ``shape``: rows and columns
+    of a slice, ``grid``: of the class ids that are shown.
     """
 
     def __init__(self, folder: Path, classes: int) -> None:
-        self.slices, self.grid = 0, [0, 0]
+        self.slices, self.shape, self.grid = 0, [0, 0], [0, 0]
         self.counts: dict[int, list[int]] = {}
         self._folder, self._classes = folder, classes
         self._part: list[tuple[str, str]] = []
@@ -159,7 +164,7 @@ class _Parts:
             known.append(int(counts[number]))
         step = -(-max(ids.shape) // IDS_PX)
         shown = ids[step // 2 :: step, step // 2 :: step]
-        self.grid = list(shown.shape)
+        self.shape, self.grid = list(ids.shape), list(shown.shape)
         self._part.append((_webp(grey), _packed(shown)))
         self.slices += 1
         if len(self._part) == PART_SLICES:
@@ -206,7 +211,7 @@ def _largest(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _write_script(file: Path, content: object) -> None:
-    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     file.write_text(f"viewerPart({text});\n", "utf-8")
 
 

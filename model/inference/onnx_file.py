@@ -170,6 +170,7 @@ def _session(file: Path, content: bytes) -> Any:
         ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _processors()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leave idle ones be
     options.log_severity_level = 3  # errors alone
     there = onnxruntime.get_available_providers()
     wanted = [("CUDAExecutionProvider", {"use_tf32": 0}), ("CPUExecutionProvider", {})]

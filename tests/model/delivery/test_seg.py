@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -19,7 +21,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
 
 from datasets_spec.contract import TISSUES, Problem
-from model.delivery import seg, segment_codes, source_headers
+from model.delivery import niftis, seg, segment_codes, source_headers
+from pipeline.volumes.dicom import assemble
+from pipeline.volumes.dicom import series as dicom_series
 from pipeline.volumes.dicom.header import Instance
 from tests.conftest import PROJECT
 from tests.model.delivery import series
@@ -129,6 +133,31 @@ def test_every_instance_reads_back_as_it_was_predicted(tmp_path: Path, how, kind
     np.testing.assert_array_equal(by_pydicom(file, slices), ids)
 
 
+@pytest.mark.parametrize("tilt", [0.0, 12.0, -12.0])
+def test_segments_and_nifti_lie_at_the_same_places_of_the_world(tmp_path: Path, tilt) -> None:
+    series.write(tmp_path / "series", tilt=tilt)
+    chosen = dicom_series.only_volume(tmp_path / "series")
+    scan = assemble.read(chosen)
+    ids = series.masks((17, 21, 5))
+    niftis.write_ids(tmp_path / "out.nii.gz", ids, scan.grid, None)
+    stack = scan.grid.from_ras(ids).T
+    read = pydicom.dcmread(write(tmp_path / "out.seg.dcm", chosen.slices, stack))
+    voxels = nib.load(tmp_path / "out.nii.gz")
+    to_voxel = np.linalg.inv(voxels.affine)
+    [shared] = read.SharedFunctionalGroupsSequence
+    axes = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient).reshape(2, 3)
+    down, across = shared.PixelMeasuresSequence[0].PixelSpacing
+    for frame, group in zip(read.pixel_array, read.PerFrameFunctionalGroupsSequence, strict=True):
+        segment = group.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        first = np.array(group.PlanePositionSequence[0].ImagePositionPatient, float)
+        rows, columns = np.nonzero(frame)
+        places = first + columns[:, None] * across * axes[0] + rows[:, None] * down * axes[1]
+        in_ras = np.c_[places * (-1, -1, 1), np.ones(len(places))]
+        index = np.rint(in_ras @ to_voxel.T)[:, :3].astype(int)
+        np.testing.assert_array_equal(np.asarray(voxels.dataobj)[tuple(index.T)], segment)
+    assert int(read.pixel_array.sum()) == int((ids > 0).sum())
+
+
 @any_kind
 def test_the_order_of_the_slices_does_not_matter_to_their_places(tmp_path: Path, kind) -> None:
     slices, ids = list(series.write(tmp_path / "series")), series.masks()
@@ -156,8 +185,8 @@ def test_a_mask_of_next_to_nothing_is_a_valid_file(tmp_path: Path, shown, kind) 
 
 @any_kind
 def test_255_classes_are_held(tmp_path: Path, kind) -> None:
-    slices = series.write(tmp_path / "series")
-    ids = series.masks(classes=255)
+    slices = series.write(tmp_path / "series", shape=(1, 21, 17))
+    ids = series.masks((1, 21, 17), classes=255)
     file = write(tmp_path / "out.seg.dcm", slices, ids, kind, classes=255)
     np.testing.assert_array_equal(by_highdicom(file, slices), ids)
     np.testing.assert_array_equal(by_pydicom(file, slices), ids)
@@ -312,6 +341,8 @@ def test_of_a_header_full_of_identity_only_what_is_demanded_gets_in(tmp_path: Pa
         block.add_new(1, "LO", "Doe secret")
         header.PatientSex = "F"
 
+    plain = write(tmp_path / "plain.dcm", series.write(tmp_path / "plain"), series.masks())
+    tags = {element.tag for element in pydicom.dcmread(plain).iterall()}
     slices = series.write(tmp_path / "series", stuff)
     assert b"Doe secret" in slices[0].file.read_bytes()
     allowed = {*source_headers.DEMANDED} - NEEDED
@@ -322,6 +353,7 @@ def test_of_a_header_full_of_identity_only_what_is_demanded_gets_in(tmp_path: Pa
         assert b"Doe private" not in content
         assert b"Doe secret" not in content
         read = pydicom.dcmread(tmp_path / "out.seg.dcm")
+        assert kind != "binary" or {element.tag for element in read.iterall()} == tags
         assert read.PatientSex == "F"
         assert read.StudyInstanceUID == slices[0].origin[1]
         assert read.FrameOfReferenceUID == slices[0].origin[2]
@@ -517,6 +549,7 @@ def test_codes_are_those_of_the_dictionaries(tissue: str) -> None:
         assert kind.value in {code.value for code in _codes(codes.cid7151)}
 
 
+@functools.cache
 def _codes(collection: Any) -> list[Any]:
     return [getattr(collection, name) for name in collection.dir()]
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -21,7 +19,6 @@ from PIL import Image
 from model.delivery import viewer
 from model.delivery.measures import measured
 from model.delivery.viewer import PART_SLICES, Facts, Slice
-from tests.conftest import PROJECT
 from tests.model.delivery.test_measures import LABELS
 
 HOSTILE = "\"><script>alert('1')</script> & {{ 7*7 }} ü%20#?\\ </script>.nii"
@@ -75,7 +72,7 @@ def test_large_slices_are_shrunk(tmp_path: Path) -> None:
     ids = np.zeros((600, 2100), np.uint8)
     ids[:300, :1050] = 1
     record = viewer.write_scan(tmp_path, "a", [(grey, ids)], None, LABELS, {})
-    assert record["grid"] == [200, 700]
+    assert (record["shape"], record["grid"]) == ([600, 2100], [200, 700])
     part = content(tmp_path / "view" / "a" / "0000.js")
     picture = Image.open(io.BytesIO(base64.b64decode(part["grey"][0])))
     assert picture.size == (512, 146)
@@ -209,18 +206,21 @@ def test_the_same_scans_make_the_same_bytes(tmp_path: Path) -> None:
     assert made[0] == made[1]
 
 
+def test_numbers_that_json_does_not_have_break_no_page(tmp_path: Path) -> None:
+    page_of(tmp_path, {"seconds": 1.0}, "a")
+    before = (tmp_path / "index.html").read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        page_of(tmp_path, {"seconds": float("nan")}, "a")
+    assert (tmp_path / "index.html").read_bytes() == before
+
+
+def test_files_are_linked_in_the_order_given(tmp_path: Path) -> None:
+    page = _Page()
+    page.feed(page_of(tmp_path, {"files": {"NIfTI": "n", "DICOM SEG": "d"}}, "a"))
+    data = next(one for one in page.text if one.startswith("[{"))
+    assert list(json.loads(data)[0]["facts"]["files"]) == ["NIfTI", "DICOM SEG"]
+
+
 def test_no_scan_is_a_page_too(tmp_path: Path) -> None:
     viewer.write_index(tmp_path, [], {})
     assert "No scan is done yet." in (tmp_path / "index.html").read_text("utf-8")
-
-
-def test_it_needs_no_library_beyond_those_of_a_prediction() -> None:
-    program = (
-        "import sys, model.delivery.viewer, model.delivery.measures;"
-        " heavy = {'cv2', 'scipy', 'matplotlib', 'pyarrow', 'pandas', 'SimpleITK', 'yaml'};"
-        " print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"

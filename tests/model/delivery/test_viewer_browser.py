@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.delivery import viewer
-from model.delivery.measures import measured
+from model.delivery.measures import measured, world
 from model.delivery.viewer import PART_SLICES, Slice
 from pipeline.volumes.volume import Grid
 from tests.model.delivery.test_measures import LABELS
@@ -31,6 +32,7 @@ NAMES = ("first", 'it\'s 100 % "ü" #2?', "no mask")
 KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "n": 78, "p": 80, "m": 77, "o": 79, "1": 49,
+    "[": 219, "]": 221,
 }  # fmt: skip
 COLOUR = list(LABELS.labels[1].colour)
 
@@ -59,6 +61,16 @@ GREY = f"""((x, y) => {{
   const {{ data, width, height }} = copied("grey");
   return data[4 * (Math.round(y * height) * width + Math.round(x * width))];
 }})"""
+STRAY = """((ids, rows, columns) => {
+  const pen = new OffscreenCanvas(1, 1).getContext("2d");
+  const paths = outlines(Uint8Array.from(ids), rows, columns);
+  const stray = ids.filter((id, at) => {
+    const x = at % columns + 0.5, y = Math.floor(at / columns) + 0.5;
+    return [1, 2, 3].some((one) =>
+      (paths.has(one) && pen.isPointInPath(paths.get(one), x, y, "evenodd")) !== (one === id));
+  });
+  return [stray.length, [...paths.keys()].sort()];
+})"""
 NAMELESS = """[...document.querySelectorAll("button, input, select, a, summary")].filter((one) =>
   !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length)
 ).map((one) => one.outerHTML)"""
@@ -82,10 +94,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = []
     for name in NAMES:
         lesion = {} if name == NAMES[-1] else LESION
+        if name == NAMES[1]:
+            lesion = {**LESION, 21: 6}
         ids = np.stack([one for _, one in slices(lesion)])
         facts: viewer.Facts = {
             "modality": "CT", "plane": "axial", "step_mm": 3.0, "seconds": 1.5,
             "window": (0.0, 80.0), "unit": "HU", "warnings": ["thick slices: 3 mm"],
+            "world": world(grid, "axial").tolist(),
             "files": {"NIfTI": f"{name}.nii.gz"},
             "measures": measured(name, ids, LABELS, grid),
         }  # fmt: skip
@@ -203,6 +218,19 @@ def test_outlines_lie_around_the_lesion_in_its_colour(reader: _Reader) -> None:
     assert 0 < mask["pixels"] < inside / 4  # a line, not an area
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (17, 23)])
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.0])
+def test_outlines_enclose_the_mask_and_nothing_else(
+    share: float, shape: tuple[int, int], reader: _Reader
+) -> None:
+    """Rings, islands, single pixels that touch by a corner, and masks up to the border."""
+    rng = np.random.default_rng(7)
+    ids = rng.integers(1, 4, shape) * (rng.random(shape) < share)
+    stray, classes = reader.value(f"{STRAY}({ids.reshape(-1).tolist()}, {shape[0]}, {shape[1]})")
+    assert stray == 0
+    assert classes == sorted(set(ids.reshape(-1).tolist()) - {0})
+
+
 def test_slices_without_a_lesion_have_no_outline(reader: _Reader) -> None:
     reader.key("Home")
     reader.shown(1)
@@ -221,6 +249,24 @@ def test_anterior_is_up_and_the_patients_right_on_the_left(reader: _Reader) -> N
     half = box["height"] * WIDE * COLUMNS / (TALL * ROWS) / box["width"] / 2
     bright, dark = (reader.value(f"{GREY}({x}, 0.2)") for x in (0.5 - half / 2, 0.5 + half / 2))
     assert (bright, dark) == (pytest.approx(220, abs=12), pytest.approx(20, abs=12))
+
+
+def test_the_pointer_shows_class_and_place(reader: _Reader) -> None:
+    """In mm of the world: x to the patient's right, which is on the left."""
+    texts = []
+    mask = reader.mask()
+    half = 0.5 - mask["height"] * COLUMNS * WIDE / (ROWS * TALL) / mask["width"] / 2
+    for x, y in ((0.5, 0.5), (half + (1 - 2 * half) * 6.5 / COLUMNS, 10.5 / ROWS), (half / 2, 0.5)):
+        reader.mouse("mouseMoved", x, y)
+        texts.append(reader.value("document.querySelector('.under').textContent"))
+    middle = f"R {WIDE * (COLUMNS - 1) / 2:.1f}  A {TALL * (ROWS - 1) / 2:.1f}  S {3 * 19:.1f} mm"
+    lesion = f"bloodR {WIDE * (COLUMNS - 7):.1f}  A {TALL * (ROWS - 11):.1f}  S {3 * 19:.1f} mm"
+    assert texts == [middle, lesion, ""]
+    reader.mouse("mouseMoved", 0.5, 0.5)
+    reader.key("ArrowUp")  # the slice moves below the pointer
+    reader.shown(21)
+    text = reader.value("document.querySelector('.under').textContent")
+    assert text == middle.replace(f"S {3 * 19:.1f}", f"S {3 * 20:.1f}")
 
 
 def test_classes_and_modes_are_switched(reader: _Reader) -> None:
@@ -258,12 +304,24 @@ def test_a_component_leads_to_its_slice(reader: _Reader) -> None:
     reader.shown(31)
 
 
-def test_brightness_is_stated_in_the_scans_unit(reader: _Reader) -> None:
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"window": [0, 80], "unit": "HU"}, "Black 20 HU, white 60 HU"),
+        ({"window": [100, 1300], "unit": ""}, "Black 400, white 1,000"),
+        ({}, "Black 25 %, white 75 %"),
+    ],
+)
+def test_brightness_is_stated_in_the_scans_unit(
+    facts: dict[str, Any], text: str, reader: _Reader
+) -> None:
     width = "document.getElementById('width')"
+    own = reader.value("JSON.stringify(scan.facts)")
+    reader.value(f"scan.facts = {json.dumps(facts)}")
     reader.value(f"{width}.value = 50; {width}.dispatchEvent(new Event('input'))")
-    text = reader.value("document.getElementById('window').textContent")
-    reader.value("document.getElementById('reset').click()")
-    assert text == "Black 20 HU, white 60 HU"
+    stated = reader.value("document.getElementById('window').textContent")
+    reader.value(f"scan.facts = {own}; document.getElementById('reset').click()")
+    assert stated == text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -274,6 +332,60 @@ def test_every_scan_opens_whatever_its_name(name: str, reader: _Reader) -> None:
     assert reader.value("document.querySelector('#scans [aria-current] b').textContent") == name
     link = reader.value("document.querySelector('#files a').getAttribute('href')")
     assert reader.value(f"decodeURIComponent({json.dumps(link)})") == f"{name}.nii.gz"
+
+
+def test_brackets_lead_from_scan_to_scan(reader: _Reader) -> None:
+    for key, name in (("]", NAMES[1]), ("]", NAMES[2]), ("]", NAMES[2]), ("[", NAMES[1])):
+        reader.key(key)
+        reader.until(f"document.getElementById('name').textContent === {json.dumps(name)}")
+
+
+def test_a_lost_part_blanks_the_stage_and_the_others_stay(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copied"
+    shutil.copytree(page.parent, folder)
+    (folder / "view" / NAMES[0] / "0000.js").unlink()
+    with _Reader(folder / viewer.INDEX, tmp_path / "profile") as lost:
+        lost.shown(20)
+        lost.key("Home")
+        lost.until("!document.querySelector('.fault').hidden")
+        assert lost.value("grey.width") == 0
+        lost.key("m")
+        lost.shown(20)
+        assert lost.value("document.querySelector('.fault').hidden")
+
+
+def test_a_hidden_class_is_hidden_in_the_next_scan_too(reader: _Reader) -> None:
+    reader.key("1")
+    reader.choose(NAMES[1])
+    reader.shown(20)
+    assert reader.mask()["pixels"] == 0
+    assert reader.value("document.querySelector('#classes input').checked") is False
+    reader.value("document.getElementById('every').click()")
+    assert reader.mask()["pixels"] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_address_leads_to_its_slice(name: str, reader: _Reader) -> None:
+    reader.value(f"location.hash = encodeURIComponent({json.dumps(name)}) + ':7'")
+    reader.until(f"document.getElementById('name').textContent === {json.dumps(name)}")
+    reader.shown(7)
+
+
+def test_the_list_is_filtered_and_ordered(reader: _Reader) -> None:
+    listed = (
+        "[...document.querySelectorAll('#scans li:not([hidden]) b')].map((one) => one.textContent)"
+    )
+    seen = []
+    for field, text, event in (
+        ("filter", "MASK", "input"),
+        ("filter", "", "input"),
+        ("order", "blood", "change"),
+        ("order", "", "change"),
+    ):
+        one = f"document.getElementById('{field}')"
+        reader.value(f"{one}.value = '{text}'; {one}.dispatchEvent(new Event('{event}'))")
+        seen.append(reader.value(listed))
+    assert seen == [[NAMES[2]], list(NAMES), [NAMES[1], NAMES[0], NAMES[2]], list(NAMES)]
 
 
 def test_every_control_has_a_name_and_every_id_is_one(reader: _Reader) -> None:
@@ -317,5 +429,7 @@ def test_missing_slices_are_named(page: Path, tmp_path: Path) -> None:
     with _Reader(alone, tmp_path / "profile") as lost:
         lost.until("!document.querySelector('.fault').hidden")
         text = lost.value("document.querySelector('.fault').textContent")
-    assert text.startswith("This slice cannot be read (view/first/")
+        shown = lost.value("[scan.name, document.getElementById('name').textContent, grey.width]")
+    assert shown == [NAMES[0], NAMES[0], 0]
+    assert text.startswith("This scan cannot be read (view/first/scan.js)")
     assert text.endswith("Is the folder view/ still beside this page?")
