@@ -2,8 +2,8 @@
 
 What training scans have in common travels in the model file: for every feature of their profiles
 (:mod:`pipeline.volumes.profile`) its range over patients, and the mean histogram of their greys.
-A range is widened before a scan counts as odd: by a tolerance of the feature's own and half of the
-range, and all that by 1 + 2/n with n patients, since few patients say little about the next one.
+A range is widened before a scan counts as odd: with n patients by 1 + 2/n times a tolerance of the
+feature's own and 2/n times its width, since few patients say little about the next one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _pixel(one: Geometry) -> float:
 _WIDTHS = (("x", "from right to left"), ("y", "from front to back"), ("z", "from top to bottom"))
 _EXTENT, _BODY = "extent-", "body-"
 FEATURES = (
-    _Feature("thickness", "slice thickness", " mm", _placed(lambda one: one.thickness), 1.25, True),
+    _Feature("thickness", "slice thickness", " mm", _placed(lambda one: one.thickness), 1.2, True),
     _Feature("pixel", "pixel size", " mm", _placed(_pixel), 1.35, True),
     *(
         _Feature(f"{_EXTENT}{axis}", f"field of view {way}", " mm", _along("extent", at), 1.3, True)
@@ -290,13 +290,13 @@ def _of_feature(feature: _Feature, profile: Profile, theirs: Known) -> Oddity | 
 
 def _widened(feature: _Feature, low: float, high: float, patients: int) -> tuple[float, float]:
     """The range from ``low`` to ``high`` of so many patients, as far as the next may leave it."""
-    few = 1 + 2 / max(1, patients)
+    few = 2 / max(1, patients)
     if not feature.ratio:
-        slack = few * (feature.tolerance + (high - low) / 2)
+        slack = (1 + few) * feature.tolerance + few * (high - low)
         return low - slack, high + slack
     if low <= 0:
         return -math.inf, math.inf
-    factor = math.exp(few * (math.log(feature.tolerance) + math.log(high / low) / 2))
+    factor = math.exp((1 + few) * math.log(feature.tolerance) + few * math.log(high / low))
     return low / factor, high * factor
 
 
