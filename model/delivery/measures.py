@@ -11,12 +11,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
-from model.regions import Regions, regions
+from model.regions import Regions, regions, slabs
 from pipeline.runtime import files
 from pipeline.volumes import volume
 from pipeline.volumes.volume import Grid
@@ -61,15 +62,15 @@ def measured(
     """The rows of one scan: class ids (N, rows, columns) uint8, slices of ``grid`` in ``plane``.
 
     Without ``grid`` the slices are pictures: components end with their slice, and ml and mm are
-    None. Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory: a copy of one class as
-    bool, and what :func:`~model.regions.regions` takes for it.
+    None. Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory goes with
+    the outline of a class, not with its voxels (see :mod:`model.regions`).
     """
     to_mm = None if grid is None else world(grid, plane)
     rows: list[Row] = []
     for label in label_map.foreground:
-        mask = ids == label.id
-        found = regions(mask, corners=True, planar=grid is None)
-        rows += ({"scan": scan, **row} for row in _of_class(label, mask, found, to_mm))
+        masks = (slab == label.id for slab in slabs(ids))
+        found = regions(masks, corners=True, planar=grid is None)
+        rows += ({"scan": scan, **row} for row in _of_class(label, found, to_mm))
     return rows
 
 
@@ -104,12 +105,10 @@ def _plain(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-def _of_class(
-    label: Label, mask: NDArray[np.bool_], found: Regions, to_mm: NDArray[np.float64] | None
-) -> Iterator[Row]:
-    """The row of a class (N, rows, columns) bool, those of its components, and of the rest."""
-    order = np.argsort(-found.sizes.astype(np.int64), kind="stable")
-    touched = np.flatnonzero(mask.any(axis=(1, 2)))
+def _of_class(label: Label, found: Regions, to_mm: NDArray[np.float64] | None) -> Iterator[Row]:
+    """The row of a class, those of its components, and of the rest."""
+    order = np.argsort(-found.sizes, kind="stable")
+    touched = np.unique(found.runs.places()[0])
     whole = int(found.sizes.sum())
     centre = found.sizes @ found.centres / whole if whole else None
     yield {
@@ -159,7 +158,7 @@ def _row(
     return row
 
 
-def _slices(touched: Sequence[int] | NDArray[np.intp]) -> Row:
+def _slices(touched: Sequence[int] | NDArray[np.integer[Any]]) -> Row:
     if not len(touched):
         return {"slices": 0}
     return {
