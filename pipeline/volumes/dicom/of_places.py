@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from pipeline.volumes.nifti import SIDES_MM
 _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
+_STEPS = 3  # different ones in one line
+_UNEVEN = "uneven-spacing"
 
 
 def _of_sides(line: Line) -> Evidence | None:
@@ -139,6 +142,22 @@ def _of_spacing(line: Line) -> Evidence | None:
     return Evidence(numbers, files_of(_beside(line, uneven.odd)))
 
 
+def _of_bend(line: Line) -> Evidence | None:
+    """Slices beside the straight line from the first to the last, whatever their steps."""
+    depths = np.append(0, line.along.cumsum())
+    ends = line.positions[-1] - line.positions[0]
+    straight = line.positions[0] + np.outer(depths / depths[-1], ends)
+    off = float(np.linalg.norm(line.positions - straight, axis=1).max())
+    return Evidence({"off_mm": off}, files_of(line.slices)) if off > OFF_LINE_MM else None
+
+
+def _of_steps(line: Line) -> Evidence:
+    counts = Counter(round(float(step), 1) for step in line.along)
+    counted = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    shown = [f"{step:g} mm ({count})" for step, count in counted[:_STEPS]]
+    return Evidence({"steps": ", ".join([*shown, *["..."] * (len(counted) > _STEPS)])})
+
+
 def _of_tilt(line: Line) -> Evidence | None:
     # a shear as large as the step itself would be no tilt but a stack along another axis
     if len(line.slices) < 2 or line.tilt <= TILT_DEGREES:
@@ -200,10 +219,10 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_gaps,
     ),
     SeriesRule(
-        code="uneven-spacing",
+        code=_UNEVEN,
         asks="all steps between slices are equal",
         tolerance=_OFF_LINE,
-        reason="a volume has one spacing",
+        reason="a volume has one spacing; only `predict` does without",
         remedy="Take a series of one spacing, or resample it to NIfTI yourself.",
         check=_of_spacing,
     ),
@@ -228,8 +247,26 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_numbers,
     ),
 )
+STEPS: SeriesRule[Line] = SeriesRule(
+    code="uneven-steps",
+    asks="the same, where each slice may have a place of its own (`predict`)",
+    tolerance=f"slices in one line: {OFF_LINE_MM:g} mm",
+    reason="masks are written for each slice, and no NIfTI of all",
+    check=_of_steps,
+)
+_BEND, _NUMBERS = (
+    next(rule for rule in PLACES if rule.code == code) for code in ("off-line", "number-gaps")
+)
+_OF_UNEVEN = (replace(_BEND, check=_of_bend), STEPS, _NUMBERS)
 
 
-def of_places(ordered: Slices) -> list[Match]:
-    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
-    return rules.until_refused(PLACES, Line(tuple(ordered)))
+def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
+    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has.
+
+    ``uneven``: steps that differ are no reason to refuse slices that lie in one line.
+    """
+    line = Line(tuple(ordered))
+    matches = rules.until_refused(PLACES, line)
+    if uneven and any(one.finding.code == _UNEVEN for one in matches):
+        return rules.until_refused(_OF_UNEVEN, line)
+    return matches
