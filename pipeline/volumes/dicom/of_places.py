@@ -28,7 +28,8 @@ _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
 _STEPS = 3  # different ones in one line
-_UNEVEN = "uneven-spacing"
+_UNEVEN, _MISSING = "uneven-spacing", "missing-slices"
+_COVERED = 0.9  # of a step, by the thickness of a slice
 
 
 def _of_sides(line: Line) -> Evidence | None:
@@ -151,6 +152,14 @@ def _of_bend(line: Line) -> Evidence | None:
     return Evidence({"off_mm": off}, files_of(line.slices)) if off > OFF_LINE_MM else None
 
 
+def _are_thicker(line: Line) -> bool:
+    """Whether all steps that look like a missing slice are those of slices that are thicker."""
+    gaps = _gaps(line)
+    thick = [one.thickness or 0.0 for one in line.slices]
+    wide = [(max(thick[at : at + 2]), line.along[at]) for at in (gaps.odd if gaps else ())]
+    return all(one > min(thick) and one >= _COVERED * step for one, step in wide)
+
+
 def _of_steps(line: Line) -> Evidence:
     counts = Counter(round(float(step), 1) for step in line.along)
     counted = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
@@ -211,7 +220,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_line,
     ),
     SeriesRule(
-        code="missing-slices",
+        code=_MISSING,
         asks="no step between slices is a multiple of the others",
         tolerance=f"{_OFF_LINE}; up to {FEW_GAPS:.0%} of the steps",
         reason="readers would spread the slices that are left evenly, each at a wrong place",
@@ -267,6 +276,7 @@ def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
     """
     line = Line(tuple(ordered))
     matches = rules.until_refused(PLACES, line)
-    if uneven and any(one.finding.code == _UNEVEN for one in matches):
+    codes = {one.finding.code for one in matches}
+    if uneven and (_UNEVEN in codes or (_MISSING in codes and _are_thicker(line))):
         return rules.until_refused(_OF_UNEVEN, line)
     return matches

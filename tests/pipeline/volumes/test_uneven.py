@@ -70,6 +70,28 @@ def test_slices_and_their_places_are_in_the_order_of_the_grid(
     assert scan.voxel_ml == pytest.approx(0.5 * 0.4 * np.mean([5, 5, 7.5, 10, 10]) / 1000)
 
 
+def test_few_wide_steps_are_those_of_thicker_slices_if_headers_say_so(workplace: Path) -> None:
+    depths = (0, 5, 10, 15, 20, 30)
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        at(depths)(header, number)
+        header.SliceThickness = 10.0 if number == 5 else 5.0
+
+    write_series(ROOT, 6, change)
+    assert "missing along the normal 1 between 27.0 and 37.0 mm" in unread(False)
+    assert "steps of 5 mm (4), 10 mm (1)" in str(read().findings[0])
+
+
+@pytest.mark.parametrize("thickness", [5.0, 10.0])
+def test_slices_of_one_thickness_hide_no_missing_one(workplace: Path, thickness: float) -> None:
+    def change(header: pydicom.Dataset, number: int) -> None:
+        at((0, 5, 10, 20, 25, 30))(header, number)
+        header.SliceThickness = thickness
+
+    write_series(ROOT, 6, change)
+    assert "missing along the normal 1 between 17.0 and 27.0 mm" in unread(True)
+
+
 def test_nobody_else_gets_it(workplace: Path, refused: Refused) -> None:
     write_series(ROOT, change=at(TWO))
     words = "expected even spacing, got steps from 5 to 10 mm, 2 of 4 differ, the first at 17.0 mm"
