@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.flexunet import flexunet
 from model.inference import keras_file, onnx_file, places, stated
 from model.params import Network
 from pipeline.runtime import files, modelfile
@@ -87,11 +86,11 @@ def _write_as_keras_does(
 def comparison(network: keras.Model, runner: onnx_file.Runner, shape: Network, source: Path) -> str:
     """How far ONNX' probabilities are from Keras' on pictures of our own, in words.
 
-    Within 1e-5 they count as the same. Where a normalisation by groups, instances or pictures meets
-    hardly any contrast, Keras' float32 answers themselves are further than that from those in
-    float64; then ONNX' may be as far from these as 1e-5, or twice what Keras' are. Raises
-    :class:`Problem` for anything more. The pictures, in the size and channels of ``shape``: noise,
-    black, white, a gradient, a noisy disc and a chessboard.
+    Within 1e-5 they count as the same. Where a normalisation by groups or instances meets hardly
+    any contrast, Keras' float32 answers themselves are further than that from those in float64;
+    then ONNX' may be as far from these as 1e-5, or twice what Keras' are. Raises :class:`Problem`
+    for anything more. The pictures, in the size and channels of ``shape``: noise, black, white, a
+    gradient, a noisy disc and a chessboard.
     """
     pictures = _pictures(shape.image_px, shape.channels)
     theirs, ours = _answers(network, pictures), np.concatenate([runner(one) for one in pictures])
@@ -99,7 +98,7 @@ def comparison(network: keras.Model, runner: onnx_file.Runner, shape: Network, s
     words = f"at most {apart:.1e} from Keras' probabilities on {len(pictures)} pictures"
     if apart <= _MOST:
         return words
-    exact = _answers(_in_float64(network, shape), pictures)
+    exact = _answers(_in_float64(network), pictures)
     rounding, own = _distance(theirs, exact), _distance(ours, exact)
     words += f", which are {rounding:.1e} from those in float64; ONNX' are {own:.1e} from these"
     if own <= max(_MOST, 2 * rounding):
@@ -111,13 +110,11 @@ def comparison(network: keras.Model, runner: onnx_file.Runner, shape: Network, s
     )
 
 
-def _in_float64(network: keras.Model, shape: Network) -> keras.Model:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    try:
-        precise = flexunet(shape, network.output.shape[-1])
-    finally:
-        keras.config.set_dtype_policy(before)
+def _in_float64(network: keras.Model) -> keras.Model:
+    def layer(one: keras.layers.Layer) -> keras.layers.Layer:
+        return type(one).from_config({**one.get_config(), "dtype": "float64"})
+
+    precise = keras.models.clone_model(network, clone_function=layer)
     precise.set_weights(network.get_weights())
     return precise
 

@@ -31,6 +31,7 @@ from pipeline.volumes.volume import Volume
 _LOG = logging.getLogger(__name__)
 _MASKS = Wish()
 VOLUMES = "volumes.csv"
+_FOLDERS = ("films", "overlays", "records", "view")  # of all scans: no scan's own has such a name
 _ITSELF = "model.predict"
 _HASHED = 16  # hexadecimal digits of an anonymous name
 
@@ -65,7 +66,7 @@ def predict(
     """
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, uneven=True)
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:

@@ -219,7 +219,7 @@ def _keep_judged(run: _Run, state: State, fitting: Fitting, best: bool) -> None:
 
 def _clear(run: _Run, resumes: bool, finished: bool) -> None:
     """Remove what is not of this training: outputs, and scores of an earlier model."""
-    names = [paths.MODEL, paths.HISTORY, paths.CURVES]
+    names = [paths.MODEL, paths.MODEL_ONNX, paths.HISTORY, paths.CURVES]
     names += [] if finished else paths.SCORED
     for name in names:
         (run.folder / name).unlink(missing_ok=True)

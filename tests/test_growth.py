@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 
 import datasets_spec
+from model.inference.rules import Rule, apply
 from model.scoring import scores
-from model.scoring.postprocess import Rule, apply
 from pipeline import paths
 from pipeline.labels import fusion
 from pipeline.pairs import manifest

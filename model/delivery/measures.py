@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap
-from model.regions import Regions, regions
+from model.regions import Regions, regions, slabs
 from pipeline.runtime import files
 from pipeline.volumes import volume
 from pipeline.volumes.uneven import Uneven
@@ -69,15 +69,15 @@ def measured(
 
     ``uneven``: the places of slices without one spacing, whose own plane ``plane`` is. Without
     ``grid`` the slices are pictures: components end with their slice, and ml and mm are None.
-    Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory: a copy of one class as
-    bool, and what :func:`~model.regions.regions` takes for it.
+    Values are rounded to 1e-6 ml, 1e-3 mm and 1e-2 pixels. Memory goes with the outline of a
+    class, not with its voxels (see :mod:`model.regions`).
     """
     space = None if grid is None else _Space.of(grid, plane, uneven)
     rows: list[Row] = []
     for label in label_map.foreground:
-        mask = ids == label.id
-        found = regions(mask, corners=True, planar=grid is None)
-        rows += ({"scan": scan, **row} for row in _of_class(label, mask, _Found.of(found, space)))
+        masks = (slab == label.id for slab in slabs(ids))
+        found = regions(masks, corners=True, planar=grid is None)
+        rows += ({"scan": scan, **row} for row in _of_class(label, _Found.of(found, space)))
     return rows
 
 
@@ -194,8 +194,8 @@ class _Found:
         return mean
 
 
-def _of_class(label: Label, mask: NDArray[np.bool_], found: _Found) -> Iterator[Row]:
-    """The row of a class (N, rows, columns) bool, those of its components, and of the rest."""
+def _of_class(label: Label, found: _Found) -> Iterator[Row]:
+    """The row of a class, those of its components, and of the rest."""
     order = np.argsort(-found.weights, kind="stable")
     empty: Row = {**dict.fromkeys(COLUMNS[1:]), "class": label.name}
     yield {
@@ -203,7 +203,7 @@ def _of_class(label: Label, mask: NDArray[np.bool_], found: _Found) -> Iterator[
         "kind": "class",
         **found.size(slice(None)),
         **(found.centre(None) if len(order) else {}),
-        **_slices(np.flatnonzero(mask.any(axis=(1, 2)))),
+        **_slices(np.unique(found.regions.runs.places()[0])),
         "components": len(order),
     }
     for number, one in enumerate(order[:MOST_LISTED].tolist(), 1):
@@ -222,7 +222,7 @@ def _of_class(label: Label, mask: NDArray[np.bool_], found: _Found) -> Iterator[
         yield {**empty, "kind": "rest", **found.size(rest), "components": len(rest)}
 
 
-def _slices(touched: Sequence[int] | NDArray[np.intp]) -> Row:
+def _slices(touched: Sequence[int] | NDArray[np.integer[Any]]) -> Row:
     if not len(touched):
         return {"slices": 0}
     return {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from datasets_spec.contract import PLANES, Label, LabelMap, Window
-from model.inference import mirrors, stated
+from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
 from model.params import Network
 from pipeline.params.convert import Convert
@@ -104,8 +104,14 @@ class Facts:
             network=stated.network(provenance, file)[0],
             rules=part("post-processing", lambda: _rules(chosen, len(labels))),
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
-            scans=part("scans", lambda: dict(provenance.get("scans") or {})),
+            scans=part("scans", lambda: _scans(provenance)),
         )
+
+
+def _scans(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    scans = dict(provenance.get("scans") or {})
+    familiarity.checked(scans)
+    return scans
 
 
 def _label_map(provenance: Mapping[str, Any]) -> LabelMap:

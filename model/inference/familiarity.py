@@ -2,8 +2,8 @@
 
 What training scans have in common travels in the model file: for every feature of their profiles
 (:mod:`pipeline.volumes.profile`) its range over patients, and the mean histogram of their greys.
-A range is widened before a scan counts as odd: by a tolerance of the feature's own and half of the
-range, and all that by 1 + 2/n with n patients, since few patients say little about the next one.
+A range is widened before a scan counts as odd: with n patients by 1 + 2/n times a tolerance of the
+feature's own and 2/n times its width, since few patients say little about the next one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def _pixel(one: Geometry) -> float:
 _WIDTHS = (("x", "from right to left"), ("y", "from front to back"), ("z", "from top to bottom"))
 _EXTENT, _BODY = "extent-", "body-"
 FEATURES = (
-    _Feature("thickness", "slice thickness", " mm", _placed(lambda one: one.thickness), 1.25, True),
+    _Feature("thickness", "slice thickness", " mm", _placed(lambda one: one.thickness), 1.2, True),
     _Feature("pixel", "pixel size", " mm", _placed(_pixel), 1.35, True),
     *(
         _Feature(f"{_EXTENT}{axis}", f"field of view {way}", " mm", _along("extent", at), 1.3, True)
@@ -211,8 +211,9 @@ def oddities(profile: Profile, known: Mapping[str, Any], modality: str) -> tuple
             f" {theirs.values} or more",
         )
         return (*wrong, few)
-    odd = [_of_plane(profile, theirs), _of_air(profile, theirs, modality)]
-    odd.append(_of_greys(profile, theirs, may_be_inverted=odd[-1] is None))
+    air = _of_air(profile, theirs, modality)
+    greys = _of_greys(profile, theirs, may_be_inverted=air is None)
+    odd = [_of_plane(profile, theirs), air or _of_hu(profile, theirs, modality), greys]
     for feature in FEATURES:
         known_as = {one.code for one in odd if one is not None}
         instead = {"no-air"} if feature.code == "lowest" else {feature.code.replace(_BODY, _EXTENT)}
@@ -236,6 +237,11 @@ def _impossible(profile: Profile, theirs: Known | None, modality: str) -> list[O
     if modality == "CT" and shifted:
         words = f"values about {profile.hu_shift:+d} HU away from where a CT has air and tissue"
         wrong.append(Oddity("shifted", REFUSE, words))
+    elif modality == "CT" and profile.unscaled and profile.hu != hounsfield.RIGHT:
+        words = (
+            "neither RescaleSlope nor RescaleIntercept, and values that cannot be confirmed as HU"
+        )
+        wrong.append(Oddity("unscaled", REFUSE, words))
     least = profile.percentiles[0]
     has_air = profile.hu == hounsfield.RIGHT and least < _AIR_BELOW
     if modality != "CT" and has_air and (theirs is None or theirs.least > _AIR_BELOW):
@@ -284,14 +290,23 @@ def _of_feature(feature: _Feature, profile: Profile, theirs: Known) -> Oddity | 
 
 def _widened(feature: _Feature, low: float, high: float, patients: int) -> tuple[float, float]:
     """The range from ``low`` to ``high`` of so many patients, as far as the next may leave it."""
-    few = 1 + 2 / max(1, patients)
+    few = 2 / max(1, patients)
     if not feature.ratio:
-        slack = few * (feature.tolerance + (high - low) / 2)
+        slack = (1 + few) * feature.tolerance + few * (high - low)
         return low - slack, high + slack
     if low <= 0:
         return -math.inf, math.inf
-    factor = math.exp(few * (math.log(feature.tolerance) + math.log(high / low) / 2))
+    factor = math.exp((1 + few) * math.log(feature.tolerance) + few * math.log(high / low))
     return low / factor, high * factor
+
+
+def _of_hu(profile: Profile, theirs: Known, modality: str) -> Oddity | None:
+    """Values that may be no HU, for a model of CT scans whose values are."""
+    in_doubt = profile.geometry is not None and profile.hu == hounsfield.UNDECIDED
+    if modality != "CT" or not in_doubt or hounsfield.UNDECIDED in theirs.verdicts:
+        return None
+    words = "values that cannot be confirmed as HU; those of the training scans can"
+    return Oddity("hu-in-doubt", WARN, words)
 
 
 def _of_greys(profile: Profile, theirs: Known, may_be_inverted: bool) -> Oddity | None:

@@ -23,7 +23,7 @@ PICTURE, PROBABILITIES, PROVENANCE = "picture", "probabilities", "provenance"
 METADATA = 14  # the field of a model that holds pairs of key and value
 _GROUPS = 8  # as in model.flexunet
 _EPSILON, _EPSILON_OF_PICTURE = 1e-3, 1e-6  # of Keras' layers, and of model.flexunet's zscore
-_FLOAT, _UINT8, _INT64 = 1, 2, 7  # TensorProto.DataType
+_FLOAT, _UINT8, _INT64, _DOUBLE = 1, 2, 7, 11  # TensorProto.DataType
 _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "relu": ("Relu", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
@@ -93,13 +93,13 @@ class _Graph:
 
     def network(self, network: Network, classes: int) -> None:
         """Every node from the pictures to the probabilities."""
-        px, levels = network.image_px, range(network.num_layers - 1)
+        levels = range(network.num_layers - 1)
         x = self._node("Transpose", "channels_first", [PICTURE], perm=[0, 3, 1, 2])
         x = self._node("Cast", "numbers", [x], to=_FLOAT)
         x = self._node("Mul", "unit_range", [x, self._floats("of_255", [1 / 255])])
         filters = network.channels
         if network.input_normalization == "zscore":
-            x = self._by_groups(x, "zscore", 1, (filters, px), _EPSILON_OF_PICTURE)
+            x = self._standardised(x)
         skips = []
         for level in levels:
             x = self._block(x, filters, network, level, f"encoder_{level}")
@@ -116,6 +116,24 @@ class _Graph:
         x = self._convolution(x, "head", (classes, filters, 1, 1))
         x = self._node("Transpose", "channels_last", [x], perm=[0, 2, 3, 1])
         self._node("Softmax", PROBABILITIES, [x], axis=2**64 - 1)  # -1, as a varint has it
+
+    def _standardised(self, x: str) -> str:
+        """Each picture to mean 0 and standard deviation 1, in float64.
+
+        In float32 a mean of some thousand numbers is off by enough to change the probabilities of a
+        picture without contrast.
+        """
+        axes = self._integers([1, 2, 3])
+        epsilon = struct.pack("<d", _EPSILON_OF_PICTURE)
+        x = self._node("Cast", "zscore_float64", [x], to=_DOUBLE)
+        mean = self._node("ReduceMean", "zscore_mean", [x, axes], keepdims=1)
+        x = self._node("Sub", "zscore_centred", [x, mean])
+        y = self._node("Mul", "zscore_squares", [x, x])
+        y = self._node("ReduceMean", "zscore_variance", [y, axes], keepdims=1)
+        y = self._node("Add", "zscore_above_0", [y, self._constant("tiny", _DOUBLE, 1, epsilon)])
+        y = self._node("Sqrt", "zscore_deviation", [y])
+        x = self._node("Div", "zscore_scaled", [x, y])
+        return self._node("Cast", "zscore", [x], to=_FLOAT)
 
     def _block(self, x: str, filters: int, network: Network, level: int, name: str) -> str:
         side, own = max(network.base_kernels - 2 * level, 3), _filters(network, level)
@@ -163,25 +181,19 @@ class _Graph:
         if how == "instance":
             two = [self._hole(f"{name}.{one}", (filters,)) for one in ("gamma", "beta")]
             return self._node("InstanceNormalization", name, [x, *two], epsilon=_EPSILON)
-        groups = math.gcd(_GROUPS, filters)
-        x = self._by_groups(x, f"{name}_groups", groups, (filters, px), _EPSILON)
+        x = self._by_groups(x, f"{name}_groups", filters, px)
         gamma, beta = (self._hole(f"{name}.{one}", (filters, 1, 1)) for one in ("gamma", "beta"))
         x = self._node("Mul", f"{name}_scale", [x, gamma])
         return self._node("Add", name, [x, beta])
 
-    def _by_groups(
-        self, x: str, name: str, groups: int, shape: tuple[int, int], epsilon: float
-    ) -> str:
-        """Each group of channels of each picture to mean 0 and standard deviation 1.
-
-        ``shape``: channels, and pixels of a side.
-        """
-        channels, px = shape
+    def _by_groups(self, x: str, name: str, filters: int, px: int) -> str:
+        """Each group of filters of each picture to mean 0 and standard deviation 1."""
+        groups = math.gcd(_GROUPS, filters)
         x = self._node("Reshape", f"{name}_rows", [x, self._integers([0, groups, -1])])
         ones = self._floats(f"ones_{groups}", [1.0] * groups)
         zeros = self._floats(f"zeros_{groups}", [0.0] * groups)
-        x = self._node("InstanceNormalization", name, [x, ones, zeros], epsilon=epsilon)
-        return self._node("Reshape", f"{name}_back", [x, self._integers([0, channels, px, px])])
+        x = self._node("InstanceNormalization", name, [x, ones, zeros], epsilon=_EPSILON)
+        return self._node("Reshape", f"{name}_back", [x, self._integers([0, filters, px, px])])
 
     def _node(
         self, operator: str, name: str, inputs: Sequence[str], **values: int | float | list[int]
@@ -206,7 +218,7 @@ class _Graph:
         return self._constant(name, _FLOAT, len(values), raw)
 
     def _integers(self, values: Sequence[int]) -> str:
-        name = "shape_" + "_".join(map(str, values))
+        name = "integers_" + "_".join(map(str, values))
         raw = struct.pack(f"<{len(values)}q", *values)
         return self._constant(name, _INT64, len(values), raw)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model.inference.rules import Rule
-from model.scoring import postprocess, scores
+from model.inference.rules import Rule, apply
+from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
@@ -18,7 +18,7 @@ def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
     if not rules:
         return answer.predicted
     voxel_ml = scores.voxel_ml(answer.steps)
-    return postprocess.apply(answer.predicted, rules, voxel_ml, answer.planar)
+    return apply(answer.predicted, rules, voxel_ml, answer.planar)
 
 
 def score(

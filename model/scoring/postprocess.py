@@ -1,4 +1,4 @@
-"""Small corrections of a prediction, chosen on valid: holes filled, small components removed.
+"""Which small corrections of a prediction (:mod:`model.inference.rules`) valid chooses.
 
 They are chosen per class by the gain in Dice over the cases of valid, and kept only if that gain
 is :data:`LEAST_GAIN` or more, its 95 % interval over the *patients* lies above 0, and there are
@@ -9,17 +9,16 @@ invented is a gain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from model.inference.rules import Rule
+from model.regions import box, holes, regions, runs, slabs
 from model.scoring.bootstrap import Resamples, interval
-from model.scoring.scores import Mask, Parts, Stack, box, corners, slabs
+from model.scoring.scores import Stack
 
 LEAST_PATIENTS = 5
 LEAST_GAIN = 0.001
@@ -49,56 +48,6 @@ def helps(gain: float, low: float, patients: int) -> bool:
 
 # the mildest first: of equal gains, the first is taken
 RULES = tuple(Rule(fill, ml) for ml, fill in product(SMALLEST_ML, (False, True)))
-
-
-def apply(
-    ids: Stack, rules: Mapping[int, Rule], voxel_ml: float, planar: bool
-) -> NDArray[np.uint8]:
-    """Class ids (N, H, W) with the rule of every class id in ``rules`` applied, in order.
-
-    Only background is filled, and what is removed becomes background.
-    """
-    changed = ids.copy()
-    for label, rule in sorted(rules.items()):
-        part = changed[box(changed, label)]  # a view; what is enclosed lies in it
-        if rule.fill_holes:
-            part[holes(part == label, planar) & (part == 0)] = label
-        if rule.smallest_ml:
-            pieces, again = Parts(corners(planar)), Parts(corners(planar))
-            for slab in slabs(part):
-                pieces.add(slab == label)
-            small = pieces.sizes() * voxel_ml < rule.smallest_ml
-            small[0] = False
-            removed = small[pieces.whole()]
-            for slab in slabs(part):
-                slab[removed[again.add(slab == label)]] = 0
-    return changed
-
-
-def holes(mask: Mask, planar: bool) -> Mask:
-    """What ``mask`` (N, H, W) encloses: parts of its outside that do not reach the border.
-
-    Parts hang together by their sides (6 neighbours; 4 when planar, slice by slice).
-    """
-    near = ndimage.generate_binary_structure(3, 1)
-    if planar:
-        near[[0, 2]] = False
-    pieces, again = Parts(near), Parts(near)
-    border = [np.zeros(1, np.int64)]
-    ends = [np.zeros(1, np.int64)]
-    for slab in slabs(mask):
-        numbers = pieces.add(~slab)
-        border += [np.unique(numbers[:, [0, -1]]), np.unique(numbers[:, :, [0, -1]])]
-        ends += [np.unique(numbers[0]), np.unique(numbers[-1])]
-    if not planar:
-        border += [*ends[:2], ends[-1]]
-    whole = pieces.whole()
-    closed = np.ones(len(whole), bool)
-    closed[whole[np.concatenate(border)]] = False
-    enclosed = np.zeros(mask.shape, bool)
-    for slab, inside in zip(slabs(mask), slabs(enclosed), strict=True):
-        inside[:] = closed[whole[again.add(~slab)]]
-    return enclosed
 
 
 class Search:
@@ -148,15 +97,12 @@ def _dice_of_rules(
     near = box(predicted, label)
     truth, predicted = truth[near], predicted[near]
     mask = predicted == label
+    drawn = runs(slab == label for slab in slabs(truth))
     counts = {}
     for fill in (False, True):
         filled = mask | (holes(mask, planar) & (predicted == 0)) if fill else mask
-        pieces, right = Parts(corners(planar)), [np.zeros(0, np.int64)]
-        for slab, drawn in zip(slabs(filled), slabs(truth), strict=True):
-            right.append(pieces.add(slab)[drawn == label])
-        voxels, whole = pieces.sizes(), pieces.whole()
-        both = np.bincount(whole[np.concatenate(right)], minlength=len(voxels))
-        counts[fill] = voxels[1:], both[1:]
+        found = regions(filled, corners=True, planar=planar)
+        counts[fill] = found.sizes, found.voxels_in(drawn)
     dice = []
     for rule in RULES:
         voxels, both = counts[rule.fill_holes]

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+
+from model.regions import regions
 
 BINS = 15
 """Bins of confidence, as in Guo et al., ICML 2017."""
@@ -286,84 +286,17 @@ def surfaces(truth: Slices, predicted: Slices, steps: Floats, planar: bool) -> S
 
 def lesions(truth: Slices, predicted: Slices, planar: bool) -> Lesions:
     """Which connected components of ``truth`` (N, H, W) were found, which found ones are false."""
-    drawn, guessed = Parts(corners(planar)), Parts(corners(planar))
-    met = [np.empty((0, 2), np.int64)]
-    for one, other in zip(slabs(truth), slabs(predicted), strict=True):
-        both = one & other
-        numbers = drawn.add(one)[both], guessed.add(other)[both]
-        met.append(np.unique(np.stack(numbers, axis=1), axis=0))
-    of_drawn, of_guessed = drawn.whole(), guessed.whole()
-    hits = np.concatenate(met)
-    found, right = len(np.unique(of_drawn[hits[:, 0]])), len(np.unique(of_guessed[hits[:, 1]]))
-    guesses = int(of_guessed.max())
-    return Lesions(int(of_drawn.max()), guesses, found, guesses - right)
-
-
-def corners(planar: bool) -> Mask:
-    """The neighbours (3, 3, 3) of a voxel by sides, edges and corners; planar, in its slice."""
-    near = np.ones((3, 3, 3), bool)
-    near[[0, 2]] = not planar
-    return near
-
-
-class Parts:
-    """Connected parts of a mask (N, H, W) that comes slab by slab; ``near``: neighbours (3, 3, 3).
-
-    A whole volume of numbers would take four bytes a voxel. So pieces are numbered slab by slab,
-    and which of them hang together is known when all were added.
-    """
-
-    def __init__(self, near: Mask) -> None:
-        self._near, self._pieces = near, 0
-        self._voxels = [np.zeros(1, np.intp)]
-        self._joined = [np.empty((0, 2), np.int64)]
-        self._last: NDArray[np.int64] | None = None
-
-    def add(self, mask: Mask) -> NDArray[np.int64]:
-        """The numbers of the pieces in the next slab (n, H, W): 1, 2, ...; 0 outside."""
-        if not mask.any():
-            self._last = None
-            return np.zeros(mask.shape, np.int64)
-        numbers, count = ndimage.label(mask, self._near, output=np.int64)
-        self._voxels.append(np.bincount(numbers[mask])[1:])
-        np.add(numbers, self._pieces, out=numbers, where=mask)
-        if self._last is not None:
-            self._joined.append(self._touching(self._last, numbers[0]))
-        self._pieces, self._last = self._pieces + count, numbers[-1]
-        return np.asarray(numbers, np.int64)
-
-    def whole(self) -> NDArray[np.intp]:
-        """The part that each piece is of, by its number: 1, 2, ...; and 0 for 0."""
-        pairs = np.concatenate(self._joined)
-        size = self._pieces + 1
-        links = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
-        return np.asarray(connected_components(links, directed=False)[1], np.intp)
-
-    def sizes(self) -> NDArray[np.intp]:
-        """Voxels of each part, 0 for 0."""
-        sizes = np.bincount(self.whole(), np.concatenate(self._voxels))
-        return np.asarray(sizes, np.intp)
-
-    def _touching(self, lower: NDArray[np.int64], upper: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Pairs (n, 2) of pieces that touch, of two slices (H, W), one upon the other."""
-        around = np.pad(lower, 1)
-        rows, columns = np.nonzero(upper)
-        here = upper[rows, columns]
-        found = [np.empty((0, 2), np.int64)]
-        for down, right in np.argwhere(self._near[0]):
-            pairs = np.stack([around[rows + down, columns + right], here], axis=1)
-            found.append(np.unique(pairs[pairs[:, 0] > 0], axis=0))
-        return np.concatenate(found)
+    drawn, guessed = (
+        regions(slabs(mask), corners=True, planar=planar) for mask in (truth, predicted)
+    )
+    found = int(np.count_nonzero(drawn.voxels_in(guessed.runs)))
+    right = int(np.count_nonzero(guessed.voxels_in(drawn.runs)))
+    return Lesions(drawn.count, guessed.count, found, guessed.count - right)
 
 
 def slabs(stack: Slices | Stack) -> Iterator[Any]:
     """Some slices at a time; of an array, views."""
     return (stack[start : start + _SLAB] for start in range(0, len(stack), _SLAB))
-
-
-def box(ids: Stack, label: int) -> tuple[slice, ...]:
-    """The smallest box that holds all of a class; nothing of it is kept where there is none."""
-    return _around(_boxes(ids, label + 1)[-1])
 
 
 def _boxes(ids: Stack, classes: int) -> list[tuple[slice, ...] | None]:

@@ -30,6 +30,7 @@ ANISOTROPIC = 1.15
 _ENOUGH_VOXELS = 1_000_000
 _LEVELS = 256  # between which the body's threshold is chosen
 _OUTERMOST = 0.01  # of the body lies beyond each end of its length
+_LEAST_HU = -1024  # padding lies below
 _DIGITS = 6
 
 Triple = tuple[float, float, float]
@@ -66,7 +67,8 @@ class Profile:
     ``greys``: the shares of the windowed greys in :data:`BINS` equal bins. ``body``: the share
     above the threshold that separates dark from bright best (Otsu 1979). ``values``: how many
     different values there are. ``hu``: the verdict of :func:`pipeline.volumes.hounsfield.judge` on
-    the values as those of a CT, and ``hu_shift`` how many HU they are away.
+    the values as those of a CT, and ``hu_shift`` how many HU they are away. ``unscaled``: a CT
+    whose header does not say how stored values become HU.
     """
 
     shape: tuple[int, int, int]
@@ -80,6 +82,7 @@ class Profile:
     values: int
     hu: str
     hu_shift: int
+    unscaled: bool
 
     def to_json(self) -> str:
         """One line of JSON, which :func:`from_json` reads."""
@@ -97,8 +100,9 @@ def of(scan: Volume, window: tuple[float, float], *, pictures: bool = False) -> 
     seen = scan.array[::step, ::step, ::step].astype(np.float64)
     values = seen.ravel()
     low, high = window
-    body = seen > _threshold(values)
     verdict = hounsfield.judge(scan.array)
+    is_ct = scan.modality == "CT" or verdict.kind == hounsfield.RIGHT
+    body = seen > _threshold(values.clip(_LEAST_HU) if is_ct else values)
     shown = np.minimum(to_8_bit(values, window).astype(np.int64) * BINS // 256, BINS - 1)
     return Profile(
         shape=_triple(int(side) for side in scan.array.shape),
@@ -112,6 +116,7 @@ def of(scan: Volume, window: tuple[float, float], *, pictures: bool = False) -> 
         values=len(np.unique(values)),
         hu=verdict.kind,
         hu_shift=verdict.shift,
+        unscaled=scan.unscaled,
     )
 
 

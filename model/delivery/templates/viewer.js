@@ -222,9 +222,10 @@ at("next").addEventListener("click", () => beside(1));
 const windowing = () => {
   const level = at("level").value / 100, width = at("width").value / 100;
   grey.style.filter = level === 0.5 && width === 1 ? "" : `brightness(${1 / (2 * level)}) contrast(${2 * level / width})`;
-  const [low, high] = scan.facts.window ?? [0, 100], unit = scan.facts.window ? scan.facts.unit ?? "" : "%";
-  const value = (share) => Number((low + share * (high - low)).toPrecision(3)).toLocaleString("en");
-  at("window").textContent = `Black ${value(level - width / 2)} ${unit}, white ${value(level + width / 2)} ${unit}`;
+  const { window: [low, high] = [0, 100], unit = "%" } = scan.facts;
+  const value = (share) =>
+    [Number((low + share * (high - low)).toPrecision(3)).toLocaleString("en"), unit].filter(Boolean).join(" ");
+  at("window").textContent = `Black ${value(level - width / 2)}, white ${value(level + width / 2)}`;
 };
 for (const id of ["level", "width"]) at(id).addEventListener("input", windowing);
 at("reset").addEventListener("click", () => { at("level").value = 50; at("width").value = 100; windowing(); });

@@ -304,12 +304,24 @@ def test_a_component_leads_to_its_slice(reader: _Reader) -> None:
     reader.shown(31)
 
 
-def test_brightness_is_stated_in_the_scans_unit(reader: _Reader) -> None:
+@pytest.mark.parametrize(
+    ("facts", "text"),
+    [
+        ({"window": [0, 80], "unit": "HU"}, "Black 20 HU, white 60 HU"),
+        ({"window": [100, 1300], "unit": ""}, "Black 400, white 1,000"),
+        ({}, "Black 25 %, white 75 %"),
+    ],
+)
+def test_brightness_is_stated_in_the_scans_unit(
+    facts: dict[str, Any], text: str, reader: _Reader
+) -> None:
     width = "document.getElementById('width')"
+    own = reader.value("JSON.stringify(scan.facts)")
+    reader.value(f"scan.facts = {json.dumps(facts)}")
     reader.value(f"{width}.value = 50; {width}.dispatchEvent(new Event('input'))")
-    text = reader.value("document.getElementById('window').textContent")
-    reader.value("document.getElementById('reset').click()")
-    assert text == "Black 20 HU, white 60 HU"
+    stated = reader.value("document.getElementById('window').textContent")
+    reader.value(f"scan.facts = {own}; document.getElementById('reset').click()")
+    assert stated == text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -98,6 +98,8 @@ CORONAL = np.array([[3, 0, 0, 0], [0, 0, 10, 0], [0, 3, 0, 0], [0, 0, 0, 1.0]])
         ("CT", with_array(ct(), HEAD + 1024), {"shifted": REFUSE}),
         ("CT", with_array(ct(), HEAD + 1024, ""), {"shifted": REFUSE}),
         ("CT", mr(), {"modality": REFUSE}),
+        ("CT", replace(with_array(ct(), HEAD / 3), unscaled=True), {"unscaled": REFUSE}),
+        ("CT", with_array(ct(), HEAD / 3), {"hu-in-doubt": WARN}),
         ("CT", replace(mr(), modality=""), {"no-air": WARN, "greys": WARN}),
         ("MR", ct(), {"modality": REFUSE, "ct-values": REFUSE}),
         ("MR", replace(ct(), modality=""), {"ct-values": REFUSE}),
@@ -142,8 +144,14 @@ def test_an_oddity_states_its_number_and_that_of_the_training() -> None:
 
 
 def test_padding_below_air_is_not_odd() -> None:
-    padded = np.where(HEAD < -990, -3024, HEAD)
+    x, y, _ = np.ogrid[-1:1:64j, -1:1:60j, :12]
+    padded = np.where(x**2 + y**2 > 1, -3024, HEAD)
+    assert (padded < -2000).mean() > 0.2
     assert odd(with_array(ct(), padded), "CT") == {}
+
+
+def test_a_ct_without_rescale_passes_if_its_values_are_hu() -> None:
+    assert odd(replace(ct(), unscaled=True), "CT") == {}
 
 
 def test_pictures_are_judged_without_geometry_and_hu() -> None:

@@ -196,7 +196,9 @@ def test_a_file_of_another_hand_is_refused_before_onnxruntime_sees_it(
         assert len(str(problem)) < 1000
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_other_byte_outside_of_the_provenance_is_refused(
     data: st.DataObject, sound: bytes
@@ -209,7 +211,9 @@ def test_any_other_byte_outside_of_the_provenance_is_refused(
         run()
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.binary(max_size=300), st.integers(0, 10**6))
 def test_truncated_and_foreign_bytes_are_refused(sound: bytes, more: bytes, end: int) -> None:
     FILE.write_bytes(sound[: end % len(sound)] + more)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.inference.protobuf import contents, field, key, varint
@@ -35,6 +35,7 @@ PARTS = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PARTS, max_size=20), st.integers(1, 30))
 def test_what_is_written_is_read(parts: list[tuple[int, int | float | bytes]], number: int) -> None:
     message = b"".join(field(one, value) for one, value in parts)
@@ -42,6 +43,7 @@ def test_what_is_written_is_read(parts: list[tuple[int, int | float | bytes]], n
     assert texts(message, number) == wanted
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(message: bytes) -> None:
     try:
@@ -51,6 +53,7 @@ def test_any_bytes_are_read_or_refused(message: bytes) -> None:
     assert sum(map(len, found)) <= len(message)
 
 
+@settings(deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=5), st.data())
 def test_a_message_that_ends_early_is_no_other_message(
     parts: list[tuple[int, int | float | bytes]], data: st.DataObject
@@ -79,6 +82,7 @@ def test_hostile_bytes_are_refused(message: bytes, match: str) -> None:
         texts(message, 1)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_a_number_takes_seven_bits_a_byte(value: int) -> None:
     assert len(varint(value)) == max(1, -(-value.bit_length() // 7))

@@ -1,4 +1,4 @@
-"""What post-processing changes, and when it is kept."""
+"""Which post-processing valid chooses, and when it is kept."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from model.scoring.postprocess import LEAST_PATIENTS, RULES, Choice, Rule, Search, apply, holes
+from model.inference.rules import Rule, apply
+from model.scoring.postprocess import LEAST_PATIENTS, RULES, Choice, Search
 from model.scoring.scores import confusion, overlaps
-from tests.support.every import every
 
 SHAPE = (6, 12, 12)
 VOXEL_ML = 0.002
@@ -33,60 +33,6 @@ def _ball() -> NDArray[np.uint8]:
 def test_the_first_rule_changes_nothing() -> None:
     assert RULES[0] == Rule()
     assert len(set(RULES)) == len(RULES)
-
-
-@on_both
-def test_a_hole_is_filled_with_its_class(planar: bool) -> None:
-    corrected = apply(_ball(), {1: Rule(fill_holes=True)}, VOXEL_ML, planar)
-    assert corrected[3, 5, 5] == 1
-    assert np.count_nonzero(corrected) == np.count_nonzero(_ball()) + 1
-
-
-@on_both
-def test_a_hole_that_holds_another_class_keeps_it(planar: bool) -> None:
-    ids = _ball()
-    ids[3, 5, 5] = 2
-    np.testing.assert_array_equal(apply(ids, {1: Rule(fill_holes=True)}, VOXEL_ML, planar), ids)
-
-
-def test_a_tunnel_is_a_hole_of_each_slice_but_not_of_the_volume() -> None:
-    ids = _empty()
-    ids[:, 2:9, 2:9] = 1
-    ids[:, 5, 5] = 0
-    assert not holes(ids == 1, False).any()
-    assert holes(ids == 1, True).sum() == len(ids)
-
-
-@given(seed=st.integers(0, 9999))
-@settings(max_examples=25, deadline=None)
-def test_holes_agree_with_scipys(seed: int) -> None:
-    mask = np.random.default_rng(seed).random(SHAPE) < 0.7
-    np.testing.assert_array_equal(mask | holes(mask, False), ndimage.binary_fill_holes(mask))
-    each = [ndimage.binary_fill_holes(one) for one in mask]
-    np.testing.assert_array_equal(mask | holes(mask, True), each)
-
-
-def test_components_below_the_volume_become_background() -> None:
-    ids = _ball()
-    ids[0, 0, :5] = 1  # 5 voxels, 0.01 ml: not below
-    ids[5, 11, :4] = 1
-    ids[5, 0, 11] = 2
-    corrected = apply(ids, {1: Rule(smallest_ml=0.01)}, VOXEL_ML, False)
-    assert corrected[0, 0, :5].all()
-    assert not corrected[5, 11].any()
-    assert corrected[5, 0, 11] == 2
-
-
-def test_the_given_ids_stay_as_they_were() -> None:
-    ids = _ball()
-    apply(ids, {1: Rule(True, 3.0)}, VOXEL_ML, False)
-    np.testing.assert_array_equal(ids, _ball())
-
-
-@every("rule", RULES)
-@on_both
-def test_nothing_is_done_to_nothing(rule: Rule, planar: bool) -> None:
-    assert not apply(_empty(), {1: rule, 2: rule}, VOXEL_ML, planar).any()
 
 
 @given(seed=st.integers(0, 9999), planar=st.booleans())

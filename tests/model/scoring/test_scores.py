@@ -256,28 +256,10 @@ def test_confusion_holds_for_256_classes() -> None:
     assert scores.overlaps(scores.confusion(truth, truth, 256)) == [Overlap(1, 1, 1)] * 256
 
 
-def _components(mask: Mask, planar: bool) -> tuple[NDArray[np.intp], int]:
-    parts = scores.Parts(scores.corners(planar))
-    numbers = np.concatenate([parts.add(slab) for slab in scores.slabs(mask)])
-    whole = parts.whole()
-    return whole[numbers], int(whole.max())
-
-
 @pytest.fixture(params=[1, 2, 16], autouse=True)
 def slab(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing depends on how many slices are looked at together."""
     monkeypatch.setattr(scores, "_SLAB", request.param)
-
-
-@on_random
-def test_components_agree_with_simpleitk(seed: int) -> None:
-    mask = _blobs(seed, 0.06)
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    wanted = sitk.GetArrayFromImage(sitk.ConnectedComponent(image, True))
-    numbers, count = _components(mask, False)
-    assert count == wanted.max() > 1
-    joint = {(int(a), int(b)) for a, b in zip(numbers.ravel(), wanted.ravel(), strict=True)}
-    assert len(joint) == count + 1
 
 
 @on_random
@@ -300,8 +282,8 @@ def test_lesions_agree_with_a_loop_over_components(seed: int) -> None:
 def test_lesions_touching_at_a_corner_are_one_in_3d_and_two_when_planar() -> None:
     mask = _none()
     mask[2, 2, 2] = mask[3, 3, 3] = True
-    assert _components(mask, False)[1] == 1
-    assert _components(mask, True)[1] == 2
+    assert scores.lesions(mask, mask, False).truth == 1
+    assert scores.lesions(mask, mask, True).truth == 2
 
 
 def test_one_blob_over_two_lesions_finds_both() -> None:

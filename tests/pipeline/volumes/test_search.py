@@ -171,6 +171,13 @@ def test_the_folder_of_results_is_not_searched() -> None:
     assert names(ROOT, skip=Path()) == ["masks_head", "scans_head"]
 
 
+def test_no_scan_has_a_reserved_name() -> None:
+    write_nifti(ROOT / "View.nii.gz")
+    write_series(ROOT / "records")
+    reserved = ("records", "view")
+    assert names(ROOT, reserved=reserved) == ["scans_View", "scans_records"]
+
+
 def test_what_is_not_there_is_refused(refused: Refused) -> None:
     write_nifti(ROOT / "head.nii.gz")
     problem = refused(lambda: search([ROOT, ROOT / "none"]))
