@@ -131,6 +131,30 @@ def test_each_instance_has_its_mask_and_volumes_are_those_of_true_places(
     assert components == sorted(components, reverse=True)
 
 
+def test_sagittal_slices_are_predicted_by_a_model_of_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def sagittal(header: pydicom.Dataset, number: int) -> None:
+        at(TWO)(header, number)
+        header.ImagePositionPatient = [40.0 - TWO[number], -30.0, 20.0]
+        header.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+
+    use(monkeypatch, "sagittal")
+    write_series(Path("ct"), 7, sagittal)
+    run()
+    left = sorted(headers(), key=lambda one: -one.ImagePositionPatient[0])
+    weights, places = [], []
+    for one, thickness in zip(left, THICKNESSES["two thicknesses"], strict=True):
+        mask = masks()[one.SOPInstanceUID]
+        assert (mask == np.where(one.pixel_array > 500, 2, 1)).mean() > 0.95
+        places += [world(one, *place) for place in np.argwhere(mask == 2)]
+        weights += [thickness * PIXEL_ML] * int((mask == 2).sum())
+    [bright] = [row for row in rows() if row["class"] == "bright"]
+    assert float(bright["ml"]) == pytest.approx(sum(weights), abs=1e-6)
+    centre = [float(bright[f"{axis}_mm"]) for axis in "xyz"]
+    assert centre == pytest.approx(np.average(places, axis=0, weights=weights), abs=2e-3)
+
+
 @pytest.mark.parametrize("down", [False, True])
 def test_a_seg_refers_to_each_instance_at_its_place(down: bool) -> None:
     highdicom = pytest.importorskip("highdicom")

@@ -28,7 +28,7 @@ _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
 _STEPS = 3  # different ones in one line
-_UNEVEN, _MISSING = "uneven-spacing", "missing-slices"
+_OFF_LINE, _UNEVEN, _MISSING = "off-line", "uneven-spacing", "missing-slices"
 _COVERED = 0.9  # of a step, by the thickness of a slice
 
 
@@ -144,8 +144,10 @@ def _of_spacing(line: Line) -> Evidence | None:
 
 
 def _of_bend(line: Line) -> Evidence | None:
-    """Slices beside the straight line from the first to the last, whatever their steps."""
+    """Slices at one place, or beside the straight line from the first to the last."""
     depths = np.append(0, line.along.cumsum())
+    if line.along.min() < SAME_PLACE_MM:
+        return Evidence({"off_mm": line.off}, files_of(line.slices))
     ends = line.positions[-1] - line.positions[0]
     straight = line.positions[0] + np.outer(depths / depths[-1], ends)
     off = float(np.linalg.norm(line.positions - straight, axis=1).max())
@@ -189,7 +191,7 @@ def _of_numbers(line: Line) -> Evidence | None:
     return Evidence({"first": numbers[0], "last": numbers[-1], "slices": len(line.slices)})
 
 
-_OFF_LINE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
+_TOLERANCE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
 PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="odd-sides",
@@ -212,9 +214,9 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_no_thickness,
     ),
     SeriesRule(
-        code="off-line",
+        code=_OFF_LINE,
         asks="the slices lie in one line",
-        tolerance=_OFF_LINE,
+        tolerance=_TOLERANCE,
         reason="no affine puts every slice at its place",
         remedy=_KEEP_COMPLETE,
         check=_of_line,
@@ -222,7 +224,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code=_MISSING,
         asks="no step between slices is a multiple of the others",
-        tolerance=f"{_OFF_LINE}; up to {FEW_GAPS:.0%} of the steps",
+        tolerance=f"{_TOLERANCE}; up to {FEW_GAPS:.0%} of the steps",
         reason="readers would spread the slices that are left evenly, each at a wrong place",
         remedy=_KEEP_COMPLETE,
         check=_of_gaps,
@@ -230,7 +232,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code=_UNEVEN,
         asks="all steps between slices are equal",
-        tolerance=_OFF_LINE,
+        tolerance=_TOLERANCE,
         reason="a volume has one spacing; only `predict` does without",
         remedy="Take a series of one spacing, or resample it to NIfTI yourself.",
         check=_of_spacing,
@@ -263,10 +265,10 @@ STEPS: SeriesRule[Line] = SeriesRule(
     reason="masks are written for each slice, and no NIfTI of all",
     check=_of_steps,
 )
-_BEND, _NUMBERS = (
-    next(rule for rule in PLACES if rule.code == code) for code in ("off-line", "number-gaps")
+_LINE, _NUMBERS = (
+    next(rule for rule in PLACES if rule.code == code) for code in (_OFF_LINE, "number-gaps")
 )
-_OF_UNEVEN = (replace(_BEND, check=_of_bend), STEPS, _NUMBERS)
+_OF_UNEVEN = (replace(_LINE, check=_of_bend), STEPS, _NUMBERS)
 
 
 def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
@@ -277,6 +279,7 @@ def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
     line = Line(tuple(ordered))
     matches = rules.until_refused(PLACES, line)
     codes = {one.finding.code for one in matches}
-    if uneven and (_UNEVEN in codes or (_MISSING in codes and _are_thicker(line))):
+    missing = _MISSING in codes and not _are_thicker(line)
+    if uneven and not missing and codes & {_OFF_LINE, _UNEVEN, _MISSING}:
         return rules.until_refused(_OF_UNEVEN, line)
     return matches

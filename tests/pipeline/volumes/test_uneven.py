@@ -70,6 +70,12 @@ def test_slices_and_their_places_are_in_the_order_of_the_grid(
     assert scan.voxel_ml == pytest.approx(0.5 * 0.4 * np.mean([5, 5, 7.5, 10, 10]) / 1000)
 
 
+def test_steps_that_drift_are_steps_of_their_own(workplace: Path) -> None:
+    write_series(ROOT, change=at((0, 4.94, 9.88, 14.94, 20)))
+    assert "got slices up to 0.06 mm off it" in unread(False)
+    assert "steps of 4.9 mm (2), 5.1 mm (2)" in str(read().findings[0])
+
+
 def test_few_wide_steps_are_those_of_thicker_slices_if_headers_say_so(workplace: Path) -> None:
     depths = (0, 5, 10, 15, 20, 30)
 
