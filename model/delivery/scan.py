@@ -218,7 +218,7 @@ class Delivery:
             },
         }
         if self.image.uneven:
-            del stated["step_mm"]
+            del stated["step_mm"], stated["world"]
         record: dict[str, Any] = viewer.write_scan(
             self.folder, name, _shown(seen, stack), pixel_mm, label_map, stated
         )

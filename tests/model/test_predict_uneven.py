@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -89,6 +90,14 @@ def masks() -> dict[str, NDArray[np.uint8]]:
         one.SOPInstanceUID: png.read_mask(OUTPUT / "ct" / f"{one.SOPInstanceUID}.png", LABELS)
         for one in headers()
     }
+
+
+def shown() -> dict[str, Any]:
+    """What the page states of the scan."""
+    page = (OUTPUT / "index.html").read_text("utf-8")
+    data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    facts: dict[str, Any] = json.loads(data)[0]["facts"]
+    return facts
 
 
 def headers() -> list[pydicom.Dataset]:
@@ -178,10 +187,18 @@ def test_no_file_claims_one_spacing(capsys: pytest.CaptureFixture[str]) -> None:
     run(wish=Wish(probabilities=True, uncertainty=True, overlays=True, film=True))
     assert not list(OUTPUT.rglob("*.nii*"))
     assert "no NIfTI of the mask and no maps" in capsys.readouterr().out
-    page = (OUTPUT / "index.html").read_text("utf-8")
-    assert "no NIfTI of the mask" in page
-    assert "step_mm" not in page.split("</style>")[-1].split("<script")[0]
+    facts = shown()
+    assert "no NIfTI of the mask" in " ".join(facts["warnings"])
+    assert not {"step_mm", "world"} & set(facts)
     assert len(list((OUTPUT / "overlays" / "ct").iterdir())) == 7
+
+
+def test_an_even_series_has_its_nifti_and_places_on_the_page() -> None:
+    write_series(Path("ct"), 7, at([5.0 * number for number in range(7)], TILT))
+    run()
+    assert (OUTPUT / "ct.nii.gz").exists()
+    assert shown()["step_mm"] == pytest.approx(5 * np.hypot(1, TILT))
+    assert "world" in shown()
 
 
 def test_without_highdicom_the_masks_of_the_instances_are_there(
