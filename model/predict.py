@@ -66,7 +66,7 @@ def predict(
     """
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS)
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:

@@ -20,6 +20,8 @@ from pipeline.params.convert import Convert
 from pipeline.params.values import OutOfRange
 from pipeline.runtime import modelfile
 
+LEAST_PATIENTS = 5
+"""Of valid, to decide anything by what they gain."""
 T = TypeVar("T")
 _NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
 
@@ -70,9 +72,10 @@ class Tiles:
 def _measured(by: Mirrors | Tiles) -> str:
     if not by.patients:
         return "were not measured on valid"
+    few = f" (too few to decide: {LEAST_PATIENTS} are needed)" * (by.patients < LEAST_PATIENTS)
     return (
         f"gained {by.gain:+.4f} Dice [{by.low:+.4f}, {by.high:+.4f}] on {by.patients} patients of"
-        f" valid, at {by.cost:.1f} times the seconds"
+        f" valid{few}, at {by.cost:.1f} times the seconds"
     )
 
 
