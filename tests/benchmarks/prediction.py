@@ -2,15 +2,15 @@
 
     python -m tests.benchmarks.prediction SCRATCH --raw data/raw --ct MODEL --mr MODEL --peer PYTHON
 
-CT and MR are trained ``model.keras`` files of 128 px, 5 levels and 8 filters; PYTHON is that of an
-environment with nnunetv2 and torch, which gets an untrained network of the same size
-(:mod:`tests.benchmarks.prediction_peer`). RAW holds the virtual cohorts (``python -m pipeline fetch
-virtual_ncct`` and ``virtual_mni152``). The table goes to ``prediction.md`` beside this file.
+CT and MR are trained ``model.keras`` files of 128 px, 5 levels and 8 filters. PYTHON is that of an
+environment of its own (requirements-prediction.txt), where an untrained network of the same size is
+made (:mod:`tests.benchmarks.prediction_peer`). RAW holds the virtual cohorts (``python -m pipeline
+fetch virtual_ncct`` and ``virtual_mni152``). The table goes to ``prediction.md`` beside this file.
 
 Every run is a program of its own, from files to files, and runs of all programs alternate, round by
 round. *Start* is a run with one tiny slice; what a scan takes is a run with some copies of it, less
 the start of the same round, by their number. Memory is the sum of all processes of a run
-(proportional set size), sampled five times a second, and that of the largest process.
+(proportional set size), sampled five times a second.
 """
 
 from __future__ import annotations
@@ -235,13 +235,13 @@ def _write(
         "",
         "*Start*: a run with one tiny slice, in seconds by the clock (of processors).",
         "",
-        "| program | start | MiB |",
+        "| program | start | memory, MiB |",
         "|---|---|---|",
     ]
     for program in PROGRAMS:
         starts = [one[START, program] for one in rounds]
-        clock, cpu, together, _ = _medians(starts)
-        lines.append(f"| {program} | {clock:.1f} ({cpu:.1f}) | {together:.0f} |")
+        clock, cpu, memory = _medians(starts)
+        lines.append(f"| {program} | {clock:.1f} ({cpu:.1f}) | {memory:.0f} |")
     for kind in kinds:
         lines += ["", f"## {kind.title}", "", *_table(kind, rounds)]
     text = "\n".join(lines) + "\n"
@@ -253,19 +253,17 @@ def _table(kind: Kind, rounds: Sequence[dict[tuple[str, str], Run]]) -> Iterator
     yield f"{kind.copies} in a run. Medians, with quartiles; start is taken off the seconds."
     yield ""
     yield (
-        "| program | a scan, s | of processors, s | nnU-Net's of processors by this"
-        " | all processes, MiB | the largest, MiB |"
+        "| program | a scan, s | of processors, s | nnU-Net's of processors by this | memory, MiB |"
     )
-    yield "|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|"
     theirs = _less_start(kind, THEIRS, rounds)
     for program in PROGRAMS if kind.dicom else PROGRAMS[:3]:
         each = _less_start(kind, program, rounds)
         ratios = [peer[1] / own[1] for peer, own in zip(theirs, each, strict=True)]
-        _, _, together, largest = _medians([one[kind.name, program] for one in rounds])
+        memory = _medians([one[kind.name, program] for one in rounds])[2]
         clock, cpu = ([one[index] for one in each] for index in (0, 1))
         yield (
-            f"| {program} | {_spread(clock)} | {_spread(cpu)} | {_spread(ratios)} | {together:.0f}"
-            f" | {largest:.0f} |"
+            f"| {program} | {_spread(clock)} | {_spread(cpu)} | {_spread(ratios)} | {memory:.0f} |"
         )
 
 
@@ -282,7 +280,7 @@ def _less_start(
 
 
 def _medians(runs: Sequence[Run]) -> list[float]:
-    names = ("clock", "processors", "together", "largest")
+    names = ("clock", "processors", "memory")
     return [statistics.median(getattr(one, name) for one in runs) for name in names]
 
 

@@ -17,14 +17,14 @@ _SAMPLED_S = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """Exit status; seconds by the clock and of all processors; MiB of all processes together (the
-    most that was sampled), and of the largest."""
+    """Exit status, seconds by the clock and of all processors, and the most MiB that all processes
+    together were seen to take: the peak of a program of one process by itself is a little higher.
+    """
 
     status: int
     clock: float
     processors: float
-    together: float
-    largest: float
+    memory: float
 
 
 def run(command: Sequence[str | Path]) -> Run:
@@ -41,7 +41,7 @@ def run(command: Sequence[str | Path]) -> Run:
     over.set()
     watch.join()
     cpu = used.ru_utime + used.ru_stime
-    return Run(process.returncode, clock, cpu, most[0], used.ru_maxrss / 1024)
+    return Run(process.returncode, clock, cpu, most[0])
 
 
 def _watch(root: int, most: list[float], over: threading.Event) -> None:
