@@ -95,10 +95,14 @@ class Delivery:
                 self.image, self.folder, uncertain=self.wish.uncertainty, done=done
             ):
                 stack[slab.at] = class_ids(slab.probability)
-                for name, values in self._values(slab).items():
-                    maps[name].put(slab.at.start, volume.unslice(values, plane))
+                self._put(slab, maps)
+                del slab  # before the next is computed
         final = self.predictor.postprocessed(stack, self.image.grid.voxel_ml, planar=False)
         return final, list(self._maps().values())
+
+    def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:
+        for name, values in self._values(slab).items():
+            maps[name].put(slab.at.start, volume.unslice(values, self.predictor.facts.plane))
 
     def _maps(self) -> dict[str, Path]:
         """The maps that are wanted, by the names of :meth:`_values`."""

@@ -63,6 +63,7 @@ def slabs(
     if len(planes) == 1:
         for at, total, entropies in _sums(members, image, own_grey, uncertain, done):
             yield _slab(at, total, entropies, len(members), uncertain)
+            del total, entropies  # before the next is computed
         return
     classes = len(members[0].facts.label_map)
     with tempfile.TemporaryFile(dir=scratch) as file:
@@ -71,10 +72,12 @@ def slabs(
             of_plane = [member for member in members if member.facts.plane == plane]
             for at, total, entropies in _sums(of_plane, image, own_grey, uncertain, done):
                 sums.add(plane, at, [*total, *([] if entropies is None else [entropies])])
+                del total, entropies
         for at in _steps(members, image):
             found = sums.get(planes[0], at)
             entropies = found[classes] if uncertain else None
             yield _slab(at, found[:classes], entropies, len(members), uncertain)
+            del found, entropies
 
 
 def _steps(members: Sequence[Member], image: Volume) -> Iterator[slice]:
@@ -99,9 +102,11 @@ def _sums(
         for member, view in zip(members, views, strict=True):
             answer = _asked(member, view, at, done)
             if uncertain:
-                own = _entropy(answer)
-                entropies = own if entropies is None else entropies + own
+                entropy = _entropy(answer)
+                entropies = entropy if entropies is None else entropies + entropy
+                del entropy
             total = answer if total is None else np.add(total, answer, out=total)
+            del answer
         assert total is not None
         yield at, total, entropies
 

@@ -43,6 +43,7 @@ THEIRS, KERAS, ONNX = "nnU-Net v2", "ours, Keras", "ours, ONNX"
 ALL = "ours, ONNX, DICOM, with all"
 PROGRAMS = (THEIRS, KERAS, ONNX, ALL)
 START = ""
+_MR = "sub-10"  # stored in axial slices, as nnU-Net takes a scan's last axis to be
 _CLASSES = {"CT": 3, "MR": 4}
 _PEER = Path(__file__).with_name("prediction_peer.py")
 _PACKAGES = """
@@ -105,7 +106,7 @@ def _kinds(folder: Path, raw: Path) -> list[Kind]:
     series = raw / "virtual_ncct" / "sub-01" / "ct"
     scan = read_scan(series)
     ct = _saved(folder / "ct.nii.gz", scan.grid.from_ras(scan.array), scan.grid.affine)
-    image = nib.load(raw / "virtual_mni152" / "sub-01" / "sub-01_T1w.nii")
+    image = nib.load(raw / "virtual_mni152" / _MR / f"{_MR}_T1w.nii")
     mr = _saved(folder / "mr.nii.gz", np.asanyarray(image.dataobj), image.affine)
     large = folder / "large.nii.gz"
     if not large.exists():
