@@ -122,11 +122,15 @@ class Delivery:
                 self.image, self.folder, uncertain=uncertain, done=done
             ):
                 stack[slab.at] = class_ids(slab.probability)
-                values = self._values(slab)
-                for name, one in maps.items():
-                    one.put(slab.at.start, volume.unslice(values[name], plane))
+                self._put(slab, maps)
+                del slab  # before the next is computed
         final = self.predictor.postprocessed(stack, self.image.voxel_ml, planar=False)
         return final, list(self._maps().values())
+
+    def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:
+        values = self._values(slab)
+        for name, one in maps.items():
+            one.put(slab.at.start, volume.unslice(values[name], self.predictor.facts.plane))
 
     def _maps(self) -> dict[str, Path]:
         """The maps that are wanted, by the names of :meth:`_values`."""

@@ -26,15 +26,14 @@ T = TypeVar("T")
 _NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
 
 
-@dataclass(frozen=True)
-class Mirrors:
-    """Whether a picture's mirror images are asked too, and what that gained and cost on valid.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What valid decided, and what it gained and cost there.
 
-    ``axes``: the pictures' axes along which training mirrored them. ``gain``: in mean foreground
-    Dice, with its 95 % interval over ``patients`` of valid; ``cost``: how many times the seconds.
+    ``gain``: in mean foreground Dice, with its 95 % interval over ``patients``; ``cost``: how many
+    times the seconds.
     """
 
-    axes: tuple[str, ...]
     kept: bool
     gain: float = math.nan
     low: float = math.nan
@@ -43,40 +42,42 @@ class Mirrors:
     cost: float = math.nan
 
     @property
-    def sentence(self) -> str:
-        """What they gained and cost, for people."""
-        return f"mirror images ({', '.join(self.axes)}) {_measured(self)}"
+    def in_words(self) -> str:
+        """Gain and cost, for people."""
+        if not self.patients:
+            return "were not measured on valid"
+        few = f" (too few to decide: {LEAST_PATIENTS} are needed)" * (self.patients < LEAST_PATIENTS)
+        return (
+            f"gained {self.gain:+.4f} Dice [{self.low:+.4f}, {self.high:+.4f}] on {self.patients}"
+            f" patients of valid{few}, at {self.cost:.1f} times the seconds"
+        )
 
 
 @dataclass(frozen=True)
-class Tiles:
-    """Whether parts of a picture overlap, and what that gained and cost on valid.
+class Mirrors(Measured):
+    """Whether a picture's mirror images are asked too; ``axes``: along which training saw them."""
 
-    Against parts edge to edge; numbers as in :class:`Mirrors`. Of networks that see whole pictures
-    they mean nothing.
-    """
-
-    kept: bool = True
-    gain: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    patients: int = 0
-    cost: float = math.nan
+    axes: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
-        """What they gained and cost, for people."""
-        return f"overlapping parts {_measured(self)}"
+        """What they gained and cost."""
+        return f"mirror images ({', '.join(self.axes)}) {self.in_words}"
 
 
-def _measured(by: Mirrors | Tiles) -> str:
-    if not by.patients:
-        return "were not measured on valid"
-    few = f" (too few to decide: {LEAST_PATIENTS} are needed)" * (by.patients < LEAST_PATIENTS)
-    return (
-        f"gained {by.gain:+.4f} Dice [{by.low:+.4f}, {by.high:+.4f}] on {by.patients} patients of"
-        f" valid{few}, at {by.cost:.1f} times the seconds"
-    )
+@dataclass(frozen=True, kw_only=True)
+class Tiles(Measured):
+    """Whether parts of a picture overlap, against parts edge to edge.
+
+    Of networks that see whole pictures this means nothing.
+    """
+
+    kept: bool = True
+
+    @property
+    def sentence(self) -> str:
+        """What they gained and cost."""
+        return f"overlapping parts {self.in_words}"
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,13 @@ def _mirrors(provenance: Mapping[str, Any], chosen: Mapping[str, Any]) -> Mirror
     axes = mirrors.seen(provenance["augment"])
     measured = chosen.get("mirrors") or {}
     kept = bool(axes) and bool(measured.get("kept"))
-    return Mirrors(axes, kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
+    return Mirrors(axes, kept=kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
 
 
 def _tiles(chosen: Mapping[str, Any]) -> Tiles:
     measured = chosen.get("tiles") or {}
     kept = bool(measured.get("kept", True))
-    return Tiles(kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
+    return Tiles(kept=kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
 
 
 def _numbers(measured: Mapping[str, Any]) -> dict[str, float]:

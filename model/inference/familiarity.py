@@ -246,7 +246,8 @@ def _impossible(profile: Profile, theirs: Known | None, modality: str) -> list[O
     has_air = profile.hu == hounsfield.RIGHT and least < _AIR_BELOW
     if modality != "CT" and has_air and (theirs is None or theirs.least > _AIR_BELOW):
         words = f"values of a CT, with air at {least:.0f} HU; the training scans are {modality}"
-        wrong.append(Oddity("ct-values", REFUSE, words))
+        stated = profile.modality == modality  # an MR's values may be rescaled to anything
+        wrong.append(Oddity("ct-values", WARN if stated else REFUSE, words))
     elif modality != "CT" and shifted and theirs and hounsfield.SHIFTED not in theirs.verdicts:
         words = f"values like those of a CT, {profile.hu_shift:+d} HU away; the training scans are"
         wrong.append(Oddity("ct-values", WARN, f"{words} {modality}"))

@@ -90,6 +90,7 @@ class Predictor:
             for slab in self.slabs(image, Path(scratch), own_grey):
                 stack[slab.at] = class_ids(slab.probability)
                 look(slab)
+                del slab  # before the next is computed
         final = self.postprocessed(stack, image.voxel_ml, planar=False)
         return volume.unslice(final, plane)
 

@@ -7,6 +7,8 @@ were asked.
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ from pipeline.volumes import volume
 from pipeline.volumes.volume import Volume
 
 _SLAB_BYTES = 1 << 26  # of probabilities in a scan's own grid
+_MAPPED_BYTES = 1 << 26  # of a file at once
+_FLOAT = np.dtype(np.float32)
+_ALONG = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of RAS+ that counts a plane's slices
 Done = Callable[[int], object]
 """Called with the number of slices that a model was asked about since the last call."""
 
@@ -61,6 +66,7 @@ def slabs(
     if len(planes) == 1:
         for at, total, entropies in _sums(members, image, own_grey, uncertain, done):
             yield _slab(at, total, entropies, len(members), uncertain)
+            del total, entropies  # before the next is computed
         return
     classes = len(members[0].facts.label_map)
     with tempfile.TemporaryFile(dir=scratch) as file:
@@ -68,12 +74,13 @@ def slabs(
         for plane in planes:
             of_plane = [member for member in members if member.facts.plane == plane]
             for at, total, entropies in _sums(of_plane, image, own_grey, uncertain, done):
-                more = [total] if entropies is None else [total, entropies[None]]
-                sums.add(plane, at, np.concatenate(more))
+                sums.add(plane, at, [*total, *([] if entropies is None else [entropies])])
+                del total, entropies
         for at in _steps(members, image):
             found = sums.get(planes[0], at)
             entropies = found[classes] if uncertain else None
             yield _slab(at, found[:classes], entropies, len(members), uncertain)
+            del found, entropies
 
 
 def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
@@ -110,10 +117,12 @@ def _sums(
         entropies: NDArray[np.float32] | None = None
         for member, view in zip(members, views, strict=True):
             answer = _asked(member, view, at, done)
-            total = answer if total is None else total + answer
             if uncertain:
-                own = _entropy(answer)
-                entropies = own if entropies is None else entropies + own
+                entropy = _entropy(answer)
+                entropies = entropy if entropies is None else entropies + entropy
+                del entropy
+            total = answer if total is None else np.add(total, answer, out=total)
+            del answer
         assert total is not None
         yield at, total, entropies
 
@@ -139,7 +148,8 @@ def _slab(
     members: int,
     uncertain: bool,
 ) -> Slab:
-    mean = total / np.float32(members) if members > 1 else total
+    """The slab of these sums; ``total`` becomes the mean."""
+    mean = np.divide(total, np.float32(members), out=total) if members > 1 else total
     if not uncertain or entropies is None:
         return Slab(at, mean, None, None)
     entropy = _entropy(mean)
@@ -148,30 +158,63 @@ def _slab(
 
 
 def _entropy(probability: Probabilities) -> NDArray[np.float32]:
-    """The entropy of (classes, ...) as a share of log(classes): 0 sure, 1 all equally likely."""
-    safe = np.maximum(probability, np.finfo(np.float32).tiny)
-    entropy = -(probability * np.log(safe)).sum(axis=0) / np.float32(np.log(len(probability)))
-    share: NDArray[np.float32] = np.clip(entropy, 0, 1).astype(np.float32, copy=False)
+    """The entropy of (classes, n, ...) as a share of log(classes): 0 sure, 1 all equally likely.
+
+    Slice by slice, because what it computes on the way is several times as large as the slices.
+    """
+    share = np.empty(probability.shape[1:], np.float32)
+    most = np.float32(np.log(len(probability)))
+    for index in range(probability.shape[1]):
+        here = probability[:, index]
+        safe = np.maximum(here, np.finfo(np.float32).tiny)
+        share[index] = np.clip(-(here * np.log(safe)).sum(axis=0) / most, 0, 1)
     return share
 
 
 class _Sums:
     """Numbers (channels, X, Y, Z) in a file, of which slabs in any plane are added to and read.
 
-    The file is mapped for one slab at a time: pages of a map that stays would count as memory.
+    Pages of a map count as memory while it stays, and a slab of thin slices touches all pages. So
+    a part of the file is mapped at a time.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, ...]) -> None:
         self._file, self._shape = file, shape
+        count = math.prod(shape) * _FLOAT.itemsize
+        file.truncate(count)
+        if hasattr(os, "posix_fallocate"):  # a full disk would end a program that maps the file
+            os.posix_fallocate(file.fileno(), 0, count)
 
-    def add(self, plane: str, at: slice, values: NDArray[np.float32]) -> None:
+    def add(self, plane: str, at: slice, values: Sequence[NDArray[np.float32]]) -> None:
         """Add ``values`` (channels, n, rows, columns) to some slices in ``plane``."""
-        for channel, each in zip(self._mapped(), values, strict=True):
-            volume.slices(channel, plane)[at] += each
+        for channel, own in enumerate(values):
+            for here, mapped in self._parts(channel, plane, at):
+                mapped += volume.unslice(own, plane)[here]
 
     def get(self, plane: str, at: slice) -> NDArray[np.float32]:
         """(channels, n, rows, columns) of some slices in ``plane``."""
-        return np.stack([volume.slices(channel, plane)[at] for channel in self._mapped()])
+        sides = list(self._shape[1:])
+        sides[_ALONG[plane]] = at.stop - at.start
+        shape = volume.slices(np.empty(sides, bool), plane).shape
+        found = np.empty((self._shape[0], *shape), _FLOAT)
+        for channel, own in enumerate(found):
+            for here, mapped in self._parts(channel, plane, at):
+                volume.unslice(own, plane)[here] = mapped
+        return found
 
-    def _mapped(self) -> NDArray[np.float32]:
-        return np.memmap(self._file, np.float32, "r+", shape=self._shape)
+    def _parts(
+        self, channel: int, plane: str, at: slice
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Which x of a slab, counted from its first, and its voxels there, in RAS+ order."""
+        _, *sides = self._shape
+        axis = _ALONG[plane]
+        first, last = (at.start, at.stop) if axis == 0 else (0, sides[0])
+        of_x = sides[1] * sides[2] * _FLOAT.itemsize
+        step = max(1, _MAPPED_BYTES // of_x)
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            offset = (channel * sides[0] + start) * of_x
+            shape = (stop - start, *sides[1:])
+            mapped = np.memmap(self._file, _FLOAT, "r+", offset, shape)
+            which = (slice(None), *((at,) if axis == 1 else (slice(None), at) if axis else ()))
+            yield slice(start - first, stop - first), mapped[which]

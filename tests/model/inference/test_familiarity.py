@@ -103,6 +103,7 @@ CORONAL = np.array([[3, 0, 0, 0], [0, 0, 10, 0], [0, 3, 0, 0], [0, 0, 0, 1.0]])
         ("CT", replace(mr(), modality=""), {"no-air": WARN, "greys": WARN}),
         ("MR", ct(), {"modality": REFUSE, "ct-values": REFUSE}),
         ("MR", replace(ct(), modality=""), {"ct-values": REFUSE}),
+        ("MR", replace(ct(), modality="MR"), {"ct-values": WARN}),
         ("MR", with_array(ct(), HEAD + 1024, ""), {"ct-values": WARN}),
         ("CT", chest(), {"extent-x": WARN, "extent-y": WARN, "extent-z": WARN, "greys": WARN}),
         ("CT", with_array(ct(), 80 - ct().array, ""), {"inverted": WARN}),

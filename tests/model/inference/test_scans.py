@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +125,41 @@ def test_the_size_of_a_slab_changes_nothing(
     monkeypatch.setattr(Member, "at_once", 2)
     assert len(list(slabs(members, image, tmp_path))) > 3
     np.testing.assert_array_equal(all_of(members, image, tmp_path), whole)
+
+
+@pytest.mark.parametrize("first", PLANES)
+@pytest.mark.parametrize("second", PLANES)
+def test_sums_of_several_planes_are_mapped_in_parts(
+    first: str, second: str, image: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A map of the whole file would hold all probabilities of the scan in memory."""
+    members = [member(first), member(second), member("axial"), member("coronal")]
+    whole = list(slabs(members, image, tmp_path, uncertain=True))
+    mapped, real = [], np.memmap
+
+    def counted(*arguments: Any) -> NDArray[np.float32]:
+        part = real(*arguments)
+        mapped.append(part.nbytes)
+        return part
+
+    of_x = 4 * image.array[0].size
+    monkeypatch.setattr(scans, "_MAPPED_BYTES", 3 * of_x)
+    monkeypatch.setattr(scans.np, "memmap", counted)
+    parts = list(slabs(members, image, tmp_path, uncertain=True))
+    assert max(mapped) == 3 * of_x
+    for one, other in zip(parts, whole, strict=True):
+        np.testing.assert_array_equal(one.probability, other.probability)
+        np.testing.assert_array_equal(one.entropy, other.entropy)
+
+
+def test_entropy_takes_no_more_than_some_slices_of_memory() -> None:
+    probability = np.full((3, 64, 64, 64), 1 / 3, np.float32)
+    tracemalloc.start()
+    found = scans._entropy(probability)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, 1, atol=1e-6)
+    assert peak < found.nbytes + probability.nbytes / 4
 
 
 def test_a_constant_scan_is_no_error(tmp_path: Path) -> None:

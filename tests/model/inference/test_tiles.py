@@ -201,7 +201,7 @@ def test_a_network_of_whole_pictures_sees_the_same_size_as_ever(px: int, more: i
     [
         (Tiles(), "were not measured on valid"),
         (
-            Tiles(True, 0.0123, 0.002, 0.03, 7, 2.31),
+            Tiles(gain=0.0123, low=0.002, high=0.03, patients=7, cost=2.31),
             "gained +0.0123 Dice [+0.0020, +0.0300] on 7 patients of valid, at 2.3 times the",
         ),
     ],
