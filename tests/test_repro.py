@@ -169,7 +169,7 @@ def test_no_shell_reads_a_datasets_name(tmp_path: Path) -> None:
     [
         {"datasets": {"virtual_mni152": {"train": {"epoch": 3}}}},
         {"train": {"loss": "dise_ce"}},
-        {"evaluate": {"batch_slices": 0}},
+        {"evaluate": {"worst_cases": -1}},
         {"augment": {"variants": {"bent": [{"Elastik": {"sd_px": 4}}]}}},
         {"augment": {"variants": {"bent": [{"Elastic": {"sd_px": -4, "sigma_px": 8}}]}}},
     ],

@@ -46,9 +46,8 @@ class Measured:
         """Gain and cost, for people."""
         if not self.patients:
             return "were not measured on valid"
-        few = f" (too few to decide: {LEAST_PATIENTS} are needed)" * (
-            self.patients < LEAST_PATIENTS
-        )
+        enough = self.patients >= LEAST_PATIENTS
+        few = "" if enough else f" (too few to decide: {LEAST_PATIENTS} are needed)"
         return (
             f"gained {self.gain:+.4f} Dice [{self.low:+.4f}, {self.high:+.4f}] on {self.patients}"
             f" patients of valid{few}, at {self.cost:.1f} times the seconds"

@@ -175,7 +175,7 @@ def test_refuses_a_value_of_no_such_type(changed, refused, path, value):
         ("train.network", "small"),
         ("train.learning_rate", True),
         ("train.loss", 5),
-        ("evaluate.batch_slices", "2 * 16"),
+        ("evaluate.worst_cases", "2 * 16"),
     ],
 )
 def test_refuses_a_wrong_type(changed, refused, path, value):
@@ -250,7 +250,7 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.reducer_factor", 1.0),
         ("train.reducer_patience", 0),
         ("train.epoch_change_pictures", -1),
-        ("evaluate.batch_slices", 0),
+        ("evaluate.worst_cases", -1),
     ],
 )
 def test_refuses_a_value_out_of_range(changed, refused, path, value):
@@ -426,7 +426,7 @@ def test_refuses_an_unknown_section_of_an_entry(write, refused, entry, near):
 
 
 def test_refuses_to_score_one_dataset_otherwise_than_the_others(write, refused):
-    entry = {"evaluate": {"batch_slices": 1}}
+    entry = {"evaluate": {"worst_cases": 1}}
     problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
     assert f"datasets.{NAME}" in problem
     assert "evaluate" in problem
