@@ -44,7 +44,9 @@ def inspect(dataset: str, settings: params.Params) -> None:
     model = flexunet(network, classes)
     table = levels(model, network)
     px = network.image_px
-    _LOG.info("%s: %d x %d x %d pixels", dataset, network.channels, px, px)
+    whole = network.picture_px
+    parts = f", parts of {whole} x {whole}" if whole else ""
+    _LOG.info("%s: %d x %d x %d pixels%s", dataset, network.channels, px, px, parts)
     heads = ("level", "pixels", "filters", "kernel", "dilation", "parameters", "MFLOP")
     _LOG.info("%8s%8s%9s%8s%10s%14s%13s", *heads)
     for row in table:
@@ -53,7 +55,8 @@ def inspect(dataset: str, settings: params.Params) -> None:
             f"{row.weights:>14,}{1000 * row.gflop:>13,.3f}"
         )
     reach = receptive_field(network)
-    seen = f"{reach} x {reach} pixels" if reach <= network.image_px else "the whole picture"
+    most = "part" if network.picture_px else "picture"
+    seen = f"{reach} x {reach} pixels" if reach <= network.image_px else f"the whole {most}"
     file = paths.run(dataset) / "network.png"
     draw(table, network, classes, file)
     _LOG.info(

@@ -36,9 +36,27 @@ def labels_at(ids: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 
 def model_input(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Square grey pictures of any size -> (B, px, px, channels) uint8."""
-    batch = np.stack([picture_at(picture, network.image_px) for picture in pictures])
-    return np.repeat(batch[..., None], network.channels, axis=-1)
+    """Square grey pictures of any size -> (B, px, px, channels) uint8, px as ``whole_px``."""
+    return stacked([picture_at(picture, network.whole_px) for picture in pictures], network)
+
+
+def stacked(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
+    """Grey pictures or parts of one size (px, px) -> (B, px, px, channels) uint8."""
+    return np.repeat(np.stack(pictures)[..., None], network.channels, axis=-1)
+
+
+def starts(whole: int, px: int, overlap: float = 0.0) -> list[int]:
+    """Where parts of ``px`` pixels begin that cover ``whole`` pixels, evenly spread.
+
+    The first begins and the last ends with the whole. Neighbours share at least ``overlap`` of a
+    part, and no fewer parts would do.
+
+    >>> starts(512, 128), starts(300, 128), starts(256, 128, 0.5)
+    ([0, 128, 256, 384], [0, 86, 172], [0, 64, 128])
+    """
+    room, step = whole - px, max(1, int(px * (1 - overlap)))
+    last = -(-room // step)
+    return [index * room // last for index in range(last + 1)] if last else [0]
 
 
 def _mean_of_blocks(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -26,6 +26,8 @@ LOSSES = (
 """The losses of model/training/losses.py."""
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
+_MOST_PICTURE_PX = 4096
+_MOST_PARTS = 32  # along a side of a picture
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Network:
     """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
     deep_supervision: bool = False
     """While training, up to three coarser levels of the decoder are judged too."""
+    picture_px: int = 0
+    """Above `image_px`, pictures are brought to this width and height, and the network sees parts
+    of them of `image_px` x `image_px`; 0 brings whole pictures to `image_px`."""
+
+    @property
+    def whole_px(self) -> int:
+        """Width and height that whole pictures are brought to."""
+        return self.picture_px or self.image_px
 
     def __post_init__(self) -> None:
         expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
@@ -85,6 +95,13 @@ class Network:
                 f"a multiple of 2^(num_layers - 1) = {step}, such as {near} or {near + step}",
                 self.image_px,
             )
+        most = min(_MOST_PICTURE_PX, _MOST_PARTS * self.image_px)
+        expect(
+            self.picture_px == 0 or self.image_px < self.picture_px <= most,
+            "picture_px",
+            f"0, or above image_px ({self.image_px}) to {most}",
+            self.picture_px,
+        )
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def predict(
     """
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS)
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:
@@ -93,6 +93,9 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
         if facts.mirrors.axes:
             use = "used" if member.axes else "not used"
             _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)
+        if facts.network.picture_px:
+            use = "used" if member.overlap else "not used"
+            _LOG.info("  %s; %s", facts.tiles.sentence, use)
 
 
 def _all(scans: Sequence[Scan], work: _Work) -> dict[Path, Problem]:

@@ -14,7 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from typing import Any
 import keras
 
 from datasets_spec.contract import Dataset
-from model.params import Params
+from model.params import Network, Params
 from pipeline import paths
 from pipeline.runtime import files, fingerprints, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 _LONGEST = 200  # characters of a foreign value in a message
+_DEFAULTS = {one.name: one.default for one in fields(Network) if one.default is not MISSING}
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
 RUNNERS = (
     *fingerprints.RUNNERS,
@@ -152,7 +153,7 @@ def require(
     wanted = _pictures(dataset, facts, settings) | asdict(settings.train.network)
     if digest is not None:
         wanted["dataset_digest"] = digest
-    trained = origin | origin["train"]["network"]
+    trained = origin | _DEFAULTS | origin["train"]["network"]
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(

@@ -219,7 +219,7 @@ def _keep_judged(run: _Run, state: State, fitting: Fitting, best: bool) -> None:
 
 def _clear(run: _Run, resumes: bool, finished: bool) -> None:
     """Remove what is not of this training: outputs, and scores of an earlier model."""
-    names = [paths.MODEL, paths.HISTORY, paths.CURVES]
+    names = [paths.MODEL, paths.MODEL_ONNX, paths.HISTORY, paths.CURVES]
     names += [] if finished else paths.SCORED
     for name in names:
         (run.folder / name).unlink(missing_ok=True)
@@ -251,12 +251,14 @@ def _publish(run: _Run, state: State) -> None:
 
 
 def _choose(run: _Run, of_valid: Sequence[Pair], settings: params.Params) -> None:
-    """Let valid choose post-processing and mirror images, and write them into the model's file."""
+    """Let valid choose how the model is used, and write that into its file."""
     file = run.folder / paths.MODEL
     chosen = choose.write(file, of_valid, run.dataset, run.wanted, settings.limits)
     facts = Facts.of(modelfile.read(file), file)
     if facts.mirrors.axes:
         _LOG.info("  %s: %s", facts.mirrors.sentence, "kept" if facts.mirrors.kept else "left out")
+    if facts.network.picture_px:
+        _LOG.info("  %s: %s", facts.tiles.sentence, "kept" if facts.tiles.kept else "left out")
     for label, choice in choose.choices(chosen).items():
         if choice.kept:
             name = facts.label_map.labels[label].name

@@ -25,6 +25,7 @@ STATISTICS = "statistics.png"
 SAMPLES = "samples.png"
 
 MODEL = "model.keras"
+MODEL_ONNX = "model.onnx"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 EPOCH_CHANGE = "epoch_change_infer"

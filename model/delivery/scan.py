@@ -48,7 +48,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Writes the files of one scan below ``folder``."""
+    """Writes the files of one scan below ``folder``.
+
+    Of a DICOM series without one spacing there are the masks of its instances, and no NIfTI.
+    """
 
     folder: Path
     source: Source
@@ -65,17 +68,40 @@ class Delivery:
         ``warnings``: what is odd about the scan, for the page. ``done``: see
         :func:`model.inference.scans.slabs`.
         """
-        plane, grid = self.predictor.facts.plane, self.image.grid
+        plane, grid, uneven = self.predictor.facts.plane, self.image.grid, self.image.uneven
+        notes = self._unwritten()
         stack, made = self._predicted(done)
         ids = volume.unslice(stack, plane)
-        made.append(self._path(".nii.gz"))
-        niftis.write_ids(made[-1], ids, grid, self.source.file)
-        notes: list[str] = []
+        if not uneven:
+            made.append(self._path(".nii.gz"))
+            niftis.write_ids(made[-1], ids, grid, self.source.file)
         if self.source.series is not None:
             made += self._dicom(ids, self.source.series, notes)
-        rows = measures.measured(self.source.name, stack, self.predictor.label_map, grid, plane)
+        rows = measures.measured(
+            self.source.name, stack, self.predictor.label_map, grid, plane, uneven
+        )
         shown = self._pictures(stack, rows, [*warnings, *notes], made)
         return made, {"measures": rows, "notes": notes, "view": shown}
+
+    def _unwritten(self) -> list[str]:
+        """What is not written of slices without one spacing: a NIfTI would displace them.
+
+        Raises :class:`Problem` where no instance could have a mask either.
+        """
+        if not self.image.uneven:
+            return []
+        if not self.image.uids:
+            raise Problem(
+                "expected distinct SOPInstanceUIDs, under which slices of uneven spacing get their"
+                " masks, got missing or repeated ones",
+                where=self.source.path,
+                remedy="Export the series again, or resample it to one spacing.",
+            )
+        maps = self.wish.probabilities or self.wish.uncertainty
+        return [
+            f"no NIfTI of the mask{' and no maps' * maps}: a NIfTI has one spacing, these slices"
+            " have several; the masks of the single instances are there"
+        ]
 
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.source.name}{ending}"
@@ -84,6 +110,7 @@ class Delivery:
         """Class ids (N, rows, columns) after post-processing, and the maps that were written."""
         plane = self.predictor.facts.plane
         stack = np.empty(volume.slices(self.image.array, plane).shape, np.uint8)
+        uncertain = self.wish.uncertainty and not self.image.uneven
         with ExitStack() as open_files:
             maps = {
                 name: open_files.enter_context(
@@ -92,20 +119,23 @@ class Delivery:
                 for name, file in self._maps().items()
             }
             for slab in self.predictor.slabs(
-                self.image, self.folder, uncertain=self.wish.uncertainty, done=done
+                self.image, self.folder, uncertain=uncertain, done=done
             ):
                 stack[slab.at] = class_ids(slab.probability)
                 self._put(slab, maps)
                 del slab  # before the next is computed
-        final = self.predictor.postprocessed(stack, self.image.grid.voxel_ml, planar=False)
+        final = self.predictor.postprocessed(stack, self.image.voxel_ml, planar=False)
         return final, list(self._maps().values())
 
     def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:
-        for name, values in self._values(slab).items():
-            maps[name].put(slab.at.start, volume.unslice(values, self.predictor.facts.plane))
+        values = self._values(slab)
+        for name, one in maps.items():
+            one.put(slab.at.start, volume.unslice(values[name], self.predictor.facts.plane))
 
     def _maps(self) -> dict[str, Path]:
         """The maps that are wanted, by the names of :meth:`_values`."""
+        if self.image.uneven:
+            return {}
         names = []
         if self.wish.probabilities:
             names += [f"probability_{label.name}" for label in self.predictor.label_map.foreground]
@@ -191,6 +221,8 @@ class Delivery:
                 if file.parent == self.folder
             },
         }
+        if self.image.uneven:
+            del stated["step_mm"], stated["world"]
         record: dict[str, Any] = viewer.write_scan(
             self.folder, name, _shown(seen, stack), pixel_mm, label_map, stated
         )

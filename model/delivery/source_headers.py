@@ -69,7 +69,7 @@ _UNREADABLE = (
     struct.error,
 )
 _LEAST_PIXELS = 8  # highdicom packs eight to a byte, and mixes up smaller frames
-_OUTPUT = "The label maps as NIfTI and PNG, which need none, are written anyway."
+_OUTPUT = "The other files of the masks, which need none, are written anyway."
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def read(slices: Sequence[Instance]) -> SourceHeaders:
         classes=classes,
         moment=_moment(first),
         lossy=_lossy(slices, headers),
-        thickness=_thickness(first, slices),
+        thickness=_thickness(headers, slices),
     )
 
 
@@ -234,9 +234,14 @@ def _moment(header: pydicom.Dataset) -> tuple[str, str]:
     return _WITHOUT_DATE
 
 
-def _thickness(first: pydicom.Dataset, slices: Sequence[Instance]) -> float:
-    """What the header states, else the distance of slices, else 1 as in the volume's grid."""
-    stated = _positive(_text(first, "SliceThickness")) or slices[0].thickness
+def _thickness(headers: Sequence[pydicom.Dataset], slices: Sequence[Instance]) -> float:
+    """What the headers state, else the distance of slices, else 1 as in the volume's grid.
+
+    Of several thicknesses it is the least: readers that lay frames out by it then find a place for
+    each.
+    """
+    every = [_positive(_text(one, "SliceThickness")) for one in headers]
+    stated = min(filter(None, every), default=None) or slices[0].thickness
     return stated or Line(tuple(geometry.ordered(slices))).step or 1.0
 
 

@@ -20,6 +20,8 @@ from pipeline.params.convert import Convert
 from pipeline.params.values import OutOfRange
 from pipeline.runtime import modelfile
 
+LEAST_PATIENTS = 5
+"""Of valid, to decide anything by what they gain."""
 T = TypeVar("T")
 _NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
 
@@ -43,13 +45,38 @@ class Mirrors:
     @property
     def sentence(self) -> str:
         """What they gained and cost, for people."""
-        if not self.patients:
-            return f"mirror images ({', '.join(self.axes)}) were not measured on valid"
-        return (
-            f"mirror images ({', '.join(self.axes)}) gained {self.gain:+.4f} Dice"
-            f" [{self.low:+.4f}, {self.high:+.4f}] on {self.patients} patients of valid, at"
-            f" {self.cost:.1f} times the seconds"
-        )
+        return f"mirror images ({', '.join(self.axes)}) {_measured(self)}"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Whether parts of a picture overlap, and what that gained and cost on valid.
+
+    Against parts edge to edge; numbers as in :class:`Mirrors`. Of networks that see whole pictures
+    they mean nothing.
+    """
+
+    kept: bool = True
+    gain: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    patients: int = 0
+    cost: float = math.nan
+
+    @property
+    def sentence(self) -> str:
+        """What they gained and cost, for people."""
+        return f"overlapping parts {_measured(self)}"
+
+
+def _measured(by: Mirrors | Tiles) -> str:
+    if not by.patients:
+        return "were not measured on valid"
+    few = f" (too few to decide: {LEAST_PATIENTS} are needed)" * (by.patients < LEAST_PATIENTS)
+    return (
+        f"gained {by.gain:+.4f} Dice [{by.low:+.4f}, {by.high:+.4f}] on {by.patients} patients of"
+        f" valid{few}, at {by.cost:.1f} times the seconds"
+    )
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,7 @@ class Facts:
     rules: Mapping[int, Rule] | None
     mirrors: Mirrors
     scans: Mapping[str, Any]
+    tiles: Tiles = Tiles()
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any], file: Path) -> Facts:
@@ -105,6 +133,7 @@ class Facts:
             rules=part("post-processing", lambda: _rules(chosen, len(labels))),
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
+            tiles=part("tiles", lambda: _tiles(chosen)),
         )
 
 
@@ -152,9 +181,18 @@ def _rules(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
 def _mirrors(provenance: Mapping[str, Any], chosen: Mapping[str, Any]) -> Mirrors:
     axes = mirrors.seen(provenance["augment"])
     measured = chosen.get("mirrors") or {}
-    numbers = {
+    kept = bool(axes) and bool(measured.get("kept"))
+    return Mirrors(axes, kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
+
+
+def _tiles(chosen: Mapping[str, Any]) -> Tiles:
+    measured = chosen.get("tiles") or {}
+    kept = bool(measured.get("kept", True))
+    return Tiles(kept, patients=int(measured.get("patients", 0)), **_numbers(measured))
+
+
+def _numbers(measured: Mapping[str, Any]) -> dict[str, float]:
+    return {
         name: math.nan if measured.get(name) is None else float(measured[name])
         for name in ("gain", "low", "high", "cost")
     }
-    kept = bool(axes) and bool(measured.get("kept"))
-    return Mirrors(axes, kept, patients=int(measured.get("patients", 0)), **numbers)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.inference import mirrors, stated
+from model.inference import mirrors, stated, tiles
 from model.inference.facts import Facts
 from model.inference.mirrors import Run
 from model.inference.sampling import Probabilities, Sampler
@@ -22,8 +22,6 @@ from pipeline.runtime import files
 from pipeline.volumes import windows
 from pipeline.volumes.volume import Volume, slice_spacing, slices, to_8_bit
 
-_BATCH_PIXELS = 1 << 19  # of the pictures that a network is asked about at once
-_MOST_AT_ONCE = 32
 _ARCHIVE = b"PK\x03\x04"  # a Keras file is a zip archive
 
 Picture = NDArray[np.uint8]
@@ -33,7 +31,7 @@ Picture = NDArray[np.uint8]
 class Member:
     """A model file that is ready to answer. ``axes``: see :mod:`model.inference.mirrors`.
 
-    ``digest`` is the file's sha256.
+    ``digest`` is the file's sha256; ``overlap``: see :mod:`model.inference.tiles`.
     """
 
     file: Path
@@ -41,6 +39,7 @@ class Member:
     facts: Facts
     run: Run
     axes: tuple[str, ...]
+    overlap: float = tiles.OVERLAP
 
     @classmethod
     def of(cls, file: Path, mirror_images: str = "auto") -> Member:
@@ -59,20 +58,26 @@ class Member:
                 remedy="Leave --mirrors out, or train with a variant that flips.",
             )
         wanted = mirror_images == "always" or (mirror_images == "auto" and facts.mirrors.kept)
-        return cls(file, files.sha256(file), facts, network, axes if wanted else ())
+        overlap = tiles.OVERLAP if facts.tiles.kept else 0.0
+        return cls(file, files.sha256(file), facts, network, axes if wanted else (), overlap)
 
     @property
     def at_once(self) -> int:
         """How many pictures the network is asked about at once: the same wherever it is asked."""
-        return max(1, min(_BATCH_PIXELS // self.facts.network.image_px**2, _MOST_AT_ONCE))
+        return tiles.at_once(self.facts.network.whole_px)
 
     def of_pictures(self, pictures: Sequence[Picture]) -> Probabilities:
-        """Square grey pictures of any size -> (B, px, px, classes) at the network's size."""
-        return mirrors.asked(self.run, model_input(pictures, self.facts.network), self.axes)
+        """Square grey pictures of any size -> (B, px, px, classes), px as ``whole_px``."""
+        network = self.facts.network
+
+        def whole(seen: NDArray[np.uint8]) -> Probabilities:
+            return tiles.asked(self.run, seen, network.image_px, self.overlap)
+
+        return mirrors.asked(whole, model_input(pictures, network), self.axes)
 
     def sampler(self, canvas: Canvas) -> Sampler:
         """The way back from the network's size to the pixels that ``canvas`` was made of."""
-        return _sampler(canvas, self.facts.network.image_px)
+        return _sampler(canvas, self.facts.network.whole_px)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def model_file(text: str) -> Path:
     if _is_there(given):
         return given
     folders = [given] if given.name != text else [given, paths.run(text)]
-    names = (paths.MODEL, Path(paths.MODEL).with_suffix(ONNX).name)
+    names = (paths.MODEL, paths.MODEL_ONNX)
     looked_at = [folder / name for folder in folders for name in names]
     for file in looked_at:
         if _is_there(file):

@@ -91,7 +91,7 @@ class Predictor:
                 stack[slab.at] = class_ids(slab.probability)
                 look(slab)
                 del slab  # before the next is computed
-        final = self.postprocessed(stack, image.grid.voxel_ml, planar=False)
+        final = self.postprocessed(stack, image.voxel_ml, planar=False)
         return volume.unslice(final, plane)
 
 

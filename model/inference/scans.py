@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import Problem
 from model.inference.member import Member, Viewed
 from model.inference.sampling import Probabilities
 from pipeline.volumes import volume
@@ -57,8 +58,10 @@ def slabs(
     """The mean of the members' probabilities for all slices of a scan, in order.
 
     ``scratch`` is a folder with room for (classes + 1) float32 numbers a voxel, where the members
-    are of several planes.
+    are of several planes. Raises :class:`Problem` if the scan's slices have no one spacing and a
+    member is of another plane than theirs.
     """
+    _require_own_plane(members, image)
     planes = list(dict.fromkeys(member.facts.plane for member in members))
     if len(planes) == 1:
         for at, total, entropies in _sums(members, image, own_grey, uncertain, done):
@@ -78,6 +81,19 @@ def slabs(
             entropies = found[classes] if uncertain else None
             yield _slab(at, found[:classes], entropies, len(members), uncertain)
             del found, entropies
+
+
+def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
+    """Pictures across slices without one spacing would be distorted."""
+    own, _ = image.grid.third
+    others = [one for one in members if image.uneven and one.facts.plane != own]
+    if others:
+        raise Problem(
+            f"expected models of {own} slices, as those of this series of uneven spacing are, got"
+            f" one of {others[0].facts.plane} slices",
+            where=others[0].file,
+            remedy=f"Take a model of {own} slices, or resample the series to one spacing.",
+        )
 
 
 def _steps(members: Sequence[Member], image: Volume) -> Iterator[slice]:

@@ -19,6 +19,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 _MOST_PX, _MOST_CLASSES = 4096, 256
 _MOST_BYTES = 2**32  # of what the finest level makes of one picture; the presets take 16 MB
+_MOST_ANSWER = 2**31  # bytes of the probabilities of a picture that is larger than its parts
 
 
 def network(provenance: Mapping[str, Any], file: Path) -> tuple[Network, int]:
@@ -31,6 +32,8 @@ def network(provenance: Mapping[str, Any], file: Path) -> tuple[Network, int]:
         stated = _network(provenance["train"]["network"])
         classes = len(provenance["labels"])
         expect(2 <= classes <= _MOST_CLASSES, "labels", f"2 to {_MOST_CLASSES} classes", classes)
+        widest = _MOST_ANSWER // (4 * stated.picture_px**2) if stated.picture_px else classes
+        expect(classes <= widest, "picture_px", f"at most {widest} classes at this size", classes)
         least, there = _least_bytes(stated), file.stat().st_size
         expect(least <= there, "its weights", f"a file of at least {least} bytes", there)
     except (OutOfRange, TypeError) as error:

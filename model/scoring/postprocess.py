@@ -15,12 +15,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from model.inference.facts import LEAST_PATIENTS
 from model.inference.rules import Rule
 from model.regions import box, holes, regions, runs, slabs
 from model.scoring.bootstrap import Resamples, interval
 from model.scoring.scores import Stack
 
-LEAST_PATIENTS = 5
 LEAST_GAIN = 0.001
 SMALLEST_ML = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 

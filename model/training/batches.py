@@ -9,6 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import keras
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
-from model.network_input import labels_at, model_input, picture_at
+from model.network_input import labels_at, picture_at, stacked
 from model.params import Network
+from model.training import parts
 from model.training.devices import Share
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
@@ -45,6 +47,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     turn, drawn by the same key. ``share``: every process has its part of each batch. With a folder
     ``scratch`` and without ``online``, pictures larger than the network's are decoded once: see
     :class:`_Cache`.
+
+    A network that sees parts is shown, with a ``seed``, one part of each pair, drawn by seed, epoch
+    and the place in the epoch; where a pair stands for a class, a part with a pixel of it. Without,
+    it is shown all parts of every pair, edge to edge: see :mod:`model.training.parts`.
     """
 
     def __init__(
@@ -68,32 +74,48 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._online, self._share = online, share
         self._oversampling = foreground_oversampling
         self._cache = (
-            _Cache(scratch, len(self._pairs), network.image_px) if scratch and not online else None
+            _Cache(scratch, len(self._pairs), network.whole_px) if scratch and not online else None
         )
+        self._grid = [(0, 0)] if seed is not None else parts.edge_to_edge(network)
         self.show(0)
 
     def __len__(self) -> int:
-        whole = -(-len(self._pairs) // self._batch)
+        whole = -(-len(self._pairs) * len(self._grid) // self._batch)
         return min(whole, self._steps) if self._steps else whole
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        chosen = self._order[index * self._batch : (index + 1) * self._batch]
-        chosen = chosen[self._share.process :: self._share.processes]
-        shown = [self._shown(position) for position in chosen]
-        pictures = model_input([image for image, _ in shown], self._network)
+        places = range(index * self._batch, min((index + 1) * self._batch, len(self._order)))
+        places = places[self._share.process :: self._share.processes]
+        shown: list[tuple[Grey, Grey]] = []
+        for position, same in groupby(places, lambda place: self._order[place] // len(self._grid)):
+            image, ids = self._whole(position)
+            shown += [self._part(place, image, ids) for place in same]
+        pictures = stacked([image for image, _ in shown], self._network)
         return pictures, np.stack([ids for _, ids in shown])
 
-    def _shown(self, position: int) -> tuple[Grey, Grey]:
-        """The pair at a position, at the network's size."""
+    def _part(self, place: int, image: Grey, ids: Grey) -> tuple[Grey, Grey]:
+        """What a place shows of its pair, at the network's size."""
+        px = self._network.image_px
+        if px == len(image):
+            return image, ids
+        if self._seed is None:
+            row, column = self._grid[self._order[place] % len(self._grid)]
+        else:
+            row, column = parts.drawn(ids, px, int(self._stands_for[place]), self._chances[place])
+        seen = slice(row, row + px), slice(column, column + px)
+        return image[seen].copy(), ids[seen].copy()  # a view would hold the whole
+
+    def _whole(self, position: int) -> tuple[Grey, Grey]:
+        """The pair at a position, at the size of whole pictures."""
         if self._cache and (kept := self._cache.get(position)):
             return kept
-        pair, px = self._pairs[position], self._network.image_px
+        pair, px = self._pairs[position], self._network.whole_px
         image = png.read_image(self._folder / pair.image)
         ids = png.read_mask(self._folder / pair.mask, self._label_map)
         if self._online:
             image, ids = self._online(pair, self._epoch, image, ids)
         small = picture_at(image, px), labels_at(ids, px)
-        if self._cache and px < len(image):
+        if self._cache and (px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
         return small
 
@@ -103,29 +125,36 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         Keras' own ``on_epoch_end`` comes before, after or amid the reading ahead.
         """
         self._epoch = epoch
-        self._order = self._drawn()
+        self._order, self._stands_for = self._drawn()
+        rng = np.random.default_rng((self._seed or 0, epoch, 3))
+        self._chances = rng.random((len(self._order), parts.CHANCES))
 
-    def _drawn(self) -> NDArray[np.intp]:
-        count, whole = len(self._pairs), -(-len(self._pairs) // self._batch) * self._batch
+    def _drawn(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """What each place shows, and the class that it is there for, or 0."""
+        count = len(self._pairs) * len(self._grid)
+        whole = -(-count // self._batch) * self._batch
         if self._seed is None:
             # devices need equal parts; one alone shows no pair twice
-            return np.resize(np.arange(count), whole if self._share.devices > 1 else count)
+            order = np.resize(np.arange(count), whole if self._share.devices > 1 else count)
+            return order, np.zeros_like(order)
         order = np.random.default_rng((self._seed, self._epoch)).permutation(count)
         order = np.resize(order, whole)
-        self._favour_classes(order.reshape(-1, self._batch))
-        return order
+        return order, self._favour_classes(order.reshape(-1, self._batch)).ravel()
 
-    def _favour_classes(self, order: NDArray[np.intp]) -> None:
+    def _favour_classes(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
         """Let the first places of the batches (rows) show the foreground classes in turn.
 
-        What a batch cannot have of a share, a part of a place, later ones have.
+        What a batch cannot have of a share, a part of a place, later ones have. Returns the class
+        that each place shows, or 0.
         """
+        classes = np.zeros_like(order)
         if not self._oversampling:
-            return
+            return classes
         shown = np.array([pair.class_pixels for pair in self._pairs])[:, 1:] > 0
-        showing = [np.flatnonzero(column) for column in shown.T if column.any()]
+        labels = np.flatnonzero(shown.any(axis=0)) + 1
+        showing = [np.flatnonzero(shown[:, label - 1]) for label in labels]
         if not showing:
-            return
+            return classes
         so_far = np.rint(self._oversampling * self._batch * np.arange(len(order) + 1))
         places = np.arange(self._batch) < np.diff(so_far)[:, None]
         rng = np.random.default_rng((self._seed or 0, self._epoch, 1))
@@ -135,6 +164,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
             mine = turn == number
             drawn[mine] = rng.choice(positions, np.count_nonzero(mine))
         order[places] = drawn
+        classes[places] = labels[turn]
+        return classes
 
 
 class _Cache:

@@ -14,7 +14,7 @@ import matplotlib
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
-from model.inference import keras_file
+from model.inference import keras_file, tiles
 from model.inference.sampling import Sampler, class_ids
 from model.network_input import model_input
 from model.params import Train
@@ -79,7 +79,8 @@ class EpochChange:
         if not self._files:
             return
         pictures = [png.read_image(file) for file in self._files]
-        predicted = keras_file.runner(model)(model_input(pictures, self._network))
+        run, px = keras_file.runner(model), self._network.image_px
+        predicted = tiles.asked(run, model_input(pictures, self._network), px)
         for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
             own = Canvas.fit((len(picture), len(picture)), (1.0, 1.0), len(picture))
             ids = class_ids(Sampler.of(own, len(probability))(probability))

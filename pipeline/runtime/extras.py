@@ -12,7 +12,6 @@ IMPORTED = {
     " tensorflow yaml",
     "predict": "onnxruntime",
     "seg": "highdicom",
-    "export": "onnx tf2onnx",
 }
 """The names under which the packages of an extra are imported."""
 

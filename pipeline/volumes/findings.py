@@ -225,6 +225,9 @@ _DICOM_PLACES = {
         "expected even spacing, got steps from {least_mm:.3g} to {most_mm:.3g} mm, {odd} of"
         " {steps} differ, the first at {at_mm:.1f} mm",
     ),
+    "uneven-steps": Kind(
+        HANDLED, "uneven spacing", "steps of {steps}, every slice taken at its own place"
+    ),
     "gantry-tilt": Kind(
         HANDLED,
         "gantry tilt",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +106,7 @@ def of(scan: Volume, window: tuple[float, float], *, pictures: bool = False) -> 
     shown = np.minimum(to_8_bit(values, window).astype(np.int64) * BINS // 256, BINS - 1)
     return Profile(
         shape=_triple(int(side) for side in scan.array.shape),
-        geometry=None if pictures else _geometry(scan.grid, _lengths(body) * step),
+        geometry=None if pictures else _placed(scan, _lengths(body) * step),
         modality=scan.modality,
         percentiles=_rounded(np.percentile(values, PERCENTILES)),
         below=_rounded([(values <= low).mean()])[0],
@@ -132,6 +132,17 @@ def from_json(text: str) -> Profile:
     if len(one.greys) != BINS or len(one.percentiles) != len(PERCENTILES):
         raise ValueError("no profile of a scan: another number of greys or percentiles")
     return one
+
+
+def _placed(scan: Volume, body: NDArray[np.float64]) -> Geometry:
+    """The geometry of a scan; of slices without one spacing, their largest usual distance."""
+    mean = _geometry(scan.grid, body)
+    if scan.uneven is None:
+        return mean
+    affine = scan.grid.affine.copy()
+    affine[:, 2] *= scan.uneven.usual / scan.uneven.steps.mean()
+    usual = _geometry(replace(scan.grid, affine=affine), body)
+    return replace(usual, extent=mean.extent, body=mean.body)
 
 
 def _geometry(grid: Grid, body: NDArray[np.float64]) -> Geometry:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
 from pipeline.volumes.findings import Finding
+from pipeline.volumes.uneven import Uneven
 
 # plane -> (axis that counts slices, axis of the rows, axis of the columns), in RAS+
 _AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
@@ -83,6 +84,15 @@ class Grid:
         moved = corners @ (self.affine - other.affine).T[:, :3]
         return float(np.sqrt((moved**2).sum(axis=1)).max())
 
+    @property
+    def third(self) -> tuple[str, bool]:
+        """The plane of the slices that the third axis counts, and whether in their own order.
+
+        That is the order of :func:`slices`.
+        """
+        source, flip = self._orientation()[2]
+        return next(plane for plane, axes in _AXES.items() if axes[0] == source), bool(flip > 0)
+
     def _orientation(self) -> NDArray[np.float64]:
         orientation: NDArray[np.float64] = io_orientation(self.affine)
         return orientation
@@ -96,7 +106,9 @@ class Volume:
     of their InstanceNumber (nothing where the numbers do not tell them apart). ``findings``:
     what is odd about it, see :mod:`pipeline.volumes.findings`. ``uids``: the
     SOPInstanceUID of each third index. ``modality``: what a DICOM header states, "" elsewhere.
-    ``unscaled``: a CT whose header does not say how stored values become HU.
+    ``unscaled``: a CT whose header does not say how stored values become HU. ``uneven``: where the
+    slices of a DICOM series lie that has no one spacing; ``grid`` is right within its slices then,
+    and states a mean from slice to slice.
     """
 
     array: NDArray[Any]
@@ -106,6 +118,15 @@ class Volume:
     uids: tuple[str, ...] = ()
     modality: str = ""
     unscaled: bool = False
+    uneven: Uneven | None = None
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of a voxel in ml; of slices without one spacing, the mean."""
+        if self.uneven is None:
+            return self.grid.voxel_ml
+        mean = self.uneven.thicknesses.mean() / self.uneven.steps.mean()
+        return self.grid.voxel_ml * float(mean)
 
     def slice_uids(self, plane: str) -> tuple[str, ...]:
         """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""

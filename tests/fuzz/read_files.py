@@ -106,8 +106,9 @@ def _model_fault(trial: Trial) -> str:
         return "a provenance that is no mapping"
     px = _small_settings().train.network
     found = member.of_pictures([np.full((px.image_px, px.image_px), 100, np.uint8)])
+    whole = member.facts.network.picture_px or px.image_px
     classes = len(datasets_spec.load(cohort.DATASET).dataset.label_map)
-    if found.shape != (1, px.image_px, px.image_px, classes):
+    if found.shape != (1, whole, whole, classes):
         return "a network of another shape"
     if not np.isfinite(found).all() or abs(found.sum(axis=-1) - 1).max() > 1e-3:
         return "a network that gives no probabilities"

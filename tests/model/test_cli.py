@@ -50,7 +50,7 @@ def test_a_verb_is_run_by_its_own_floor(monkeypatch: pytest.MonkeyPatch, floor: 
     for one in FLOORS:
         monkeypatch.setattr(one, "run", lambda options, one=one: called.append((one, options.verb)))
     operands = {"check": ["a"], "doctor": ["a"], "compare": ["a", "b"], "export": ["a"]}
-    operands["predict"] = ["any", "--input", "a", "--output", "b"]
+    operands["predict"] = ["any", "a", "--output", "b"]
     for verb in floor.VERBS:  # type: ignore[attr-defined]
         called.clear()
         assert main([verb, *operands.get(verb, [])]) == 0

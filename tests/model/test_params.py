@@ -233,6 +233,10 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.jit", "on"),
         ("train.foreground_oversampling", 1.5),
         ("train.network.image_px", 0),
+        ("train.network.picture_px", -1),
+        ("train.network.picture_px", 127),
+        ("train.network.picture_px", 128),
+        ("train.network.picture_px", 4097),
         ("train.loss", "mse"),
         ("augment.mode", "never"),
         ("train.monitor", "loss"),
@@ -271,6 +275,19 @@ def test_a_picture_that_cannot_be_halved_so_often_names_the_nearest(
 def test_a_picture_that_can_be_halved_so_often_is_accepted(write, layers, px):
     entry = {"train": {"network": {"num_layers": layers, "image_px": px}}}
     assert params.load(NAME, write(entry=entry)).train.network.image_px == px
+
+
+@pytest.mark.parametrize(("px", "whole"), [(128, 0), (128, 129), (128, 4096), (16, 512)])
+def test_pictures_may_be_larger_than_the_parts_that_are_seen(write, px, whole):
+    entry = {"train": {"network": {"image_px": px, "picture_px": whole}}}
+    network = params.load(NAME, write(entry=entry)).train.network
+    assert (network.picture_px, network.whole_px) == (whole, whole or px)
+
+
+def test_a_picture_of_thousands_of_parts_is_refused(write, refused):
+    entry = {"train": {"network": {"image_px": 16, "picture_px": 513}}}
+    problem = str(refused(lambda: params.load(NAME, write(entry=entry))))
+    assert "picture_px: expected 0, or above image_px (16) to 512, got 513" in problem
 
 
 def test_a_number_that_yaml_reads_as_text_gets_a_hint(tmp_path, write, refused):

@@ -21,6 +21,7 @@ from pipeline.volumes.dicom.of_padding import Padding, of_padding
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.limits import require_voxels
+from pipeline.volumes.uneven import Uneven
 from pipeline.volumes.volume import Grid, Volume
 
 _MODALITY_OF = {
@@ -42,7 +43,10 @@ def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
 
 
 def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
-    """The volume of a series of which no rule refuses anything."""
+    """The volume of a series of which no rule refuses anything.
+
+    One whose slices have no one spacing comes with their places.
+    """
     slices = chosen.slices
     where = os.path.commonpath([one.file.parent for one in slices])
     require_voxels((*slices[0].shape, len(slices)), limits, where)
@@ -65,7 +69,14 @@ def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
         uids=tuple(known) if named else (),
         modality=modality,
         unscaled=modality == "CT" and not all(one.rescaled for one in slices),
+        uneven=_uneven(slices) if chosen.uneven else None,
     )
+
+
+def _uneven(slices: Sequence[Instance]) -> Uneven:
+    turn = _LPS_TO_RAS[:3, :3]
+    places = np.stack([geometry.position_of(one) for one in slices])
+    return Uneven(places @ turn, geometry.normal_of(slices[0]) @ turn)
 
 
 def _affine(slices: Sequence[Instance]) -> NDArray[np.float64]:

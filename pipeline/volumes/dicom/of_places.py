@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from pipeline.volumes.nifti import SIDES_MM
 _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
+_STEPS = 3  # different ones in one line
+_OFF_LINE, _UNEVEN, _MISSING = "off-line", "uneven-spacing", "missing-slices"
+_COVERED = 0.9  # of a step, by the thickness of a slice
 
 
 def _of_sides(line: Line) -> Evidence | None:
@@ -139,6 +143,32 @@ def _of_spacing(line: Line) -> Evidence | None:
     return Evidence(numbers, files_of(_beside(line, uneven.odd)))
 
 
+def _of_bend(line: Line) -> Evidence | None:
+    """Slices at one place, or beside the straight line from the first to the last."""
+    depths = np.append(0, line.along.cumsum())
+    if line.along.min() < SAME_PLACE_MM:
+        return Evidence({"off_mm": line.off}, files_of(line.slices))
+    ends = line.positions[-1] - line.positions[0]
+    straight = line.positions[0] + np.outer(depths / depths[-1], ends)
+    off = float(np.linalg.norm(line.positions - straight, axis=1).max())
+    return Evidence({"off_mm": off}, files_of(line.slices)) if off > OFF_LINE_MM else None
+
+
+def _are_thicker(line: Line) -> bool:
+    """Whether all steps that look like a missing slice are those of slices that are thicker."""
+    gaps = _gaps(line)
+    thick = [one.thickness or 0.0 for one in line.slices]
+    wide = [(max(thick[at : at + 2]), line.along[at]) for at in (gaps.odd if gaps else ())]
+    return all(one > min(thick) and one >= _COVERED * step for one, step in wide)
+
+
+def _of_steps(line: Line) -> Evidence:
+    counts = Counter(round(float(step), 1) for step in line.along)
+    counted = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    shown = [f"{step:g} mm ({count})" for step, count in counted[:_STEPS]]
+    return Evidence({"steps": ", ".join([*shown, *["..."] * (len(counted) > _STEPS)])})
+
+
 def _of_tilt(line: Line) -> Evidence | None:
     # a shear as large as the step itself would be no tilt but a stack along another axis
     if len(line.slices) < 2 or line.tilt <= TILT_DEGREES:
@@ -161,7 +191,7 @@ def _of_numbers(line: Line) -> Evidence | None:
     return Evidence({"first": numbers[0], "last": numbers[-1], "slices": len(line.slices)})
 
 
-_OFF_LINE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
+_TOLERANCE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
 PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="odd-sides",
@@ -184,26 +214,26 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_no_thickness,
     ),
     SeriesRule(
-        code="off-line",
+        code=_OFF_LINE,
         asks="the slices lie in one line",
-        tolerance=_OFF_LINE,
+        tolerance=_TOLERANCE,
         reason="no affine puts every slice at its place",
         remedy=_KEEP_COMPLETE,
         check=_of_line,
     ),
     SeriesRule(
-        code="missing-slices",
+        code=_MISSING,
         asks="no step between slices is a multiple of the others",
-        tolerance=f"{_OFF_LINE}; up to {FEW_GAPS:.0%} of the steps",
+        tolerance=f"{_TOLERANCE}; up to {FEW_GAPS:.0%} of the steps",
         reason="readers would spread the slices that are left evenly, each at a wrong place",
         remedy=_KEEP_COMPLETE,
         check=_of_gaps,
     ),
     SeriesRule(
-        code="uneven-spacing",
+        code=_UNEVEN,
         asks="all steps between slices are equal",
-        tolerance=_OFF_LINE,
-        reason="a volume has one spacing",
+        tolerance=_TOLERANCE,
+        reason="a volume has one spacing; only `predict` does without",
         remedy="Take a series of one spacing, or resample it to NIfTI yourself.",
         check=_of_spacing,
     ),
@@ -228,8 +258,28 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_numbers,
     ),
 )
+STEPS: SeriesRule[Line] = SeriesRule(
+    code="uneven-steps",
+    asks="the same, where each slice may have a place of its own (`predict`)",
+    tolerance=f"slices in one line: {OFF_LINE_MM:g} mm",
+    reason="masks are written for each slice, and no NIfTI of all",
+    check=_of_steps,
+)
+_LINE, _NUMBERS = (
+    next(rule for rule in PLACES if rule.code == code) for code in (_OFF_LINE, "number-gaps")
+)
+_OF_UNEVEN = (replace(_LINE, check=_of_bend), STEPS, _NUMBERS)
 
 
-def of_places(ordered: Slices) -> list[Match]:
-    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
-    return rules.until_refused(PLACES, Line(tuple(ordered)))
+def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
+    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has.
+
+    ``uneven``: steps that differ are no reason to refuse slices that lie in one line.
+    """
+    line = Line(tuple(ordered))
+    matches = rules.until_refused(PLACES, line)
+    codes = {one.finding.code for one in matches}
+    missing = _MISSING in codes and not _are_thicker(line)
+    if uneven and not missing and codes & {_OFF_LINE, _UNEVEN, _MISSING}:
+        return rules.until_refused(_OF_UNEVEN, line)
+    return matches

@@ -41,6 +41,12 @@ def uneven(header: pydicom.Dataset, number: int) -> None:
     header.ImagePositionPatient[2] += 2.5 * number * (number - 1)
 
 
+def thick_below(header: pydicom.Dataset, number: int) -> None:
+    """Two slices of 10 mm, and three of 5 mm above."""
+    header.ImagePositionPatient[2] = [0, 10, 20, 25, 30][number]
+    header.SliceThickness = 10 if number < 2 else 5
+
+
 def write(file: Path, slices, ids, kind: seg.Kind = "binary", classes: int = 5) -> Path:
     seg.write(file, slices, ids, series.label_map(classes), ABOUT, kind)
     return file
@@ -194,7 +200,15 @@ def test_255_classes_are_held(tmp_path: Path, kind) -> None:
 
 @any_kind
 @pytest.mark.parametrize(
-    "how", [{}, {"change": uneven}, {"compressed": True}, {"shape": (1, 21, 17)}], ids=str
+    "how",
+    [
+        {},
+        {"change": uneven},
+        {"change": thick_below},
+        {"compressed": True},
+        {"shape": (1, 21, 17)},
+    ],
+    ids=str,
 )
 def test_dcmqi_reads_the_same_labels_at_the_same_places(tmp_path: Path, how, kind) -> None:
     slices = series.write(tmp_path / "series", **how)
@@ -435,7 +449,7 @@ def test_a_missing_uid_is_named(tmp_path: Path, refused, uid, instead) -> None:
         slices = series.write(tmp_path / "series", without)
     problem = refused(lambda: write(tmp_path / "out.seg.dcm", slices, series.masks()))
     assert f"expected a {uid}" in str(problem)
-    assert "NIfTI and PNG, which need none, are written anyway" in str(problem)
+    assert "files of the masks, which need none, are written anyway" in str(problem)
     assert not (tmp_path / "out.seg.dcm").exists()
 
 

@@ -548,3 +548,136 @@ def test_the_disks_reserve_is_left_to_others(
         cache.put(position, grey, grey)
         kept.append(cache.get(position) is not None)
     assert kept == [False, True, False, True, False]
+
+
+@pytest.fixture
+def partly(
+    workplace: Path, label_map: LabelMap, free: Callable[[int], list[Path]]
+) -> Callable[..., Batches]:
+    """Batches of 48 px pairs for a network that sees 16 px of pictures of 32 px.
+
+    Every third picture shows class 1 in its upper left corner, and no other shows anything.
+    """
+    free(2 * _RESERVE)
+    rng, pairs = np.random.default_rng(0), []
+    for number in range(6):
+        pair = cohort.pair(f"sub-01_{number:04d}")
+        ids = np.zeros((48, 48), np.uint8)
+        ids[:3, :3] = number % 3 == 0
+        png.write_image(workplace / pair.image, rng.integers(0, 256, (48, 48), np.uint8))
+        png.write_mask(workplace / pair.mask, ids, label_map)
+        counts = (48 * 48 - int(ids.sum()), int(ids.sum()), 0)
+        pairs.append(replace(pair, class_pixels=counts))
+
+    def batches(
+        seed: int | None, share: float = 0.0, batch: int = 4, part: Share = ALONE, **more: Any
+    ) -> Batches:
+        network = replace(_network(), picture_px=32)
+        return Batches(
+            workplace, pairs, label_map, network, batch, seed, 0, None, share, part, **more
+        )
+
+    return batches
+
+
+def _wholes(batches: Batches) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The pictures and ids that parts are cut from."""
+    read = [
+        (
+            png.read_image(batches._folder / one.image),
+            png.read_mask(batches._folder / one.mask, batches._label_map),
+        )
+        for one in batches._pairs
+    ]
+    return [(picture_at(image, 32), labels_at(ids, 32)) for image, ids in read]
+
+
+def _where(part: NDArray[np.uint8], whole: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    views = np.lib.stride_tricks.sliding_window_view(whole, part.shape)
+    return [(int(row), int(column)) for row, column in np.argwhere((views == part).all((2, 3)))]
+
+
+def test_valid_shows_every_part_of_every_picture_once(partly: Callable[..., Batches]) -> None:
+    batches = partly(None)
+    assert len(batches) == 6  # of 6 pictures, 4 parts each
+    shown = [batches[index] for index in range(len(batches))]
+    pictures = np.concatenate([one[..., 0] for one, _ in shown])
+    ids = np.concatenate([one for _, one in shown])
+    for number, (image, mask) in enumerate(_wholes(batches)):
+        for seen, whole in ((pictures, image), (ids, mask)):
+            upper_left, upper_right, *lower = seen[4 * number : 4 * number + 4]
+            put = np.block([[upper_left, upper_right], lower])
+            np.testing.assert_array_equal(put, whole)
+
+
+def test_a_whole_is_read_once_for_all_of_its_parts_in_a_batch(
+    partly: Callable[..., Batches], decoded: list[Path], tmp_path: Path
+) -> None:
+    batches, kept = partly(None, batch=8), partly(None, batch=3, scratch=tmp_path)
+    for one in (batches, kept):
+        decoded.clear()
+        for index in range(len(one)):
+            assert len(one[index][0])
+        assert len(decoded) == 6
+
+
+def test_parts_of_an_epoch_follow_from_seed_and_epoch_alone(
+    partly: Callable[..., Batches],
+) -> None:
+    """So a training that was stopped sees what it would have seen."""
+    going, again = partly(7, 0.5), partly(7, 0.5)
+    keras.utils.set_random_seed(1)
+    for epoch in range(3):
+        going.show(epoch)
+        shown = [going[index] for index in range(len(going))]
+    keras.utils.set_random_seed(2)
+    again.show(2)
+    for index in reversed(range(len(again))):
+        for one, other in zip(shown[index], again[index], strict=True):
+            np.testing.assert_array_equal(one, other)
+    for other in (partly(8, 0.5), going):
+        other.show(3)
+        assert any((other[index][0] != shown[index][0]).any() for index in range(len(other)))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_part_is_cut_from_picture_and_labels_alike(
+    cached: bool, partly: Callable[..., Batches], tmp_path: Path
+) -> None:
+    batches = partly(7, scratch=tmp_path if cached else None)
+    wholes, corners = _wholes(batches), set()
+    for epoch in range(4):
+        batches.show(epoch)
+        for index in range(len(batches)):
+            pictures, ids = batches[index]
+            positions = batches._order[4 * index : 4 * index + 4]
+            for position, picture, mask in zip(positions, pictures[..., 0], ids, strict=True):
+                image, labels = wholes[position]
+                [(row, column)] = _where(picture, image)
+                np.testing.assert_array_equal(mask, labels[row : row + 16, column : column + 16])
+                corners.add((row, column))
+    assert len(corners) > 20  # not a grid
+
+
+def test_a_place_that_is_there_for_a_class_shows_it(partly: Callable[..., Batches]) -> None:
+    plain, favouring = partly(7), partly(7, 0.5)
+    empty = 0
+    for epoch in range(12):
+        for one in (plain, favouring):
+            one.show(epoch)
+        for index in range(len(plain)):
+            favoured = favouring[index][1]
+            assert (favoured[:2] == 1).any(axis=(1, 2)).all()
+            np.testing.assert_array_equal(favoured[2:], plain[index][1][2:])
+            empty += np.count_nonzero((plain[index][1][:2] == 0).all(axis=(1, 2)))
+    assert empty > 12  # by chance few would
+
+
+def test_processes_share_the_parts_of_a_batch(partly: Callable[..., Batches]) -> None:
+    for seed in (7, None):
+        alone = partly(seed, 0.5)
+        halves = [partly(seed, 0.5, part=Share(number, 2, 2)) for number in (0, 1)]
+        for index in range(len(alone)):
+            one, other = (half[index][0] for half in halves)
+            together = np.stack([one, other], axis=1).reshape(-1, PX, PX, 1)
+            np.testing.assert_array_equal(together, alone[index][0])
