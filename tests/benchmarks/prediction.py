@@ -112,8 +112,8 @@ def _kinds(folder: Path, raw: Path) -> list[Kind]:
     if not large.exists():
         _saved(large, _head(LARGE), np.diag([-0.45, -0.45, 0.6, 1.0]))
     return [
-        Kind("Virtual CT", "CT", ct, 3, series),
-        Kind("Virtual MR", "MR", mr),
+        Kind("Virtual CT", "CT", ct, 12, series),
+        Kind("Virtual MR", "MR", mr, 4),
         Kind("Synthetic CT", "CT", large),
     ]
 
