@@ -5,10 +5,10 @@ Needs no label, no adapter and no params.yaml: all that a prediction takes is in
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from tqdm import tqdm
 
 from datasets_spec.contract import Problem
 from model.delivery import measures, picture, records, viewer
+from model.delivery import names as naming
 from model.delivery import scan as delivery
 from model.delivery.seg import About
 from model.delivery.wish import Wish
 from model.inference import familiarity
 from model.inference.predictor import Predictor
+from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
 from pipeline.volumes import nifti, profile, search, volume, windows
+from pipeline.volumes.findings import DOUBT
 from pipeline.volumes.search import Scan
 from pipeline.volumes.volume import Volume
 
@@ -33,7 +36,7 @@ _MASKS = Wish()
 VOLUMES = "volumes.csv"
 _FOLDERS = ("films", "overlays", "records", "view")  # of all scans: no scan's own has such a name
 _ITSELF = "model.predict"
-_HASHED = 16  # hexadecimal digits of an anonymous name
+_MANY = 3  # oddities, and more
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class _Work:
     wish: Wish
     limits: Limits
     code: str
+    names: Pseudonyms
 
 
 def predict(
@@ -64,6 +68,7 @@ def predict(
     Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
     end, with all others done, if a scan could not be read or predicted.
     """
+    _require_writable(output)
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
     found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
@@ -73,14 +78,43 @@ def predict(
         raise Problem(
             "expected scans (NIfTI, MGZ, DICOM series) or pictures (PNG, JPEG), found none",
             where=", ".join(map(str, inputs)),
-            remedy="What lies there is listed above." if found.unread else "",
+            remedy="What lies there is listed above, with what to do." if found.unread else "",
         )
-    work = _Work(predictor, output, wish, limits, _code())
-    with locks.alone(output):
+    with locks.alone(output / records.RECORDS):
+        _require_alike(output, wish)
+        names = naming.names(output, wish.anonymous)
+        work = _Work(predictor, output, wish, limits, _code(), names)
         failed = _all(found.scans, work)
         _tables(work)
     missed = [one for one in found.unread if one.missed]
     _conclude(len(found.scans), failed, sum(one.count for one in missed), output)
+
+
+def _require_writable(output: Path) -> None:
+    """Make the folder of results; raises :class:`Problem` where nothing can be written to it."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise Problem(
+            f"expected a folder that results can be written to, got {error.strerror or error}",
+            where=output,
+            remedy="Name another one with --output.",
+        ) from None
+
+
+def _require_alike(output: Path, wish: Wish) -> None:
+    """Raises :class:`Problem` for anonymous results beside others, which would give them away."""
+    for one in records.every(output):
+        if bool(one.get("anonymous")) != wish.anonymous:
+            theirs, ours = ("with", "without")[:: 1 if one.get("anonymous") else -1]
+            raise Problem(
+                f"expected results that were made {ours} --anonymous, as these would be, got"
+                f" {one['name']}, which was made {theirs} it",
+                where=output,
+                remedy="Name another folder with --output.",
+            )
 
 
 def _describe(predictor: Predictor, mirrors: str) -> None:
@@ -114,7 +148,7 @@ def _all(scans: Sequence[Scan], work: _Work) -> dict[Path, Problem]:
 
 
 def _predict_one(scan: Scan, work: _Work) -> None:
-    name = _name(scan, work.wish)
+    name = work.names.of("scan", scan.name)
     made_from = _fingerprint(scan, work)
     if records.current(work.output, name, made_from) is not None:
         _LOG.info("  %s: done before", name)
@@ -123,18 +157,20 @@ def _predict_one(scan: Scan, work: _Work) -> None:
     make = _picture if scan.kind == search.PICTURE else _scan
     outputs, content = make(scan, name, work)
     seconds = time.monotonic() - start
-    content["seconds"] = round(seconds, 2)
+    content |= {"seconds": round(seconds, 2), "anonymous": work.wish.anonymous}
     records.write(work.output, name, made_from, outputs, content)
-    warnings = content["warnings"]
-    _LOG.info("  %s: %.1f s%s", name, seconds, "".join(f"\n    {one}" for one in warnings))
+    said = [*content["warnings"], *content["notes"]]
+    _LOG.info("  %s: %.1f s%s", name, seconds, "".join(f"\n    {one}" for one in said))
 
 
 def _scan(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
     """A volume: NIfTI, MGZ or a DICOM series."""
     image = search.read(scan, work.limits)
     facts = work.predictor.facts
-    warnings = [*(str(one) for one in image.findings), *_oddities(image, scan, work.predictor)]
-    source = delivery.Source(name, scan.path, scan.series, _instance_names(work.wish))
+    doubts = [str(one) for one in image.findings if one.severity == DOUBT]
+    handled = [str(one) for one in image.findings if one.severity != DOUBT]
+    warnings = [*doubts, *_oddities(image, scan.path, work.predictor)]
+    source = delivery.Source(name, scan.path, scan.series, work.names.uid)
     about = About(
         facts.dataset,
         work.predictor.members[0].digest,
@@ -145,55 +181,51 @@ def _scan(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any
     members = work.predictor.members
     total = sum(len(volume.slices(image.array, one.facts.plane)) for one in members)
     with tqdm(total=total, desc=name, unit="slice", disable=None, leave=False) as bar:
-        outputs, content = deliver(list(dict.fromkeys(warnings)), bar.update)
-    return outputs, {**content, "warnings": [*dict.fromkeys(warnings), *content.pop("notes")]}
+        outputs, content = deliver(warnings, bar.update)
+    return outputs, {**content, "warnings": warnings, "notes": [*handled, *content["notes"]]}
 
 
-def _oddities(image: Volume, scan: Scan, predictor: Predictor) -> list[str]:
-    """What is unlike the models' training scans.
+def _oddities(
+    image: Volume, where: Path, predictor: Predictor, pictures: bool = False
+) -> list[str]:
+    """What is unlike the models' training scans; of much, first that it is much.
 
-    Raises :class:`Problem` for what cannot be right.
+    ``pictures``: the scan was read from one, which may well be an empty slice. Raises
+    :class:`Problem` for other scans that cannot be right.
     """
-    sentences = []
+    sentences: dict[str, None] = {}
     for member in predictor.members:
         facts = member.facts
         bounds = facts.window.bounds if facts.window else None
-        window = windows.window_of(image.array, False, bounds, facts.percentiles)
-        for oddity in familiarity.oddities(profile.of(image, window), facts.scans, facts.modality):
-            if oddity.severity == familiarity.REFUSE:
+        window = windows.window_of(image.array, pictures, bounds, facts.percentiles)
+        seen = profile.of(image, window, pictures=pictures)
+        for oddity in familiarity.oddities(seen, facts.scans, facts.modality):
+            if oddity.severity == familiarity.REFUSE and not pictures:
                 raise Problem(
                     f"expected a scan like those of {facts.dataset}, got one that cannot be:"
                     f" {oddity.sentence}",
-                    where=scan.path,
+                    where=where,
                     remedy="Take the original export, or a model for scans of this kind.",
                 )
-            sentences.append(oddity.sentence)
-    return sentences
+            sentences[oddity.sentence] = None
+    much = (
+        f"unlike the model's training scans in {len(sentences)} respects, so its mask may mean"
+        " nothing:"
+    )
+    return [*([much] if len(sentences) >= _MANY else []), *sentences]
 
 
 def _picture(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
     """A picture, as convert would have made it."""
     grey = picture.read(scan.path, work.limits)
-    warnings = (
-        ["it looks almost black: 12-bit values in a 16-bit file? Rescale it"] if grey.dark else []
-    )
+    warnings = ["it is in colour: its brightness was taken"] * grey.coloured
+    if grey.dark:
+        warnings.append("it looks almost black: 12-bit values in a 16-bit file? Rescale it")
+    warnings += _oddities(picture.volume_of(grey.picture), scan.path, work.predictor, True)
     outputs, content = picture.deliver(
-        work.output, name, grey.picture, work.predictor, work.wish, scan.path
+        work.output, name, grey.picture, work.predictor, work.wish, scan.path, warnings
     )
-    return outputs, {**content, "warnings": warnings}
-
-
-def _name(scan: Scan, wish: Wish) -> str:
-    """The name of a scan's outputs: its own, or one that hides it."""
-    return f"scan-{_digest(scan.name)}" if wish.anonymous else scan.name
-
-
-def _instance_names(wish: Wish) -> Callable[[str], str]:
-    return _digest if wish.anonymous else str
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASHED]
+    return outputs, {**content, "warnings": warnings, "notes": []}
 
 
 def _fingerprint(scan: Scan, work: _Work) -> str:
@@ -227,9 +259,10 @@ def _tables(work: _Work) -> None:
 def _conclude(scans: int, failed: dict[Path, Problem], missed: int, output: Path) -> None:
     """Say what was done; raises :class:`Problem` if something was not."""
     _LOG.info("predict: %d of %d scans, in %s", scans - len(failed), scans, output)
-    if failed or missed:
+    lacking = [f"{len(failed)} that could not be predicted"] if failed else []
+    lacking += [f"{missed} files that may be scans and were not read"] if missed else []
+    if lacking:
         raise Problem(
-            f"expected scans that can be read, got {len(failed)} that could not be predicted and"
-            f" {missed} files that may be scans and were not read, each named above",
+            f"expected scans that can be read, got {' and '.join(lacking)}, each named above",
             remedy="The others are done; correct or remove these and run again.",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,21 @@ from pipeline.params.limits import Limits
 from pipeline.runtime.files import replacing
 from pipeline.volumes import picture_files
 from pipeline.volumes.limits import require_pixels
+from pipeline.volumes.volume import Grid, Volume, unslice
 
 _STRIP_BYTES = 1 << 24
 _DARK = 16
+_TINGE = 8  # by which the channels of a grey JPEG may differ
 
 
 @dataclass(frozen=True)
 class Grey:
-    """A picture (H, W) uint8, and whether it looks like 12-bit values in a file of 16 bits."""
+    """A picture (H, W) uint8. ``dark``: it looks like 12-bit values in a file of 16 bits;
+    ``coloured``: its channels differ."""
 
     picture: NDArray[np.uint8]
-    dark: bool
+    dark: bool = False
+    coloured: bool = False
 
 
 def read(file: Path, limits: Limits) -> Grey:
@@ -52,16 +56,31 @@ def read(file: Path, limits: Limits) -> Grey:
     with picture_files.opened(file, limits) as opened:
         _require_square(opened.size, limits, file)
         if not opened.mode.startswith(("I", "F")):
-            return Grey(np.asarray(opened.convert("L"), np.uint8), dark=False)
+            grey = np.asarray(opened.convert("L"), np.uint8)
+            return Grey(grey, coloured=_coloured(opened))
         deep = np.asarray(opened)
     grey = np.empty(deep.shape, np.uint8)
     for row, values in enumerate(deep):  # not at once: a whole number takes eight times as much
         grey[row] = np.clip(values.astype(np.int64) >> 8, 0, 255)
-    return Grey(grey, bool(grey.max() < _DARK))
+    return Grey(grey, dark=bool(grey.max() < _DARK))
+
+
+def volume_of(grey: NDArray[np.uint8]) -> Volume:
+    """A picture (H, W) as a volume of one slice, with square pixels of no known size."""
+    height, width = grey.shape
+    return Volume(
+        unslice(grey[None], "axial"), Grid((width, height, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    )
 
 
 def deliver(
-    folder: Path, name: str, grey: NDArray[np.uint8], predictor: Predictor, wish: Wish, path: Path
+    folder: Path,
+    name: str,
+    grey: NDArray[np.uint8],
+    predictor: Predictor,
+    wish: Wish,
+    path: Path,
+    warnings: Sequence[str] = (),
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write ``<name>.png`` and what else is wanted; returns the files and the record's content.
 
@@ -88,6 +107,7 @@ def deliver(
     if wish.view:
         stated: viewer.Facts = {
             "source": "" if wish.anonymous else str(path),
+            "warnings": list(warnings),
             "measures": counted,
             "files": {file.name: file.relative_to(folder).as_posix() for file in made},
         }
@@ -96,6 +116,14 @@ def deliver(
         )
         made += sorted((folder / viewer.VIEW / name).iterdir())
     return made, record
+
+
+def _coloured(opened: Image.Image) -> bool:
+    """Whether channels differ, in a small copy: enough to tell a photo from a grey picture."""
+    if opened.mode in ("1", "L", "LA"):
+        return False
+    small = np.asarray(opened.convert("RGB").resize((32, 32)), np.int16)
+    return bool(np.ptp(small, axis=-1).max() > _TINGE)
 
 
 def _strips(predictor: Predictor, grey: NDArray[np.uint8]) -> Iterator[tuple[slice, Probabilities]]:

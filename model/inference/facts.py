@@ -31,7 +31,7 @@ class Measured:
     """What valid decided, and what it gained and cost there.
 
     ``gain``: in mean foreground Dice, with its 95 % interval over ``patients``; ``cost``: how many
-    times the seconds.
+    times the processor's time.
     """
 
     kept: bool
@@ -50,7 +50,7 @@ class Measured:
         few = "" if enough else f" (too few to decide: {LEAST_PATIENTS} are needed)"
         return (
             f"gained {self.gain:+.4f} Dice [{self.low:+.4f}, {self.high:+.4f}] on {self.patients}"
-            f" patients of valid{few}, at {self.cost:.1f} times the seconds"
+            f" patients of valid{few}, at {self.cost:.1f} times the computation"
         )
 
 

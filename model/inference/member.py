@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.inference import mirrors, stated, tiles
+from model.inference import mirrors, onnx_file, places, stated, tiles
 from model.inference.facts import Facts
 from model.inference.mirrors import Run
 from model.inference.sampling import Probabilities, Sampler
 from model.network_input import model_input
 from pipeline.pairs.canvas import Canvas
-from pipeline.runtime import files
+from pipeline.runtime import files, modelfile
 from pipeline.volumes import windows
 from pipeline.volumes.volume import Volume, slice_spacing, slices, to_8_bit
 
 _ARCHIVE = b"PK\x03\x04"  # a Keras file is a zip archive
+_FIRST_OF_ONNX = b"\x08"  # the tag of its first field, the version
 
 Picture = NDArray[np.uint8]
 
@@ -112,6 +115,20 @@ def _sampler(canvas: Canvas, px: int) -> Sampler:
     return Sampler.of(canvas, px)
 
 
+def _keras_file(file: Path) -> ModuleType:
+    try:
+        return importlib.import_module("model.inference.keras_file")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("keras", "tensorflow"):
+            raise
+        raise Problem(
+            "expected Keras, which this model takes, found none",
+            where=file,
+            remedy="Export it where it was trained (python -m model export MODEL --format onnx)"
+            " and take that file, or install the extra 'train'.",
+        ) from None
+
+
 def _opened(file: Path) -> tuple[dict[str, Any], Run]:
     """A model's provenance, and its network; which kind it is, its first bytes state."""
     if not files.require_regular(file).is_file():
@@ -119,12 +136,16 @@ def _opened(file: Path) -> tuple[dict[str, Any], Run]:
     with file.open("rb") as stream:
         start = stream.read(len(_ARCHIVE))
     if start == _ARCHIVE:
-        from model.inference import keras_file
-
+        modelfile.read(file)  # a damaged file is named even where Keras is not installed
+        keras_file = _keras_file(file)
         model, provenance = keras_file.keras_network(file)
         return provenance, keras_file.runner(model)
-    from model.inference import onnx_file
-
+    if file.suffix != places.ONNX and start[:1] != _FIRST_OF_ONNX:
+        raise Problem(
+            "expected a model as train or export writes it, got a file of another kind",
+            where=file,
+            remedy="Is it the right file? If so it is damaged: copy it again.",
+        )
     provenance = onnx_file.read(file)
     network, classes = stated.network(provenance, file)
     return provenance, onnx_file.runner(file, network.image_px, network.channels, classes)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_spec.contract import Problem
+from pipeline import paths
 from pipeline.runtime import files
 
 PROVENANCE = "provenance.json"
@@ -110,7 +111,8 @@ def unfit(file: Path, what: str) -> Problem:
     if file.suffix == ".onnx":
         again = "Export it again: python -m model export <model> --format onnx"
     else:
-        again = f"Train it again: {_train(file)}"
+        ours = file.parent.parent.name == paths.RUNS.name
+        again = f"Train it again: {_train(file)}" if ours else "Copy it again: it may be damaged."
     return Problem(what, where=file, remedy=again)
 
 

@@ -141,7 +141,11 @@ def _shape(header: Any, limits: Limits, source: Path) -> list[int]:
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) != 3 or min(shape) < 1:
-        raise Problem(f"expected one volume with 3 axes, got shape {tuple(shape)}", where=source)
+        raise Problem(
+            f"expected one volume with 3 axes, got shape {tuple(shape)}",
+            where=source,
+            remedy="Save the volume that is meant as a file of its own.",
+        )
     require_voxels(shape, limits, source)
     return shape
 

@@ -262,7 +262,9 @@ class _Search:
                 self.note(f"files of a {one.left_out}", "no volume", False, *paths)
             elif one.refused:
                 problem = dicom_series.refusal(one)
-                self.note("files of a DICOM series", _in_words(problem), True, *paths)
+                file = next((each for each in sorted(paths) if str(each) == problem.where), None)
+                guilty = f"{file}: " if file else ""
+                self.note("files of a DICOM series", guilty + _in_words(problem), True, *paths)
             else:
                 yield one
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from model.delivery.wish import Wish
 from model.inference.member import Member
 from model.inference.predictor import Predictor
 from model.predict import predict
-from pipeline.pairs import png
+from pipeline.pairs import png, pseudonyms
 from pipeline.params.limits import Limits
 from tests.conftest import Refused
 from tests.pipeline.volumes.dicom.test_assemble import write_series
@@ -291,3 +292,58 @@ def test_a_scan_that_cannot_be_right_is_refused(capsys: pytest.CaptureFixture[st
     with pytest.raises(Problem):
         run("ct")
     assert "modality CT" in capsys.readouterr().err
+
+
+def test_names_of_an_anonymous_run_cannot_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They follow from a salt, which stays beside the folder of results."""
+    use_ct(monkeypatch)
+    write_series(Path("anna"))
+    found = []
+    for salt in (None, None, "of my own"):
+        if salt:
+            monkeypatch.setenv(pseudonyms.SALT_VARIABLE, salt)
+        run("anna", wish=Wish(anonymous=True))
+        found.append({file.name for file in OUTPUT.rglob("*.png")})
+        shutil.rmtree(OUTPUT)
+    assert found[0] == found[1] != found[2]
+    plain = {
+        hashlib.sha256(one.SOPInstanceUID.encode()).hexdigest()[:16] for one in headers("anna")
+    }
+    assert not [name for names in found for name in names if name[:16] in plain]
+    assert Path(".masks.salt").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_anonymous_results_and_others_do_not_share_a_folder(first: bool, refused: Refused) -> None:
+    scan(Path("anna.nii.gz"))
+    run("anna.nii.gz", wish=Wish(anonymous=first))
+    problem = refused(lambda: run("anna.nii.gz", wish=Wish(anonymous=not first)))
+    assert "--anonymous" in problem.what
+
+
+@pytest.mark.parametrize("kind", ["file", "below a file"])
+def test_an_output_that_cannot_be_a_folder_is_refused_at_once(
+    kind: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("afile").write_text("text")
+    scan(Path("s.nii.gz"))
+    monkeypatch.setattr(Predictor, "of", lambda *_: pytest.fail("loaded a model"))
+    output = Path("afile") if kind == "file" else Path("afile/masks")
+    problem = refused(lambda: predict([Path("m")], [Path("s.nii.gz")], output))
+    assert "--output" in problem.remedy
+
+
+def test_pictures_are_compared_too_and_never_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    photo[..., 0] //= 4
+    Path("in").mkdir()
+    Image.fromarray(photo).save("in/photo.png")
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save("in/empty.png")
+    run("in")
+    said = capsys.readouterr().out
+    assert "it is in colour" in said
+    assert "2 of 2 scans" in said
+
+
+def headers(folder: str) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(file) for file in Path(folder).iterdir()]
