@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import keras
 import nibabel as nib
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.support.models import save_untrained
 
 pytestmark = pytest.mark.slow
 
+SEED = 1  # of weights that give several classes
 NATIVE = paths.run(cohort.DATASET) / paths.PREDICTIONS / paths.NATIVE
 MODEL = paths.run(cohort.DATASET) / paths.MODEL
 
@@ -28,6 +30,7 @@ MODEL = paths.run(cohort.DATASET) / paths.MODEL
 def settings(workplace: Path) -> params.Params:
     """A prepared cohort and a network on disk, as train leaves it."""
     prepared = cohort.prepare(patients=9)
+    keras.utils.set_random_seed(SEED)
     save_untrained(cohort.DATASET, prepared)
     pairs = manifest.read(paths.dataset(cohort.DATASET))
     choose.write(MODEL, pairs, cohort.DATASET, prepared.train, prepared.limits)
