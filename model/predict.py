@@ -22,12 +22,14 @@ from model.delivery import scan as delivery
 from model.delivery.seg import About
 from model.delivery.wish import Wish
 from model.inference import familiarity
+from model.inference.member import Viewed
 from model.inference.predictor import Predictor
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
-from pipeline.volumes import nifti, profile, search, volume, windows
+from pipeline.volumes import nifti, profile, search, volume
 from pipeline.volumes.findings import DOUBT
+from pipeline.volumes.profile import Profile
 from pipeline.volumes.search import Scan
 from pipeline.volumes.volume import Volume
 
@@ -194,12 +196,13 @@ def _oddities(
     :class:`Problem` for other scans that cannot be right.
     """
     sentences: dict[str, None] = {}
+    profiles: dict[tuple[float, float], Profile] = {}
     for member in predictor.members:
         facts = member.facts
-        bounds = facts.window.bounds if facts.window else None
-        window = windows.window_of(image.array, pictures, bounds, facts.percentiles)
-        seen = profile.of(image, window, pictures=pictures)
-        for oddity in familiarity.oddities(seen, facts.scans, facts.modality):
+        window = Viewed.of(image, facts, pictures).window
+        if window not in profiles:
+            profiles[window] = profile.of(image, window, pictures=pictures)
+        for oddity in familiarity.oddities(profiles[window], facts.scans, facts.modality):
             if oddity.severity == familiarity.REFUSE and not pictures:
                 raise Problem(
                     f"expected a scan like those of {facts.dataset}, got one that cannot be:"

@@ -21,9 +21,8 @@ from PIL import Image
 from datasets_spec.contract import Problem
 from model.delivery import measures, viewer
 from model.delivery.wish import Wish
-from model.inference.member import Member
 from model.inference.predictor import Predictor
-from model.inference.sampling import Probabilities, class_ids
+from model.inference.sampling import Probabilities, Sampler, class_ids
 from pipeline.pages import draw
 from pipeline.pairs import png
 from pipeline.pairs.canvas import Canvas
@@ -35,6 +34,8 @@ from pipeline.volumes.volume import Grid, Volume, unslice
 
 _STRIP_BYTES = 1 << 24
 _DARK = 16
+Answers = list[tuple[Sampler, Probabilities]]
+"""Of each member the way back to the picture's pixels, and its answer with columns sampled."""
 _TINGE = 8  # by which the channels of a grey JPEG may differ
 
 
@@ -86,8 +87,8 @@ def deliver(
 
     With probabilities, ``<name>.npz`` (H, W, classes) float16.
     """
-    ids = np.empty(grey.shape, np.uint8)
-    for rows, strip in _strips(predictor, grey):
+    ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
+    for rows, strip in _strips(answers, grey.shape[0]):
         ids[rows] = class_ids(strip)
     ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
     label_map = predictor.label_map
@@ -95,7 +96,7 @@ def deliver(
     png.write_mask(made[0], ids, label_map)
     if wish.probabilities:
         made.append(folder / f"{name}.npz")
-        _write_probabilities(made[-1], predictor, grey)
+        _write_probabilities(made[-1], answers, (*grey.shape, len(label_map)))
     if wish.overlays:
         made.append(folder / "overlays" / f"{name}.png")
         made[-1].parent.mkdir(exist_ok=True)
@@ -126,34 +127,29 @@ def _coloured(opened: Image.Image) -> bool:
     return bool(np.ptp(small, axis=-1).max() > _TINGE)
 
 
-def _strips(predictor: Predictor, grey: NDArray[np.uint8]) -> Iterator[tuple[slice, Probabilities]]:
+def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
+    """Ask every member about the picture as convert makes it."""
+    answers = []
+    for one in predictor.members:
+        canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.image_px)
+        square = np.rint(canvas.image(grey)).astype(np.uint8)
+        sampler = one.sampler(canvas)
+        answers.append((sampler, sampler.wide(one.of_pictures([square])[0])))
+    return answers
+
+
+def _strips(answers: Answers, height: int) -> Iterator[tuple[slice, Probabilities]]:
     """The members' mean probabilities (classes, rows, W) of some rows of a picture at a time."""
-    height, width = grey.shape
-    asked = [(_sampler_of(one, grey), one) for one in predictor.members]
-    wide = [sampler.wide(one.of_pictures([_square(one, grey)])[0]) for sampler, one in asked]
-    step = max(1, _STRIP_BYTES // (4 * len(predictor.label_map) * width))
+    classes, _, width = answers[0][1].shape
+    step = max(1, _STRIP_BYTES // (4 * classes * width))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        strips = [sampler.tall(one, rows) for (sampler, _), one in zip(asked, wide, strict=True)]
+        strips = [sampler.tall(wide, rows) for sampler, wide in answers]
         yield rows, sum(strips[1:], start=strips[0]) / np.float32(len(strips))
 
 
-def _canvas(member: Member, grey: NDArray[np.uint8]) -> Canvas:
-    return Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), member.facts.image_px)
-
-
-def _sampler_of(member: Member, grey: NDArray[np.uint8]) -> Any:
-    return member.sampler(_canvas(member, grey))
-
-
-def _square(member: Member, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture as convert makes it, (px, px)."""
-    return np.rint(_canvas(member, grey).image(grey)).astype(np.uint8)
-
-
-def _write_probabilities(file: Path, predictor: Predictor, grey: NDArray[np.uint8]) -> None:
-    """What ``np.savez_compressed`` writes of (H, W, classes) as float16, by strips."""
-    shape = (*grey.shape, len(predictor.label_map))
+def _write_probabilities(file: Path, answers: Answers, shape: tuple[int, ...]) -> None:
+    """What ``np.savez_compressed`` writes of ``shape`` (H, W, classes) as float16, by strips."""
     described = {"descr": "<f2", "fortran_order": False, "shape": shape}
     entry = zipfile.ZipInfo("arr_0.npy")  # with the date of no clock
     entry.compress_type = zipfile.ZIP_DEFLATED
@@ -163,7 +159,7 @@ def _write_probabilities(file: Path, predictor: Predictor, grey: NDArray[np.uint
         archive.open(entry, "w", force_zip64=True) as stream,
     ):
         np.lib.format.write_array_header_1_0(stream, described)
-        for _, strip in _strips(predictor, grey):
+        for _, strip in _strips(answers, shape[0]):
             stream.write(np.moveaxis(strip, 0, -1).astype("<f2").tobytes())
 
 

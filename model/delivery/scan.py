@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from pipeline.volumes import volume
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.volume import Volume
 
-_LOG = logging.getLogger(__name__)
 _AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}  # along which a plane's slices are counted, RAS+
 
 

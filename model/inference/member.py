@@ -121,6 +121,7 @@ def _keras_file(file: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("keras", "tensorflow"):
             raise
+        modelfile.read(file)  # a damaged file is named even where Keras is not installed
         raise Problem(
             "expected Keras, which this model takes, found none",
             where=file,
@@ -136,7 +137,6 @@ def _opened(file: Path) -> tuple[dict[str, Any], Run]:
     with file.open("rb") as stream:
         start = stream.read(len(_ARCHIVE))
     if start == _ARCHIVE:
-        modelfile.read(file)  # a damaged file is named even where Keras is not installed
         keras_file = _keras_file(file)
         model, provenance = keras_file.keras_network(file)
         return provenance, keras_file.runner(model)
