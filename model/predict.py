@@ -27,7 +27,7 @@ from model.inference.predictor import Predictor
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
-from pipeline.volumes import nifti, profile, search, volume
+from pipeline.volumes import nifti, profile, search, slices, volume
 from pipeline.volumes.findings import DOUBT
 from pipeline.volumes.profile import Profile
 from pipeline.volumes.search import Scan
@@ -224,7 +224,7 @@ def _picture(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, 
     warnings = ["it is in colour: its brightness was taken"] * grey.coloured
     if grey.dark:
         warnings.append("it looks almost black: 12-bit values in a 16-bit file? Rescale it")
-    warnings += _oddities(picture.volume_of(grey.picture), scan.path, work.predictor, True)
+    warnings += _oddities(slices.volume_of(grey.picture[None]), scan.path, work.predictor, True)
     outputs, content = picture.deliver(
         work.output, name, grey.picture, work.predictor, work.wish, scan.path, warnings
     )

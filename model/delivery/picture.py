@@ -30,7 +30,6 @@ from pipeline.params.limits import Limits
 from pipeline.runtime.files import replacing
 from pipeline.volumes import picture_files
 from pipeline.volumes.limits import require_pixels
-from pipeline.volumes.volume import Grid, Volume, unslice
 
 _STRIP_BYTES = 1 << 24
 _DARK = 16
@@ -64,14 +63,6 @@ def read(file: Path, limits: Limits) -> Grey:
     for row, values in enumerate(deep):  # not at once: a whole number takes eight times as much
         grey[row] = np.clip(values.astype(np.int64) >> 8, 0, 255)
     return Grey(grey, dark=bool(grey.max() < _DARK))
-
-
-def volume_of(grey: NDArray[np.uint8]) -> Volume:
-    """A picture (H, W) as a volume of one slice, with square pixels of no known size."""
-    height, width = grey.shape
-    return Volume(
-        unslice(grey[None], "axial"), Grid((width, height, 1), np.diag([-1.0, -1.0, 1.0, 1.0]))
-    )
 
 
 def deliver(

@@ -23,8 +23,6 @@ from pipeline.volumes import volume
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.volume import Volume
 
-_AXIS = {"sagittal": 0, "coronal": 1, "axial": 2}  # along which a plane's slices are counted, RAS+
-
 
 @dataclass(frozen=True)
 class Source:
@@ -112,7 +110,7 @@ class Delivery:
         with ExitStack() as open_files:
             maps = {
                 name: open_files.enter_context(
-                    MapWriter(file, self.image.grid, self.source.file, _AXIS[plane])
+                    MapWriter(file, self.image.grid, self.source.file, volume.slice_axis(plane))
                 )
                 for name, file in self._maps().items()
             }

@@ -20,12 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import LabelMap
+from pipeline.pages import rendering
 from pipeline.runtime import files
 
 GREY_PX = 512
@@ -122,13 +122,7 @@ def write_index(folder: Path, records: Sequence[Mapping[str, Any]], about: About
 
     Its bytes depend on the arguments alone: no clock, no host.
     """
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = rendering.environment(_TEMPLATES)
     templates.filters["volume"] = _volume
     templates.policies["json.dumps_kwargs"] = {"allow_nan": False}
     js = (_TEMPLATES / f"{name}.js" for name in ("slices", "drawing", "viewer"))

@@ -27,7 +27,6 @@ from pipeline.volumes.volume import Volume
 _SLAB_BYTES = 1 << 26  # of probabilities in a scan's own grid
 _MAPPED_BYTES = 1 << 26  # of a file at once
 _FLOAT = np.dtype(np.float32)
-_ALONG = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis of RAS+ that counts a plane's slices
 Done = Callable[[int], object]
 """Called with the number of slices that a model was asked about since the last call."""
 
@@ -194,7 +193,7 @@ class _Sums:
     def get(self, plane: str, at: slice) -> NDArray[np.float32]:
         """(channels, n, rows, columns) of some slices in ``plane``."""
         sides = list(self._shape[1:])
-        sides[_ALONG[plane]] = at.stop - at.start
+        sides[volume.slice_axis(plane)] = at.stop - at.start
         shape = volume.slices(np.empty(sides, bool), plane).shape
         found = np.empty((self._shape[0], *shape), _FLOAT)
         for channel, own in enumerate(found):
@@ -207,7 +206,7 @@ class _Sums:
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Which x of a slab, counted from its first, and its voxels there, in RAS+ order."""
         _, *sides = self._shape
-        axis = _ALONG[plane]
+        axis = volume.slice_axis(plane)
         first, last = (at.start, at.stop) if axis == 0 else (0, sides[0])
         of_x = sides[1] * sides[2] * _FLOAT.itemsize
         step = max(1, _MAPPED_BYTES // of_x)

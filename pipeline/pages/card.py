@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 from PIL import Image
 
@@ -22,7 +21,7 @@ from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Dataset
 from pipeline import paths
 from pipeline.labels import rules as labels_rules
-from pipeline.pages import draw, statistics
+from pipeline.pages import draw, rendering, statistics
 from pipeline.pairs import manifest, png
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
@@ -31,6 +30,7 @@ from pipeline.volumes import findings
 from pipeline.volumes.arrays import Rgb8
 from pipeline.volumes.findings import DOUBT, HANDLED, Severity
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _TILE_PX = 192
 _SAMPLES = 6  # slices of each split
 
@@ -48,13 +48,7 @@ def write(
     (folder / paths.CARD).write_text(content + "\n", "utf-8")
     statistics.draw(folder / paths.STATISTICS, adapter.dataset, pairs)
     _draw_samples(folder, adapter.dataset, pairs)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # noqa: S701  # Markdown
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("card.md")
+    template = rendering.environment(_TEMPLATES, escape=False).get_template("card.md")
     made_by = yaml.safe_dump(facts["made_by"], sort_keys=False, default_flow_style=None, width=100)
     text = template.render(**facts, paths=paths, recipe=made_by)
     (folder / "README.md").write_text(text.rstrip() + "\n", "utf-8")

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
 from datasets_spec import Adapter
 from pipeline import paths
-from pipeline.pages import of_pairs, of_run, parameters
+from pipeline.pages import of_pairs, of_run, parameters, rendering
 from pipeline.pages.contents import json_of, reading
 from pipeline.pages.parameters import Recorded
 from pipeline.pairs import manifest
@@ -87,13 +86,7 @@ def _yaml(records: Sequence[Recorded]) -> str:
 
 def render(sections: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The whole page, and its size in MB, which it states."""
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = rendering.environment(_TEMPLATES)
     rows, bodies = [], []
     for one in sections:
         with reading(paths.run(one["name"]) / paths.SCORES):

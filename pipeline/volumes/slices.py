@@ -54,7 +54,13 @@ def stacked(
     for index, file in enumerate(files):
         with opened(file, limits) as picture:
             stack[index] = of(picture, file)
-    grid = Grid((width, height, len(files)), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    return volume_of(stack)
+
+
+def volume_of(stack: NDArray[Any]) -> Volume:
+    """Pictures (N, rows, columns) as a volume; their pixels count as square, with sides of 1."""
+    count, height, width = stack.shape
+    grid = Grid((width, height, count), np.diag([-1.0, -1.0, 1.0, 1.0]))
     return Volume(unslice(stack, "axial"), grid)
 
 

@@ -202,6 +202,11 @@ def unslice(stack: NDArray[Any], plane: str) -> NDArray[Any]:
     return stack[:, ::-1, ::-1].transpose(np.argsort(_AXES[plane]))
 
 
+def slice_axis(plane: str) -> int:
+    """The axis of RAS+ along which the slices in ``plane`` are counted: 0, 1 or 2."""
+    return _AXES[plane][0]
+
+
 def slice_spacing(grid: Grid, plane: str) -> tuple[float, float]:
     """Row and column spacing in mm of the slices in ``plane``."""
     _, row, col = _AXES[plane]

@@ -6,28 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from model.inference.rules import Rule, apply
 from model.scoring.postprocess import LEAST_PATIENTS, RULES, Choice, Search
 from model.scoring.scores import confusion, overlaps
+from tests.support.blocks import SHAPE, VOXEL_ML, block, empty
 
-SHAPE = (6, 12, 12)
-VOXEL_ML = 0.002
 on_both = pytest.mark.parametrize("planar", [False, True])
-
-
-def _empty() -> NDArray[np.uint8]:
-    return np.zeros(SHAPE, np.uint8)
-
-
-def _ball() -> NDArray[np.uint8]:
-    """A block of class 1 with a hole of one voxel."""
-    ids = _empty()
-    ids[1:5, 2:9, 2:9] = 1
-    ids[3, 5, 5] = 0
-    return ids
 
 
 def test_the_first_rule_changes_nothing() -> None:
@@ -54,10 +40,10 @@ def _search(patients: int, freckled: int) -> dict[int, Choice]:
     """Valid cases of which the first ``freckled`` have a freckle, and all are right otherwise."""
     search = Search(2)
     for number in range(patients):
-        guess = _ball()
+        guess = block()
         if number < freckled:
             guess[0, 0, 0] = 1
-        search.add(f"p{number}", _ball(), guess, VOXEL_ML, False)
+        search.add(f"p{number}", block(), guess, VOXEL_ML, False)
     return search.choose(1)
 
 
@@ -88,9 +74,9 @@ def test_a_rule_that_does_nothing_is_not_kept() -> None:
 def test_removing_what_was_invented_is_a_gain() -> None:
     search = Search(2)
     for number in range(LEAST_PATIENTS):
-        guess = _empty()
+        guess = empty()
         guess[0, 0, 0] = 1
-        search.add(f"p{number}", _empty(), guess, VOXEL_ML, False)
+        search.add(f"p{number}", empty(), guess, VOXEL_ML, False)
     choice = search.choose(1)[1]
     assert (choice.gain, choice.kept) == (1, True)
 
