@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +35,11 @@ TISSUES = (
     "infarct",
 )
 LESIONS = ("blood", "oedema", "infarct")
+
+IGNORED = 255
+"""The class id of voxels that nobody annotated: they are neither trained on nor scored."""
+IGNORED_COLOUR = (64, 64, 64)
+"""How masks show them; no class has this colour."""
 
 Picture = Path | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
@@ -102,8 +107,9 @@ class Label:
     """One class: its id, its name, its colour and what it means in the anatomy.
 
     ``values`` are the raw values of this class in the dataset's own label files; by default
-    the id itself. ``tissue`` is set if the class is one tissue of :data:`TISSUES`: then it is
-    checked whether the picture looks like that.
+    the id itself. ``names`` are those of the segments (DICOM SEG) and regions of interest
+    (RTSTRUCT) that are this class; by default the name itself. ``tissue`` is set if the class is
+    one tissue of :data:`TISSUES`: then it is checked whether the picture looks like that.
     """
 
     id: int
@@ -112,10 +118,13 @@ class Label:
     meaning: str
     values: tuple[int, ...] = ()
     tissue: str = ""
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.values:
             object.__setattr__(self, "values", (self.id,))
+        if not self.names:
+            object.__setattr__(self, "names", (self.name,))
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(f"a label's name is lower case words joined by _, not {self.name!r}")
         if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
@@ -125,6 +134,10 @@ class Label:
         if self.tissue not in ("", *TISSUES):
             raise ValueError(
                 f"label {self.name}: a tissue is one of {', '.join(TISSUES)}, not {self.tissue!r}"
+            )
+        if tuple(self.colour) == IGNORED_COLOUR:
+            raise ValueError(
+                f"label {self.name}: the colour {IGNORED_COLOUR} marks what nobody annotated"
             )
 
 
@@ -136,13 +149,14 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         ids = [label.id for label in self.labels]
-        if ids != list(range(len(ids))) or not 2 <= len(ids) <= 256:
-            raise ValueError(f"label ids are 0, 1, 2, ... with 2 to 256 classes, not {ids}")
+        if ids != list(range(len(ids))) or not 2 <= len(ids) <= IGNORED:
+            raise ValueError(f"label ids are 0, 1, 2, ... with 2 to {IGNORED} classes, not {ids}")
         if self.labels[0].name != "background":
             raise ValueError(f"the first label is 'background', not {self.labels[0].name!r}")
         _distinct("name", [label.name for label in self.labels])
         _distinct("colour", [label.colour for label in self.labels])
         _distinct("raw value", [value for label in self.labels for value in label.values])
+        _distinct("name of a segment", [name for label in self.labels for name in label.names])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -277,6 +291,30 @@ class Source:
 
 
 @dataclass(frozen=True)
+class PatientsTable:
+    """A table in the raw data that states the patient, split or strata of each case.
+
+    ``file``: a CSV or TSV file with a header, relative to ``data/raw/<dataset>``, such as BIDS'
+    ``participants.tsv``. ``key`` is the column whose value is a case's patient, as the adapter
+    states it, or else its id. ``patient`` and ``split`` are the columns that replace those of the
+    adapter ("": they stay); ``strata`` are columns that :class:`Case` keeps, such as site or age.
+    """
+
+    file: str
+    key: str = "participant_id"
+    patient: str = ""
+    split: str = ""
+    strata: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        path = Path(self.file)
+        if path.is_absolute() or ".." in path.parts or path.suffix not in (".csv", ".tsv"):
+            raise ValueError(f"a patients table is a .csv or .tsv below raw, not {self.file!r}")
+        if not self.key:
+            raise ValueError("a patients table states the column that identifies a case")
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The facts of one published dataset. CT has a window in HU; MR has none.
 
@@ -296,6 +334,12 @@ class Dataset:
 
     ``anonymous`` states that the source is published without the identity of any person, so that
     its ids may be shown. Otherwise, convert replaces them by salted hashes.
+
+    ``channels`` names the pictures of a case where it has several on one grid, such as MR
+    sequences, in the order in which a network sees them. ``ignored_values`` are raw label values
+    that mark what nobody annotated. ``patients``: a table in the raw data about them.
+    ``patients_unknown`` states that no ids of patients are published: cases are then grouped by
+    likeness, so that those of one person do not lie in two splits.
     """
 
     title: str
@@ -312,6 +356,10 @@ class Dataset:
     probe: str = ""
     warnings: tuple[str, ...] = ()
     anonymous: bool = False
+    channels: tuple[str, ...] = ()
+    ignored_values: tuple[int, ...] = ()
+    patients: PatientsTable | None = None
+    patients_unknown: bool = False
 
     def __post_init__(self) -> None:
         if self.modality not in ("CT", "MR"):
@@ -334,6 +382,15 @@ class Dataset:
             raise ValueError("contradicting tables are two or more, with a probe to choose")
         if self.probe and self.probe not in PROBES:
             raise ValueError(f"probe is one of {', '.join(PROBES)}, not {self.probe!r}")
+        for name in self.channels:
+            if not is_slug(name):
+                raise ValueError(
+                    f"a channel's name is letters, digits, '.', '+', '-', not {name!r}"
+                )
+        _distinct("channel", self.channels)
+        both = sorted(set(self.ignored_values) & self.label_map.class_of.keys())
+        if both and self.coding == "values":
+            raise ValueError(f"a value is a class or ignored, not both: {both}")
         for table in self.tables:
             strange = sorted(set(table.class_of.values()) - set(range(len(self.label_map))))
             if strange:
@@ -414,6 +471,10 @@ class Case:
 
     An adapter may use the names of the raw data: ``pipeline.sources.listing`` makes unique slugs
     of them (:func:`slugs`). Everywhere else, id, patient and raters must be slugs.
+
+    ``unlabelled`` names the classes that nobody annotated in this case. ``annotated_slices`` are
+    the indices, along the third axis of the image as it is stored, of the slices that were
+    annotated (None: all). ``strata``: what else is known of the patient, such as {"site": "A"}.
     """
 
     id: str
@@ -421,6 +482,9 @@ class Case:
     image: Picture
     labels: Mapping[str, Picture]
     split: str | None = None
+    unlabelled: tuple[str, ...] = ()
+    annotated_slices: tuple[int, ...] | None = None
+    strata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if _UNCHECKED.get():
@@ -440,13 +504,18 @@ class Case:
                 raise ValueError(f"case {self.id}: a picture is a Path or a tuple of them")
         if self.split not in (None, *SPLITS):
             raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
+        if self.annotated_slices is not None and not (
+            self.annotated_slices and min(self.annotated_slices) >= 0
+        ):
+            raise ValueError(f"case {self.id}: annotated slices are one or more indices from 0")
         object.__setattr__(self, "labels", dict(self.labels))
+        object.__setattr__(self, "strata", dict(self.strata))
 
 
 def _distinct(what: str, values: Sequence[Hashable]) -> None:
     twice = [value for value, times in Counter(values).items() if times > 1]
     if twice:
-        raise ValueError(f"two labels share the {what} {twice[0]}")
+        raise ValueError(f"two share the {what} {twice[0]}")
 
 
 def folders_in(*parents: Path) -> list[str]:

@@ -47,6 +47,15 @@ class Pair:
     :mod:`pipeline.pairs.truth_record` keeps the labels that the pair shows on the source's grid,
     relative to ``data/converted/<dataset>``. ``fingerprint`` identifies everything that determines
     the pair; a pair whose fingerprint is unchanged is not made again.
+
+    Of a series without one spacing, ``place`` is the centre of the slice's first voxel in mm
+    (x, y, z in RAS+) and ``thickness_mm`` how much of the stack the slice stands for.
+    ``channels`` names the channels of a picture that has several, joined by ",", ``absent`` those
+    that the case lacks, ``windows`` the values shown as 0 and 255 of each in turn, and
+    ``more_digests`` is a JSON list of the sha256 of the files with the channels after the third.
+    ``ignored_pixels`` counts what nobody annotated, and ``unlabelled`` are the ids of the classes
+    that nobody annotated in the case. ``strata`` (JSON) is what else is known of the patient, and
+    ``patient_basis`` how the patient was determined where no id is published.
     """
 
     id: str
@@ -85,6 +94,16 @@ class Pair:
     truth: str = ""
     truth_digest: str = ""
     profile: str = ""
+    place: tuple[float, ...] = ()
+    thickness_mm: float = 0.0
+    channels: str = ""
+    absent: str = ""
+    windows: tuple[float, ...] = ()
+    more_digests: str = ""
+    ignored_pixels: int = 0
+    unlabelled: tuple[int, ...] = ()
+    strata: str = ""
+    patient_basis: str = ""
 
     @property
     def empty(self) -> bool:
@@ -95,6 +114,7 @@ class Pair:
 _TYPES = {
     "str": pa.string(),
     "int": pa.int32(),
+    "float": pa.float64(),
     "tuple[int, int, int]": pa.list_(pa.int64()),
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[float, ...]": pa.list_(pa.float64()),

@@ -123,7 +123,7 @@ def test_label_map_counts_lists_and_finds_its_classes():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        pytest.param((BACKGROUND,), "2 to 256 classes", id="background only"),
+        pytest.param((BACKGROUND,), "2 to 255 classes", id="background only"),
         pytest.param((BACKGROUND, label(2)), "label ids are 0, 1, 2", id="a gap"),
         pytest.param((label(1), BACKGROUND), "label ids are 0, 1, 2", id="wrong order"),
         pytest.param((label(0), label(1, "rim")), "'background'", id="no background"),
@@ -132,7 +132,7 @@ def test_label_map_counts_lists_and_finds_its_classes():
         pytest.param((BACKGROUND, label(1, values=(1, 0))), "raw value 0", id="same raw value"),
         pytest.param(
             (BACKGROUND, *(label(n, f"c{n}", (n % 256, n // 256, 1)) for n in range(1, 257))),
-            "2 to 256 classes",
+            "2 to 255 classes",
             id="257 classes",
         ),
     ],
