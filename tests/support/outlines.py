@@ -47,9 +47,7 @@ def on_slice(one: Instance, outline: np.ndarray) -> np.ndarray:
     axes = np.array(one.orientation).reshape(2, 3)
     down, across = one.spacing
     return (
-        np.array(one.position)
-        + outline[:, 1:] * across * axes[0]
-        + outline[:, :1] * down * axes[1]
+        np.array(one.position) + outline[:, 1:] * across * axes[0] + outline[:, :1] * down * axes[1]
     )
 
 

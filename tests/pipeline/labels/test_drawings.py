@@ -316,9 +316,7 @@ def test_voxels_of_two_classes_are_refused_with_their_count_or_the_later_class_i
     assert "72 of class_1 and class_2" in problem.what
     assert "later_wins" in problem.remedy
     drawn = read(replace(dataset, later_wins=True), file, image)
-    np.testing.assert_array_equal(
-        stored(drawn, image), np.where(both[..., 1], 2, both[..., 0])
-    )
+    np.testing.assert_array_equal(stored(drawn, image), np.where(both[..., 1], 2, both[..., 0]))
     assert [one.numbers for one in drawn.findings] == [{"voxels": 72}]
 
 

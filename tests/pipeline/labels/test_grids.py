@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from datasets_spec.contract import Dataset, Licence, Problem, Source
+from pipeline import convert
 from pipeline.labels import decode, grids, resample
-from pipeline.volumes import nifti, volume
+from pipeline.volumes import findings, nifti, volume
 from pipeline.volumes.dicom import assemble
-from pipeline.volumes.findings import DOUBT, HANDLED
+from pipeline.volumes.findings import DOUBT, HANDLED, LABEL
 from pipeline.volumes.volume import Grid, Volume
 from tests.model.delivery import series
+from tests.support import cohort
 from tests.support.every import every
 
 SHAPE = (14, 12, 6)
@@ -154,9 +156,7 @@ def test_a_straightened_copy_is_refused_with_the_reason_or_resampled(dataset, re
     problem = refused(lambda: grids.on_grid(dataset, label, grid, WHERE))
     assert "a gantry tilted by 20.0 degrees, got a label of slices straight" in problem.what
     assert "resample_labels" in problem.remedy
-    found, resampled = grids.on_grid(
-        replace(dataset, resample_labels=True), label, grid, WHERE
-    )
+    found, resampled = grids.on_grid(replace(dataset, resample_labels=True), label, grid, WHERE)
     assert resampled
     assert found.array.all()
 
@@ -262,3 +262,13 @@ def test_classes_that_lose_a_little_each_are_refused_together(dataset, refused) 
         assert said[0].severity == DOUBT
     problem = refused(lambda: resample.volume_changes(dataset, before, after, WHERE))
     assert "64 to 51.2 ml of all classes" in problem.what
+
+
+@pytest.mark.parametrize(("change", "warned"), [(-0.06, True), (-0.04, False)])
+def test_convert_warns_of_what_resampling_took(workplace, caplog, change, warned) -> None:
+    code = "class-shrunk" if warned else "class-resampled"
+    numbers = {"name": "core", "before_ml": 1.0, "after_ml": 1 + change, "change": change}
+    said = findings.to_json([findings.finding(code, LABEL, **numbers, outside=0.0)])
+    pairs = [cohort.pair(f"p{n}_0", findings=said if n == 2 else "") for n in range(1, 4)]
+    convert._report_losses(cohort.DATASET, pairs)
+    assert ("more than 5% of a class from the labels of 1 of 3 cases" in caplog.text) == warned
