@@ -90,7 +90,7 @@ def test_the_outline_of_a_mask_encloses_the_mask(seed: int) -> None:
 
 def test_what_lies_beyond_the_picture_is_counted() -> None:
     square = np.array([(-10.5, 5.5), (-10.5, 15.5), (9.5, 15.5), (9.5, 5.5)])
-    mask, beyond = scanlines.inside([square, square + [0, 44]], SHAPE)
+    mask, beyond = scanlines.inside([square, square + np.array([0, 44])], SHAPE)
     assert int(mask.sum()) == 10 * 10
     assert beyond == 10 * 10 + 20 * 10
 
