@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, LabelMap, Problem
-from pipeline.labels import segment_names
+from pipeline.labels import scanlines, segment_names
 from pipeline.labels.planes import Planes, to_ras
 from pipeline.labels.resample import LOST
 from pipeline.labels.scanlines import inside
@@ -69,7 +68,7 @@ def onto(dataset: Dataset, regions: Sequence[Region], image: Volume, where: obje
     for region in wanted:
         class_id = class_of[region.number]
         for index, contours in _by_slice(region, class_id, image, planes, counts):
-            mask, beyond = _drawn(contours, planes, index, counts)
+            mask, beyond = _drawn(contours, planes, index, counts, where)
             counts.shown[class_id] += int(mask.sum())
             counts.clipped[class_id] += beyond
             counts.slices[class_id].add(index)
@@ -147,21 +146,38 @@ def _slice_of(contour: Contour, points: Points, planes: Planes, slice_of: Mappin
 
 
 def _drawn(
-    contours: Sequence[Points], planes: Planes, index: int, counts: _Counts
+    contours: Sequence[Points], planes: Planes, index: int, counts: _Counts, where: object
 ) -> tuple[Mask, int]:
     """The pixels of a slice that contours enclose together, and how many lie outside of it."""
     # rounded, so that the last bits of a machine's arithmetic move no centre across an outline
     polygons = [planes.pixels(points, index).round(_DIGITS) + 0.0 for points in contours]
-    single = {polygon.tobytes(): polygon for polygon in polygons}
-    counts.repeated += len(polygons) - len(single)
-    polygons = list(single.values())
+    scanlines.require_within_reach(polygons, where)
     if len(polygons) > 1:
-        each = [inside([polygon], planes.shape)[0] for polygon in polygons]
-        for one, other in combinations(each, 2):
-            both = int((one & other).sum())
-            if both and both not in (int(one.sum()), int(other.sum())):
-                counts.crossed += both
+        polygons, repeated, crossed = _single(polygons, planes.shape)
+        counts.repeated += repeated
+        counts.crossed += crossed
     return inside(polygons, planes.shape)
+
+
+def _single(polygons: Sequence[Points], shape: tuple[int, int]) -> tuple[list[Points], int, int]:
+    """Polygons of which no two enclose the same pixels, how many were left out for that, and how
+    many pixels lie in two of which neither is within the other."""
+    masks = [inside([polygon], shape)[0] for polygon in polygons]
+    sizes = [int(mask.sum()) for mask in masks]
+    order = sorted(range(len(polygons)), key=lambda one: -sizes[one])
+    kept: list[int] = []
+    innermost = np.full(shape, -1)  # the place in ``kept`` of the smallest that was drawn so far
+    crossed = 0
+    for number in order:
+        here = innermost[masks[number]]
+        around = np.unique(here).tolist()
+        if len(around) == 1 and around[0] >= 0 and sizes[kept[around[0]]] == sizes[number]:
+            continue
+        if len(around) > 1:
+            crossed += int((here > around[0]).sum())
+        innermost[masks[number]] = len(kept)
+        kept.append(number)
+    return [polygons[number] for number in kept], len(polygons) - len(kept), crossed
 
 
 def _of_counts(dataset: Dataset, counts: _Counts, where: object) -> Iterator[Finding]:

@@ -97,8 +97,10 @@ def test_what_lies_beyond_the_picture_is_counted() -> None:
 
 def test_contours_far_away_are_refused_before_memory_is_taken(monkeypatch) -> None:
     monkeypatch.setattr(scanlines, "MOST_CROSSINGS", 1000)
-    with pytest.raises(Problem, match="within reach"):
-        scanlines.inside([np.array([(0.0, 0.0), (1e5, 10.0), (0.0, 20.0)])], SHAPE)
+    polygon = np.array([(0.0, 0.0), (501, 10.0), (0.0, 20.0)])
+    with pytest.raises(Problem, match="within reach of the image, got 1,002 crossings"):
+        scanlines.require_within_reach([polygon], "rt.dcm")
+    scanlines.require_within_reach([polygon / 2], "rt.dcm")
 
 
 def test_nothing_encloses_nothing() -> None:
