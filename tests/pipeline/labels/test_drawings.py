@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -416,6 +417,27 @@ def test_contours_lie_on_the_nifti_that_was_made_of_the_series(
     image = reader.read_image(tmp_path / "image.nii")
     expected = series_image.grid.to_ras(ids.transpose(2, 1, 0))
     np.testing.assert_array_equal(read(dataset, file, image).ids[""], expected)
+
+
+@any_series
+@pytest.mark.parametrize("digits", [4, 2])
+def test_outlines_through_the_centres_of_the_outermost_pixels_are_that_mask_too(
+    tmp_path, dataset, slices, how, digits
+) -> None:
+    """As OpenCV traces a mask: half of its border would be lost by the rule for other outlines."""
+    source = slices(how)
+    thick = cv2.dilate(mask(1).transpose(1, 2, 0), np.ones((3, 3))).transpose(2, 0, 1)
+    contours = []
+    for one, drawn in zip(source, thick, strict=True):
+        traced, _ = cv2.findContours(drawn, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+        for outline in traced:
+            points = outlines.on_slice(one, outline[:, 0, ::-1].astype(float))
+            contours.append(Outline(points, uid=one.uid))
+    file = outlines.write(tmp_path / "rt", {"class_1": contours}, digits)
+    image = outlines.volume_of(source)
+    drawn = read(dataset, file, image)
+    assert "contours-centred" in codes(drawn)
+    np.testing.assert_array_equal(stored(drawn, image), thick)
 
 
 def square(one: Instance, low: float, high: float, kind="CLOSED_PLANAR", off=0.0) -> Outline:
