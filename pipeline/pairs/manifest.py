@@ -107,8 +107,13 @@ class Pair:
 
     @property
     def empty(self) -> bool:
-        """Whether the mask has no foreground."""
-        return not any(self.class_pixels[1:])
+        """Whether the mask has no foreground, as far as somebody annotated it."""
+        return not any(self.class_pixels[1:]) and not self.unannotated
+
+    @property
+    def unannotated(self) -> bool:
+        """Whether nobody annotated any of the pixels."""
+        return self.ignored_pixels > 0 and not any(self.class_pixels)
 
 
 _TYPES = {
@@ -146,7 +151,7 @@ def blank(pair_id: str, **values: Any) -> Pair:
 
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
-    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest"),
+    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "ignored_pixels"),
 )
 
 

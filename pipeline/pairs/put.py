@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import IGNORED, LabelMap
 from pipeline import paths
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
@@ -30,4 +30,5 @@ def put(
         class_pixels=tuple(int(np.count_nonzero(mask == label.id)) for label in label_map),
         image_digest=png.write_image(folder / image_name, image),
         mask_digest=png.write_mask(folder / mask_name, mask, label_map),
+        ignored_pixels=int(np.count_nonzero(mask == IGNORED)),
     )

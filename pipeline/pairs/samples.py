@@ -17,7 +17,10 @@ from pipeline.pairs.manifest import Pair
 
 
 class Sample(NamedTuple):
-    """A pair: its row of the manifest, a grey image and class ids, both (H, W) uint8."""
+    """A pair: its row of the manifest, a grey image and class ids, both (H, W) uint8.
+
+    Where nobody annotated, the class id is :data:`datasets_spec.contract.IGNORED`.
+    """
 
     row: Pair
     image: NDArray[np.uint8]

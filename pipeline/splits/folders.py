@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets_spec.contract import SPLITS, Problem
+from datasets_spec.contract import IGNORED_COLOUR, SPLITS, Problem
 from pipeline import paths
 from pipeline.labels import colours
 from pipeline.pairs import identities, manifest
@@ -180,10 +180,14 @@ def _stray_colours(folder: Path, shown: Mapping[Key, frozenset[int]]) -> list[st
 
 
 def _declared(folder: Path) -> set[int] | None:
-    """The colours of the card's label map; None where there is no card, or another program's."""
+    """The colours that masks may have by the card's label map, with that of what is ignored.
+
+    None where there is no card, or another program's.
+    """
     try:
         labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
-        return {int(colours.pack(np.array(label["colour"]))) for label in labels}
+        known = [*(label["colour"] for label in labels), IGNORED_COLOUR]
+        return {int(colours.pack(np.array(colour))) for colour in known}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
