@@ -337,7 +337,8 @@ class Dataset:
 
     ``channels`` names the pictures of a case where it has several on one grid, such as MR
     sequences, in the order in which a network sees them. ``ignored_values`` are raw label values
-    that mark what nobody annotated. ``patients``: a table in the raw data about them.
+    (for drawn colours: red * 65536 + green * 256 + blue) that mark what nobody annotated.
+    ``patients``: a table in the raw data about them.
     ``patients_unknown`` states that no ids of patients are published: cases are then grouped by
     likeness, so that those of one person do not lie in two splits.
     """
@@ -388,8 +389,14 @@ class Dataset:
                     f"a channel's name is letters, digits, '.', '+', '-', not {name!r}"
                 )
         _distinct("channel", self.channels)
-        both = sorted(set(self.ignored_values) & self.label_map.class_of.keys())
-        if both and self.coding == "values":
+        if self.ignored_values and self.coding == "binary":
+            raise ValueError("binary labels ignore nothing: state the coding values")
+        known = set(self.label_map.class_of) if self.coding == "values" else set()
+        if self.coding == "colours":
+            known = {r << 16 | g << 8 | b for r, g, b in (one.colour for one in self.label_map)}
+        if self.tables:
+            known = {value for table in self.tables for value in table.class_of}
+        if both := sorted(known & set(self.ignored_values)):
             raise ValueError(f"a value is a class or ignored, not both: {both}")
         for table in self.tables:
             strange = sorted(set(table.class_of.values()) - set(range(len(self.label_map))))

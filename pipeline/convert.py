@@ -11,7 +11,7 @@ from functools import partial
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import paths
-from pipeline.labels import decode, tables
+from pipeline.labels import decode, fusion, tables
 from pipeline.pairs import case as case_maker
 from pipeline.pairs import identities, manifest, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
@@ -41,6 +41,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     raw.log_renamed(listing, f"convert {dataset}")
     cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
     _warn_of_what_split_refuses(dataset, cases, settings.split)
+    _warn_of_two_raters(dataset, cases, settings.convert.raters)
     names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = fingerprints.fingerprint(
@@ -93,7 +94,8 @@ def _work(case: Case) -> tuple[Work, object]:
     source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
-    return Work(case, source_digest), (case.id, case.patient, case.split, by_role)
+    stated = (case.id, case.patient, case.split, case.unlabelled, case.annotated_slices)
+    return Work(case, source_digest), (*stated, by_role)
 
 
 def _present(
@@ -129,6 +131,21 @@ def _warn_of_what_split_refuses(dataset: str, cases: Sequence[Case], settings: S
         raw.require_patients(dataset, cases, settings)
     except Problem as problem:
         _LOG.warning("convert %s: warning: split will refuse this: %s", dataset, problem)
+
+
+def _warn_of_two_raters(dataset: str, cases: Sequence[Case], raters: str) -> None:
+    """Say that these fusions give the intersection of two raters, and what else there is."""
+    two = sum(len(case.labels) == 2 for case in cases)
+    if two and raters in fusion.BOTH_ALIKE:
+        _LOG.warning(
+            "convert %s: warning: of the two raters of %d of %d cases, %s keeps only what both drew"
+            " alike; convert.raters can be union (all that either drew) or agreed (where they"
+            " disagree, nobody annotated)",
+            dataset,
+            two,
+            len(cases),
+            raters,
+        )
 
 
 def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:

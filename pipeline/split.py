@@ -49,21 +49,26 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     known |= identities.known(names, cases)
     _require_as_stated(names, cases, converted, settings.convert.raters)
     _require_present_parents(dataset, converted, augmented)
-    where = placement.assign(dataset, converted, settings.split)
+    annotated = [pair for pair in converted if not pair.unannotated]
+    where = placement.assign(dataset, annotated, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
+    judged = {pair.case for pair in annotated if where[pair.patient] != "train"}
     placed = [
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
-        if _kept(dataset, pair, where[pair.patient], settings.split)
+        if (pair.case in judged or not pair.unannotated)
+        and _kept(dataset, pair, where[pair.patient], settings.split)
     ]
+    _report_unannotated(dataset, converted, placed)
     kept = {pair.id for pair in placed}
     grown = [
         _placed(pair, "train", unlike)
         for pair in augmented
         if where[pair.patient] == "train" and pair.parent in kept
     ]
-    del converted, augmented  # to not keep every row in memory twice
-    mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
+    del converted, annotated, augmented  # to not keep every row in memory twice
+    shown = [pair for pair in placed if pair.split == "test" and not pair.unannotated]
+    mini = mini_test(shown, settings.split.mini_test)
 
     with files.replacing_folder(paths.dataset(dataset)) as unfinished:
         _link(paths.converted(dataset), unfinished, placed)
@@ -96,6 +101,22 @@ def _report(
     )
     for gap in placement.gaps(pairs, label_map):
         _LOG.info("split %s: warning: %s", dataset, gap)
+
+
+def _report_unannotated(dataset: str, converted: Sequence[Pair], placed: Sequence[Pair]) -> None:
+    """Log what becomes of the pairs that nobody annotated, if there are any."""
+    unannotated = sum(pair.unannotated for pair in converted)
+    kept = sum(pair.unannotated for pair in placed)
+    if unannotated:
+        _LOG.info(
+            "split %s: nobody annotated %d of %d pairs: %d are left out, %d are in valid and test,"
+            " where they are predicted with their cases and not scored",
+            dataset,
+            unannotated,
+            len(converted),
+            unannotated - kept,
+            kept,
+        )
 
 
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Dataset, Picture, Problem
+from datasets_spec.contract import IGNORED, Dataset, Picture, Problem
 from pipeline.labels import pictures, tables
 from pipeline.labels.resample import onto_image, volume_changes
 from pipeline.labels.slabs import blank, slabs
@@ -88,8 +88,12 @@ def _on_grid(dataset: Dataset, raw: Volume, grid: Grid, where: Path) -> Volume:
 def _class_of(dataset: Dataset, table: str) -> dict[int, int]:
     """Raw value -> class id, as the label map, its colours or the label table have it."""
     if dataset.tables:
-        return dict(class_of_table(dataset, table))
-    return _colours(dataset) if dataset.coding == "colours" else dict(dataset.label_map.class_of)
+        known = dict(class_of_table(dataset, table))
+    elif dataset.coding == "colours":
+        known = _colours(dataset)
+    else:
+        known = dict(dataset.label_map.class_of)
+    return known | dict.fromkeys(dataset.ignored_values, IGNORED)
 
 
 def read_raw(
@@ -102,6 +106,7 @@ def read_raw(
         known = _colours(dataset) if not dataset.tables else {}
         for table in dataset.tables:
             known |= table.class_of
+        known |= dict.fromkeys(dataset.ignored_values, IGNORED)
         snapped = pictures.colours(picture, known, dataset.snap_distance, limits)
         return snapped.volume, snapped.pixels
     where = picture if isinstance(picture, Path) else picture[0].parent

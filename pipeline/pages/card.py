@@ -80,6 +80,11 @@ def _facts(
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
+        "unlabelled": {
+            label.name: count
+            for label in dataset.label_map.foreground
+            if (count := sum(label.id in pair.unlabelled for pair in cases.values()))
+        },
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
     }
@@ -94,6 +99,8 @@ def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
         "pairs": len(pairs),
         "augmented": sum(bool(pair.parent) for pair in pairs),
         "empty": sum(pair.empty for pair in pairs),
+        "unannotated": sum(pair.unannotated for pair in pairs),
+        "ignored_pixels": sum(pair.ignored_pixels for pair in pairs),
         "class_pixels": {
             label.name: sum(pair.class_pixels[label.id] for pair in pairs) for label in labels
         },

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Case, Dataset
+from datasets_spec.contract import IGNORED, Case, Dataset, Problem
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import identities, kept, likeness, truth_record
@@ -79,13 +79,15 @@ class CaseMaker:
             self.decision.table,
             self.decision.evidence,
             limits=self.limits,
+            annotated=case.annotated_slices,
         )
+        unlabelled = _unlabelled(self.dataset, case, truth)
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
         name, digest = self._keep_truth(case, image, truth)
         truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
         canvas = self._canvas(image)
         template = self._template(job, image, truth, canvas, window)
-        template = replace(template, truth=name, truth_digest=digest)
+        template = replace(template, truth=name, truth_digest=digest, unlabelled=unlabelled)
         pairs, shades = self._slices(case, image, truth.ids, canvas, template)
         by_name = {self.names.of("rater", rater): ids for rater, ids in truth.ids.items()}
         return kept.judged(pairs, image.array, shades, by_name, self.dataset.label_map)
@@ -193,10 +195,41 @@ class CaseMaker:
             )
             for raw_rater, ids in truth.items():
                 rater = names.of("rater", raw_rater)
-                mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
+                mask = _mask(canvas, volume.slices(ids, dataset.plane)[index])
                 parts = [template.case, *([f"r{rater}"] if rater else []), f"{index:04d}"]
                 pair = replace(
                     of_slice, id="_".join(parts), rater=rater, suspicion=suspicion[raw_rater]
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
+
+
+def _mask(canvas: Canvas, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Class ids of a slice as a mask; of one that nobody annotated, its margins neither."""
+    mask = canvas.labels(native)
+    if native.min() == IGNORED:
+        mask[:] = IGNORED
+    return mask
+
+
+def _unlabelled(dataset: Dataset, case: Case, truth: Truth) -> tuple[int, ...]:
+    """The ids of the classes that nobody annotated in the case.
+
+    Raises :class:`Problem` for a class that the label map lacks, and for one that is drawn.
+    """
+    ids = {label.name: label.id for label in dataset.label_map.foreground}
+    for name in case.unlabelled:
+        if name not in ids:
+            raise Problem(
+                f"expected names of the classes {', '.join(ids)}, got {name!r}",
+                where=f"Case.unlabelled of {case.id}",
+                remedy="Correct the dataset's adapter.",
+            )
+        drawn = sum(int(np.count_nonzero(one == ids[name])) for one in truth.drawn.values())
+        if drawn:
+            raise Problem(
+                f"expected no voxel of {name}, which nobody annotated, got {drawn}",
+                where=f"Case.unlabelled of {case.id}",
+                remedy="Correct the dataset's adapter: whatever is drawn was annotated.",
+            )
+    return tuple(sorted({ids[name] for name in case.unlabelled}))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.params.values import expect
 
-FUSIONS = ("majority", "staple", "each")
+FUSIONS = ("majority", "staple", "union", "agreed", "each")
 """Values of ``convert.raters`` other than the name of a rater (pipeline/labels/fusion.py)."""
 
 
@@ -19,8 +19,9 @@ class Convert:
     mr_percentiles: tuple[float, float]
     """The percentiles of an MR volume that are shown as black and as white."""
     raters: str
-    """What becomes of several raters: `majority`, `staple`, `each` (a pair for every rater), or one
-    rater's name."""
+    """What becomes of several raters: `majority`, `staple`, `union` (all that any rater drew),
+    `agreed` (where they disagree, nobody annotated), `each` (a pair for every rater), or one
+    rater's name. Of two raters, `majority` and `staple` keep what both drew alike."""
     label_table: str
     """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
 

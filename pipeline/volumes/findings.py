@@ -308,6 +308,7 @@ _LABELS = {
     ),
     "class-resampled": Kind(HANDLED, "resampled", _VOLUME_CHANGE),
     "class-shrunk": Kind(DOUBT, "resampled", _VOLUME_CHANGE),
+    "two-raters": Kind(HANDLED, "raters", "two, of whom {fusion} keeps what both drew alike"),
     "class-lost": Kind(
         DOUBT,
         "masks",
