@@ -67,6 +67,7 @@ def batches(
         wanted.foreground_oversampling,
         share,
         scratch=scratch,
+        channel_dropout=wanted.channel_dropout,
     )
     valid = Batches(
         folder / "valid",
