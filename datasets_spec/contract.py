@@ -36,6 +36,8 @@ TISSUES = (
 )
 LESIONS = ("blood", "oedema", "infarct")
 
+MOST_CHANNELS = 12
+"""Of a picture: so many MR sequences of one case, or windows of a CT."""
 IGNORED = 255
 """The class id of voxels that nobody annotated: they are neither trained on nor scored."""
 IGNORED_COLOUR = (64, 64, 64)
@@ -336,8 +338,9 @@ class Dataset:
     its ids may be shown. Otherwise, convert replaces them by salted hashes.
 
     ``channels`` names the pictures of a case where it has several on one grid, such as MR
-    sequences, in the order in which a network sees them. ``ignored_values`` are raw label values
-    (for drawn colours: red * 65536 + green * 256 + blue) that mark what nobody annotated.
+    sequences, in the order in which a network sees them; ``contrast`` is then that of the first.
+    (CT in several windows is one picture: ``convert.windows``.) ``ignored_values`` are raw label
+    values (for drawn colours: red * 65536 + green * 256 + blue) that mark what nobody annotated.
     ``patients``: a table in the raw data about them.
     ``patients_unknown`` states that no ids of patients are published: cases are then grouped by
     likeness, so that those of one person do not lie in two splits.
@@ -388,7 +391,11 @@ class Dataset:
                 raise ValueError(
                     f"a channel's name is letters, digits, '.', '+', '-', not {name!r}"
                 )
-        _distinct("channel", self.channels)
+        _distinct("channel", [name.casefold() for name in self.channels])
+        if len(self.channels) == 1 or len(self.channels) > MOST_CHANNELS:
+            raise ValueError(
+                f"a dataset has 2 to {MOST_CHANNELS} channels, or names none, not {self.channels}"
+            )
         if self.ignored_values and self.coding == "binary":
             raise ValueError("binary labels ignore nothing: state the coding values")
         known = set(self.label_map.class_of) if self.coding == "values" else set()
@@ -476,6 +483,9 @@ def unchecked() -> Iterator[None]:
 class Case:
     """One volume of one patient: its image and, per rater, its label (one rater: "").
 
+    Of a dataset with ``channels``, ``image`` maps the names of those that the case has to their
+    pictures, which lie on one grid: at least one, and a missing sequence is left out.
+
     An adapter may use the names of the raw data: ``pipeline.sources.listing`` makes unique slugs
     of them (:func:`slugs`). Everywhere else, id, patient and raters must be slugs.
 
@@ -486,7 +496,7 @@ class Case:
 
     id: str
     patient: str
-    image: Picture
+    image: Picture | Mapping[str, Picture]
     labels: Mapping[str, Picture]
     split: str | None = None
     unlabelled: tuple[str, ...] = ()
@@ -505,7 +515,9 @@ class Case:
                 )
         if not self.labels:
             raise ValueError(f"case {self.id} has no label")
-        for picture in (self.image, *self.labels.values()):
+        if not self.pictures:
+            raise ValueError(f"case {self.id} has no image")
+        for picture in (*self.pictures.values(), *self.labels.values()):
             files = picture if isinstance(picture, tuple) else (picture,)
             if not all(isinstance(file, Path) for file in files):
                 raise ValueError(f"case {self.id}: a picture is a Path or a tuple of them")
@@ -515,8 +527,20 @@ class Case:
             self.annotated_slices and min(self.annotated_slices) >= 0
         ):
             raise ValueError(f"case {self.id}: annotated slices are one or more indices from 0")
+        if isinstance(self.image, Mapping):
+            object.__setattr__(self, "image", dict(self.image))
         object.__setattr__(self, "labels", dict(self.labels))
         object.__setattr__(self, "strata", dict(self.strata))
+
+    @property
+    def pictures(self) -> Mapping[str, Picture]:
+        """Channel -> picture, in order; of a dataset without channels, one named ""."""
+        return dict(self.image) if isinstance(self.image, Mapping) else {"": self.image}
+
+    @property
+    def first(self) -> Picture:
+        """The first picture: its geometry, instances and name are those of the case."""
+        return next(iter(self.pictures.values()))
 
 
 def _distinct(what: str, values: Sequence[Hashable]) -> None:

@@ -13,7 +13,7 @@ from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import paths
 from pipeline.labels import decode, fusion, tables
 from pipeline.pairs import case as case_maker
-from pipeline.pairs import identities, manifest, pseudonyms, store
+from pipeline.pairs import channels, identities, manifest, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -47,6 +47,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
+        repr(channels.of(adapter.dataset, settings.convert.windows)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),
@@ -105,7 +106,7 @@ def _present(
 
     They are the place of its picture, the licence's name, and the votes for a label table.
     """
-    picture = places.relative(job.content.case.image, names.dataset, pair.slice_index)
+    picture = places.relative(job.content.case.first, names.dataset, pair.slice_index)
     return replace(
         pair,
         source=names.of("source", picture),
@@ -120,7 +121,7 @@ def _keep_identities(
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = reader.read_image(case.image, limits).slice_uids(dataset.plane)
+            uids = reader.read_image(case.first, limits).slice_uids(dataset.plane)
             identities.write(names, case, uids)
     identities.keep_only(names, cases)
 
@@ -204,7 +205,7 @@ def _decided(
 
 def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.image, limits)
+    image = reader.read_image(case.first, limits)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""

@@ -254,13 +254,16 @@ def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Fi
     return replace(pair, split=split, suspicion=suspicion)
 
 
-def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:
+def _link(source: Path, target: Path, pairs: Sequence[Pair], name: str = "") -> None:
     """Hard-link all pictures into the folders of their splits, or into the folder ``name``."""
     for split in (name,) if name else SPLITS:
         for part in (paths.IMAGES, paths.MASKS):
             (target / split / part).mkdir(parents=True, exist_ok=True)
+    for folder in {Path(file).parent for pair in pairs for file, _ in pair.files[1:-1]}:
+        for split in {name or pair.split for pair in pairs}:
+            (target / split / folder).mkdir(exist_ok=True)
     for pair in pairs:
-        for file in (pair.image, pair.mask):
+        for file, _ in pair.files:
             here, there = f"{source}/{file}", f"{target}/{name or pair.split}/{file}"
             try:
                 os.link(here, there)

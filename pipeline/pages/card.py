@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ def _facts(
         "dataset": adapter.name,
         "title": dataset.title,
         "modality": dataset.modality,
+        "channels": _channels(cases.values()),
         "virtual": bool(dataset.source.recipe),
         "homepage": dataset.source.homepage,
         "citation": dataset.source.citation,
@@ -88,6 +89,13 @@ def _facts(
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
     }
+
+
+def _channels(cases: Collection[Pair]) -> list[dict[str, Any]]:
+    """Of pictures of several channels each name, and how many cases lack it; none of grey ones."""
+    lacking = Counter(name for pair in cases for name in pair.absent.split(","))
+    names = next(iter(cases)).channel_names if cases else ()
+    return [{"name": name, "lacking_cases": lacking[name]} for name in names]
 
 
 def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
@@ -183,7 +191,7 @@ def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None
         members = [pair for pair in pairs if pair.split == split and not pair.parent]
         rows[split] = []
         for pair in _samples(members):
-            image = png.read_image(folder / split / pair.image)
+            image = png.read_shown(folder / split / pair.image)
             ids = png.read_mask(folder / split / pair.mask, dataset.label_map)
             rows[split].append(draw.outlined(image, ids, dataset.label_map))
     Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES)

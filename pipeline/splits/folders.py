@@ -21,6 +21,7 @@ from pipeline.labels import colours
 from pipeline.pairs import identities, manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
+from pipeline.runtime import files
 from pipeline.splits import contents, leaks
 from pipeline.splits.contents import Content, Files, Key
 from pipeline.splits.leaks import SHOWN, Violation
@@ -94,6 +95,7 @@ def _read(
         pair = known.get(key)
         if content.unchanged and pair is not None:
             state.pairs.append(pair)
+            state.changed += _changed(folder, pair)
             continue
         if pair is None:
             split, stem = key
@@ -111,6 +113,15 @@ def _read(
             state.changed.append("/".join(key))
         state.colours[key] = kinds.setdefault(content.colours, content.colours)
     return state
+
+
+def _changed(folder: Path, pair: Pair) -> list[str]:
+    """The files with the channels after the third that are not as in the manifest."""
+    return [
+        f"{pair.split}/{name}"
+        for name, digest in pair.files[1:-1]
+        if not files.holds(folder / pair.split / name, digest)
+    ]
 
 
 def _listing(folder: Path, part: str) -> Files:
