@@ -509,6 +509,8 @@ class Case:
         ):
             raise ValueError(f"case {self.id}: annotated slices are one or more indices from 0")
         object.__setattr__(self, "labels", dict(self.labels))
+        if not all(isinstance(one, str) for entry in self.strata.items() for one in entry):
+            raise ValueError(f"case {self.id}: strata are text by name, not {self.strata!r}")
         object.__setattr__(self, "strata", dict(self.strata))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import Case, Dataset
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
-from pipeline.pairs import identities, kept, likeness, truth_record
+from pipeline.pairs import identities, kept, likeness, manifest, truth_record
 from pipeline.pairs import truth as truth_of_case
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
@@ -153,6 +153,7 @@ class CaseMaker:
             licence=dataset.source.licence.name,
             fingerprint=job.fingerprint,
             official_split=case.split or "",
+            strata=manifest.strata_text(case.strata),
             raters=truth.raters,
             agreement=truth.agreement,
             label_table=truth.table,
