@@ -530,6 +530,8 @@ class Case:
         if isinstance(self.image, Mapping):
             object.__setattr__(self, "image", dict(self.image))
         object.__setattr__(self, "labels", dict(self.labels))
+        if not all(isinstance(one, str) for entry in self.strata.items() for one in entry):
+            raise ValueError(f"case {self.id}: strata are text by name, not {self.strata!r}")
         object.__setattr__(self, "strata", dict(self.strata))
 
     @property

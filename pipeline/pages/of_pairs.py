@@ -50,6 +50,8 @@ def of_pairs(adapter: Adapter, pairs: Sequence[Pair], card: Mapping[str, Any]) -
         "suspicious": card["suspicious_labels"],
         "probed": card["probed_labels"],
         "gaps": card["gaps"],
+        "strata": card["strata"],
+        "grouping": card["grouping"],
     }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import IGNORED, Case, Dataset, Problem
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
-from pipeline.pairs import channels, identities, kept, likeness, png, truth_record
+from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
 from pipeline.pairs import truth as truth_of_case
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Views
@@ -193,6 +193,7 @@ class CaseMaker:
             licence=dataset.source.licence.name,
             fingerprint=job.fingerprint,
             official_split=case.split or "",
+            strata=manifest.strata_text(case.strata),
             raters=truth.raters,
             agreement=truth.agreement,
             label_table=truth.table,

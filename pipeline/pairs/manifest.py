@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -180,6 +180,17 @@ _OWN = (
     *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
     "ignored_pixels",
 )
+
+
+def strata_text(strata: Mapping[str, str]) -> str:
+    """Strata as the manifest's column holds them: JSON, sorted; "" for none."""
+    return json.dumps(dict(sorted(strata.items())), ensure_ascii=False) if strata else ""
+
+
+def strata_of(pair: Pair) -> dict[str, str]:
+    """What is known of the patient of a pair beside the id, such as {"site": "A"}."""
+    strata: dict[str, str] = json.loads(pair.strata or "{}")
+    return strata
 
 
 def inherited(pair: Pair, parent: Pair) -> Pair:

@@ -314,6 +314,11 @@ _LABELS = {
         "masks",
         "none shows {name}, of {voxels} voxels in the label: lost where the slices are shrunk",
     ),
+    "earlier-conversion": Kind(
+        DOUBT,
+        "earlier conversion",
+        "the case could not be converted again: its pairs are those of an earlier conversion",
+    ),
 }
 
 _SUSPICIONS = {
