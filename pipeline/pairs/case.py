@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Case, Dataset
+from datasets_spec.contract import Case, Dataset, Picture, Problem
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import identities, kept, likeness, truth_record
@@ -25,7 +25,7 @@ from pipeline.pairs.put import put
 from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
-from pipeline.sources import places
+from pipeline.sources import places as source_places
 from pipeline.volumes import findings, hounsfield, profile, reader, volume, windows
 from pipeline.volumes.volume import Volume
 
@@ -64,6 +64,7 @@ class CaseMaker:
         """
         case = job.content.case
         image = reader.read_image(case.image, self.limits)
+        _require_own_plane(image, self.dataset.plane, case.image)
         window = windows.window_of(
             image.array,
             reader.has_own_grey(case.image),
@@ -178,6 +179,7 @@ class CaseMaker:
             for rater, ids in truth.items()
         }
         uids = image.slice_uids(dataset.plane)
+        places = image.places
         pairs = []
         shades: set[int] = set()
         for index, native in enumerate(volume.slices(image.array, dataset.plane)):
@@ -187,10 +189,13 @@ class CaseMaker:
             of_slice = replace(
                 template,
                 slice_index=index,
-                source=names.of("source", places.relative(case.image, names.dataset, index)),
+                source=names.of("source", source_places.relative(case.image, names.dataset, index)),
                 sop_instance_uid=names.uid(uids[index]),
                 likeness=likeness.perceptual_hash(picture),
             )
+            if places:
+                at, thickness = places[index]
+                of_slice = replace(of_slice, place=at, thickness_mm=thickness)
             for raw_rater, ids in truth.items():
                 rater = names.of("rater", raw_rater)
                 mask = canvas.labels(volume.slices(ids, dataset.plane)[index])
@@ -200,3 +205,25 @@ class CaseMaker:
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
+
+
+def _require_own_plane(image: Volume, plane: str, where: Picture) -> None:
+    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
+
+    Pictures across them would be distorted, and predictions come back instance by instance.
+    """
+    own, _ = image.grid.third
+    if image.uneven and own != plane:
+        raise Problem(
+            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
+            f" got the dataset's plane {plane}",
+            where=where,
+            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
+        )
+    if image.uneven and not image.uids:
+        raise Problem(
+            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
+            " missing or repeated ones",
+            where=where,
+            remedy="Export the series again, or resample it to one spacing.",
+        )
