@@ -78,7 +78,7 @@ def predict(
     _require_writable(output)
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:

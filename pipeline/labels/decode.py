@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import IGNORED, Dataset, Picture, Problem
-from pipeline.labels import pictures, tables
+from pipeline.labels import by_slice, pictures, tables
 from pipeline.labels.resample import onto_image, volume_changes
 from pipeline.labels.slabs import blank, slabs
 from pipeline.labels.tables import AUTO, class_of_table
@@ -57,7 +57,10 @@ def drawn(
         raw, moved = read_raw(dataset, picture, limits)
         if (image.instances or image.uids) and not isinstance(picture, Path):
             raw = _beside(image, raw, where)
-        stored, raw = raw, _on_grid(dataset, raw, image.grid, where)
+        if image.uneven or raw.uneven:
+            raw = stored = by_slice.laid(raw, image, where)
+        else:
+            stored, raw = raw, _on_grid(dataset, raw, image.grid, where)
         if dataset.tables and table == AUTO:
             verdict = tables.require_sure(tables.probe(dataset, image.array, raw.array), where)
             table, evidence = verdict.table, verdict.evidence
@@ -135,7 +138,7 @@ def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:
         )
     placed = np.empty_like(pictures)
     placed[..., list(image.instances)] = pictures
-    return Volume(image.grid.to_ras(placed), image.grid)
+    return Volume(image.grid.to_ras(placed), image.grid, uneven=image.uneven)
 
 
 def _colours(dataset: Dataset) -> dict[int, int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import IGNORED, Case, Dataset, Problem
+from datasets_spec.contract import IGNORED, Case, Dataset, Picture, Problem
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
@@ -26,7 +26,7 @@ from pipeline.pairs.put import put
 from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
-from pipeline.sources import places
+from pipeline.sources import places as source_places
 from pipeline.volumes import findings, hounsfield, profile, reader, volume
 from pipeline.volumes.volume import Volume
 
@@ -66,6 +66,7 @@ class CaseMaker:
         case = job.content.case
         scans = self._scans(case)
         image = channels.first(scans)
+        _require_own_plane(image, self.dataset.plane, case.first)
         dataset = self._of_first(case)
         views = self._views(case, scans)
         truth = fusion.truth(
@@ -101,7 +102,7 @@ class CaseMaker:
         for name, picture in case.pictures.items():
             scan = reader.read_image(picture, self.limits)
             scans[name] = hounsfield.confirmed(self.dataset, scan, picture)
-        where = {name: places.parts(picture)[0] for name, picture in case.pictures.items()}
+        where = {name: source_places.parts(picture)[0] for name, picture in case.pictures.items()}
         channels.require_one_grid(scans, where)
         return scans
 
@@ -120,7 +121,7 @@ class CaseMaker:
             raise Problem(
                 "expected a CT in HU, which convert.windows needs, got pictures that their"
                 " publisher windowed",
-                where=places.parts(case.first)[0],
+                where=source_places.parts(case.first)[0],
                 remedy="Leave convert.windows out for this dataset.",
             )
         return Views.of(
@@ -222,6 +223,7 @@ class CaseMaker:
             for rater, ids in truth.items()
         }
         uids = image.slice_uids(dataset.plane)
+        places = image.places
         pairs = []
         shades: list[set[int]] = [set() for _ in views.every]
         for index in range(len(views)):
@@ -233,10 +235,13 @@ class CaseMaker:
             of_slice = replace(
                 template,
                 slice_index=index,
-                source=names.of("source", places.relative(case.first, names.dataset, index)),
+                source=names.of("source", source_places.relative(case.first, names.dataset, index)),
                 sop_instance_uid=names.uid(uids[index]),
                 likeness=likeness.perceptual_hash(png.one_channel(picture)),
             )
+            if places:
+                at, thickness = places[index]
+                of_slice = replace(of_slice, place=at, thickness_mm=thickness)
             for raw_rater, ids in truth.items():
                 rater = names.of("rater", raw_rater)
                 mask = _mask(views.canvas, volume.slices(ids, dataset.plane)[index])
@@ -277,3 +282,25 @@ def _unlabelled(dataset: Dataset, case: Case, truth: Truth) -> tuple[int, ...]:
                 remedy="Correct the dataset's adapter: whatever is drawn was annotated.",
             )
     return tuple(sorted({ids[name] for name in case.unlabelled}))
+
+
+def _require_own_plane(image: Volume, plane: str, where: Picture) -> None:
+    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
+
+    Pictures across them would be distorted, and predictions come back instance by instance.
+    """
+    own, _ = image.grid.third
+    if image.uneven and own != plane:
+        raise Problem(
+            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
+            f" got the dataset's plane {plane}",
+            where=where,
+            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
+        )
+    if image.uneven and not image.uids:
+        raise Problem(
+            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
+            " missing or repeated ones",
+            where=where,
+            remedy="Export the series again, or resample it to one spacing.",
+        )

@@ -211,7 +211,7 @@ _DICOM_PLACES = {
     "off-line": Kind(
         REFUSED,
         "uneven spacing",
-        "expected evenly spaced slices in one line, got slices up to {off_mm:.3g} mm off it",
+        "expected slices in one line, got slices up to {off_mm:.3g} mm off it",
     ),
     "missing-slices": Kind(
         REFUSED,
@@ -220,13 +220,13 @@ _DICOM_PLACES = {
         " the normal {gaps}",
     ),
     "uneven-spacing": Kind(
-        REFUSED,
-        "uneven spacing",
-        "expected even spacing, got steps from {least_mm:.3g} to {most_mm:.3g} mm, {odd} of"
-        " {steps} differ, the first at {at_mm:.1f} mm",
-    ),
-    "uneven-steps": Kind(
         HANDLED, "uneven spacing", "steps of {steps}, every slice taken at its own place"
+    ),
+    "uneven-gap": Kind(
+        DOUBT,
+        "uneven spacing",
+        "{gaps} of the steps wider than the usual {usual_mm:.3g} mm, the widest {step_mm:.3g} mm at"
+        " {at_mm:.1f} mm, are slices missing?",
     ),
     "gantry-tilt": Kind(
         HANDLED,
@@ -305,6 +305,12 @@ _LABELS = {
         HANDLED,
         "resampled",
         "by nearest neighbour from {from_grid} onto the image's {to_grid}",
+    ),
+    "label-by-slice": Kind(
+        DOUBT,
+        "uneven spacing",
+        "a label whose header states one spacing, its {slices} slices laid on the image's one by"
+        " one, by up to {moved_mm:.3g} mm",
     ),
     "class-resampled": Kind(HANDLED, "resampled", _VOLUME_CHANGE),
     "class-shrunk": Kind(DOUBT, "resampled", _VOLUME_CHANGE),

@@ -19,7 +19,6 @@ from pipeline.runtime import files as runtime_files
 from pipeline.volumes.dicom import checks, header
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.of_files import is_localizer
-from pipeline.volumes.dicom.of_places import STEPS
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.findings import finding
 
@@ -53,8 +52,8 @@ class Series:
 
     @property
     def uneven(self) -> bool:
-        """Whether its slices have no one spacing, and :func:`judged` was to accept that."""
-        return any(one.finding.code == STEPS.code for one in self.matches)
+        """Whether its slices have no one spacing."""
+        return any(one.finding.code == "uneven-spacing" for one in self.matches)
 
     @property
     def folder(self) -> Path:
@@ -212,15 +211,12 @@ def refusal(series: Series, folder: Path | None = None) -> Problem:
     )
 
 
-def judged(uid: str, slices: Sequence[Instance], limits: Limits, *, uneven: bool = False) -> Series:
-    """The series that ``slices`` of one SeriesInstanceUID, in any order, are.
-
-    ``uneven``: whether slices without one spacing are accepted.
-    """
+def judged(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
+    """The series that ``slices`` of one SeriesInstanceUID, in any order, are."""
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)
-    ordered, matches = checks.of_series(slices, limits, uneven)
+    ordered, matches = checks.of_series(slices, limits)
     return Series(uid, tuple(ordered), tuple(matches))
 
 
