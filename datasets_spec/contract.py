@@ -43,8 +43,12 @@ IGNORED = 255
 IGNORED_COLOUR = (64, 64, 64)
 """How masks show them; no class has this colour."""
 
+ANY_OTHER = "*"
+"""Among the names of the background: every segment or region that no class names."""
+
 Picture = Path | tuple[Path, ...]
-"""A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files."""
+"""A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files; of a label also
+a DICOM SEG or RTSTRUCT, or a folder with exactly one of these."""
 
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*")
@@ -110,8 +114,10 @@ class Label:
 
     ``values`` are the raw values of this class in the dataset's own label files; by default
     the id itself. ``names`` are those of the segments (DICOM SEG) and regions of interest
-    (RTSTRUCT) that are this class; by default the name itself. ``tissue`` is set if the class is
-    one tissue of :data:`TISSUES`: then it is checked whether the picture looks like that.
+    (RTSTRUCT) that are this class, as :func:`spelled` compares them; by default the name itself.
+    :data:`ANY_OTHER` among those of the background leaves out all that no class names.
+    ``tissue`` is set if the class is one tissue of :data:`TISSUES`: then it is checked whether the
+    picture looks like that.
     """
 
     id: int
@@ -158,7 +164,11 @@ class LabelMap:
         _distinct("name", [label.name for label in self.labels])
         _distinct("colour", [label.colour for label in self.labels])
         _distinct("raw value", [value for label in self.labels for value in label.values])
-        _distinct("name of a segment", [name for label in self.labels for name in label.names])
+        named = [(label, spelled(name)) for label in self.labels for name in label.names]
+        _distinct("name of a segment", [name for _, name in named])
+        for label, name in named:
+            if not name or (name == ANY_OTHER and label.id):
+                raise ValueError(f"label {label.name}: {name!r} is no name of a segment")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -331,6 +341,12 @@ class Dataset:
     grid than their image's: they are resampled by nearest neighbour, which is recorded; without
     it they are refused.
 
+    Labels that are DICOM SEG or RTSTRUCT name their classes (:attr:`Label.names`), so neither
+    ``coding`` nor ``tables`` concern them. ``later_wins`` is the opt-in for segments or regions of
+    several classes that overlap, as a core lies in its rim: the class that the label map has later
+    is drawn, and the voxels are counted; without it they are refused. Of a FRACTIONAL segmentation,
+    voxels are drawn whose share is ``fraction`` or more.
+
     ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
     them for each case by the image's intensities. ``warnings`` are shown to every user.
 
@@ -356,6 +372,8 @@ class Dataset:
     coding: str = "values"
     snap_distance: float = 0.0
     resample_labels: bool = False
+    later_wins: bool = False
+    fraction: float = 0.5
     tables: tuple[LabelTable, ...] = ()
     probe: str = ""
     warnings: tuple[str, ...] = ()
@@ -382,6 +400,8 @@ class Dataset:
             raise ValueError("binary labels have one class beside the background")
         if self.snap_distance and self.coding != "colours":
             raise ValueError("snap_distance is for labels drawn in colours")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is above 0 and at most 1, not {self.fraction}")
         if bool(self.tables) != bool(self.probe) or len(self.tables) == 1:
             raise ValueError("contradicting tables are two or more, with a probe to choose")
         if self.probe and self.probe not in PROBES:
@@ -409,6 +429,15 @@ class Dataset:
             strange = sorted(set(table.class_of.values()) - set(range(len(self.label_map))))
             if strange:
                 raise ValueError(f"table {table.name} has class ids that the map lacks: {strange}")
+
+
+def spelled(name: str) -> str:
+    """A segment's or region's name as it is compared: small letters, single spaces.
+
+    >>> spelled("  GTV  Core "), spelled("gtv core")
+    ('gtv core', 'gtv core')
+    """
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def slug(name: str) -> str:

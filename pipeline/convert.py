@@ -11,7 +11,7 @@ from functools import partial
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem
 from pipeline import paths
-from pipeline.labels import decode, fusion, tables
+from pipeline.labels import decode, fusion, resample, tables
 from pipeline.pairs import case as case_maker
 from pipeline.pairs import channels, identities, manifest, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
@@ -71,9 +71,12 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present, earlier)
     except Problem:
         if (folder / paths.MANIFEST).is_file():
-            _report_suspicions(dataset, manifest.read(folder))
+            made = manifest.read(folder)
+            _report_losses(dataset, made)
+            _report_suspicions(dataset, made)
         raise
     _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings.limits)
+    _report_losses(dataset, pairs)
     _report_suspicions(dataset, pairs)
 
 
@@ -176,6 +179,18 @@ def _warn_of_two_raters(dataset: str, cases: Sequence[Case], raters: str) -> Non
             len(cases),
             raters,
         )
+
+
+def _report_losses(dataset: str, pairs: Sequence[Pair]) -> None:
+    """Warn where resampling took so much of a class that its finding is a doubt."""
+    shrunk = {pair.case for pair in pairs if '"class-shrunk"' in pair.findings}
+    if shrunk:
+        message = (
+            f"convert {dataset}: warning: resampling took more than {resample.DOUBTFUL:.0%} of a"
+            f" class from the labels of {len(shrunk)} of {len({pair.case for pair in pairs})}"
+            f" cases, such as {min(shrunk)}; the manifest and the report have the volumes"
+        )
+        _LOG.warning(identities.explained(dataset, message))
 
 
 def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
