@@ -42,6 +42,7 @@ def _predict_options(parser: ArgumentParser) -> None:
     add("inputs", nargs="+", type=Path, metavar="input", help="scans, pictures, folders of them")
     add("--output", type=Path, required=True, help="folder for masks, table and page")
     add("--ensemble", nargs="+", default=[], metavar="MODEL", help="more models, to be averaged")
+    add("--volume", default="", metavar="KEY", help='of scans that hold several: "echo 2"')
     add("--mirrors", choices=MIRRORS, default="auto", help="mean over mirror images (auto)")
     add("--seg", choices=SEG_KINDS, default="auto", help="DICOM SEG of DICOM series (auto)")
     add("--probabilities", action="store_true", help="also a map for each class")
@@ -138,7 +139,9 @@ def _predict(options: Namespace) -> None:
     )
     models = [places.model_file(one) for one in (options.model, *options.ensemble)]
     with shortages.named("predict"):
-        predict(models, options.inputs, options.output, wish, options.mirrors, limits)
+        predict(
+            models, options.inputs, options.output, wish, options.mirrors, limits, options.volume
+        )
 
 
 def _export(options: Namespace) -> None:

@@ -60,11 +60,13 @@ def predict(
     wish: Wish = _MASKS,
     mirrors: str = "auto",
     limits: Limits = Limits(),
+    key: str = "",
 ) -> None:
     """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
     ``models``: their files; several are an ensemble, whose probabilities are averaged. ``mirrors``:
-    see :data:`model.inference.mirrors.MIRRORS`. What was made before of the same scan, by the same
+    see :data:`model.inference.mirrors.MIRRORS`. ``key``: which volume, of files and series that
+    hold several, such as "echo 2". What was made before of the same scan, by the same
     models and wishes, is not made again.
 
     Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
@@ -73,7 +75,9 @@ def predict(
     _require_writable(output)
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
+    found = search.search(
+        inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True, key=key
+    )
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:
@@ -238,8 +242,9 @@ def _fingerprint(scan: Scan, work: _Work) -> str:
     else:
         sources = list(nifti.files(scan.path)) if scan.kind == search.NIFTI else [scan.path]
     models = [(member.digest, member.axes) for member in work.predictor.members]
+    made_from = [fingerprints.digests(*sources)[0], *([scan.volume] if scan.volume else [])]
     return fingerprints.fingerprint(
-        fingerprints.digests(*sources)[0], models, asdict(work.wish), asdict(work.limits), work.code
+        *made_from, models, asdict(work.wish), asdict(work.limits), work.code
     )
 
 

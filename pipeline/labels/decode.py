@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Dataset, Picture, Problem
+from datasets_spec.contract import Dataset, Picture, Problem, paths_of, scan_of
 from pipeline.labels import pictures, tables
 from pipeline.labels.resample import onto_image, volume_changes
 from pipeline.labels.slabs import blank, slabs
@@ -53,9 +53,9 @@ def drawn(
     findings: list[Finding] = []
     ids: dict[str, Ids] = {}
     for rater, picture in labels.items():
-        where = picture if isinstance(picture, Path) else picture[0].parent
+        where = scan_of(picture) or paths_of(picture)[0].parent
         raw, moved = read_raw(dataset, picture, limits)
-        if (image.instances or image.uids) and not isinstance(picture, Path):
+        if (image.instances or image.uids) and scan_of(picture) is None:
             raw = _beside(image, raw, where)
         stored, raw = raw, _on_grid(dataset, raw, image.grid, where)
         if dataset.tables and table == AUTO:
@@ -98,17 +98,17 @@ def read_raw(
     limits: Limits = Limits(),
 ) -> tuple[Volume, int]:
     """Raw label values of one rater, and the number of pixels whose colour was snapped."""
-    if dataset.coding == "colours" and not isinstance(picture, Path):
+    if dataset.coding == "colours" and isinstance(picture, tuple):
         known = _colours(dataset) if not dataset.tables else {}
         for table in dataset.tables:
             known |= table.class_of
         snapped = pictures.colours(picture, known, dataset.snap_distance, limits)
         return snapped.volume, snapped.pixels
-    where = picture if isinstance(picture, Path) else picture[0].parent
-    if isinstance(picture, Path):
-        raw = read_image(picture, limits)
-    else:
+    where = scan_of(picture) or paths_of(picture)[0].parent
+    if isinstance(picture, tuple):
         raw = pictures.values(picture, limits)
+    else:
+        raw = read_image(picture, limits)
     return (pictures.binary(raw, where) if dataset.coding == "binary" else raw), 0
 
 
