@@ -13,6 +13,7 @@ from pydicom.uid import (
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     RLELossless,
+    generate_uid,
 )
 
 from tests.pipeline.volumes.dicom.test_assemble import pixels, write_series
@@ -76,7 +77,8 @@ def write(
         frames.append(own)
     for tag in _OF_FRAMES:
         delattr(header, tag)
-    header.Modality = modality
+    header.Modality, header.StudyInstanceUID = modality, generate_uid(entropy_srcs=["study"])
+    header.FrameOfReferenceUID = generate_uid(entropy_srcs=["frame"])
     header.SOPClassUID = EnhancedCTImageStorage if modality == "CT" else EnhancedMRImageStorage
     header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.NumberOfFrames = len(frames)
