@@ -46,9 +46,43 @@ IGNORED_COLOUR = (64, 64, 64)
 ANY_OTHER = "*"
 """Among the names of the background: every segment or region that no class names."""
 
-Picture = Path | tuple[Path, ...]
-"""A NIfTI file, a folder with one DICOM series, or an ordered tuple of slice files; of a label also
-a DICOM SEG or RTSTRUCT, or a folder with exactly one of these."""
+
+@dataclass(frozen=True)
+class OneVolume:
+    """One of the volumes that ``path`` holds: a 4-D NIfTI file, or a folder with a DICOM series.
+
+    ``volume`` is its key, such as "volume 3", "echo 2", "b 1000", "time 3" or "magnitude"; the
+    message about a scan that holds several lists them all.
+    """
+
+    path: Path
+    volume: str
+
+    def __post_init__(self) -> None:
+        if not self.volume.strip():
+            raise ValueError(f"{self.path}: state the key of the volume that is meant")
+
+
+Picture = Path | OneVolume | tuple[Path, ...]
+"""A NIfTI file, a folder with one DICOM series, one volume of several in these, or an ordered tuple
+of slice files; of a label also a DICOM SEG or RTSTRUCT, or a folder with exactly one of these."""
+
+
+def paths_of(picture: Picture) -> tuple[Path, ...]:
+    """The paths that a picture consists of."""
+    if isinstance(picture, tuple):
+        return picture
+    return (picture.path if isinstance(picture, OneVolume) else picture,)
+
+
+def scan_of(picture: Picture) -> Path | None:
+    """The file or folder of a scan with a geometry; None of slice files."""
+    return None if isinstance(picture, tuple) else paths_of(picture)[0]
+
+
+def volume_of(picture: Picture) -> str:
+    """The key of the one volume that is meant; "" where the picture is all that its path holds."""
+    return picture.volume if isinstance(picture, OneVolume) else ""
 
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*(_[A-Za-z0-9.+-]+)*")
@@ -547,9 +581,10 @@ class Case:
         if not self.pictures:
             raise ValueError(f"case {self.id} has no image")
         for picture in (*self.pictures.values(), *self.labels.values()):
-            files = picture if isinstance(picture, tuple) else (picture,)
-            if not all(isinstance(file, Path) for file in files):
-                raise ValueError(f"case {self.id}: a picture is a Path or a tuple of them")
+            if not all(isinstance(file, Path) for file in paths_of(picture)):
+                raise ValueError(
+                    f"case {self.id}: a picture is a Path, a OneVolume or a tuple of Paths"
+                )
         if self.split not in (None, *SPLITS):
             raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
         if self.annotated_slices is not None and not (

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 
 import datasets_spec
-from datasets_spec.contract import Case, Dataset, Problem
+from datasets_spec.contract import Case, Dataset, Problem, volume_of
 from pipeline import paths
 from pipeline.labels import decode, fusion, resample, tables
 from pipeline.pairs import case as case_maker
@@ -101,7 +101,9 @@ def _work(case: Case) -> tuple[Work, object]:
     source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
-    return Work(case, source_digest), (case.id, case.unlabelled, case.annotated_slices, by_role)
+    chosen = [volume_of(one) for one in (*case.pictures.values(), *case.labels.values())]
+    stated = (case.id, case.unlabelled, case.annotated_slices)
+    return Work(case, source_digest), (*stated, by_role, chosen)
 
 
 def _present(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import IGNORED, Dataset, Picture, Problem
+from datasets_spec.contract import IGNORED, Dataset, Picture, Problem, paths_of, scan_of
 from pipeline.labels import by_slice, drawings, grids, pictures, tables
 from pipeline.labels.resample import volume_changes
 from pipeline.labels.slabs import blank, slabs
@@ -59,9 +59,9 @@ def drawn(
             ids[rater] = read.array
             findings += read.findings
             continue
-        where = picture if isinstance(picture, Path) else picture[0].parent
+        where = scan_of(picture) or paths_of(picture)[0].parent
         raw, moved = read_raw(dataset, picture, limits)
-        if (image.instances or image.uids) and not isinstance(picture, Path):
+        if (image.instances or image.uids) and scan_of(picture) is None:
             raw = _beside(image, raw, where)
         stored, resampled = raw, False
         if image.uneven or raw.uneven:
@@ -101,18 +101,18 @@ def read_raw(
     limits: Limits = Limits(),
 ) -> tuple[Volume, int]:
     """Raw label values of one rater, and the number of pixels whose colour was snapped."""
-    if dataset.coding == "colours" and not isinstance(picture, Path):
+    if dataset.coding == "colours" and isinstance(picture, tuple):
         known = _colours(dataset) if not dataset.tables else {}
         for table in dataset.tables:
             known |= table.class_of
         known |= dict.fromkeys(dataset.ignored_values, IGNORED)
         snapped = pictures.colours(picture, known, dataset.snap_distance, limits)
         return snapped.volume, snapped.pixels
-    where = picture if isinstance(picture, Path) else picture[0].parent
-    if isinstance(picture, Path):
-        raw = read_image(picture, limits)
-    else:
+    where = scan_of(picture) or paths_of(picture)[0].parent
+    if isinstance(picture, tuple):
         raw = pictures.values(picture, limits)
+    else:
+        raw = read_image(picture, limits)
     return (pictures.binary(raw, where) if dataset.coding == "binary" else raw), 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import IGNORED, Case, Dataset, Picture, Problem
+from datasets_spec.contract import IGNORED, Case, Dataset, Picture, Problem, paths_of, scan_of
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
@@ -136,15 +136,15 @@ class CaseMaker:
 
     def _keep_truth(self, case: Case, image: Volume, truth: Truth) -> tuple[str, str]:
         """Write the labels on the source's grid; returns the record's name and its sha256."""
-        names, source, first = self.names, None, case.first
-        if not isinstance(first, Path):
-            kind, stems = truth_record.PICTURES, [file.stem for file in first]
+        names, source, scan = self.names, None, scan_of(case.first)
+        if scan is None:
+            kind, stems = truth_record.PICTURES, [file.stem for file in paths_of(case.first)]
             indices = [f"{index:04d}" for index in range(len(stems))]
             parts = stems if names.anonymous else indices
-        elif first.is_dir():
+        elif scan.is_dir():
             kind, parts = truth_record.DICOM, [names.uid(uid) for uid in image.uids]
         else:
-            kind, parts, source = truth_record.NIFTI, [], first
+            kind, parts, source = truth_record.NIFTI, [], scan
         labels, drawn = (
             {names.of("rater", rater): one for rater, one in ids.items()}
             for ids in (truth.ids, truth.drawn)

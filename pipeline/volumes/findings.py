@@ -102,7 +102,8 @@ _DICOM_FILES = {
     "multi-frame": Kind(
         REFUSED,
         "multi-frame",
-        "expected one slice per file, got {frames} frames of enhanced or multi-frame DICOM",
+        "expected one slice per file, or functional groups that state where each frame lies, got"
+        " {frames} frames of enhanced or multi-frame DICOM without",
     ),
     "mosaic": Kind(
         REFUSED, "mosaic", "expected one slice per file, got slices tiled into one picture"
