@@ -85,7 +85,8 @@ def _values(raw: Volume) -> set[float]:
 
 
 def _names(dataset: Dataset) -> Mapping[float, str]:
-    """Raw value -> the row that counts it, "" for the background."""
+    """Raw value -> the row that counts it, "" for the background and what is ignored."""
+    ignored: dict[float, str] = dict.fromkeys(dataset.ignored_values, "")
     if dataset.tables:
         classes: dict[int, set[int]] = defaultdict(set)
         for table in dataset.tables:
@@ -95,12 +96,13 @@ def _names(dataset: Dataset) -> Mapping[float, str]:
         return {
             value: f"{' or '.join(names[one] for one in sorted(ids))} ({value})" if any(ids) else ""
             for value, ids in sorted(classes.items())
-        }
+        } | ignored
     class_of = dataset.label_map.class_of
     if dataset.coding == "colours":
         class_of = pictures.packed_colours({label.id: label.colour for label in dataset.label_map})
     shown = {label.id: label.name for label in dataset.label_map.foreground}
-    return {value: shown.get(class_id, "") for value, class_id in class_of.items()}
+    named = {value: shown.get(class_id, "") for value, class_id in class_of.items()}
+    return named | ignored
 
 
 @dataclass

@@ -37,6 +37,10 @@ _RESAMPLE = (
 )
 
 
+Ml = float | NDArray[np.float64]
+"""A voxel's volume in ml: that of all, or of each slice (N,) in the order of :func:`slices`."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """A source's own voxel grid: shape (i, j, k) and affine (4, 4), voxel index to mm."""
@@ -55,6 +59,11 @@ class Grid:
     def voxel_ml(self) -> float:
         """The volume of a voxel in ml."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
+    def slice_mm2(self) -> float:
+        """The area of a voxel within the slices that the third axis counts, in mm2."""
+        return float(np.linalg.norm(np.cross(self.affine[:3, 0], self.affine[:3, 1])))
 
     def to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array in this grid's axis order -> (X, Y, Z) in RAS+ order."""
@@ -77,6 +86,18 @@ class Grid:
         steps: NDArray[np.float64] = along[:, _AXES[plane]] * [1, -1, -1]
         return steps
 
+    def world(self, plane: str) -> NDArray[np.float64]:
+        """The affine (4, 4) from (slice, row, column) in ``plane``, each from 0, to mm in RAS+."""
+        corner = []
+        for axis, count in enumerate(self.shape):  # its own index of the first slice's corner
+            along = np.arange(count).reshape([-1 if one == axis else 1 for one in range(3)])
+            own = self.to_ras(np.broadcast_to(along, self.shape))
+            corner.append(int(slices(own, plane)[0, 0, 0]))
+        affine = np.eye(4)
+        affine[:3, :3] = self.steps(plane)
+        affine[:3, 3] = (self.affine @ [*corner, 1])[:3]
+        return affine
+
     def distance(self, other: Grid) -> float:
         """The largest distance in mm between corresponding corners of two equal shapes."""
         far = np.array(self.shape) - 1
@@ -93,6 +114,10 @@ class Grid:
         """
         source, flip = self._orientation()[2]
         return next(plane for plane, axes in _AXES.items() if axes[0] == source), bool(flip > 0)
+
+    def in_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What belongs to each index of the third axis, in the order of :func:`slices`."""
+        return values[:: 1 if self.third[1] else -1]
 
     def _orientation(self) -> NDArray[np.float64]:
         orientation: NDArray[np.float64] = io_orientation(self.affine)
@@ -122,12 +147,29 @@ class Volume:
     uneven: Uneven | None = None
 
     @property
-    def voxel_ml(self) -> float:
-        """The volume of a voxel in ml; of slices without one spacing, the mean."""
+    def voxel_ml(self) -> Ml:
+        """The volume of a voxel in ml; of slices without one spacing, that of each, (N,)."""
+        return voxel_ml(self.grid, self.uneven.thicknesses if self.uneven else ())
+
+    @property
+    def places(self) -> list[tuple[tuple[float, ...], float]]:
+        """Of slices without one spacing, where each lies and how thick it is, in mm.
+
+        The place is the centre of its grid's first voxel (x, y, z in RAS+). In the order of
+        :func:`slices`, as :attr:`voxel_ml` is; nothing where there is one spacing.
+        """
         if self.uneven is None:
-            return self.grid.voxel_ml
-        mean = self.uneven.thicknesses.mean() / self.uneven.steps.mean()
-        return self.grid.voxel_ml * float(mean)
+            return []
+        places, thicknesses = (
+            self.grid.in_order(one).tolist()
+            for one in (self.uneven.places, self.uneven.thicknesses)
+        )
+        return [(tuple(place), mm) for place, mm in zip(places, thicknesses, strict=True)]
+
+    def ml(self, mask: NDArray[np.bool_]) -> float:
+        """The volume of a mask (X, Y, Z) in RAS+, in ml."""
+        voxels = np.count_nonzero(slices(mask, self.grid.third[0]), axis=(1, 2))
+        return float((voxels * self.voxel_ml).sum())
 
     def slice_uids(self, plane: str) -> tuple[str, ...]:
         """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""
@@ -136,6 +178,17 @@ class Volume:
         if not self.uids or source != axis:
             return ("",) * int(self.array.shape[axis])
         return self.uids if flip > 0 else self.uids[::-1]
+
+
+def voxel_ml(grid: Grid, thicknesses: Sequence[float] | NDArray[np.float64]) -> Ml:
+    """The volume of a voxel in ml: one for all slices or, in the order of :func:`slices`, (N,).
+
+    ``thicknesses``: those of the slices that the third axis counts, in mm; none of one spacing.
+    """
+    if not len(thicknesses):
+        return grid.voxel_ml
+    of_each: NDArray[np.float64] = grid.slice_mm2 * grid.in_order(np.asarray(thicknesses)) / 1000
+    return of_each
 
 
 def per_instance(

@@ -30,7 +30,7 @@ class Outline:
 
 def volume_of(slices: Sequence[Instance]) -> Volume:
     """The volume of a series, whose slices may have no one spacing."""
-    return assemble.read(dicom_series.judged("", slices, Limits(), uneven=True))
+    return assemble.read(dicom_series.judged("", slices, Limits()))
 
 
 def traced(mask: np.ndarray) -> list[np.ndarray]:
