@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -363,16 +364,19 @@ def test_a_seg_without_anything_drawn_is_background(tmp_path, dataset, slices) -
         assert not read(dataset, file, outlines.volume_of(source)).ids[""].any()
 
 
-def test_a_deflated_seg_is_read(tmp_path, dataset, slices) -> None:
+@pytest.mark.parametrize("packed", ["deflated.dcm", "seg.dcm.gz"])
+def test_a_deflated_or_packed_seg_is_read(tmp_path, dataset, slices, packed) -> None:
     pytest.importorskip("highdicom", reason="the extra seg is not installed")
     source, ids = slices("plain"), mask()
     seg.write(tmp_path / "seg.dcm", source, ids, dataset.label_map, ABOUT)
-    content = pydicom.dcmread(tmp_path / "seg.dcm")
-    content.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    content.save_as(tmp_path / "deflated.dcm")
+    if packed.endswith(".gz"):
+        (tmp_path / packed).write_bytes(gzip.compress((tmp_path / "seg.dcm").read_bytes()))
+    else:
+        content = pydicom.dcmread(tmp_path / "seg.dcm")
+        content.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        content.save_as(tmp_path / packed)
     image = outlines.volume_of(source)
-    drawn = read(dataset, tmp_path / "deflated.dcm", image)
-    np.testing.assert_array_equal(stored(drawn, image), ids)
+    np.testing.assert_array_equal(stored(read(dataset, tmp_path / packed, image), image), ids)
 
 
 # --- RTSTRUCT --------------------------------------------------------------------------------

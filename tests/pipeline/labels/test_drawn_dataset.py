@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -20,6 +19,7 @@ from pipeline import paths
 from pipeline.convert import convert
 from pipeline.fetch import fetch
 from pipeline.pairs import manifest, png
+from pipeline.pairs.truth import KeptTruth
 from pipeline.params import reader as params
 from pipeline.virtual import dicom_writer
 from pipeline.volumes import findings
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.slow
 NAME = "drawn_heads"
 SHAPE = (5, 40, 32)
 TILTS = {"p1": 0.0, "p2": 14.0, "p3": -9.0}
+UNEVEN = {"p1": (0.0, 10.0, 20.0, 25.0, 30.0)}  # mm, by slice: two thicknesses
 ABOUT = seg.About("model", "ab" * 32, "0.1.0", "drawn by a test")
 ADAPTER = '''"""Heads, with what was drawn on them.
 
@@ -110,6 +111,10 @@ def make(draw) -> dict[str, np.ndarray]:
         made = dicom_writer.WrittenSeries(f"{patient} ct", f"Person {number}", 1, False)
         frame = dicom_writer.Frame.around((0.0, 0.0, 0.0), SHAPE, 0.7, 5.0, tilt)
         dicom_writer.write(folder / "scan", made, frame, values)
+        for file in (folder / "scan").rglob("*.dcm") if patient in UNEVEN else ():
+            header = pydicom.dcmread(file)
+            header.ImagePositionPatient[2] = UNEVEN[patient][header.InstanceNumber - 1]
+            header.save_as(file)
         draw(folder / "drawn", series.read(folder / "scan"), ids[patient])
     return ids
 
@@ -136,12 +141,9 @@ def test_what_was_drawn_becomes_masks_and_truth_and_no_name_leaves(cohort: Cohor
     pairs = manifest.read(folder)
     assert len(pairs) == len(TILTS) * SHAPE[0]
     label_map = datasets_spec.load(NAME).dataset.label_map
-    kept = {pair.truth for pair in pairs}
-    truths = [np.asarray(nib.load((folder / one).parent / "label.nii.gz").dataobj) for one in kept]
-    drawn = list(cohort.ids.values())
-    for truth in truths:
-        matches = [one for one in drawn if np.array_equal(one.transpose(2, 1, 0), truth)]
-        assert len(matches) == 1
+    truths = [KeptTruth.of(folder, pair).stack("") for pair in pairs if not pair.slice_index]
+    found = {name for name, one in cohort.ids.items() for own in truths if (own == one).all()}
+    assert found == set(TILTS)
     masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
     assert {one for mask in masks for one in np.unique(mask).tolist()} == {0, 1, 2}
     content = b"".join(
@@ -152,6 +154,7 @@ def test_what_was_drawn_becomes_masks_and_truth_and_no_name_leaves(cohort: Cohor
         assert str(name).encode() not in content
     codes = {one.code for pair in pairs for one in findings.from_json(pair.findings)}
     assert codes & {"frames-by-position", "contours-left-out"} == set()
+    assert {"gantry-tilt", "uneven-steps"} <= codes
 
 
 def test_another_drawing_of_one_patient_makes_its_pairs_anew_and_no_others(
