@@ -154,7 +154,7 @@ def test_what_was_drawn_becomes_masks_and_truth_and_no_name_leaves(cohort: Cohor
         assert str(name).encode() not in content
     codes = {one.code for pair in pairs for one in findings.from_json(pair.findings)}
     assert codes & {"frames-by-position", "contours-left-out"} == set()
-    assert {"gantry-tilt", "uneven-steps"} <= codes
+    assert {"gantry-tilt", "uneven-spacing"} <= codes
 
 
 def test_another_drawing_of_one_patient_makes_its_pairs_anew_and_no_others(
