@@ -388,6 +388,8 @@ class Dataset:
                     f"a channel's name is letters, digits, '.', '+', '-', not {name!r}"
                 )
         _distinct("channel", self.channels)
+        if self.patients_unknown and self.patients is not None and self.patients.patient:
+            raise ValueError("patients are unknown, or stated in a table, not both")
         both = sorted(set(self.ignored_values) & self.label_map.class_of.keys())
         if both and self.coding == "values":
             raise ValueError(f"a value is a class or ignored, not both: {both}")

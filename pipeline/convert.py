@@ -121,13 +121,14 @@ def _stated(names: Pseudonyms, case: Case, pair: Pair) -> Pair:
 
     It is of the present conversion: that it was kept for a failed case holds no longer.
     """
-    others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+    if _EARLIER in pair.findings:
+        others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+        pair = replace(pair, findings=findings.to_json(others))
     return replace(
         pair,
         patient=names.of("patient", case.patient),
         official_split=case.split or "",
         strata=manifest.strata_text(case.strata),
-        findings=findings.to_json(others),
     )
 
 
