@@ -9,11 +9,11 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 
 import datasets_spec
-from datasets_spec.contract import Case, Dataset, Problem
+from datasets_spec.contract import Case, Dataset, Problem, volume_of
 from pipeline import paths
-from pipeline.labels import decode, tables
+from pipeline.labels import decode, fusion, resample, tables
 from pipeline.pairs import case as case_maker
-from pipeline.pairs import identities, manifest, pseudonyms, store
+from pipeline.pairs import channels, identities, manifest, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -42,11 +42,13 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     raw.log_renamed(listing, f"convert {dataset}")
     cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
     _warn_of_what_split_refuses(dataset, cases, settings.split)
+    _warn_of_two_raters(dataset, cases, settings.convert.raters)
     names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
+        repr(channels.of(adapter.dataset, settings.convert.windows)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),
@@ -69,9 +71,12 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present, earlier)
     except Problem:
         if (folder / paths.MANIFEST).is_file():
-            _report_suspicions(dataset, manifest.read(folder))
+            made = manifest.read(folder)
+            _report_losses(dataset, made)
+            _report_suspicions(dataset, made)
         raise
     _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings.limits)
+    _report_losses(dataset, pairs)
     _report_suspicions(dataset, pairs)
 
 
@@ -96,7 +101,9 @@ def _work(case: Case) -> tuple[Work, object]:
     source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
-    return Work(case, source_digest), (case.id, by_role)
+    chosen = [volume_of(one) for one in (*case.pictures.values(), *case.labels.values())]
+    stated = (case.id, case.unlabelled, case.annotated_slices)
+    return Work(case, source_digest), (*stated, by_role, chosen)
 
 
 def _present(
@@ -107,7 +114,7 @@ def _present(
     They are what is stated of its patient, the place of its picture, the licence's name, and the
     votes for a label table.
     """
-    picture = places.relative(job.content.case.image, names.dataset, pair.slice_index)
+    picture = places.relative(job.content.case.first, names.dataset, pair.slice_index)
     return replace(
         _stated(names, job.content.case, pair),
         source=names.of("source", picture),
@@ -149,7 +156,7 @@ def _keep_identities(
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = reader.read_image(case.image, limits).slice_uids(dataset.plane)
+            uids = reader.read_image(case.first, limits).slice_uids(dataset.plane)
             identities.write(names, case, uids)
     identities.keep_only(names, cases)
 
@@ -160,6 +167,33 @@ def _warn_of_what_split_refuses(dataset: str, cases: Sequence[Case], settings: S
         raw.require_patients(dataset, cases, settings)
     except Problem as problem:
         _LOG.warning("convert %s: warning: split will refuse this: %s", dataset, problem)
+
+
+def _warn_of_two_raters(dataset: str, cases: Sequence[Case], raters: str) -> None:
+    """Say that these fusions give the intersection of two raters, and what else there is."""
+    two = sum(len(case.labels) == 2 for case in cases)
+    if two and raters in fusion.BOTH_ALIKE:
+        _LOG.warning(
+            "convert %s: warning: of the two raters of %d of %d cases, %s keeps only what both drew"
+            " alike; convert.raters can be union (all that either drew) or agreed (where they"
+            " disagree, nobody annotated)",
+            dataset,
+            two,
+            len(cases),
+            raters,
+        )
+
+
+def _report_losses(dataset: str, pairs: Sequence[Pair]) -> None:
+    """Warn where resampling took so much of a class that its finding is a doubt."""
+    shrunk = {pair.case for pair in pairs if '"class-shrunk"' in pair.findings}
+    if shrunk:
+        message = (
+            f"convert {dataset}: warning: resampling took more than {resample.DOUBTFUL:.0%} of a"
+            f" class from the labels of {len(shrunk)} of {len({pair.case for pair in pairs})}"
+            f" cases, such as {min(shrunk)}; the manifest and the report have the volumes"
+        )
+        _LOG.warning(identities.explained(dataset, message))
 
 
 def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
@@ -218,7 +252,7 @@ def _decided(
 
 def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.image, limits)
+    image = reader.read_image(case.first, limits)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""

@@ -16,6 +16,8 @@ ID_SALT = DATA / "id_salt"
 IDENTITIES = DATA / "identities"
 
 IMAGES = "images"
+CHANNELS_IN_FILE = 3
+"""Of a picture of several channels, in one RGB file."""
 MASKS = "masks"
 TRUTH = "truth"
 MANIFEST = "manifest.parquet"
@@ -77,6 +79,17 @@ def run(dataset: str) -> Path:
 def epoch_change(folder: Path, epoch: int) -> Path:
     """The folder, in a run or its checkpoint, of the pictures after ``epoch`` (from 1)."""
     return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
+
+
+def picture_files(file: Path, channels: int) -> list[Path]:
+    """The files of a picture of so many channels: ``file``, and others beside its folder.
+
+    >>> [one.as_posix() for one in picture_files(Path("train/images/p1.png"), 4)]
+    ['train/images/p1.png', 'train/images_2/p1.png']
+    """
+    folder = file.parent
+    others = range(2, -(-channels // CHANNELS_IN_FILE) + 1)
+    return [file, *(folder.with_name(f"{folder.name}_{one}") / file.name for one in others)]
 
 
 def files_below(folder: Path) -> list[Path]:

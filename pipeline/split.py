@@ -60,21 +60,26 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         converted, augmented = (
             grouping.regrouped(pairs, groups) for pairs in (converted, augmented)
         )
-    where = placement.assign(dataset, converted, settings.split)
+    annotated = [pair for pair in converted if not pair.unannotated]
+    where = placement.assign(dataset, annotated, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
+    judged = {pair.case for pair in annotated if where[pair.patient] != "train"}
     placed = [
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
-        if _kept(dataset, pair, where[pair.patient], settings.split)
+        if (pair.case in judged or not pair.unannotated)
+        and _kept(dataset, pair, where[pair.patient], settings.split)
     ]
+    _report_unannotated(dataset, converted, placed)
     kept = {pair.id for pair in placed}
     grown = [
         _placed(pair, "train", unlike)
         for pair in augmented
         if where[pair.patient] == "train" and pair.parent in kept
     ]
-    del converted, augmented  # to not keep every row in memory twice
-    mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
+    del converted, annotated, augmented  # to not keep every row in memory twice
+    shown = [pair for pair in placed if pair.split == "test" and not pair.unannotated]
+    mini = mini_test(shown, settings.split.mini_test)
 
     with files.replacing_folder(paths.dataset(dataset)) as unfinished:
         _link(paths.converted(dataset), unfinished, placed)
@@ -94,7 +99,7 @@ def _grouped(
 ) -> Groups:
     """The groups by likeness that stand for the patients, whose ids are unknown."""
     dataset = names.dataset
-    order = {names.of("case", c.id): places.relative(c.image, dataset, 0) for c in cases}
+    order = {names.of("case", c.id): places.relative(c.first, dataset, 0) for c in cases}
     groups = grouping.groups(converted, partial(_picture, paths.converted(dataset)), order)
     grouping.require_small(dataset, groups, settings)
     sizes = groups.sizes()
@@ -145,6 +150,22 @@ def _report(
     )
     for gap in placement.gaps(pairs, label_map):
         _LOG.info("split %s: warning: %s", dataset, gap)
+
+
+def _report_unannotated(dataset: str, converted: Sequence[Pair], placed: Sequence[Pair]) -> None:
+    """Log what becomes of the pairs that nobody annotated, if there are any."""
+    unannotated = sum(pair.unannotated for pair in converted)
+    kept = sum(pair.unannotated for pair in placed)
+    if unannotated:
+        _LOG.info(
+            "split %s: nobody annotated %d of %d pairs: %d are left out, %d are in valid and test,"
+            " where they are predicted with their cases and not scored",
+            dataset,
+            unannotated,
+            len(converted),
+            unannotated - kept,
+            kept,
+        )
 
 
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
@@ -297,13 +318,16 @@ def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Fi
     return replace(pair, split=split, suspicion=suspicion)
 
 
-def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:
+def _link(source: Path, target: Path, pairs: Sequence[Pair], name: str = "") -> None:
     """Hard-link all pictures into the folders of their splits, or into the folder ``name``."""
     for split in (name,) if name else SPLITS:
         for part in (paths.IMAGES, paths.MASKS):
             (target / split / part).mkdir(parents=True, exist_ok=True)
+    for folder in {Path(file).parent for pair in pairs for file, _ in pair.files[1:-1]}:
+        for split in {name or pair.split for pair in pairs}:
+            (target / split / folder).mkdir(exist_ok=True)
     for pair in pairs:
-        for file in (pair.image, pair.mask):
+        for file, _ in pair.files:
             here, there = f"{source}/{file}", f"{target}/{name or pair.split}/{file}"
             try:
                 os.link(here, there)

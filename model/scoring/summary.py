@@ -43,12 +43,13 @@ class Scored:
     slices_left_out: int
     shown: str
     planar: bool
+    uneven: bool
     strata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dice(self) -> float:
         """Mean foreground Dice; NaN where no class has one."""
-        return float(mean_over([one.overlap.dice for one in self.final]))
+        return float(mean_over([one.dice for one in self.final]))
 
 
 def rows(
@@ -90,7 +91,9 @@ def _row(
                 for number, score in enumerate(SCORES)
             },
             "both_empty": sum(one.both_empty for one in ones),
-            "no_surface": sum(not one.both_empty and math.isnan(one.hd95_mm) for one in ones),
+            "no_surface": sum(
+                one.even and not one.both_empty and math.isnan(one.hd95_mm) for one in ones
+            ),
             "lesions": {
                 name: sum(getattr(one.lesions, name) for one in ones)
                 for name in ("truth", "predicted", "found", "false")
@@ -118,14 +121,14 @@ def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
     """What is marked where the truth has nothing of the class: slices, and whole cases."""
     cases = [one for one in ones if not one.overlap.truth]
     slices = sum(one.negative.slices for one in ones)
-    ml = [one.negative.voxels * one.voxel_ml for one in ones]
+    ml = [one.negative.ml for one in ones]
     return {
         "slices": slices,
         "slices_marked": sum(one.negative.marked for one in ones),
         "false_ml_per_slice": number(sum(ml) / slices if slices else math.nan),
         "cases": len(cases),
         "cases_marked": sum(one.overlap.predicted > 0 for one in cases),
-        "false_ml_per_case": number(_mean([one.predicted_ml for one in cases])),
+        "false_ml_per_case": number(_mean([one.volumes.predicted for one in cases])),
     }
 
 

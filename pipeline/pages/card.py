@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ def _facts(
         "dataset": adapter.name,
         "title": dataset.title,
         "modality": dataset.modality,
+        "channels": _channels(cases.values()),
         "virtual": bool(dataset.source.recipe),
         "homepage": dataset.source.homepage,
         "citation": dataset.source.citation,
@@ -83,9 +84,21 @@ def _facts(
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
+        "unlabelled": {
+            label.name: count
+            for label in dataset.label_map.foreground
+            if (count := sum(label.id in pair.unlabelled for pair in cases.values()))
+        },
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
     }
+
+
+def _channels(cases: Collection[Pair]) -> list[dict[str, Any]]:
+    """Of pictures of several channels each name, and how many cases lack it; none of grey ones."""
+    lacking = Counter(name for pair in cases for name in pair.absent.split(","))
+    names = next(iter(cases)).channel_names if cases else ()
+    return [{"name": name, "lacking_cases": lacking[name]} for name in names]
 
 
 def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
@@ -97,6 +110,8 @@ def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
         "pairs": len(pairs),
         "augmented": sum(bool(pair.parent) for pair in pairs),
         "empty": sum(pair.empty for pair in pairs),
+        "unannotated": sum(pair.unannotated for pair in pairs),
+        "ignored_pixels": sum(pair.ignored_pixels for pair in pairs),
         "class_pixels": {
             label.name: sum(pair.class_pixels[label.id] for pair in pairs) for label in labels
         },
@@ -216,7 +231,7 @@ def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None
         members = [pair for pair in pairs if pair.split == split and not pair.parent]
         rows[split] = []
         for pair in _samples(members):
-            image = png.read_image(folder / split / pair.image)
+            image = png.read_shown(folder / split / pair.image)
             ids = png.read_mask(folder / split / pair.mask, dataset.label_map)
             rows[split].append(draw.outlined(image, ids, dataset.label_map))
     Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES)

@@ -107,9 +107,39 @@ class Pair:
     patient_basis: str = ""
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the picture's channels; none of a grey picture."""
+        return tuple(filter(None, self.channels.split(",")))
+
+    @property
+    def depth(self) -> int:
+        """How many channels the picture has."""
+        return len(self.channel_names) or 1
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Of every channel whether the case has it."""
+        absent = self.absent.split(",")
+        return tuple(name not in absent for name in self.channel_names) or (True,)
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Name and sha256 of every file: those of the image, and the mask."""
+        more = json.loads(self.more_digests) if self.more_digests else []
+        names = paths.picture_files(Path(self.image), self.depth)
+        digests = (self.image_digest, *more)
+        pictures = zip((one.as_posix() for one in names), digests, strict=True)
+        return (*pictures, (self.mask, self.mask_digest))
+
+    @property
     def empty(self) -> bool:
-        """Whether the mask has no foreground."""
-        return not any(self.class_pixels[1:])
+        """Whether the mask has no foreground, as far as somebody annotated it."""
+        return not any(self.class_pixels[1:]) and not self.unannotated
+
+    @property
+    def unannotated(self) -> bool:
+        """Whether nobody annotated any of the pixels."""
+        return self.ignored_pixels > 0 and not any(self.class_pixels)
 
 
 _TYPES = {
@@ -147,7 +177,8 @@ def blank(pair_id: str, **values: Any) -> Pair:
 
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
-    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest"),
+    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
+    "ignored_pixels",
 )
 
 

@@ -175,11 +175,7 @@ def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
         if not truth_record.is_whole(folder, name, digest):
             return False
-    return all(
-        files.holds(folder / name, digest)
-        for pair in pairs
-        for name, digest in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest))
-    )
+    return all(files.holds(folder / name, digest) for pair in pairs for name, digest in pair.files)
 
 
 def _all(made: dict[str, list[Pair]]) -> list[Pair]:
@@ -187,10 +183,10 @@ def _all(made: dict[str, list[Pair]]) -> list[Pair]:
 
 
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
-    kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
+    kept: set[Any] = {folder / name for pair in pairs for name, _ in pair.files}
     kept |= {(folder / pair.truth).parent for pair in pairs if pair.truth}
-    for part in (paths.IMAGES, paths.MASKS, paths.TRUTH):
-        for file in (folder / part).glob("*"):
+    for part in (paths.IMAGES, f"{paths.IMAGES}_*", paths.MASKS, paths.TRUTH):
+        for file in folder.glob(f"{part}/*"):
             if file in kept:
                 continue
             if file.is_dir():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Problem, slugs, unchecked
+from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
 from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
@@ -74,7 +74,8 @@ def listing(adapter: Adapter) -> Listing:
             name = ids.get(case.id, case.id)
             labels = {raters.get(rater, rater): label for rater, label in case.labels.items()}
             patient = patients.get(case.patient, case.patient)
-            found.append(replace(case, id=name, patient=patient, labels=labels))
+            image = _in_order(case, adapter.dataset.channels)
+            found.append(replace(case, id=name, patient=patient, image=image, labels=labels))
         except (AttributeError, TypeError, ValueError) as error:
             reason = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
             faults[str(name)] = Problem(reason, where=raw, remedy=layout)
@@ -119,6 +120,27 @@ def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]
             remedy="Correct the module; --debug shows the traceback.",
         ) from error
     return stated, faults
+
+
+def _in_order(case: Case, channels: Sequence[str]) -> Picture | Mapping[str, Picture]:
+    """The image of a case, its channels in the order of the dataset's.
+
+    Raises ValueError unless the dataset states that channels, and the case has one of them.
+    """
+    if not isinstance(case.image, Mapping):
+        if channels:
+            raise ValueError(
+                f"expected an image that maps channels ({', '.join(channels)}) to pictures, got"
+                f" {case.image}"
+            )
+        return case.image
+    strange = [str(name) for name in case.image if name not in channels]
+    if strange or not case.image:
+        raise ValueError(
+            f"expected channels among {', '.join(channels) or 'none'}, which Dataset.channels"
+            f" states, got {', '.join(strange) or 'no picture'}"
+        )
+    return {name: case.image[name] for name in channels if name in case.image}
 
 
 def _slugs(names: Iterable[object]) -> dict[str, str]:
@@ -208,29 +230,28 @@ def files(case: Case) -> list[Path]:
 def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
     """The files of the image (role None) and of each rater's label, in the case's order.
 
+    Of several channels, each is an image with a role of its own, which no rater's name can be.
+
     Raises :class:`Problem` that names a missing file and its existing partner.
     """
-    image = places.parts(case.image)
-    if not image:
-        raise Problem(
-            "expected slices, found none",
-            where=f"case {case.id}",
-            remedy="Unpack the case again, or remove its empty folder.",
-        )
-    roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
+    roles: list[tuple[str | None, Sequence[Path]]] = []
+    for channel, picture in case.pictures.items():
+        roles.append((f"channel {channel}" if channel else None, places.parts(picture)))
+        _require_image(case, channel, roles[-1][1])
+    _, image = roles[0]
     for rater, label in case.labels.items():
         for number, file in enumerate(places.parts(label)):
-            picture = image[number] if len(image) > 1 else image[0]
-            if not picture.exists():
+            partner = image[number] if len(image) > 1 else image[0]
+            if not partner.exists():
                 raise Problem(
                     f"expected the image of {file}, found none",
-                    where=picture,
+                    where=partner,
                     remedy="Add the missing image file, or remove its label.",
                 )
             if not file.exists():
                 by = f" of rater {rater}" if rater else ""
                 raise Problem(
-                    f"expected the label{by} of {picture}, found none",
+                    f"expected the label{by} of {partner}, found none",
                     where=file,
                     remedy="Add the missing label file, or remove its image.",
                 )
@@ -239,6 +260,24 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
         if not path.is_dir():
             require_regular(path)
     return [(role, [file for path in part for file in _below(path)]) for role, part in roles]
+
+
+def _require_image(case: Case, channel: str, files: Sequence[Path]) -> None:
+    """Raises :class:`Problem` for a picture without files, or whose channel is not there."""
+    if not files:
+        raise Problem(
+            "expected slices, found none",
+            where=f"case {case.id}",
+            remedy="Unpack the case again, or remove its empty folder.",
+        )
+    missing = [file for file in files if channel and not file.exists()]
+    if missing:
+        raise Problem(
+            f"expected the picture of the channel {channel} of {case.id}, found none",
+            where=missing[0],
+            remedy="Add the file. Where the sequence was not taken, the adapter leaves its name"
+            " out of the case's image.",
+        )
 
 
 def _below(path: Path) -> list[Path]:

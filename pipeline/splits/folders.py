@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets_spec.contract import SPLITS, Problem
+from datasets_spec.contract import IGNORED_COLOUR, SPLITS, Problem
 from pipeline import paths
 from pipeline.labels import colours
 from pipeline.pairs import identities, manifest, png
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
+from pipeline.runtime import files
 from pipeline.splits import contents, grouping, leaks
 from pipeline.splits.contents import Content, Files, Key
 from pipeline.splits.leaks import SHOWN, Violation
@@ -121,6 +122,7 @@ def _read(
         pair = known.get(key)
         if content.unchanged and pair is not None:
             state.pairs.append(pair)
+            state.changed += _changed(folder, pair)
             continue
         if pair is None:
             split, stem = key
@@ -138,6 +140,15 @@ def _read(
             state.changed.append("/".join(key))
         state.colours[key] = kinds.setdefault(content.colours, content.colours)
     return state
+
+
+def _changed(folder: Path, pair: Pair) -> list[str]:
+    """The files with the channels after the third that are not as in the manifest."""
+    return [
+        f"{pair.split}/{name}"
+        for name, digest in pair.files[1:-1]
+        if not files.holds(folder / pair.split / name, digest)
+    ]
 
 
 def _listing(folder: Path, part: str) -> Files:
@@ -207,10 +218,14 @@ def _stray_colours(folder: Path, shown: Mapping[Key, frozenset[int]]) -> list[st
 
 
 def _declared(folder: Path) -> set[int] | None:
-    """The colours of the card's label map; None where there is no card, or another program's."""
+    """The colours that masks may have by the card's label map, with that of what is ignored.
+
+    None where there is no card, or another program's.
+    """
     try:
         labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
-        return {int(colours.pack(np.array(label["colour"]))) for label in labels}
+        known = [*(label["colour"] for label in labels), IGNORED_COLOUR]
+        return {int(colours.pack(np.array(colour))) for colour in known}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
