@@ -25,6 +25,7 @@ class Scored:
     ``final`` is what counts: the prediction after post-processing; ``plain`` before it.
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
+    ``ignored``: the share of the voxels that nobody annotated.
     """
 
     case: str
@@ -42,6 +43,7 @@ class Scored:
     slices_left_out: int
     shown: str
     planar: bool
+    ignored: float = 0.0
 
     @property
     def dice(self) -> float:
@@ -88,7 +90,8 @@ def _row(
                 for number, score in enumerate(SCORES)
             },
             "both_empty": sum(one.both_empty for one in ones),
-            "no_surface": sum(not one.both_empty and math.isnan(one.hd95_mm) for one in ones),
+            "no_surface": sum(one.no_surface for one in ones),
+            "not_annotated": sum(not one.annotated for one in ones),
             "lesions": {
                 name: sum(getattr(one.lesions, name) for one in ones)
                 for name in ("truth", "predicted", "found", "false")
@@ -114,7 +117,7 @@ def _row(
 
 def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
     """What is marked where the truth has nothing of the class: slices, and whole cases."""
-    cases = [one for one in ones if not one.overlap.truth]
+    cases = [one for one in ones if one.annotated and not one.overlap.truth]
     slices = sum(one.negative.slices for one in ones)
     ml = [one.negative.voxels * one.voxel_ml for one in ones]
     return {
