@@ -22,6 +22,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
+from pipeline.volumes.volume import Ml
 
 Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
@@ -56,6 +57,11 @@ class Answer:
     missing: int
     beside: Sequence[Beside]
     steps: NDArray[np.float64]
+
+    @property
+    def voxel_ml(self) -> Ml:
+        """As :attr:`pipeline.volumes.volume.Volume.voxel_ml` of the source."""
+        return self.kept.voxel_ml
 
     @property
     def planar(self) -> bool:
@@ -97,7 +103,9 @@ def _ask(
 ) -> Probabilities:
     """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
     folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
-    predicted = member.of_pictures([png.read_image(folder / pair.image) for pair, *_ in batch])
+    predicted = member.of_pictures(
+        [png.read_image(folder / pair.image, pair.depth) for pair, *_ in batch]
+    )
     background = np.zeros_like(predicted)
     background[..., 0] = 1
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):

@@ -13,14 +13,14 @@ from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
+from pipeline.pairs import manifest
 
 
 def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
     """The prediction by the rules that valid chose."""
     if not rules:
         return answer.predicted
-    voxel_ml = scores.voxel_ml(answer.steps)
-    return apply(answer.predicted, rules, voxel_ml, answer.planar)
+    return apply(answer.predicted, rules, answer.voxel_ml, answer.planar)
 
 
 def score(
@@ -36,7 +36,8 @@ def score(
     ``final`` is the prediction that counts, after post-processing; ``shown`` names, by rater, the
     pair whose picture shows most wrong voxels.
     """
-    steps, planar, unlabelled = answer.steps, answer.planar, drawings[0][0].unlabelled
+    steps, planar, ml = answer.steps, answer.planar, answer.voxel_ml
+    unlabelled = drawings[0][0].unlabelled
     nothing = np.zeros(final.shape, np.uint8)
     of_raters = _against_raters(drawings, answer, final, classes)
     scored = []
@@ -44,10 +45,10 @@ def score(
         first = slices[0]
         kinds = [final] if final is answer.predicted else [final, answer.predicted]
         judged = [
-            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm, unlabelled)
+            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm, ml, unlabelled)
             for ids in kinds
         ]
-        background = scores.score(one.truth, nothing, classes, steps, planar, 0.0, unlabelled)
+        background = scores.score(one.truth, nothing, classes, steps, planar, 0.0, ml, unlabelled)
         scored.append(
             Scored(
                 first.case,
@@ -65,6 +66,8 @@ def score(
                 slices_left_out=answer.missing,
                 shown=picture,
                 planar=planar,
+                strata=manifest.strata_of(first),
+                uneven=answer.kept.record.uneven,
                 ignored=np.count_nonzero(one.truth == IGNORED) / one.truth.size,
             )
         )

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import IGNORED
 from model.inference.facts import LEAST_PATIENTS
 from model.inference.rules import Rule
-from model.regions import box, holes, regions, runs, slabs
+from model.regions import Amount, box, holes, regions, runs, slabs, within
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.scores import Stack
 
@@ -65,7 +65,7 @@ class Search:
         patient: str,
         truth: Stack,
         predicted: Stack,
-        voxel_ml: float,
+        voxel_ml: Amount,
         planar: bool,
         unlabelled: Collection[int] = (),
     ) -> None:
@@ -103,24 +103,30 @@ class Search:
 
 
 def _dice_of_rules(
-    truth: Stack, predicted: Stack, label: int, voxel_ml: float, planar: bool
+    truth: Stack, predicted: Stack, label: int, voxel_ml: Amount, planar: bool
 ) -> list[float]:
-    """Dice of one class in one case under each of :data:`RULES`, of what was annotated."""
-    total = sum(int(np.count_nonzero(slab == label)) for slab in slabs(truth))
+    """Dice of one class in one case under each of :data:`RULES`, of what was annotated.
+
+    Of voxels or, where slices differ in thickness, of volumes.
+    """
+    weight: Amount = 1.0 if isinstance(voxel_ml, float) else voxel_ml
+    counts = [np.count_nonzero(slab == label, axis=(1, 2)) for slab in slabs(truth)]
+    total = float((np.concatenate(counts) * weight).sum())
     near = box(predicted, label)
     truth, predicted = truth[near], predicted[near]
+    voxel_ml, weight = (within(one, near[0]) for one in (voxel_ml, weight))
     mask = predicted == label
     drawn, unknown = (runs(slab == value for slab in slabs(truth)) for value in (label, IGNORED))
-    counts = {}
+    measured = {}
     for fill in (False, True):
         filled = mask | (holes(mask, planar) & (predicted == 0)) if fill else mask
         found = regions(filled, corners=True, planar=planar)
-        judged = found.sizes - found.voxels_in(unknown)
-        counts[fill] = found.sizes, judged, found.voxels_in(drawn)
+        judged = found.amounts(weight) - found.amounts_in(unknown, weight)
+        measured[fill] = found.amounts(voxel_ml), judged, found.amounts_in(drawn, weight)
     dice = []
     for rule in RULES:
-        voxels, judged, both = counts[rule.fill_holes]
-        kept = voxels * voxel_ml >= rule.smallest_ml
-        sizes = total + int(judged[kept].sum())
-        dice.append(2 * int(both[kept].sum()) / sizes if sizes else 1.0)
+        ml, judged, both = measured[rule.fill_holes]
+        kept = ml >= rule.smallest_ml
+        whole = total + float(judged[kept].sum())
+        dice.append(2 * float(both[kept].sum()) / whole if whole else 1.0)
     return dice

@@ -8,6 +8,9 @@ gantry) is measured as it stands.
 Pictures without geometry are *planar*: their slices are no volume, so surfaces and lesions are
 those of each slice, and a pixel's side stands for the mm that nobody states.
 
+Of slices without one spacing a voxel counts by its slice's thickness, and there are no distances:
+they would need an even grid.
+
 Where the truth is :data:`~datasets_spec.contract.IGNORED`, nobody annotated, and nothing is scored;
 a predicted lesion counts as one even if its parts hang together there alone. Classes that nobody
 annotated in a case have no score in it: predicted on background, they count as background.
@@ -26,7 +29,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from datasets_spec.contract import IGNORED
-from model.regions import regions, runs
+from model.regions import Amount, regions, runs
 
 BINS = 15
 """Bins of confidence, as in Guo et al., ICML 2017."""
@@ -47,11 +50,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one class in one case, and the scores that follow from them."""
+    """How much one class has in one case, and the scores that follow: voxels, or volumes in ml."""
 
-    truth: int
-    predicted: int
-    both: int
+    truth: float
+    predicted: float
+    both: float
 
     @property
     def dice(self) -> float:
@@ -134,39 +137,43 @@ class Lesions:
 
 @dataclass(frozen=True)
 class Negative:
-    """Slices whose truth lacks the class: how many, how many of them were marked, voxels there."""
+    """Slices whose truth lacks the class: how many, how many of them were marked, and the volume of
+    that."""
 
     slices: int
     marked: int
-    voxels: int
+    ml: float
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Everything about one class in one case. ``voxel_ml``: a voxel's volume.
+    """Everything about one class in one case.
 
-    ``annotated``: whether anybody annotated the class in the case; ``whole``: whether surfaces and
-    lesions can be told, which takes every slice of a volume.
+    ``overlap`` counts voxels, ``volumes`` has their ml. ``even``: whether slices have one spacing;
+    where not, scores follow from the volumes. ``annotated``: whether anybody annotated the class in
+    the case; ``whole``: whether surfaces and lesions can be told, which takes every slice of a
+    volume.
     """
 
     overlap: Overlap
+    volumes: Overlap
     hd95_mm: float
     nsd: float
     lesions: Lesions
     negative: Negative
-    voxel_ml: float
+    even: bool = True
     annotated: bool = True
     whole: bool = True
 
     @property
-    def truth_ml(self) -> float:
-        """Volume of the truth."""
-        return self.overlap.truth * self.voxel_ml
+    def weighed(self) -> Overlap:
+        """What the scores follow from: voxels, or volumes where these differ by slice."""
+        return self.overlap if self.even else self.volumes
 
     @property
-    def predicted_ml(self) -> float:
-        """Volume of the prediction."""
-        return self.overlap.predicted * self.voxel_ml
+    def dice(self) -> float:
+        """See :attr:`Overlap.dice`."""
+        return self.weighed.dice
 
     @property
     def both_empty(self) -> bool:
@@ -177,13 +184,14 @@ class ClassScores:
     def no_surface(self) -> bool:
         """Whether there is no distance since one of the two is empty."""
         overlap = self.overlap
-        return self.whole and bool(overlap.truth or overlap.predicted) and math.isnan(self.hd95_mm)
+        told = self.even and self.whole and bool(overlap.truth or overlap.predicted)
+        return told and math.isnan(self.hd95_mm)
 
     def row(self) -> dict[str, float]:
         """Every score by its name, in the order of :data:`SCORES`; NaN where it does not exist."""
-        overlap = self.overlap
-        nothing = not (overlap.truth or overlap.predicted)
-        error = math.nan if nothing else self.predicted_ml - self.truth_ml
+        overlap, volumes = self.weighed, self.volumes
+        nothing = self.both_empty or not self.annotated
+        error = math.nan if nothing else volumes.predicted - volumes.truth
         return {
             "dice": overlap.dice,
             "iou": overlap.iou,
@@ -218,14 +226,19 @@ def score(
     steps: Floats,
     planar: bool,
     tolerance_mm: float,
+    of_voxel: Amount | None = None,
     unlabelled: Collection[int] = (),
 ) -> tuple[ClassScores, ...]:
     """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ...
 
-    ``unlabelled``: the classes that nobody annotated in the case.
+    ``of_voxel``: the volume of a voxel in ml, if not that of ``steps``: of slices without one
+    spacing, which have no distances, that of each (N,). ``unlabelled``: the classes that nobody
+    annotated in the case.
     """
+    ml: Amount = voxel_ml(steps) if of_voxel is None else of_voxel
+    even = isinstance(ml, float)
     tables = _of_slices(truth, predicted, classes, unlabelled)
-    counts = overlaps(tables.sum(axis=0))
+    counts, volumes = overlaps(tables.sum(axis=0)), overlaps(_sum(tables, ml))
     planar = planar or len(truth) == 1  # a single slice has no neighbours to be bounded by
     whole = planar or bool(tables.any(axis=(1, 2)).all())
     drawn, judged = comparable(truth, predicted)
@@ -234,31 +247,33 @@ def score(
     found = []
     for label, (here, there) in enumerate(boxes, start=1):
         if label in unlabelled:
-            found.append(_unknown(voxel_ml(steps)))
+            found.append(_unknown(even))
             continue
         near = _around(here, there) if whole else _around()
         masks = _Class(drawn[near], label), _Class(judged[near], label)
-        distances = surfaces(*masks, steps, planar)
+        distances = surfaces(*masks, steps, planar) if even else None
         raw = None if ignored is None else (_Class(predicted[near], label), ignored[near])
         found.append(
             ClassScores(
                 counts[label],
-                distances.hd95,
-                distances.nsd(tolerance_mm),
+                volumes[label],
+                distances.hd95 if distances else math.nan,
+                distances.nsd(tolerance_mm) if distances else math.nan,
                 lesions(*masks, planar) if raw is None else _lesions(masks[0], *raw, planar),
-                _negative(tables, label),
-                voxel_ml(steps),
+                _negative(tables, label, ml),
+                even,
                 whole=whole,
             )
         )
     return tuple(found)
 
 
-def _unknown(of_voxel_ml: float) -> ClassScores:
+def _unknown(even: bool) -> ClassScores:
     """Of a class that nobody annotated."""
-    nothing = Lesions(0, 0, 0, 0)
+    nothing, lesions_of_none = Overlap(0, 0, 0), Lesions(0, 0, 0, 0)
+    slices = Negative(0, 0, 0.0)
     return ClassScores(
-        Overlap(0, 0, 0), math.nan, math.nan, nothing, Negative(0, 0, 0), of_voxel_ml, False, False
+        nothing, nothing, math.nan, math.nan, lesions_of_none, slices, even, False, False
     )
 
 
@@ -310,10 +325,10 @@ def _of_slices(
     return tables.reshape(-1, classes, classes)
 
 
-def overlaps(table: NDArray[np.int64]) -> list[Overlap]:
+def overlaps(table: NDArray[np.int64] | Floats) -> list[Overlap]:
     """One :class:`Overlap` per class id, background included, of a confusion matrix."""
     return [
-        Overlap(int(table[c].sum()), int(table[:, c].sum()), int(table[c, c]))
+        Overlap(table[c].sum().item(), table[:, c].sum().item(), table[c, c].item())
         for c in range(len(table))
     ]
 
@@ -447,11 +462,19 @@ class Calibration:
         return _ratio(float(np.abs(self.right - self.confidence).sum()), total)
 
 
-def _negative(tables: NDArray[np.int64], label: int) -> Negative:
+def _negative(tables: NDArray[np.int64], label: int, voxel_ml: Amount) -> Negative:
     """What is marked where the truth lacks a class, from the confusion of each slice."""
-    tables = tables[tables.any(axis=(1, 2))]  # without slices that nobody annotated
-    false = tables[tables[:, label].sum(axis=1) == 0, :, label].sum(axis=1)
-    return Negative(len(false), int((false > 0).sum()), int(false.sum()))
+    lacking = (tables[:, label].sum(axis=1) == 0) & tables.any(axis=(1, 2))  # if annotated
+    false = np.where(lacking, tables[:, :, label].sum(axis=1), 0)
+    return Negative(int(lacking.sum()), int((false > 0).sum()), float(_sum(false, voxel_ml)))
+
+
+def _sum(of_slices: NDArray[np.int64], voxel_ml: Amount) -> Floats:
+    """Counts of voxels in each slice (N, ...) -> their volume together in ml (...)."""
+    if isinstance(voxel_ml, float):
+        return np.asarray(of_slices.sum(axis=0) * voxel_ml, np.float64)
+    of_each = voxel_ml.reshape(-1, *(1,) * (of_slices.ndim - 1))
+    return np.asarray((of_slices * of_each).sum(axis=0), np.float64)
 
 
 def _surface(mask: Slices, planar: bool) -> NDArray[np.int32]:

@@ -70,6 +70,7 @@ def batches(
         share,
         scratch=scratch,
         codes=codes,
+        channel_dropout=wanted.channel_dropout,
     )
     valid = Batches(
         folder / "valid",

@@ -39,7 +39,7 @@ from datasets_spec.contract import IGNORED, TISSUES, Dataset
 from pipeline.labels.rules import FEW_VOXELS, SIGN, enough
 from pipeline.labels.tables import RING_PX, T1_ORDER, grown
 from pipeline.volumes.findings import PAIR, Finding, finding
-from pipeline.volumes.volume import Grid, Volume
+from pipeline.volumes.volume import Volume
 
 BLOOD_HU = (50, 90)
 AIR_HU = -500
@@ -71,7 +71,7 @@ def of_case(
     tissue, shown = codes[ids[where]], image.array[where]
     counts = np.bincount(tissue.ravel("K"), minlength=len(TISSUES) + 1)
     voxels = enough({name: int(counts[_CODE[name]]) for name in present})
-    suspicions = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
+    suspicions = [*_contact(tissue, voxels), *_amount(image, codes, ids, voxels, windowed)]
     if dataset.contrast == "T1w":
         suspicions += _t1_order(shown, tissue, voxels)
     if dataset.modality == "CT":
@@ -226,15 +226,21 @@ def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
     return total.reshape(size, size)
 
 
-def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[Finding]:
-    size = math.prod(grid.shape)
-    ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+def _amount(
+    image: Volume,
+    codes: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    voxels: Mapping[str, int],
+    windowed: bool,
+) -> Iterator[Finding]:
+    size = math.prod(image.grid.shape)
     for name in sorted(SIGN.keys() & voxels.keys()):
         if voxels[name] > size / 2:
             yield finding("amount-of-picture", PAIR, tissue=name, share=voxels[name] / size)
-        elif not windowed and voxels[name] * ml > _MOST_LESION_ML:
-            volume = voxels[name] * ml
-            yield finding("amount-of-lesion", PAIR, tissue=name, ml=volume, most=_MOST_LESION_ML)
+        elif not windowed and voxels[name] * np.max(image.voxel_ml) > _MOST_LESION_ML:
+            ml = image.ml(codes[ids] == _CODE[name])
+            if ml > _MOST_LESION_ML:
+                yield finding("amount-of-lesion", PAIR, tissue=name, ml=ml, most=_MOST_LESION_ML)
     if {"csf", "grey_matter", "white_matter"} <= voxels.keys():
         ratio = voxels["grey_matter"] / voxels["white_matter"]
         low, high = _GREY_TO_WHITE

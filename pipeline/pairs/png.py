@@ -1,4 +1,7 @@
-"""Pictures on disk: 8-bit grey images, and class ids as indexed PNG.
+"""Pictures on disk: 8-bit images, grey or of several channels, and class ids as indexed PNG.
+
+Two or three channels are one RGB file, a missing third being 0. Of more, each three are a file of
+the same name, in the folders ``images``, ``images_2``, ``images_3``, ...
 
 A mask's palette is the label map's colours, so one file is both the colourised
 mask and the class ids. Encoder settings are fixed, because the same pairs must give the same bytes;
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap, Problem
+from pipeline import paths
 from pipeline.labels.colours import ids_of_colours
 from pipeline.runtime import files
 from pipeline.volumes.picture_files import opened
@@ -26,8 +30,21 @@ _Z_RLE = 3
 _RUN_AGAIN = "Run the stage that writes it again."
 
 
+def write_images(file: Path, picture: NDArray[np.uint8]) -> list[str]:
+    """Write a picture, (H, W) or (H, W, channels) uint8; returns the sha256 of each file."""
+    if picture.ndim == 2:
+        return [write_image(file, picture)]
+    digests = []
+    for number, name in enumerate(paths.picture_files(file, picture.shape[2])):
+        some = picture[..., number * paths.CHANNELS_IN_FILE : (number + 1) * paths.CHANNELS_IN_FILE]
+        rgb = np.zeros((*picture.shape[:2], paths.CHANNELS_IN_FILE), np.uint8)
+        rgb[..., : some.shape[2]] = some
+        digests.append(write_image(name, rgb))
+    return digests
+
+
 def write_image(file: Path, picture: NDArray[np.uint8]) -> str:
-    """Write a grey picture (H, W) uint8 as PNG; returns the file's sha256."""
+    """Write a grey (H, W) or RGB (H, W, 3) picture uint8 as PNG; returns the file's sha256."""
     import cv2  # here and in read_image: masks are written where only Pillow is installed
 
     settings = [
@@ -36,7 +53,8 @@ def write_image(file: Path, picture: NDArray[np.uint8]) -> str:
         cv2.IMWRITE_PNG_STRATEGY,
         cv2.IMWRITE_PNG_STRATEGY_RLE,
     ]
-    encoded, buffer = cv2.imencode(".png", picture, settings)
+    as_cv2_has_it = picture if picture.ndim == 2 else picture[..., ::-1]
+    encoded, buffer = cv2.imencode(".png", as_cv2_has_it, settings)
     assert encoded
     return _put(file, buffer.tobytes())
 
@@ -68,15 +86,50 @@ def write_mask(file: Path, ids: NDArray[np.uint8], label_map: LabelMap) -> str:
     return _put(file, buffer.getvalue())
 
 
-def read_image(file: Path) -> NDArray[np.uint8]:
-    """A grey picture (H, W) uint8. Raises :class:`Problem` if it cannot be read."""
+def read_image(file: Path, channels: int = 1) -> NDArray[np.uint8]:
+    """A picture (H, W) uint8 or, of several ``channels`` in RGB files, (H, W, channels).
+
+    One channel is grey whatever is in the file, and a grey file is whatever is asked for. Raises
+    :class:`Problem` if a file cannot be read.
+    """
+    first = _read(file, in_colour=channels > 1)
+    if first.ndim == 2:
+        return first
+    others = [_read(name, in_colour=True) for name in paths.picture_files(file, channels)[1:]]
+    for name, other in zip(paths.picture_files(file, channels)[1:], others, strict=True):
+        if other.shape != first.shape:
+            raise Problem(
+                f"expected the shape of {file.name}'s first file, {first.shape}, got {other.shape}",
+                where=name,
+                remedy=_RUN_AGAIN,
+            )
+    return np.ascontiguousarray(np.concatenate([first, *others], axis=2)[..., :channels])
+
+
+def read_shown(file: Path) -> NDArray[np.uint8]:
+    """What people see of the picture in ``file``, (H, W): see :func:`one_channel`."""
+    return one_channel(_read(file, in_colour=True))
+
+
+def one_channel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What people see of a picture, (H, W): the first of its channels that shows anything."""
+    if picture.ndim == 2:
+        return picture
+    shows = picture.any(axis=(0, 1))
+    return np.ascontiguousarray(picture[..., int(shows.argmax())])
+
+
+def _read(file: Path, in_colour: bool) -> NDArray[np.uint8]:
+    """A file as grey (H, W) or, where it is RGB and so wanted, (H, W, 3)."""
     import cv2
 
+    way = cv2.IMREAD_UNCHANGED if in_colour else cv2.IMREAD_GRAYSCALE
     with opened(file, remedy=_RUN_AGAIN):  # which checks its size before it is decoded
-        picture = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        picture = cv2.imread(str(file), way)
     if picture is None:
         raise Problem("expected a readable picture, found none", where=file, remedy=_RUN_AGAIN)
-    return np.asarray(picture, np.uint8)
+    decoded = np.asarray(picture, np.uint8)
+    return decoded if decoded.ndim == 2 else decoded[..., 2::-1]
 
 
 def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:

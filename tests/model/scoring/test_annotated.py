@@ -36,7 +36,7 @@ def _somewhere(seed: int) -> NDArray[np.bool_]:
 def _scored(
     truth: Ids, guess: Ids, unlabelled: tuple[int, ...] = (), planar: bool = False
 ) -> tuple[ClassScores, ...]:
-    return scores.score(truth, guess, CLASSES, STEPS, planar, 1.0, unlabelled)
+    return scores.score(truth, guess, CLASSES, STEPS, planar, 1.0, unlabelled=unlabelled)
 
 
 def _rows(*of: ClassScores) -> list[dict[str, float]]:
@@ -127,7 +127,7 @@ def test_a_class_that_nobody_annotated_has_no_score_and_harms_no_other(
             assert not one.annotated
             assert not one.both_empty
             assert not one.no_surface
-            assert one.negative == Negative(0, 0, 0)
+            assert one.negative == Negative(0, 0, 0.0)
             assert all(math.isnan(value) for value in one.row().values())
             assert table[0, label] == table[label].sum() == 0
         else:
