@@ -311,7 +311,7 @@ def _of_slices(
     truth: Stack, predicted: Stack, classes: int, unlabelled: Collection[int]
 ) -> NDArray[np.int64]:
     """The confusion of each slice, (N, classes, classes), of the voxels that were annotated."""
-    ignored = [np.count_nonzero(one == IGNORED) for one in truth]
+    annotated = truth
     truth, predicted = comparable(truth, predicted, unlabelled)
     code = np.min_scalar_type(classes**2)
     tables = np.zeros((len(truth), classes**2), np.int64)
@@ -321,7 +321,8 @@ def _of_slices(
             table += np.bincount(pairs.ravel("K"), minlength=classes**2)
         else:
             table[0] = drawn.size
-    tables[:, 0] -= ignored
+    if annotated is not truth:
+        tables[:, 0] -= [np.count_nonzero(one == IGNORED) for one in annotated]
     return tables.reshape(-1, classes, classes)
 
 

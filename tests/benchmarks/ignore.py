@@ -136,10 +136,9 @@ def main() -> None:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}). Written"
         f" by `python -m tests.benchmarks.ignore --epochs {options.epochs} --steps"
-        f" {options.steps}`: the hippocampus preset at 64 pixels with half of its filters and without"
-        " normalisation, the same"
-        f" patients and {options.epochs * options.steps:,} steps of 32 pictures in both rows. In"
-        " the second, nobody annotated any but every fifth slice of the patients of train and"
+        f" {options.steps}`: the hippocampus preset at 64 pixels with half of its filters and"
+        f" without normalisation, the same patients and {options.epochs * options.steps:,} steps"
+        " of 32 pictures in both rows. In the second, nobody annotated any but every fifth slice of the patients of train and"
         f" valid; the {scores['test_patients']} test patients have all labels in both.",
         "",
         "| annotated | slices of train | mean Dice [95 % over patients] | anterior | posterior"
