@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_spec.contract import (
+    IGNORED_COLOUR,
     Case,
     Dataset,
     Label,
@@ -141,6 +142,34 @@ def test_label_map_counts_lists_and_finds_its_classes():
 def test_refuses_a_label_map_that_is_ambiguous(labels, message):
     with pytest.raises(ValueError, match=message):
         LabelMap(labels)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"ignored_values": (1, 7)}, r"not both: \[1\]"),
+        ({"ignored_values": (0xFF0000,), "coding": "colours"}, r"not both: \[16711680\]"),
+        ({"ignored_values": (9,), "coding": "binary"}, "state the coding values"),
+    ],
+)
+def test_refuses_values_that_are_ignored_and_a_class(facts, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(**facts)
+
+
+def test_a_class_id_as_a_value_may_be_ignored_where_labels_are_drawn_in_colours():
+    assert dataset(ignored_values=(1,), coding="colours").ignored_values == (1,)
+
+
+def test_refuses_a_class_in_the_colour_of_what_nobody_annotated():
+    with pytest.raises(ValueError, match="marks what nobody annotated"):
+        label(colour=IGNORED_COLOUR)
+
+
+@pytest.mark.parametrize("slices", [(), (-1, 2)])
+def test_refuses_annotated_slices_that_are_none_or_negative(tmp_path, slices):
+    with pytest.raises(ValueError, match="one or more indices from 0"):
+        case(tmp_path, annotated_slices=slices)
 
 
 def test_window_is_centred_on_its_level():
