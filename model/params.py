@@ -70,7 +70,9 @@ class Network:
         return self.picture_px or self.image_px
 
     def __post_init__(self) -> None:
-        expect(1 <= self.channels <= MOST_CHANNELS, "channels", "1 or 3", self.channels)
+        expect(
+            1 <= self.channels <= MOST_CHANNELS, "channels", f"1 to {MOST_CHANNELS}", self.channels
+        )
         expect(2 <= self.num_layers <= 12, "num_layers", "2 to 12", self.num_layers)
         expect(self.base_filters >= 1, "base_filters", "1 or more", self.base_filters)
         expect(
