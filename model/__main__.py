@@ -49,6 +49,7 @@ def _predict_options(parser: ArgumentParser) -> None:
         metavar="NAME=PATTERN",
         help="names of the scans of a sequence, such as t1w='*_T1w.nii.gz' (repeat for each)",
     )
+    add("--volume", default="", metavar="KEY", help='of scans that hold several: "echo 2"')
     add("--mirrors", choices=MIRRORS, default="auto", help="mean over mirror images (auto)")
     add("--seg", choices=SEG_KINDS, default="auto", help="DICOM SEG of DICOM series (auto)")
     add("--probabilities", action="store_true", help="also a map for each class")
@@ -153,6 +154,7 @@ def _predict(options: Namespace) -> None:
             options.mirrors,
             limits,
             sequences.stated(options.channel),
+            options.volume,
         )
 
 

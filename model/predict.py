@@ -64,13 +64,15 @@ def predict(
     mirrors: str = "auto",
     limits: Limits = Limits(),
     patterns: Mapping[str, str] = MappingProxyType({}),
+    key: str = "",
 ) -> None:
     """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
     ``models``: their files; several are an ensemble, whose probabilities are averaged. ``mirrors``:
     see :data:`model.inference.mirrors.MIRRORS`. ``patterns``: which names are of which sequence,
-    for models of several, see :mod:`model.inference.sequences`. What was made before of the same
-    scan, by the same models and wishes, is not made again.
+    for models of several, see :mod:`model.inference.sequences`. ``key``: which volume, of files and
+    series that hold several, such as "echo 2". What was made before of the same scan, by the same
+    models and wishes, is not made again.
 
     Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
     end, with all others done, if a scan could not be read or predicted.
@@ -78,7 +80,7 @@ def predict(
     _require_writable(output)
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True)
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, key=key)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:
@@ -293,7 +295,8 @@ def _sources(scan: Scan) -> list[Path]:
 def _fingerprint(group: Group, work: _Work) -> str:
     """What the outputs of a scan follow from."""
     digests = [
-        (channel, fingerprints.digests(*_sources(scan))[0]) for channel, scan in group.scans.items()
+        (channel, fingerprints.digests(*_sources(scan))[0], scan.volume)
+        for channel, scan in group.scans.items()
     ]
     models = [(member.digest, member.axes) for member in work.predictor.members]
     return fingerprints.fingerprint(

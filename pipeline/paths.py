@@ -25,6 +25,7 @@ MINI_TEST = "mini_test"
 CARD = "dataset.json"
 STATISTICS = "statistics.png"
 SAMPLES = "samples.png"
+LIKENESS = "likeness.csv"
 
 MODEL = "model.keras"
 MODEL_ONNX = "model.onnx"
@@ -63,6 +64,11 @@ def augmented(dataset: str) -> Path:
 def dataset(dataset: str) -> Path:
     """The output of ``split``: what a model is trained on."""
     return DATA / "dataset" / dataset
+
+
+def suggested(dataset: str) -> Path:
+    """The near-duplicates over which ``split`` refused a dataset, grouped into patients."""
+    return DATA / "suggested_patients" / f"{dataset}.csv"
 
 
 def run(dataset: str) -> Path:

@@ -215,7 +215,7 @@ class Delivery:
             "step_mm": float(np.linalg.norm(self.image.grid.steps(facts.plane)[:, 0])),
             "window": seen.window,
             "unit": "HU" if facts.window else "",
-            "world": measures.world(self.image.grid, facts.plane).tolist(),
+            "world": self.image.grid.world(facts.plane).tolist(),
             "warnings": list(warnings),
             "measures": list(rows),
             "files": {

@@ -18,6 +18,7 @@ from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
 from model.inference.scans import Done, Slab
+from model.regions import Amount
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
 from pipeline.volumes import volume
@@ -70,7 +71,7 @@ class Predictor:
         return scans.slabs(self.members, images, scratch, own_grey, uncertain, done)
 
     def postprocessed(
-        self, ids: NDArray[np.uint8], voxel_ml: float, planar: bool
+        self, ids: NDArray[np.uint8], voxel_ml: Amount, planar: bool
     ) -> NDArray[np.uint8]:
         """Class ids (N, rows, columns) by :attr:`rules`."""
         return rules.apply(ids, self.rules, voxel_ml, planar) if self.rules else ids

@@ -22,6 +22,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
+from pipeline.volumes.volume import Ml
 
 Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
@@ -56,6 +57,11 @@ class Answer:
     missing: int
     beside: Sequence[Beside]
     steps: NDArray[np.float64]
+
+    @property
+    def voxel_ml(self) -> Ml:
+        """As :attr:`pipeline.volumes.volume.Volume.voxel_ml` of the source."""
+        return self.kept.voxel_ml
 
     @property
     def planar(self) -> bool:

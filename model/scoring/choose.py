@@ -20,7 +20,7 @@ from model.inference import tiles
 from model.inference.member import Member
 from model.inference.rules import Rule
 from model.params import Train
-from model.scoring import answers, scores
+from model.scoring import answers
 from model.scoring.answers import Answer, Drawings
 from model.scoring.bootstrap import Resamples, interval
 from model.scoring.postprocess import Choice, Search, helps
@@ -111,9 +111,9 @@ def _tried(
 
 
 def _add(search: Search, drawings: Drawings, answer: Answer) -> None:
-    voxel_ml, patient = scores.voxel_ml(answer.steps), drawings[0][0].patient
+    patient = drawings[0][0].patient
     for one in answer.beside:
-        search.add(patient, one.truth, answer.predicted, voxel_ml, answer.planar)
+        search.add(patient, one.truth, answer.predicted, answer.voxel_ml, answer.planar)
 
 
 def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:

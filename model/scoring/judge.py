@@ -11,14 +11,14 @@ from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
+from pipeline.pairs import manifest
 
 
 def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
     """The prediction by the rules that valid chose."""
     if not rules:
         return answer.predicted
-    voxel_ml = scores.voxel_ml(answer.steps)
-    return apply(answer.predicted, rules, voxel_ml, answer.planar)
+    return apply(answer.predicted, rules, answer.voxel_ml, answer.planar)
 
 
 def score(
@@ -34,7 +34,7 @@ def score(
     ``final`` is the prediction that counts, after post-processing; ``shown`` names, by rater, the
     pair whose picture shows most wrong voxels.
     """
-    steps, planar = answer.steps, answer.planar
+    steps, planar, ml = answer.steps, answer.planar, answer.voxel_ml
     nothing = np.zeros(final.shape, np.uint8)
     of_raters = _against_raters(drawings, answer, final, classes)
     scored = []
@@ -42,7 +42,7 @@ def score(
         first = slices[0]
         kinds = [final] if final is answer.predicted else [final, answer.predicted]
         judged = [
-            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm) for ids in kinds
+            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm, ml) for ids in kinds
         ]
         scored.append(
             Scored(
@@ -51,7 +51,7 @@ def score(
                 first.rater,
                 final=judged[0],
                 plain=judged[-1],
-                background=scores.score(one.truth, nothing, classes, steps, planar, 0.0),
+                background=scores.score(one.truth, nothing, classes, steps, planar, 0.0, ml),
                 reference=one.reference,
                 reference_background=one.reference_background,
                 calibration=one.calibration,
@@ -61,6 +61,8 @@ def score(
                 slices_left_out=answer.missing,
                 shown=picture,
                 planar=planar,
+                strata=manifest.strata_of(first),
+                uneven=answer.kept.record.uneven,
             )
         )
     return scored

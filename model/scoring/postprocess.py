@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.inference.facts import LEAST_PATIENTS
 from model.inference.rules import Rule
-from model.regions import box, holes, regions, runs, slabs
+from model.regions import Amount, box, holes, regions, runs, slabs, within
 from model.scoring.bootstrap import Resamples, interval
 from model.scoring.scores import Stack
 
@@ -58,7 +58,7 @@ class Search:
         self.patients: list[str] = []
 
     def add(
-        self, patient: str, truth: Stack, predicted: Stack, voxel_ml: float, planar: bool
+        self, patient: str, truth: Stack, predicted: Stack, voxel_ml: Amount, planar: bool
     ) -> None:
         """Try every rule on one case."""
         self.patients.append(patient)
@@ -90,23 +90,30 @@ class Search:
 
 
 def _dice_of_rules(
-    truth: Stack, predicted: Stack, label: int, voxel_ml: float, planar: bool
+    truth: Stack, predicted: Stack, label: int, voxel_ml: Amount, planar: bool
 ) -> list[float]:
-    """Dice of one class in one case under each of :data:`RULES`."""
-    total = sum(int(np.count_nonzero(slab == label)) for slab in slabs(truth))
+    """Dice of one class in one case under each of :data:`RULES`.
+
+    Of voxels or, where slices differ in thickness, of volumes.
+    """
+    weight: Amount = 1.0 if isinstance(voxel_ml, float) else voxel_ml
+    counts = [np.count_nonzero(slab == label, axis=(1, 2)) for slab in slabs(truth)]
+    total = float((np.concatenate(counts) * weight).sum())
     near = box(predicted, label)
     truth, predicted = truth[near], predicted[near]
+    voxel_ml, weight = (within(one, near[0]) for one in (voxel_ml, weight))
     mask = predicted == label
     drawn = runs(slab == label for slab in slabs(truth))
-    counts = {}
+    measured = {}
     for fill in (False, True):
         filled = mask | (holes(mask, planar) & (predicted == 0)) if fill else mask
         found = regions(filled, corners=True, planar=planar)
-        counts[fill] = found.sizes, found.voxels_in(drawn)
+        sizes, both = found.amounts(weight), found.amounts_in(drawn, weight)
+        measured[fill] = found.amounts(voxel_ml), sizes, both
     dice = []
     for rule in RULES:
-        voxels, both = counts[rule.fill_holes]
-        kept = voxels * voxel_ml >= rule.smallest_ml
-        sizes = total + int(voxels[kept].sum())
-        dice.append(2 * int(both[kept].sum()) / sizes if sizes else 1.0)
+        ml, sizes, both = measured[rule.fill_holes]
+        kept = ml >= rule.smallest_ml
+        whole = total + float(sizes[kept].sum())
+        dice.append(2 * float(both[kept].sum()) / whole if whole else 1.0)
     return dice

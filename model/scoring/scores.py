@@ -7,6 +7,9 @@ gantry) is measured as it stands.
 
 Pictures without geometry are *planar*: their slices are no volume, so surfaces and lesions are
 those of each slice, and a pixel's side stands for the mm that nobody states.
+
+Of slices without one spacing a voxel counts by its slice's thickness, and there are no distances:
+they would need an even grid.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from model.regions import regions
+from model.regions import Amount, regions
 
 BINS = 15
 """Bins of confidence, as in Guo et al., ICML 2017."""
@@ -42,11 +45,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one class in one case, and the scores that follow from them."""
+    """How much one class has in one case, and the scores that follow: voxels, or volumes in ml."""
 
-    truth: int
-    predicted: int
-    both: int
+    truth: float
+    predicted: float
+    both: float
 
     @property
     def dice(self) -> float:
@@ -129,33 +132,39 @@ class Lesions:
 
 @dataclass(frozen=True)
 class Negative:
-    """Slices whose truth lacks the class: how many, how many of them were marked, voxels there."""
+    """Slices whose truth lacks the class: how many, how many of them were marked, and the volume of
+    that."""
 
     slices: int
     marked: int
-    voxels: int
+    ml: float
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Everything about one class in one case. ``voxel_ml``: a voxel's volume."""
+    """Everything about one class in one case.
+
+    ``overlap`` counts voxels, ``volumes`` has their ml. ``even``: whether slices have one spacing;
+    where not, scores follow from the volumes.
+    """
 
     overlap: Overlap
+    volumes: Overlap
     hd95_mm: float
     nsd: float
     lesions: Lesions
     negative: Negative
-    voxel_ml: float
+    even: bool = True
 
     @property
-    def truth_ml(self) -> float:
-        """Volume of the truth."""
-        return self.overlap.truth * self.voxel_ml
+    def weighed(self) -> Overlap:
+        """What the scores follow from: voxels, or volumes where these differ by slice."""
+        return self.overlap if self.even else self.volumes
 
     @property
-    def predicted_ml(self) -> float:
-        """Volume of the prediction."""
-        return self.overlap.predicted * self.voxel_ml
+    def dice(self) -> float:
+        """See :attr:`Overlap.dice`."""
+        return self.weighed.dice
 
     @property
     def both_empty(self) -> bool:
@@ -164,8 +173,8 @@ class ClassScores:
 
     def row(self) -> dict[str, float]:
         """Every score by its name, in the order of :data:`SCORES`; NaN where it does not exist."""
-        overlap = self.overlap
-        error = math.nan if self.both_empty else self.predicted_ml - self.truth_ml
+        overlap, volumes = self.weighed, self.volumes
+        error = math.nan if self.both_empty else volumes.predicted - volumes.truth
         return {
             "dice": overlap.dice,
             "iou": overlap.iou,
@@ -194,26 +203,40 @@ SCORES = (
 
 
 def score(
-    truth: Stack, predicted: Stack, classes: int, steps: Floats, planar: bool, tolerance_mm: float
+    truth: Stack,
+    predicted: Stack,
+    classes: int,
+    steps: Floats,
+    planar: bool,
+    tolerance_mm: float,
+    of_voxel: Amount | None = None,
 ) -> tuple[ClassScores, ...]:
-    """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ..."""
+    """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ...
+
+    ``of_voxel``: the volume of a voxel in ml, if not that of ``steps``: of slices without one
+    spacing, which have no distances, that of each (N,).
+    """
+    ml: Amount = voxel_ml(steps) if of_voxel is None else of_voxel
+    even = isinstance(ml, float)
     tables = _of_slices(truth, predicted, classes)
     counts = overlaps(tables.sum(axis=0))
+    volumes = overlaps(_sum(tables, ml))
     boxes = zip(_boxes(truth, classes), _boxes(predicted, classes), strict=True)
     planar = planar or len(truth) == 1  # a single slice has no neighbours to be bounded by
     found = []
     for label, (drawn, guessed) in enumerate(boxes, start=1):
         near = _around(drawn, guessed)
         masks = _Class(truth[near], label), _Class(predicted[near], label)
-        distances = surfaces(*masks, steps, planar)
+        distances = surfaces(*masks, steps, planar) if even else None
         found.append(
             ClassScores(
                 counts[label],
-                distances.hd95,
-                distances.nsd(tolerance_mm),
+                volumes[label],
+                distances.hd95 if distances else math.nan,
+                distances.nsd(tolerance_mm) if distances else math.nan,
                 lesions(*masks, planar),
-                _negative(tables, label),
-                voxel_ml(steps),
+                _negative(tables, label, ml),
+                even,
             )
         )
     return tuple(found)
@@ -243,10 +266,10 @@ def _of_slices(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64
     return tables.reshape(-1, classes, classes)
 
 
-def overlaps(table: NDArray[np.int64]) -> list[Overlap]:
+def overlaps(table: NDArray[np.int64] | Floats) -> list[Overlap]:
     """One :class:`Overlap` per class id, background included, of a confusion matrix."""
     return [
-        Overlap(int(table[c].sum()), int(table[:, c].sum()), int(table[c, c]))
+        Overlap(table[c].sum().item(), table[:, c].sum().item(), table[c, c].item())
         for c in range(len(table))
     ]
 
@@ -362,10 +385,19 @@ class Calibration:
         return _ratio(float(np.abs(self.right - self.confidence).sum()), total)
 
 
-def _negative(tables: NDArray[np.int64], label: int) -> Negative:
+def _negative(tables: NDArray[np.int64], label: int, voxel_ml: Amount) -> Negative:
     """What is marked where the truth lacks a class, from the confusion of each slice."""
-    false = tables[tables[:, label].sum(axis=1) == 0, :, label].sum(axis=1)
-    return Negative(len(false), int((false > 0).sum()), int(false.sum()))
+    lacking = tables[:, label].sum(axis=1) == 0
+    false = np.where(lacking, tables[:, :, label].sum(axis=1), 0)
+    return Negative(int(lacking.sum()), int((false > 0).sum()), float(_sum(false, voxel_ml)))
+
+
+def _sum(of_slices: NDArray[np.int64], voxel_ml: Amount) -> Floats:
+    """Counts of voxels in each slice (N, ...) -> their volume together in ml (...)."""
+    if isinstance(voxel_ml, float):
+        return np.asarray(of_slices.sum(axis=0) * voxel_ml, np.float64)
+    of_each = voxel_ml.reshape(-1, *(1,) * (of_slices.ndim - 1))
+    return np.asarray((of_slices * of_each).sum(axis=0), np.float64)
 
 
 def _surface(mask: Slices, planar: bool) -> NDArray[np.int32]:

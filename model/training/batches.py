@@ -21,6 +21,7 @@ from model.network_input import labels_at, picture_at, stacked
 from model.params import Network
 from model.training import parts
 from model.training.devices import Share
+from model.training.partial import Codes
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 
@@ -54,6 +55,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     A network that sees parts is shown, with a ``seed``, one part of each pair, drawn by seed, epoch
     and the place in the epoch; where a pair stands for a class, a part with a pixel of it. Without,
     it is shown all parts of every pair, edge to edge: see :mod:`model.training.parts`.
+
+    Pixels of which not one class is known have the ids that ``codes`` gives them; those of the
+    ``pairs``, if there are none.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         foreground_oversampling: float = 0.0,
         share: Share = _ALONE,
         scratch: Path | None = None,
+        codes: Codes | None = None,
         channel_dropout: float = 0.0,
     ) -> None:
         super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
@@ -76,6 +81,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
         self._online, self._share = online, share
+        self._codes = codes or Codes.of(pairs, len(label_map))
         self._oversampling = foreground_oversampling
         self._present = np.array([pair.present for pair in self._pairs])
         self._channel_dropout = channel_dropout if seed is not None else 0.0
@@ -128,7 +134,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         ids = png.read_mask(self._folder / pair.mask, self._label_map)
         if self._online:
             image, ids = self._online(pair, self._epoch, image, ids)
-        small = picture_at(image, px), labels_at(ids, px)
+        small = picture_at(image, px), labels_at(self._codes.encoded(ids, pair.unlabelled), px)
         if self._cache and (px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
         return small

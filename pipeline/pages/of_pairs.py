@@ -46,9 +46,12 @@ def of_pairs(adapter: Adapter, pairs: Sequence[Pair], card: Mapping[str, Any]) -
         "agreement": card["rater_agreement"],
         "tables": card["label_tables"],
         "snapped": card["snapped_pixels"],
+        "unlabelled": card["unlabelled"],
         "suspicious": card["suspicious_labels"],
         "probed": card["probed_labels"],
         "gaps": card["gaps"],
+        "strata": card["strata"],
+        "grouping": card["grouping"],
     }
 
 
@@ -59,6 +62,8 @@ def _counts(pairs: Sequence[Pair], label_map: LabelMap) -> dict[str, Any]:
         "cases": len({pair.case for pair in pairs}),
         "slices": len(originals),
         "empty": sum(pair.empty for pair in originals),
+        "unannotated": sum(pair.unannotated for pair in originals),
+        "ignored_pixels": sum(pair.ignored_pixels for pair in originals),
         "augmented": len(pairs) - len(originals),
         "class_pixels": [sum(pair.class_pixels[label.id] for pair in pairs) for label in label_map],
     }

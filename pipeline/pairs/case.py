@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Case, Dataset, Problem
+from datasets_spec.contract import IGNORED, Case, Dataset, Picture, Problem, paths_of, scan_of
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
-from pipeline.pairs import channels, identities, kept, likeness, png, truth_record
+from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
 from pipeline.pairs import truth as truth_of_case
+from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Views
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -25,7 +26,7 @@ from pipeline.pairs.put import put
 from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
-from pipeline.sources import places
+from pipeline.sources import places as source_places
 from pipeline.volumes import findings, hounsfield, profile, reader, volume
 from pipeline.volumes.volume import Volume
 
@@ -65,6 +66,7 @@ class CaseMaker:
         case = job.content.case
         scans = self._scans(case)
         image = channels.first(scans)
+        _require_own_plane(image, self.dataset.plane, case.first)
         dataset = self._of_first(case)
         views = self._views(case, scans)
         truth = fusion.truth(
@@ -75,12 +77,14 @@ class CaseMaker:
             self.decision.table,
             self.decision.evidence,
             limits=self.limits,
+            annotated=case.annotated_slices,
         )
+        unlabelled = _unlabelled(self.dataset, case, truth)
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
         name, digest = self._keep_truth(case, image, truth)
         truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
         template = self._template(job, scans, truth, views)
-        template = replace(template, truth=name, truth_digest=digest)
+        template = replace(template, truth=name, truth_digest=digest, unlabelled=unlabelled)
         pairs, shades = self._slices(case, image, truth.ids, views, template)
         by_name = {self.names.of("rater", rater): ids for rater, ids in truth.ids.items()}
         for view, its_own in zip(views.every, shades, strict=True):
@@ -98,7 +102,7 @@ class CaseMaker:
         for name, picture in case.pictures.items():
             scan = reader.read_image(picture, self.limits)
             scans[name] = hounsfield.confirmed(self.dataset, scan, picture)
-        where = {name: places.parts(picture)[0] for name, picture in case.pictures.items()}
+        where = {name: source_places.parts(picture)[0] for name, picture in case.pictures.items()}
         channels.require_one_grid(scans, where)
         return scans
 
@@ -117,7 +121,7 @@ class CaseMaker:
             raise Problem(
                 "expected a CT in HU, which convert.windows needs, got pictures that their"
                 " publisher windowed",
-                where=places.parts(case.first)[0],
+                where=source_places.parts(case.first)[0],
                 remedy="Leave convert.windows out for this dataset.",
             )
         return Views.of(
@@ -132,15 +136,15 @@ class CaseMaker:
 
     def _keep_truth(self, case: Case, image: Volume, truth: Truth) -> tuple[str, str]:
         """Write the labels on the source's grid; returns the record's name and its sha256."""
-        names, source, first = self.names, None, case.first
-        if not isinstance(first, Path):
-            kind, stems = truth_record.PICTURES, [file.stem for file in first]
+        names, source, scan = self.names, None, scan_of(case.first)
+        if scan is None:
+            kind, stems = truth_record.PICTURES, [file.stem for file in paths_of(case.first)]
             indices = [f"{index:04d}" for index in range(len(stems))]
             parts = stems if names.anonymous else indices
-        elif first.is_dir():
+        elif scan.is_dir():
             kind, parts = truth_record.DICOM, [names.uid(uid) for uid in image.uids]
         else:
-            kind, parts, source = truth_record.NIFTI, [], first
+            kind, parts, source = truth_record.NIFTI, [], scan
         labels, drawn = (
             {names.of("rater", rater): one for rater, one in ids.items()}
             for ids in (truth.ids, truth.drawn)
@@ -190,6 +194,7 @@ class CaseMaker:
             licence=dataset.source.licence.name,
             fingerprint=job.fingerprint,
             official_split=case.split or "",
+            strata=manifest.strata_text(case.strata),
             raters=truth.raters,
             agreement=truth.agreement,
             label_table=truth.table,
@@ -218,6 +223,7 @@ class CaseMaker:
             for rater, ids in truth.items()
         }
         uids = image.slice_uids(dataset.plane)
+        places = image.places
         pairs = []
         shades: list[set[int]] = [set() for _ in views.every]
         for index in range(len(views)):
@@ -229,16 +235,72 @@ class CaseMaker:
             of_slice = replace(
                 template,
                 slice_index=index,
-                source=names.of("source", places.relative(case.first, names.dataset, index)),
+                source=names.of("source", source_places.relative(case.first, names.dataset, index)),
                 sop_instance_uid=names.uid(uids[index]),
                 likeness=likeness.perceptual_hash(png.one_channel(picture)),
             )
+            if places:
+                at, thickness = places[index]
+                of_slice = replace(of_slice, place=at, thickness_mm=thickness)
             for raw_rater, ids in truth.items():
                 rater = names.of("rater", raw_rater)
-                mask = views.canvas.labels(volume.slices(ids, dataset.plane)[index])
+                mask = _mask(views.canvas, volume.slices(ids, dataset.plane)[index])
                 parts = [template.case, *([f"r{rater}"] if rater else []), f"{index:04d}"]
                 pair = replace(
                     of_slice, id="_".join(parts), rater=rater, suspicion=suspicion[raw_rater]
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
+
+
+def _mask(canvas: Canvas, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Class ids of a slice as a mask; of one that nobody annotated, its margins neither."""
+    mask = canvas.labels(native)
+    if native.min() == IGNORED:
+        mask[:] = IGNORED
+    return mask
+
+
+def _unlabelled(dataset: Dataset, case: Case, truth: Truth) -> tuple[int, ...]:
+    """The ids of the classes that nobody annotated in the case.
+
+    Raises :class:`Problem` for a class that the label map lacks, and for one that is drawn.
+    """
+    ids = {label.name: label.id for label in dataset.label_map.foreground}
+    for name in case.unlabelled:
+        if name not in ids:
+            raise Problem(
+                f"expected names of the classes {', '.join(ids)}, got {name!r}",
+                where=f"Case.unlabelled of {case.id}",
+                remedy="Correct the dataset's adapter.",
+            )
+        drawn = sum(int(np.count_nonzero(one == ids[name])) for one in truth.drawn.values())
+        if drawn:
+            raise Problem(
+                f"expected no voxel of {name}, which nobody annotated, got {drawn}",
+                where=f"Case.unlabelled of {case.id}",
+                remedy="Correct the dataset's adapter: whatever is drawn was annotated.",
+            )
+    return tuple(sorted({ids[name] for name in case.unlabelled}))
+
+
+def _require_own_plane(image: Volume, plane: str, where: Picture) -> None:
+    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
+
+    Pictures across them would be distorted, and predictions come back instance by instance.
+    """
+    own, _ = image.grid.third
+    if image.uneven and own != plane:
+        raise Problem(
+            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
+            f" got the dataset's plane {plane}",
+            where=where,
+            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
+        )
+    if image.uneven and not image.uids:
+        raise Problem(
+            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
+            " missing or repeated ones",
+            where=where,
+            remedy="Export the series again, or resample it to one spacing.",
+        )

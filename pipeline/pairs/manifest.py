@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -133,8 +133,13 @@ class Pair:
 
     @property
     def empty(self) -> bool:
-        """Whether the mask has no foreground."""
-        return not any(self.class_pixels[1:])
+        """Whether the mask has no foreground, as far as somebody annotated it."""
+        return not any(self.class_pixels[1:]) and not self.unannotated
+
+    @property
+    def unannotated(self) -> bool:
+        """Whether nobody annotated any of the pixels."""
+        return self.ignored_pixels > 0 and not any(self.class_pixels)
 
 
 _TYPES = {
@@ -173,7 +178,19 @@ def blank(pair_id: str, **values: Any) -> Pair:
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
     *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
+    "ignored_pixels",
 )
+
+
+def strata_text(strata: Mapping[str, str]) -> str:
+    """Strata as the manifest's column holds them: JSON, sorted; "" for none."""
+    return json.dumps(dict(sorted(strata.items())), ensure_ascii=False) if strata else ""
+
+
+def strata_of(pair: Pair) -> dict[str, str]:
+    """What is known of the patient of a pair beside the id, such as {"site": "A"}."""
+    strata: dict[str, str] = json.loads(pair.strata or "{}")
+    return strata
 
 
 def inherited(pair: Pair, parent: Pair) -> Pair:

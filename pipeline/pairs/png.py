@@ -6,7 +6,8 @@ the same name, in the folders ``images``, ``images_2``, ``images_3``, ...
 A mask's palette is the label map's colours, so one file is both the colourised
 mask and the class ids. Encoder settings are fixed, because the same pairs must give the same bytes;
 run-length encoding (zlib's Z_RLE) was as small as the default on brain slices,
-faster, and does not depend on the processor's hash instructions.
+faster, and does not depend on the processor's hash instructions. Where a mask holds
+:data:`~datasets_spec.contract.IGNORED`, its palette has that entry too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets_spec.contract import LabelMap, Problem
+from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap, Problem
 from pipeline import paths
 from pipeline.labels.colours import ids_of_colours
 from pipeline.runtime import files
@@ -59,22 +60,27 @@ def write_image(file: Path, picture: NDArray[np.uint8]) -> str:
 
 
 def write_mask(file: Path, ids: NDArray[np.uint8], label_map: LabelMap) -> str:
-    """Write class ids (H, W) uint8 as indexed PNG; returns the file's sha256.
+    """Write class ids (H, W) uint8, IGNORED among them, as indexed PNG; returns its sha256.
 
     Raises :class:`Problem` for an id that the label map does not have.
     """
-    highest = int(ids.max(initial=0))
+    colours = [label.colour for label in label_map]
+    known = ids
+    if partly := int(ids.max(initial=0)) == IGNORED:
+        known = ids[ids != IGNORED]
+        colours += [(0, 0, 0)] * (IGNORED - len(colours)) + [IGNORED_COLOUR]
+    highest = int(known.max(initial=0))
     if highest >= len(label_map):
         raise Problem(
             f"expected class ids 0 to {len(label_map) - 1}, got {highest} in"
-            f" {int((ids >= len(label_map)).sum())} pixels",
+            f" {int((known >= len(label_map)).sum())} pixels",
             where=file,
         )
     picture = Image.frombytes(
         "P", (ids.shape[1], ids.shape[0]), np.ascontiguousarray(ids).tobytes()
     )
-    picture.putpalette([channel for label in label_map for channel in label.colour])
-    bits = next(bits for bits in (1, 2, 4, 8) if len(label_map) <= 2**bits)
+    picture.putpalette([channel for colour in colours for channel in colour])
+    bits = 8 if partly else next(bits for bits in (1, 2, 4, 8) if len(label_map) <= 2**bits)
     buffer = io.BytesIO()
     picture.save(buffer, "png", bits=bits, compress_level=1, compress_type=_Z_RLE)
     return _put(file, buffer.getvalue())
@@ -127,7 +133,7 @@ def _read(file: Path, in_colour: bool) -> NDArray[np.uint8]:
 
 
 def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
-    """Class ids (H, W) uint8 of an indexed or RGB mask.
+    """Class ids (H, W) uint8 of an indexed or RGB mask, IGNORED where nobody annotated.
 
     Raises :class:`Problem` if the file cannot be read or has a colour that is
     not in the label map, with the count and an example.
@@ -137,7 +143,10 @@ def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
         wanted = [channel for label in label_map for channel in label.colour]
         if palette is not None and palette[: len(wanted)] == wanted:
             ids = np.asarray(picture, np.uint8)
-            if int(ids.max(initial=0)) < len(label_map):
+            highest = int(ids.max(initial=0))
+            if highest == IGNORED and palette[3 * IGNORED :] == [*IGNORED_COLOUR]:
+                highest = int(ids[ids != IGNORED].max(initial=0))
+            if highest < len(label_map):
                 return ids
         rgb = np.asarray(picture.convert("RGB"), np.uint8)
     return ids_of_colours(rgb, label_map, file)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import IGNORED, LabelMap
 from pipeline import paths
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
@@ -36,4 +36,5 @@ def put(
         image_digest=digest,
         more_digests=json.dumps(more) if more else "",
         mask_digest=png.write_mask(folder / mask_name, mask, label_map),
+        ignored_pixels=int(np.count_nonzero(mask == IGNORED)),
     )

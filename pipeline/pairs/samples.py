@@ -19,7 +19,8 @@ from pipeline.pairs.manifest import Pair
 class Sample(NamedTuple):
     """A pair: its row of the manifest, an image and class ids (H, W), both uint8.
 
-    The image is (H, W), or (H, W, channels) where the row names several.
+    The image is (H, W), or (H, W, channels) where the row names several. Where nobody annotated,
+    the class id is :data:`datasets_spec.contract.IGNORED`.
     """
 
     row: Pair

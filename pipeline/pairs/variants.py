@@ -43,8 +43,13 @@ class Variants:
         return tuple(self._chains)
 
     def wanted(self, pair: Pair) -> bool:
-        """Whether variants are made of ``pair``: not of variants, nor of empty slices if so set."""
-        return not pair.parent and (self._settings.empty_slices or not pair.empty)
+        """Whether variants are made of ``pair``: not of variants, nor of empty slices if so set.
+
+        Nor of what nobody annotated.
+        """
+        if pair.parent or pair.unannotated:
+            return False
+        return self._settings.empty_slices or not pair.empty
 
     def key(self, pair_id: str, name: str, epoch: int | None = None) -> tuple[object, ...]:
         """The key that a variant is drawn from; ``epoch`` None is offline."""

@@ -9,7 +9,7 @@ from typing import Any
 from datasets_spec.contract import MOST_CHANNELS, is_slug
 from pipeline.params.values import expect
 
-FUSIONS = ("majority", "staple", "each")
+FUSIONS = ("majority", "staple", "union", "agreed", "each")
 """Values of ``convert.raters`` other than the name of a rater (pipeline/labels/fusion.py)."""
 
 WINDOWS: Mapping[str, tuple[float, float]] = {
@@ -29,8 +29,9 @@ class Convert:
     mr_percentiles: tuple[float, float]
     """The percentiles of an MR volume that are shown as black and as white."""
     raters: str
-    """What becomes of several raters: `majority`, `staple`, `each` (a pair for every rater), or one
-    rater's name."""
+    """What becomes of several raters: `majority`, `staple`, `union` (all that any rater drew),
+    `agreed` (where they disagree, nobody annotated), `each` (a pair for every rater), or one
+    rater's name. Of two raters, `majority` and `staple` keep what both drew alike."""
     label_table: str
     """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
     windows: dict[str, Any] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
 from pipeline.runtime.files import require_regular
-from pipeline.sources import places
+from pipeline.sources import patients_table, places
 from pipeline.volumes import nifti
 
 _LOG = logging.getLogger(__name__)
@@ -59,6 +59,10 @@ def listing(adapter: Adapter) -> Listing:
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
     stated, faults = _stated(adapter, raw)
+    dataset = adapter.dataset
+    if dataset.patients is not None:
+        stated, without = patients_table.applied(dataset.patients, raw, stated, dataset.anonymous)
+        faults |= without
     ids, patients = (_slugs(getattr(case, name) for case in stated) for name in ("id", "patient"))
     labelled = [case for case in stated if isinstance(case.labels, Mapping)]
     raters = _slugs(rater for case in labelled for rater in case.labels if rater)
@@ -195,7 +199,7 @@ def require_patients(dataset: str, cases: Iterable[Case], settings: Split) -> No
     least = max(len(SPLITS) - len(listed), settings.folds)
     if twice:
         what = f"expected one official split per patient, got two for {twice[0]}"
-        remedy = f"Correct Case.split in datasets_spec/{dataset}.py."
+        remedy = f"Correct Case.split in datasets_spec/{dataset}.py, or the patients table."
     elif settings.folds and "valid" in listed:
         what = f"expected no folds where the valid list is official, got {settings.folds}"
         remedy = "Set split.folds to 0 for this dataset."
@@ -290,6 +294,8 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Folder -> the number of files that belong to no case, without hidden files."""
     raw = paths.raw(adapter.name)
     used = {file for case in found for file in files(case)}
+    if adapter.dataset.patients is not None:
+        used.add(raw / adapter.dataset.patients.file)
     left = (file.relative_to(raw) for file in _below(raw) if file not in used)
     shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
     return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))

@@ -36,13 +36,8 @@ class Uneven:
 
     @cached_property
     def usual(self) -> float:
-        """The largest step in mm that occurs twice, or the median if that is larger.
-
-        So the thicker slices of two thicknesses count, and a gap does not.
-        """
-        ascending = np.sort(self.steps)
-        twice = ascending[:-1][np.diff(ascending) <= _SAME_STEP * ascending[:-1]]
-        return max(float(np.median(ascending)), float(twice.max(initial=0)))
+        """See :func:`usual_step`."""
+        return usual_step(self.steps)
 
     @cached_property
     def thicknesses(self) -> Vector:
@@ -60,3 +55,13 @@ class Uneven:
         even = affine[:3, 3] + np.arange(len(self.places))[:, None] * affine[:3, 2]
         shifts: Vector = self.places - even
         return shifts
+
+
+def usual_step(steps: Vector) -> float:
+    """The largest of ``steps`` that occurs twice, or the median if that is larger.
+
+    So the thicker slices of two thicknesses count, and a gap does not.
+    """
+    ascending = np.sort(steps)
+    twice = ascending[:-1][np.diff(ascending) <= _SAME_STEP * ascending[:-1]]
+    return max(float(np.median(ascending)), float(twice.max(initial=0)))

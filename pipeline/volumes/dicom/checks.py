@@ -12,23 +12,22 @@ from pipeline.volumes.dicom import geometry
 from pipeline.volumes.dicom.of_files import FILES, of_files
 from pipeline.volumes.dicom.of_likeness import LIKENESS, of_likeness
 from pipeline.volumes.dicom.of_padding import PADDING
-from pipeline.volumes.dicom.of_places import PLACES, STEPS, of_places
+from pipeline.volumes.dicom.of_places import PLACES, of_places
 from pipeline.volumes.dicom.of_twins import TWINS, without_twins
 from pipeline.volumes.dicom.of_values import VALUES, of_values
 from pipeline.volumes.dicom.rules import Match, Rule, Slices
 from pipeline.volumes.findings import KINDS
 
-RULES: tuple[Rule, ...] = (*FILES, *LIKENESS, *TWINS, *PLACES, STEPS, *VALUES, *PADDING)
+RULES: tuple[Rule, ...] = (*FILES, *LIKENESS, *TWINS, *PLACES, *VALUES, *PADDING)
 """All rules, in the order in which they are asked."""
 _COLUMNS = ("Rule", "Code", "Severity", "Expected", "Tolerance", "Why", "What to do")
 _RULE_OFF = ("---",) * len(_COLUMNS)
 
 
-def of_series(slices: Slices, limits: Limits, uneven: bool = False) -> tuple[Slices, list[Match]]:
+def of_series(slices: Slices, limits: Limits) -> tuple[Slices, list[Match]]:
     """The slices of a series in order, repeated ones left out, and what the rules match.
 
-    What is refused ends the questions: later rules rely on what earlier ones ask. ``uneven``: see
-    :func:`~pipeline.volumes.dicom.of_places.of_places`.
+    What is refused ends the questions: later rules rely on what earlier ones ask.
     """
     unfit = of_files(slices, limits) or of_likeness(slices)
     if unfit:
@@ -36,7 +35,7 @@ def of_series(slices: Slices, limits: Limits, uneven: bool = False) -> tuple[Sli
     single, twins = without_twins(geometry.ordered(slices))
     if any(twin.refused for twin in twins):
         return single, twins
-    return single, [*twins, *of_places(single, uneven), *of_values(single)]
+    return single, [*twins, *of_places(single), *of_values(single)]
 
 
 def rules_table() -> str:
