@@ -25,6 +25,7 @@ from model.predict import predict
 from model.train import train
 from model.training.batches import Batches
 from pipeline import paths
+from pipeline.pages import page
 from pipeline.pairs import manifest, png
 from pipeline.runtime import modelfile
 from pipeline.volumes import reader
@@ -213,6 +214,18 @@ class TestParameters:
             )
         )
         assert "expected a model of picture_channels" in problem.what
+
+
+def test_the_report_shows_the_channels_and_no_change_of_parameters(
+    settings: params.Params,
+) -> None:
+    save_untrained(cohort.DATASET, settings)
+    names = [one.name for one in Member.of(RUN / paths.MODEL).facts.channels]
+    section = page.section(datasets_spec.load(cohort.DATASET), paths.PARAMS)
+    assert section["changed"] == []
+    assert [one["name"] for one in section["channels"]] == names
+    assert [tile.caption for tile in section["by_channel"]] == names
+    assert len({tile.url for tile in section["by_channel"]}) == len(names)
 
 
 class TestBatches:

@@ -204,7 +204,7 @@ class TestWindows:
     )
     def test_that_mean_nothing_are_refused(self, wanted: dict, message: str) -> None:
         with pytest.raises(OutOfRange, match=message):
-            Convert(64, (0.5, 99.5), "majority", "auto", wanted)
+            Convert(64, (0.5, 99.5), "majority", "auto", windows=wanted)
 
 
 class TestViews:
