@@ -48,7 +48,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
-        repr(channels.of(adapter.dataset, settings.convert.windows)),
+        repr(channels.of(adapter.dataset, settings.convert.in_hu)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),

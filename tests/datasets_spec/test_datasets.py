@@ -174,7 +174,7 @@ def test_image_and_label_share_a_grid_and_every_value_is_declared(
 ) -> None:
     dataset = datasets_spec.load(name).dataset
     for case in cases:
-        image = reader.read_image(case.image)
+        image = reader.read_image(case.first)
         truth = fusion.truth(dataset, image, case.labels, raters="each")
         assert set(truth.ids) == set(case.labels)
         for ids in truth.ids.values():
@@ -196,7 +196,7 @@ def test_no_other_label_explains_an_image_better(name: str, cases: list[Case]) -
         for case in cases
     ]
     for case, own in zip(cases, raw_labels, strict=True):
-        image = reader.read_image(case.image).array
+        image = reader.read_image(case.first).array
         best = max(explained(image, label) for label in own)
         others = [label for drawn in raw_labels for label in drawn if label.shape == image.shape]
         assert best == pytest.approx(max(explained(image, label) for label in others))
@@ -242,7 +242,7 @@ def test_names_a_missing_partner_and_keeps_the_others(
     refused: Refused,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    image = places.parts(cases[0].image)[0]
+    image = places.parts(cases[0].first)[0]
     label = places.parts(next(iter(cases[0].labels.values())))[0]
     lost = image if missing == "image" else label
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
