@@ -79,6 +79,7 @@ def _facts(
         "probed_labels": _probed(pairs, dataset),
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
+        "uneven_cases": sum(bool(pair.place) for pair in cases.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
