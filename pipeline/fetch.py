@@ -20,7 +20,7 @@ from pipeline.sources import staging, tally
 from pipeline.sources.download import download
 from pipeline.sources.unpack import unpack
 from pipeline.virtual import cohorts
-from pipeline.volumes import hounsfield, reader
+from pipeline.volumes import hounsfield, reader, volume
 from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 
 _LOG = logging.getLogger(__name__)
@@ -261,6 +261,7 @@ def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
     image = hounsfield.confirmed(dataset, reader.read_image(case.image, limits), case.image)
+    volume.require_own_plane(image, dataset.plane, case.image)
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     of_labels: Iterable[Finding] = (finding for one in seen for finding in one.findings)
     return tally.Seen(

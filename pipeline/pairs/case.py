@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Case, Dataset, Picture, Problem
+from datasets_spec.contract import Case, Dataset
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import identities, kept, likeness, truth_record
@@ -64,7 +64,7 @@ class CaseMaker:
         """
         case = job.content.case
         image = reader.read_image(case.image, self.limits)
-        _require_own_plane(image, self.dataset.plane, case.image)
+        volume.require_own_plane(image, self.dataset.plane, case.image)
         window = windows.window_of(
             image.array,
             reader.has_own_grey(case.image),
@@ -205,25 +205,3 @@ class CaseMaker:
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
-
-
-def _require_own_plane(image: Volume, plane: str, where: Picture) -> None:
-    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
-
-    Pictures across them would be distorted, and predictions come back instance by instance.
-    """
-    own, _ = image.grid.third
-    if image.uneven and own != plane:
-        raise Problem(
-            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
-            f" got the dataset's plane {plane}",
-            where=where,
-            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
-        )
-    if image.uneven and not image.uids:
-        raise Problem(
-            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
-            " missing or repeated ones",
-            where=where,
-            remedy="Export the series again, or resample it to one spacing.",
-        )
