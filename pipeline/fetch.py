@@ -260,12 +260,15 @@ def _some(folders: Iterable[str]) -> str:
 def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    image = hounsfield.confirmed(dataset, reader.read_image(case.image, limits), case.image)
-    volume.require_own_plane(image, dataset.plane, case.image)
+    noted: list[Finding] = []
+    for picture in case.pictures.values():
+        image = hounsfield.confirmed(dataset, reader.read_image(picture, limits), picture)
+        volume.require_own_plane(image, dataset.plane, picture)
+        noted += image.findings
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     of_labels: Iterable[Finding] = (finding for one in seen for finding in one.findings)
     return tally.Seen(
-        (*image.findings, *of_labels),
+        (*noted, *of_labels),
         frozenset[str]().union(*(one.shown for one in seen)),
         next((one.doubt for one in seen if one.doubt), ""),
     )

@@ -44,13 +44,15 @@ COLUMNS = (
     "last_slice",
     "slices",
     "components",
+    "absent",
 )
 """``scan``, ``class``: names. ``kind``: class, component or rest. ``component``: its number, 1 the
 largest. ``ml``: millilitres; empty for pictures, which state no size. ``voxels``: of a picture,
 its pixels. ``x_mm``, ``y_mm``, ``z_mm``: the centre of mass in the scan's world, millimetres, RAS+
 (right, anterior and superior are positive). ``row``, ``column``: the centre of mass in the slice
 as it is shown, counted from 1 at the upper left. ``first_slice``, ``last_slice``: counted from 1,
-as in the viewer. ``slices``: how many are touched. ``components``: how many a row stands for."""
+as in the viewer. ``slices``: how many are touched. ``components``: how many a row stands for.
+``absent``: the sequences that the case lacks, joined by ",", of a model that sees several."""
 
 Row = dict[str, str | int | float | None]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -91,7 +93,7 @@ def write_csv(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     ):
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: _plain(row[name]) for name in COLUMNS} for row in rows)
+        table.writerows({name: _plain(row.get(name, "")) for name in COLUMNS} for row in rows)
 
 
 def _plain(value: object) -> object:

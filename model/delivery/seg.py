@@ -127,7 +127,7 @@ class _Names:
         series = repr((astuple(about), source.series))
         content = hashlib.sha256(repr((series, kind, astuple(label_map))).encode())
         for one, mask in zip(slices, ids, strict=True):
-            content.update(one.uid.encode())
+            content.update(one.name.encode())
             content.update(np.ascontiguousarray(mask).data)
         digest = content.hexdigest()
         return cls(_uid("series", series), _uid("instance", digest), _uid("dimensions", digest))
@@ -194,7 +194,7 @@ def _stand_in(one: Instance, first: Instance, source: SourceHeaders) -> pydicom.
     for name in source_headers.DEMANDED:
         setattr(header, name, "")
     header.SOPClassUID = _STAND_IN
-    header.SOPInstanceUID = one.uid
+    header.SOPInstanceUID = _stand_in_uid(one)
     header.SeriesInstanceUID = source.series
     header.StudyInstanceUID = source.identity["StudyInstanceUID"]
     header.FrameOfReferenceUID = source.identity["FrameOfReferenceUID"]
@@ -204,6 +204,11 @@ def _stand_in(one: Instance, first: Instance, source: SourceHeaders) -> pydicom.
     header.PixelSpacing = list(first.spacing or ())
     header.SliceThickness = source.thickness
     return header
+
+
+def _stand_in_uid(one: Instance) -> str:
+    """A UID for each picture: frames of one file share theirs."""
+    return one.uid if one.frame is None else _uid("frame", one.name)
 
 
 def _segments(highdicom: Any, label_map: LabelMap, algorithm: Any) -> list[Any]:
@@ -239,13 +244,36 @@ def _complete(
     del seg.InstanceCreationDate, seg.InstanceCreationTime, seg.ContributingEquipmentSequence
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = names.dimensions
-    class_of = {one.uid: kind for one, kind in zip(slices, source.classes, strict=True)}
-    references = [*seg.SourceImageSequence]  # which those of the series are
-    for frame in seg.PerFrameFunctionalGroupsSequence:
-        for derivation in frame.DerivationImageSequence:
-            references += derivation.SourceImageSequence
-    for reference in references:
-        reference.ReferencedSOPClassUID = class_of[reference.ReferencedSOPInstanceUID]
+    own = {
+        _stand_in_uid(one): (one, kind) for one, kind in zip(slices, source.classes, strict=True)
+    }
+    of_frames = [
+        reference
+        for frame in seg.PerFrameFunctionalGroupsSequence
+        for derivation in frame.DerivationImageSequence
+        for reference in derivation.SourceImageSequence
+    ]
+    # each once: those of the series are those of the whole, and segments of a slice share one
+    every = {id(one): one for one in (*seg.SourceImageSequence, *of_frames)}
+    is_of_frame = {id(one) for one in of_frames}
+    for reference in every.values():
+        one, kind = own[reference.ReferencedSOPInstanceUID]
+        reference.ReferencedSOPInstanceUID = one.uid
+        reference.ReferencedSOPClassUID = kind
+        if one.frame is not None and id(reference) in is_of_frame:
+            reference.ReferencedFrameNumber = one.frame + 1
+    _name_files_once(seg)
+
+
+def _name_files_once(seg: pydicom.Dataset) -> None:
+    """List every file of the source once, however many frames of it are referred to."""
+    every = {one.ReferencedSOPInstanceUID: one for one in reversed(seg.SourceImageSequence)}
+    files = [*reversed(every.values())]
+    if len(files) == len(seg.SourceImageSequence):
+        return
+    seg.SourceImageSequence = pydicom.Sequence(files)
+    for series in seg.ReferencedSeriesSequence:
+        series.ReferencedInstanceSequence = pydicom.Sequence(files)
 
 
 def _line(text: str, most: int = _LONG_STRING) -> str:

@@ -22,7 +22,7 @@ from pydicom import uid as uids
 from pydicom.errors import BytesLengthException
 
 from datasets_spec.contract import Problem
-from pipeline.volumes.dicom import geometry
+from pipeline.volumes.dicom import geometry, packed
 from pipeline.volumes.dicom.geometry import Line
 from pipeline.volumes.dicom.header import Instance
 
@@ -96,7 +96,8 @@ def read(slices: Sequence[Instance]) -> SourceHeaders:
     reference to it needs, or where the slices are of several studies, series or frames of
     reference.
     """
-    headers = [_header(one.file) for one in slices]
+    of_file = {file: _header(file) for file in dict.fromkeys(one.file for one in slices)}
+    headers = [of_file[one.file] for one in slices]
     _require_places(slices)
     _require_own_uids(slices)
     uids = {name: _common_uid(name, headers, slices) for name in _UIDS[1:]}
@@ -120,7 +121,8 @@ def read(slices: Sequence[Instance]) -> SourceHeaders:
 def _header(file: Path) -> pydicom.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reader has reported what is odd
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        with packed.opened(file) as stream:
+            return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
 def _class_of(header: pydicom.Dataset) -> str:
@@ -131,7 +133,11 @@ def _class_of(header: pydicom.Dataset) -> str:
 def _require_places(slices: Sequence[Instance]) -> None:
     for one in slices:
         placeless = None in (one.position, one.orientation, one.spacing)
-        if one.frames != 1 or placeless or math.prod(one.shape) < _LEAST_PIXELS:
+        if (
+            (one.frame is None and one.frames != 1)
+            or placeless
+            or math.prod(one.shape) < _LEAST_PIXELS
+        ):
             raise Problem(
                 f"expected one picture of {_LEAST_PIXELS} pixels or more with position, orientation"
                 " and spacing, to refer to it in a DICOM SEG",
@@ -141,18 +147,18 @@ def _require_places(slices: Sequence[Instance]) -> None:
 
 
 def _require_own_uids(slices: Sequence[Instance]) -> None:
-    """Raises :class:`Problem` unless each slice has a SOPInstanceUID of its own."""
+    """Raises :class:`Problem` unless each slice has a SOPInstanceUID or frame of its own."""
     seen: dict[str, Path] = {}
     for one in slices:
         _require_uid(one.uid, "SOPInstanceUID", one.file)
-        if one.uid in seen:
+        if one.name in seen:
             raise Problem(
-                f"expected a SOPInstanceUID of its own, got that of {seen[one.uid].name}, so that a"
-                " DICOM SEG cannot refer to either",
+                f"expected a SOPInstanceUID of its own, got that of {seen[one.name].name}, so that"
+                " a DICOM SEG cannot refer to either",
                 where=one.file,
                 remedy=_OUTPUT,
             )
-        seen[one.uid] = one.file
+        seen[one.name] = one.file
 
 
 def _common_uid(name: str, headers: Sequence[pydicom.Dataset], slices: Sequence[Instance]) -> str:
@@ -263,7 +269,7 @@ def _lossy(slices: Sequence[Instance], headers: Sequence[pydicom.Dataset]) -> di
 
 def _measured_ratio(one: Instance) -> float:
     """The size of the decoded pixels by that of the file."""
-    bits = math.prod(one.shape) * one.samples * one.stored[0]
+    bits = math.prod(one.shape) * one.frames * one.samples * one.stored[0]
     return max(bits / 8 / one.file.stat().st_size, 1.0)
 
 

@@ -103,7 +103,9 @@ def _ask(
 ) -> Probabilities:
     """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
     folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
-    predicted = member.of_pictures([png.read_image(folder / pair.image) for pair, *_ in batch])
+    predicted = member.of_pictures(
+        [png.read_image(folder / pair.image, pair.depth) for pair, *_ in batch]
+    )
     background = np.zeros_like(predicted)
     background[..., 0] = 1
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):

@@ -11,6 +11,7 @@ from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
+from pipeline.pairs import manifest
 
 
 def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
@@ -60,6 +61,7 @@ def score(
                 slices_left_out=answer.missing,
                 shown=picture,
                 planar=planar,
+                strata=manifest.strata_of(first),
                 uneven=answer.kept.record.uneven,
             )
         )

@@ -106,7 +106,7 @@ def draw_overlays(predictions: Path, folder: Path, label_map: LabelMap) -> None:
             )
             draw_overlay(
                 predictions / paths.OVERLAYS / kind / file.name,
-                png.read_image(image),
+                png.read_shown(image),
                 png.read_mask(mask, label_map),
                 png.read_mask(file, label_map),
                 label_map,

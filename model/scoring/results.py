@@ -55,6 +55,7 @@ def results(
         "uneven_cases": uneven,
         "slices_left_out": sum(one.slices_left_out for one in scored),
         **rows,
+        "strata": summary.strata(scored),
         "calibration": summary.calibration(scored, resamples),
         "raters": summary.raters(scored, label_map, resamples),
         "postprocessing": _choices(choices, label_map),

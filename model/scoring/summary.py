@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Scored:
     ``final`` is what counts: the prediction after post-processing; ``plain`` before it.
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
+    ``strata``: what is known of the patient, such as the site.
     """
 
     case: str
@@ -43,6 +44,7 @@ class Scored:
     shown: str
     planar: bool
     uneven: bool
+    strata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dice(self) -> float:
@@ -127,6 +129,25 @@ def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
         "cases": len(cases),
         "cases_marked": sum(one.overlap.predicted > 0 for one in cases),
         "false_ml_per_case": number(_mean([one.volumes.predicted for one in cases])),
+    }
+
+
+def strata(scored: Sequence[Scored]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Stratum -> value -> cases, patients and mean foreground Dice over those cases."""
+    members: dict[str, dict[str, list[Scored]]] = {}
+    for one in scored:
+        for name, value in one.strata.items():
+            members.setdefault(name, {}).setdefault(value, []).append(one)
+    return {
+        name: {
+            value: {
+                "cases": len(ones),
+                "patients": len({one.patient for one in ones}),
+                "dice_mean": number(_mean([one.dice for one in ones])),
+            }
+            for value, ones in sorted(values.items())
+        }
+        for name, values in sorted(members.items())
     }
 
 

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import TISSUES, Dataset
+from datasets_spec.contract import IGNORED, TISSUES, Dataset
 from pipeline.labels.rules import FEW_VOXELS, SIGN, enough
 from pipeline.labels.tables import RING_PX, T1_ORDER, grown
 from pipeline.volumes.findings import PAIR, Finding, finding
@@ -62,7 +62,8 @@ def of_case(
 
     ``windowed``: the picture's values are a publisher's grey values, without HU or geometry.
     """
-    codes = np.array([_CODE.get(label.tissue, 0) for label in dataset.label_map], np.uint8)
+    codes = np.zeros(IGNORED + 1, np.uint8)  # what nobody annotated is of no tissue
+    codes[: len(dataset.label_map)] = [_CODE.get(label.tissue, 0) for label in dataset.label_map]
     present = {TISSUES[code - 1] for code in codes if code}
     if not present:
         return ()
@@ -82,6 +83,8 @@ def of_case(
 
 def _drawn(ids: NDArray[np.uint8]) -> tuple[slice, ...]:
     """The box of all that is drawn, with the tissue around it that it is compared with."""
+    if ids.max(initial=0) == IGNORED:
+        ids = np.where(ids == IGNORED, np.uint8(0), ids)
     box = []
     for axis, margin in enumerate((RING_PX, RING_PX, 0)):
         there = np.flatnonzero(ids.max(axis=tuple({0, 1, 2} - {axis})))

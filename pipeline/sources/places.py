@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets_spec.contract import Picture
+from datasets_spec.contract import Picture, paths_of
 from pipeline import paths
 
 
 def parts(picture: Picture) -> tuple[Path, ...]:
     """The paths that a picture consists of."""
-    return (picture,) if isinstance(picture, Path) else picture
+    return paths_of(picture)
 
 
 def relative(picture: Picture, dataset: str, index: int) -> str:

@@ -18,6 +18,7 @@ from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 from pipeline.splits import near_duplicates
 from pipeline.volumes import picture_files
+from pipeline.volumes.arrays import Image8
 
 PATIENTS = "no patient is in two splits"
 PARENTS = "no parent of an augmented pair is in two splits"
@@ -145,7 +146,11 @@ def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tu
     """Correlation and names of pictures that show the same slice but belong to two patients."""
 
     def reader(members: Sequence[Pair]) -> near_duplicates.ReadPicture:
-        return lambda at: png.read_image(folder / members[at].split / members[at].image)
+        def read(at: int) -> Image8:
+            pair = members[at]
+            return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
+
+        return read
 
     def looks(members: Sequence[Pair]) -> list[near_duplicates.Look]:
         return [near_duplicates.Look(p.likeness, p.patient, p.image_digest) for p in members]

@@ -102,7 +102,8 @@ _DICOM_FILES = {
     "multi-frame": Kind(
         REFUSED,
         "multi-frame",
-        "expected one slice per file, got {frames} frames of enhanced or multi-frame DICOM",
+        "expected one slice per file, or functional groups that state where each frame lies, got"
+        " {frames} frames of enhanced or multi-frame DICOM without",
     ),
     "mosaic": Kind(
         REFUSED, "mosaic", "expected one slice per file, got slices tiled into one picture"
@@ -314,10 +315,71 @@ _LABELS = {
     ),
     "class-resampled": Kind(HANDLED, "resampled", _VOLUME_CHANGE),
     "class-shrunk": Kind(DOUBT, "resampled", _VOLUME_CHANGE),
+    "two-raters": Kind(HANDLED, "raters", "two, of whom {fusion} keeps what both drew alike"),
+    "shortened-step": Kind(
+        HANDLED,
+        "tilt",
+        "the header states steps of {stated_mm:.4g} mm, the distance between the planes of a tilted"
+        " series, whose slices lie {true_mm:.4g} mm apart: its slices are taken for the image's",
+    ),
+    "segments-ignored": Kind(
+        HANDLED,
+        "drawing",
+        "{ignored} of {of} segments or regions are of no class, left out as the adapter states",
+    ),
+    "classes-overlap": Kind(
+        HANDLED,
+        "drawing",
+        "{voxels} voxels are drawn in two classes, the later of the label map taken",
+    ),
+    "fractional": Kind(
+        HANDLED,
+        "drawing",
+        "shares of a voxel, drawn where they are {threshold:g} or more",
+    ),
+    "frames-by-position": Kind(
+        DOUBT,
+        "drawing",
+        "{frames} of {of} frames or contours refer to other pictures than the image's, placed by"
+        " their positions",
+    ),
+    "contours-rasterised": Kind(
+        HANDLED,
+        "drawing",
+        "from {contours} contours on {slices} slices, a pixel is drawn where its centre is inside",
+    ),
+    "contours-left-out": Kind(
+        DOUBT,
+        "drawing",
+        "{between} of {of} contours lie between the image's slices and {outside} beyond them, left"
+        " out",
+    ),
+    "contours-clipped": Kind(
+        DOUBT, "drawing", "{share:.1%} of what {name} encloses lies outside the image's slices"
+    ),
+    "contours-open": Kind(
+        DOUBT, "drawing", "{count} of {of} contours are points or open lines, left out"
+    ),
+    "contours-repeated": Kind(HANDLED, "drawing", "{count} contours are there twice, taken once"),
+    "contours-cross": Kind(
+        DOUBT,
+        "drawing",
+        "{pixels} pixels lie in two contours of one region that cross, taken for outside",
+    ),
+    "contours-missing": Kind(
+        DOUBT,
+        "drawing",
+        "{name} has no contour on {slices} slices between its first and its last",
+    ),
     "class-lost": Kind(
         DOUBT,
         "masks",
         "none shows {name}, of {voxels} voxels in the label: lost where the slices are shrunk",
+    ),
+    "earlier-conversion": Kind(
+        DOUBT,
+        "earlier conversion",
+        "the case could not be converted again: its pairs are those of an earlier conversion",
     ),
 }
 

@@ -17,13 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Dataset, Picture, Problem
+from datasets_spec.contract import Dataset, Picture, Problem, paths_of, scan_of
 from pipeline.volumes.findings import Finding, finding
 from pipeline.volumes.volume import Volume
 
@@ -77,12 +76,11 @@ def confirmed(dataset: Dataset, image: Volume, picture: Picture) -> Volume:
         raise Problem(
             f"expected {dataset.modality}, as the dataset states, got a series of modality"
             f" {image.modality}",
-            where=picture,
+            where=paths_of(picture)[0],
             remedy="Does the adapter name the right series? Take the other one out.",
         )
-    if dataset.modality != "CT" or not isinstance(picture, Path):
-        return image
-    return judged(image, picture)
+    scan = scan_of(picture)
+    return image if dataset.modality != "CT" or scan is None else judged(image, scan)
 
 
 def judged(image: Volume, where: object) -> Volume:

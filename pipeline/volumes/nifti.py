@@ -30,7 +30,7 @@ from nibabel.orientations import (
 )
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Picture, Problem
+from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
 from pipeline.volumes import scaling, stream
 from pipeline.volumes.findings import Finding, finding
@@ -58,6 +58,7 @@ the thickest slices of a scanner 10 mm; at 30 mm a brain would have five slices.
 _HEADER_BYTES = 1 << 26  # of a NIfTI header with all its extensions
 _MGH_TAGS_BYTES = 1 << 24  # FreeSurfer's history and colour table, behind the voxels
 _PADDING_BYTES = 1 << 12  # zeros behind the voxels: programs that write whole blocks leave them
+_VOLUME = "volume"
 _QUIET = logging.getLogger(f"{__name__}.nibabel")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False  # what nibabel's checks of a header change is refused here, or a finding
@@ -74,22 +75,38 @@ def files(source: Path) -> tuple[Path, ...]:
     return (source, other) if other.exists() else (source,)
 
 
-def read(source: Picture, limits: Limits = Limits()) -> Volume:
+def choice(count: int, key: str) -> int | None:
+    """The index of the volume that ``key`` names among so many: "volume 1", "volume 2", ..."""
+    word, _, number = key.partition(" ")
+    known = word == _VOLUME and number.isascii() and number.isdigit() and 1 <= int(number) <= count
+    return int(number) - 1 if known else None
+
+
+def volumes(source: Path) -> int:
+    """How many volumes a file holds by its header; 1 for one that cannot be read."""
+    try:
+        shape: tuple[int, ...] = nib.load(source).shape  # type: ignore[attr-defined]
+    except Exception:  # whatever is wrong with it, reading names it
+        return 1
+    return max(1, math.prod(shape[3:]))
+
+
+def read(source: Path, limits: Limits = Limits(), key: str = "") -> Volume:
     """A NIfTI file (1 or 2, single or a pair) or an MGZ file as a volume of its scaled values.
 
-    Raises :class:`Problem` for a missing or unreadable file, a wrong checksum, another format,
-    more voxels than ``limits`` allow, more than one volume, an affine without three directions
-    or with sides outside :data:`SIDES_MM`, and values that are not finite or above
-    :data:`LARGEST`.
+    ``key``: which volume, where the file holds several (:func:`choice`). Raises :class:`Problem`
+    for a missing or unreadable file, a wrong checksum, another format, more voxels than ``limits``
+    allow, more than one volume and no key, an affine without three directions or with sides
+    outside :data:`SIDES_MM`, and values that are not finite or above :data:`LARGEST`.
     """
-    if not isinstance(source, Path) or source.is_dir():
-        raise Problem("expected a NIfTI file, got a folder or slices", where=source)
+    if source.is_dir():
+        raise Problem("expected a NIfTI file, got a folder", where=source)
     if not source.exists():
         raise Problem("expected a file, found none", where=source)
     try:
         for half in files(source):
             stream.require_sound(half)
-        block, header, array, ignored = _content(source, _kind(source), limits)
+        block, header, array, ignored = _content(source, _kind(source), limits, key)
         affine = np.asarray(header.get_best_affine(), np.float64)
     except _UNREADABLE as error:
         raise Problem(
@@ -111,7 +128,7 @@ def read(source: Picture, limits: Limits = Limits()) -> Volume:
 
 
 def _content(
-    source: Path, kind: Any, limits: Limits
+    source: Path, kind: Any, limits: Limits, key: str
 ) -> tuple[bytes, Any, NDArray[Any], tuple[Finding, ...]]:
     """The header's bytes, what nibabel makes of them, the scaled voxels, and what was ignored.
 
@@ -126,28 +143,53 @@ def _content(
     header = kind.header_class(block, check=False)
     _require_stated_sides(header, source)
     header.check_fix(logger=_QUIET)
-    shape = _shape(header, limits, source)
+    shape, count = _shape(header, limits, source)
+    which = _which(count, key, source)
     dtype = _dtype(header, source)
     slope, inter = header.get_slope_inter()
     scaled = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
     tags = _MGH_TAGS_BYTES if issubclass(kind, nib.MGHImage) else 0
-    array, ignored = _voxels(file, dtype, shape, int(header.get_data_offset()), tags, scaled)
+    one = math.prod(shape) * dtype.itemsize
+    offset, behind = int(header.get_data_offset()), (count - 1 - which) * one
+    array, ignored = _voxels(file, dtype, shape, offset, tags, scaled, which * one, behind)
     return block, header, array, ignored
 
 
-def _shape(header: Any, limits: Limits, source: Path) -> list[int]:
-    """The shape (i, j, k); a :class:`Problem` for more axes, none, or more voxels than allowed."""
+def _shape(header: Any, limits: Limits, source: Path) -> tuple[list[int], int]:
+    """The shape (i, j, k) of a volume, and how many there are.
+
+    Raises :class:`Problem` for fewer axes, empty ones, and more voxels than allowed.
+    """
     shape = [int(side) for side in header.get_data_shape()]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
-    if len(shape) != 3 or min(shape) < 1:
+    if len(shape) < 3 or min(shape) < 1:
         raise Problem(
-            f"expected one volume with 3 axes, got shape {tuple(shape)}",
+            f"expected a volume with 3 axes, got shape {tuple(shape)}",
             where=source,
             remedy="Save the volume that is meant as a file of its own.",
         )
-    require_voxels(shape, limits, source)
-    return shape
+    require_voxels(shape[:3], limits, source)
+    return shape[:3], math.prod(shape[3:])
+
+
+def _which(count: int, key: str, source: Path) -> int:
+    """The index of the volume that ``key`` names; a :class:`Problem` that lists the keys."""
+    if count == 1 and not key:
+        return 0
+    index = choice(count, key) if count > 1 else None
+    if index is not None:
+        return index
+    wanted, first = f"the volume {key!r}" if key else "one volume", f"{_VOLUME} 1"
+    there = f"{count} volumes: {first} to {_VOLUME} {count}" if count > 1 else "a file of one"
+    remedy = f"Name one of them: OneVolume(file, {first!r}) as the image of a case, or" + (
+        f" predict --volume {first!r}."
+    )
+    raise Problem(
+        f"expected {wanted}, got {there}",
+        where=source,
+        remedy=remedy if count > 1 else "Name the file itself as the image of the case.",
+    )
 
 
 def _dtype(header: Any, source: Path) -> np.dtype[Any]:
@@ -168,36 +210,41 @@ def _voxels(
     offset: int,
     tags: int,
     scaled: tuple[float, float],
+    before: int,
+    behind: int,
 ) -> tuple[NDArray[Any], tuple[Finding, ...]]:
-    """The voxels from ``offset`` on, ``scaled`` by (slope, intercept), and a finding for bytes
-    behind them.
+    """The voxels of a volume, ``scaled`` by (slope, intercept), and a finding for bytes behind all.
+
+    All volumes begin at ``offset``; there are ``before`` and ``behind`` bytes of other ones.
 
     ``tags``: so many bytes behind the voxels are the format's own. Otherwise less than a slice
     is ignored with a finding, but for padding; a slice or more means that the header lies.
     """
     count = math.prod(shape) * dtype.itemsize
+    every = before + count + behind
     if not 0 <= offset <= _HEADER_BYTES:
         raise ValueError(f"voxels that begin at byte {offset:,}")
     one_slice = count // shape[2]
     most = tags or max(_PADDING_BYTES, one_slice)
     compressed = stream.compression(file)
     there = file.stat().st_size - offset
-    if there < count and not compressed:
-        raise EOFError(f"{max(there, 0):,} of {count:,} bytes of voxels are there")
+    if there < every and not compressed:
+        raise EOFError(f"{max(there, 0):,} of {every:,} bytes of voxels are there")
     with stream.opened(file) as content:
         if compressed or not scaling.kept_as_stored(dtype, *scaled, math.prod(shape)):
-            content.seek(offset)
+            content.seek(offset + before)
             array = scaling.read(content, dtype, shape, *scaled)
+            stream.skip(content, behind)
         else:
-            array = np.asarray(np.memmap(file, dtype, "c", offset, tuple(shape), "F"))
-            content.seek(offset + count)
+            array = np.asarray(np.memmap(file, dtype, "c", offset + before, tuple(shape), "F"))
+            content.seek(offset + every)
         rest = content.read(most + 1)
     padding = len(rest) <= _PADDING_BYTES and not any(rest)
     if padding or (tags and len(rest) <= tags):
         return array, ()
     if tags or len(rest) >= one_slice:
         raise Problem(
-            f"expected {count:,} bytes of voxels, as the header states, got a slice or more"
+            f"expected {every:,} bytes of voxels, as the header states, got a slice or more"
             " behind them",
             where=file,
             remedy="Its header may be damaged; download or unpack it again.",

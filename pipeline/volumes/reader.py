@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from datasets_spec.contract import Picture
+from datasets_spec.contract import Picture, paths_of, volume_of
 from pipeline.params.limits import Limits
 from pipeline.volumes import nifti, slices
 from pipeline.volumes.dicom import assemble
@@ -14,15 +12,17 @@ from pipeline.volumes.volume import Volume
 def read_image(picture: Picture, limits: Limits = Limits()) -> Volume:
     """An image of any kind (a file, a folder with a DICOM series, slices) as a volume.
 
-    Raises :class:`Problem` for one that cannot be read, or is larger than ``limits`` allow.
+    Raises :class:`Problem` for one that cannot be read, is larger than ``limits`` allow, or holds
+    several volumes of which none is named.
     """
-    if not isinstance(picture, Path):
+    if isinstance(picture, tuple):
         return slices.images(picture, limits)
-    if picture.is_dir():
-        return assemble.read_series(picture, limits=limits)
-    return nifti.read(picture, limits)
+    [scan], key = paths_of(picture), volume_of(picture)
+    if scan.is_dir():
+        return assemble.read_series(scan, limits, key)
+    return nifti.read(scan, limits, key)
 
 
 def has_own_grey(picture: Picture) -> bool:
     """Whether the pictures were windowed by their publisher: slices keep their values."""
-    return not isinstance(picture, Path)
+    return isinstance(picture, tuple)

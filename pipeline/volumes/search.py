@@ -15,14 +15,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets_spec.contract import Problem, printable
+from datasets_spec.contract import OneVolume, Problem, printable
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
 from pipeline.volumes import nifti, reader, scan_names
-from pipeline.volumes.dicom import assemble, header
+from pipeline.volumes.dicom import assemble, header, packed
 from pipeline.volumes.dicom import series as dicom_series
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.series import Series
+from pipeline.volumes.dicom.several import listed
 from pipeline.volumes.scan_names import Place
 from pipeline.volumes.volume import Volume
 
@@ -43,9 +44,9 @@ _OTHERS = (
     ),
     (
         "compressed DICOM files",
-        "unpack them (gunzip -r FOLDER)",
+        "unpack them, or compress them with gzip",
         True,
-        (".dcm.gz", ".dcm.bz2", ".dcm.xz", ".dcm.zst", ".ima.gz", ".dicom.gz"),
+        (".dcm.bz2", ".dcm.xz", ".dcm.zst"),
     ),
     (
         "archives",
@@ -73,13 +74,15 @@ class Scan:
     ``name`` is a slug, unique among the scans whatever the case of letters: of the file's name or,
     for DICOM, of its folder's, with those of parents where these do not distinguish. ``kind`` is
     :data:`NIFTI`, :data:`DICOM` or :data:`PICTURE`. ``path`` is the file (of a pair, its .hdr) or
-    the folder below which all files of the ``series`` lie.
+    the folder below which all files of the ``series`` lie. ``volume``: which of several volumes
+    of the file or series it is, such as "echo 2"; "" where that holds one.
     """
 
     name: str
     kind: str
     path: Path
     series: Series | None = None
+    volume: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,14 @@ def search(
     skip: Path | None = None,
     limits: Limits = Limits(),
     reserved: Collection[str] = (),
+    key: str = "",
 ) -> Inventory:
     """Every scan that ``inputs`` are or hold in folders of any depth; a progress bar on a terminal.
 
     A file of a DICOM series stands for all files of the series in its folder. Hidden files and
     folders are not searched, nor is ``skip`` (such as the folder of results); inputs themselves
-    are. No scan gets a ``reserved`` name. Raises :class:`Problem` for an input that is not there,
+    are. No scan gets a ``reserved`` name. ``key``: which volume, of files and series that hold
+    several; those are not read without. Raises :class:`Problem` for an input that is not there,
     or that is ``skip``.
     """
     for path in inputs:
@@ -131,7 +136,7 @@ def search(
                 where=path,
                 remedy="Name another one for the results: they are not searched for scans.",
             )
-    work = _Search(None if skip is None else os.path.realpath(skip), limits)
+    work = _Search(None if skip is None else os.path.realpath(skip), limits, key)
     with tqdm(desc="search", unit="file", disable=None, leave=False, delay=1) as bar:
         for file in work.below([path for path in inputs if path.is_dir()]):
             work.add(file)
@@ -151,6 +156,8 @@ def read(scan: Scan, limits: Limits = Limits()) -> Volume:
     """
     if scan.series is not None:
         return assemble.read(scan.series, limits=limits)
+    if scan.volume:
+        return reader.read_image(OneVolume(scan.path, scan.volume), limits)
     return reader.read_image((scan.path,) if scan.kind == PICTURE else scan.path, limits)
 
 
@@ -164,6 +171,7 @@ class _Search:
 
     skip: str | None
     limits: Limits
+    key: str
     seen: dict[str, str] = field(default_factory=dict)
     images: dict[Path, None] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
@@ -205,6 +213,8 @@ class _Search:
             self._add_image(file)
         elif end in _PICTURES:
             self.pictures.append(file)
+        elif packed.is_packed(file):
+            self._add_dicom(file, alone)
         elif other := next((one for one in _OTHERS if file.name.lower().endswith(one[3])), None):
             self.note(*other[:3], file)
         else:
@@ -215,8 +225,8 @@ class _Search:
         for folder, wanted in self.alone.items():
             for file in self._beside(folder):
                 content = self._content(file)
-                if isinstance(content, Instance) and _key(content) in wanted:
-                    self.instances[_key(content)].append(content)
+                if isinstance(content, tuple) and _key(content[0]) in wanted:
+                    self.instances[_key(content[0])].extend(content)
 
     def note(self, kind: str, reason: str, missed: bool, *those: Path) -> None:
         """Count files that are not read."""
@@ -225,14 +235,17 @@ class _Search:
 
     def inventory(self, reserved: Collection[str]) -> Inventory:
         """The scans, and a note of all else."""
-        found: list[tuple[str, Place, Series | None]] = []
-        for kind, paths in ((NIFTI, self.images), (PICTURE, self.pictures)):
-            found += [(kind, Place(file, scan_names.ending(file)), None) for file in paths]
-        found += [(DICOM, place, one) for place, one in _placed(self._volumes())]
-        names = scan_names.unique([place for _, place, _ in found], reserved)
+        found: list[tuple[str, Place, Series | None, str]] = []
+        for file, volume in self._chosen(self.images):
+            found.append((NIFTI, Place(file, scan_names.ending(file), volume), None, volume))
+        found += [
+            (PICTURE, Place(file, scan_names.ending(file)), None, "") for file in self.pictures
+        ]
+        found += [(DICOM, place, one, one.key) for place, one in _placed(self._volumes())]
+        names = scan_names.unique([place for _, place, _, _ in found], reserved)
         scans = [
-            Scan(name, kind, place.path, one)
-            for name, (kind, place, one) in zip(names, found, strict=True)
+            Scan(name, kind, place.path, one, volume)
+            for name, (kind, place, one, volume) in zip(names, found, strict=True)
         ]
         unread = [
             Unread(kind, count, first, reason, missed)
@@ -250,11 +263,29 @@ class _Search:
             if files.is_regular(file) and os.path.realpath(file) not in self.seen:
                 yield file
 
+    def _chosen(self, images: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+        """NIfTI and MGH files, each with the key of the volume that is wanted of several."""
+        for file in images:
+            count = nifti.volumes(file)
+            if count == 1:
+                yield file, ""
+            elif nifti.choice(count, self.key) is not None:
+                yield file, self.key
+            else:
+                self.note("files of several volumes", _ask([f"volume 1 to {count}"]), True, file)
+
     def _volumes(self) -> Iterator[Series]:
         """The series that can be read; the others are noted with the rules' reasons."""
         for (uid, _), instances in sorted(self.instances.items()):
-            one = dicom_series.judged(uid, instances, self.limits)
+            every = dicom_series.all_judged(uid, instances, self.limits)
             paths = {each.file for each in instances}
+            several = len(every) > 1 and not all(one.left_out for one in every)
+            chosen = [one for one in every if one.key == self.key] if several else every[:1]
+            if not chosen:
+                keys = [one.key for one in every if not one.left_out]
+                self.note("files of several volumes", _ask(keys), True, *paths)
+                continue
+            [one] = chosen
             if one.left_out:
                 self.note(f"files of a {one.left_out}", "no volume", False, *paths)
             elif one.refused:
@@ -285,10 +316,10 @@ class _Search:
 
     def _add_dicom(self, file: Path, alone: bool) -> None:
         content = self._content(file)
-        if isinstance(content, Instance):
-            self.instances[_key(content)].append(content)
+        if isinstance(content, tuple):
+            self.instances[_key(content[0])].extend(content)
             if alone:
-                self.alone[file.parent].add(_key(content))
+                self.alone[file.parent].add(_key(content[0]))
         elif isinstance(content, Problem):
             self.note("damaged DICOM files", _in_words(content), True, file)
         elif content == header.FOREIGN:
@@ -298,9 +329,9 @@ class _Search:
         else:
             self.note(f"DICOM files ({content})", "no slices", False, file)
 
-    def _content(self, file: Path) -> Instance | Problem | str:
+    def _content(self, file: Path) -> tuple[Instance, ...] | Problem | str:
         try:
-            return header.read(file, self.limits)
+            return header.read_all(file, self.limits)
         except Problem as problem:
             return problem
         except OSError as error:
@@ -329,7 +360,12 @@ def _placed(several: Iterable[Series]) -> Iterator[tuple[Place, Series]]:
             number = one.slices[0].series_number
             own = number is not None and numbers[number] == 1
             part = f"s{number}" if own else f"s-{scan_names.digest(one.uid)}"
-            yield Place(folder, part=part if len(those) > 1 else ""), one
+            parts = [part if len(those) > 1 else "", one.key]
+            yield Place(folder, part="_".join(filter(None, parts))), one
+
+
+def _ask(keys: Sequence[str]) -> str:
+    return f"it holds {listed(keys)}; name one with --volume"
 
 
 def _in_words(problem: Problem) -> str:

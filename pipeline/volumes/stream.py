@@ -84,6 +84,16 @@ def take(stream: BinaryIO, count: int) -> NDArray[np.uint8]:
     return taken
 
 
+def skip(stream: BinaryIO, count: int) -> None:
+    """Read the next ``count`` bytes and leave them. Raises EOFError if the content ends before."""
+    left = count
+    while left:
+        read = len(stream.read(min(_CHUNK, left)))
+        if not read:
+            raise EOFError(f"{count - left:,} of {count:,} bytes of further volumes are there")
+        left -= read
+
+
 def _kind(compressed: str) -> str:
     return f"a file that {compressed} compressed" if compressed else "a plain file"
 

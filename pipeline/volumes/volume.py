@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import (
     apply_orientation,
+    inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
@@ -216,24 +217,29 @@ def column_lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def same_grid(image: Grid, label: Grid) -> bool:
-    """Whether both grids agree within :data:`SAME_GRID`."""
-    if image.shape != label.shape:
-        return False
-    return image.distance(label) <= SAME_GRID * min(image.spacing)
+    """Whether both grids have their voxels at the same places, within :data:`SAME_GRID`.
+
+    The order and the directions of the axes in which they are stored do not matter.
+    """
+    turned = _in_order_of(image, label)
+    return turned.shape == image.shape and (
+        image.distance(turned) <= SAME_GRID * min(image.spacing)
+    )
 
 
 def require_same_grid(image: Grid, label: Grid, where: object) -> None:
-    """Raises :class:`Problem` unless both grids agree within :data:`SAME_GRID`."""
-    if image.shape != label.shape:
+    """Raises :class:`Problem` unless both grids agree as :func:`same_grid` asks."""
+    turned = _in_order_of(image, label)
+    if turned.shape != image.shape:
         raise Problem(
-            f"expected the image's shape {image.shape}, got a label of shape {label.shape}",
+            f"expected the image's shape {image.shape}, got a label of shape {turned.shape}",
             where=where,
             remedy=_RESAMPLE,
         )
     if not same_grid(image, label):
         raise Problem(
             "expected the image's affine, got one whose corners lie up to"
-            f" {image.distance(label):.3g} mm away"
+            f" {image.distance(turned):.3g} mm away"
             f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
             where=where,
             remedy=f"Correct the header that is wrong. {_RESAMPLE}",
@@ -260,6 +266,36 @@ def require_own_plane(image: Volume, plane: str, where: object) -> None:
             where=where,
             remedy="Export the series again, or resample it to one spacing.",
         )
+
+
+def in_order_of(image: Grid, label: Volume) -> Volume:
+    """The same voxels, stored in the order and directions of the image's axes: no resampling.
+
+    So the label of a scan may be stored with other axes, or by a converter that turns rows over.
+    """
+    turn = _turn(image, label.grid)
+    if not np.isfinite(turn).all() or (turn == _RAS).all():
+        return label
+    grid = _in_order_of(image, label.grid)
+    native = apply_orientation(label.grid.from_ras(label.array), turn)
+    return Volume(grid.to_ras(native), grid, findings=label.findings, modality=label.modality)
+
+
+def _turn(image: Grid, label: Grid) -> NDArray[np.float64]:
+    """Along which axis of the image each axis of the label runs, and in which direction, (3, 2)."""
+    turn: NDArray[np.float64] = io_orientation(np.linalg.solve(image.affine, label.affine))
+    return turn
+
+
+def _in_order_of(image: Grid, label: Grid) -> Grid:
+    """The grid that :func:`in_order_of` gives; the label's own where no axis runs along another."""
+    turn = _turn(image, label)
+    if not np.isfinite(turn).all():
+        return label
+    sides = np.empty(3, int)
+    sides[turn[:, 0].astype(int)] = label.shape
+    i, j, k = sides.tolist()
+    return Grid((i, j, k), label.affine @ inv_ornt_aff(turn, label.shape))
 
 
 def slices(array: NDArray[Any], plane: str) -> NDArray[Any]:

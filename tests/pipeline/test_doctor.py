@@ -559,6 +559,7 @@ def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None
     ("names", "words", "remedy"),
     [
         (["1.dcm.gz", "2.dcm.gz", "3.DCM.GZ"], "got 3 files .dcm.gz", "gunzip -r series"),
+        (["1.dcm.bz2"], "got 1 file .dcm.bz2", "Unpack them"),
         (["1.2.840.1.gz"], "got 1 file .gz", "gunzip -r series"),
         (["a.zip", "b.zip", "c.txt"], "got 2 files .zip, 1 file .txt", "unzip FILE"),
         (["study.tar.gz"], "got 1 file .tar.gz", "tar -xf FILE"),
@@ -580,9 +581,9 @@ def test_a_folder_without_dicom_says_what_is_there(
 
 def test_packed_files_beside_a_series_are_named(workplace: Path) -> None:
     write_series(FOLDER)
-    (FOLDER / "6.dcm.gz").write_bytes(b"\x1f\x8b")
+    (FOLDER / "6.dcm.bz2").write_bytes(b"BZh")
     assert assemble.read_series(FOLDER).findings == (
-        finding("left-out", what="packed (.dcm.gz) (1)"),
+        finding("left-out", what="packed (.dcm.bz2) (1)"),
     )
 
 

@@ -33,13 +33,14 @@ _MODALITY_OF = {
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series(folder: Path, limits: Limits = Limits()) -> Volume:
-    """The one series below ``folder``, in HU or the scanner's values, RAS+.
+def read_series(folder: Path, limits: Limits = Limits(), key: str = "") -> Volume:
+    """The one volume below ``folder``, in HU or the scanner's values, RAS+.
 
-    Raises :class:`Problem` for whatever :mod:`pipeline.volumes.dicom.checks` refuses, for more
-    voxels than ``limits`` allow, and for pixels that cannot be decoded.
+    ``key``: which one, where a series holds several. Raises :class:`Problem` for whatever
+    :mod:`pipeline.volumes.dicom.checks` refuses, for more voxels than ``limits`` allow, and for
+    pixels that cannot be decoded.
     """
-    return read(series.only_volume(folder, limits=limits), limits=limits)
+    return read(series.only_volume(folder, limits=limits, key=key), limits=limits)
 
 
 def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
@@ -52,13 +53,13 @@ def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
     require_voxels((*slices[0].shape, len(slices)), limits, where)
     modality = slices[0].modality or _MODALITY_OF.get(slices[0].kind, "")
     pixels = np.empty((len(slices), *slices[0].shape), np.float32)
-    for index, one in enumerate(slices):
-        pixels[index] = dicom_pixels.pixels(one)
+    for index, picture in dicom_pixels.each(slices):
+        pixels[index] = picture
     padding = _settle_padding(pixels, slices)
     grid = Grid((slices[0].shape[1], slices[0].shape[0], len(slices)), _affine(slices))
     numbers = [one.number for one in slices]
     numbered = len(set(numbers)) == len(numbers) and None not in numbers
-    known = [one.uid for one in slices]
+    known = [one.name for one in slices]
     named = len(set(known)) == len(known) and "" not in known
     order = np.argsort([number or 0 for number in numbers]).tolist() if numbered else ()
     return Volume(
@@ -135,7 +136,7 @@ def _padding_of(one: Instance) -> tuple[float, float]:
     """The least and the greatest value, rescaled, that is padding; no number if none is."""
     if one.padding is None:
         return math.nan, math.nan
-    slope, intercept = one.rescale
+    slope, intercept = one.scale
     ends = np.array([limit * slope + intercept for limit in one.padding], np.float32)
     return float(ends.min()), float(ends.max())
 

@@ -43,7 +43,7 @@ def ordered(slices: Sequence[Instance]) -> list[Instance]:
     normal = normal_of(slices[0])
     return sorted(
         slices,
-        key=lambda one: (round(depth_of(one, normal), 4), one.number or 0, one.uid),
+        key=lambda one: (round(depth_of(one, normal), 4), one.number or 0, one.name),
     )
 
 

@@ -8,7 +8,7 @@ import re
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,9 +20,9 @@ from pydicom.tag import BaseTag, Tag
 
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
-from pipeline.volumes.dicom import pixel_data
+from pipeline.volumes.dicom import functional_groups, packed, pixel_data
 from pipeline.volumes.dicom.pixel_data import LOSSY, MOST_HEADER, inflated
-from pipeline.volumes.dicom.tags import Tags, printable
+from pipeline.volumes.dicom.tags import VARYING, Tags, printable
 
 _TAGS = [
     "SOPClassUID",
@@ -56,6 +56,9 @@ _TAGS = [
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    *VARYING,
 ]
 _UNREADABLE = (
     AttributeError,
@@ -83,14 +86,16 @@ _PIXEL_DATA = Tag(0x7FE0, 0x0010)
 
 @dataclass(frozen=True)
 class Instance:
-    """The header of one picture file, as far as a volume needs it; lengths in mm.
+    """The header of one picture, as far as a volume needs it; lengths in mm.
 
     ``position``, ``orientation`` and ``spacing`` (rows, columns) are None where absent;
     ``odd`` lists what makes no sense or is missing, ``pixel_fault`` why the pixels cannot be
     complete. ``rescaled``: both rescale tags have a value. ``kind`` is the standard's name of
     what the file is. ``origin``, which is for comparing only, is (patient, study, frame of
     reference, modality), ``stored`` (bits allocated, bits stored, signed), ``step`` the distance
-    of slices that the header states.
+    of slices that the header states. ``varies``: the tags by which volumes that lie in one series
+    differ (:data:`~pipeline.volumes.dicom.tags.VARYING`). ``frame``: which picture of its file it
+    is, from 0; None where the file holds one alone, or states no place for each.
     """
 
     file: Path
@@ -121,18 +126,56 @@ class Instance:
     lossy: bool
     odd: tuple[str, ...]
     pixel_fault: str
+    varies: tuple[tuple[str, str], ...] = ()
+    frame: int | None = None
+    inverted: bool = False
+
+    @property
+    def name(self) -> str:
+        """What identifies the picture: its SOPInstanceUID, and which frame of that it is.
+
+        Frames count from 1, as references to them do; "" where there is no UID.
+        """
+        return (
+            self.uid if self.frame is None or not self.uid else f"{self.uid}_frame{self.frame + 1}"
+        )
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(slope, intercept) from stored values to those of the volume.
+
+        Of one that is ``inverted``, of the stored values that count down from the highest there
+        may be.
+        """
+        slope, intercept = self.rescale
+        if not self.inverted:
+            return slope, intercept
+        _, bits, signed = self.stored
+        ends = -1 if signed else (1 << bits) - 1  # the sum of the lowest and the highest
+        return -slope, slope * ends + intercept
 
 
 def read(file: Path, limits: Limits = Limits()) -> Instance | str:
     """The picture in ``file``, or in a few words what the file is instead.
 
-    Pixels within ``limits`` that are deflated are measured; larger ones are not for reading.
-    Raises :class:`Problem` for a file that should be DICOM and cannot be read.
+    Of several frames it is what they have in common, without their places. Raises
+    :class:`Problem` as :func:`read_all` does.
+    """
+    content = read_all(file, limits)
+    return content if isinstance(content, str) else content[0]
+
+
+def read_all(file: Path, limits: Limits = Limits()) -> tuple[Instance, ...] | str:
+    """The pictures in ``file``, or in a few words what the file is instead.
+
+    There is one for each frame whose place the file states in its functional groups (PS3.3,
+    C.7.6.16). Pixels within ``limits`` that are deflated are measured; larger ones are not for
+    reading. Raises :class:`Problem` for a file that should be DICOM and cannot be read.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pydicom finds odd becomes ``odd``
         try:
-            with file.open("rb") as stream:
+            with packed.opened(file, limits) as stream:
                 header = _header(stream)
                 stored = header.file_meta.get("MediaStorageSOPClassUID", "")
                 kind = printable(uids.UID(str(header.get("SOPClassUID") or stored)).name)
@@ -140,7 +183,7 @@ def read(file: Path, limits: Limits = Limits()) -> Instance | str:
                     if kind:
                         return kind  # dose grids and segmentations hold pixels, but no picture
                     raise ValueError("it does not say what it is: no SOPClassUID")
-                return _instance(file, kind, header, stream, limits)
+                return _instances(file, kind, header, stream, limits)
         except _UNREADABLE as error:
             if _is_something_else(file):
                 return FOREIGN
@@ -216,6 +259,8 @@ def _deflated_header(meta: pydicom.dataset.FileMetaDataset, stream: BinaryIO) ->
 def _is_something_else(file: Path) -> bool:
     """Whether a file that is no DICOM does not pretend to be: a text, or of another suffix."""
     suffix = file.suffix.lower()
+    if packed.is_packed(file):
+        return not packed.is_gzip(file)
     if suffix and not suffix[1:].isdigit():
         return suffix not in (".dcm", ".dicom", ".ima")
     with file.open("rb") as stream:
@@ -223,10 +268,35 @@ def _is_something_else(file: Path) -> bool:
     return bool(start) and all(byte >= 9 for byte in start) and b"\x1b" not in start
 
 
-def _instance(
+def _instances(
     file: Path, kind: str, header: pydicom.Dataset, stream: BinaryIO, limits: Limits
-) -> Instance:
-    tags = Tags(header)
+) -> tuple[Instance, ...]:
+    """The picture of a file or, where each frame has a place, all of them."""
+    first = _instance(file, kind, header, header)
+    # of a header that is odd, the length of its pixels proves nothing
+    pixels = math.prod(first.shape) * first.frames
+    wanted = 0 if first.odd else pixels * first.samples * first.stored[0] // 8
+    measured = bool(wanted) and math.prod(first.shape) <= limits.pixels and pixels <= limits.voxels
+    fault = pixel_data.fault(stream, first.syntax, wanted, measured)
+    first = replace(first, pixel_fault=fault)
+    several = first.frames > 1 or "Enhanced" in kind
+    flat = functional_groups.flattened(header) if several else []
+    if not flat:
+        return (first,)
+    if len(flat) != first.frames:
+        words = f"NumberOfFrames {first.frames}, and places of {len(flat)}"
+        return (replace(first, frame=0, odd=(*first.odd, words)),)
+    return tuple(
+        replace(
+            _instance(file, kind, header, own), frame=index, number=index + 1, pixel_fault=fault
+        )
+        for index, own in enumerate(flat)
+    )
+
+
+def _instance(file: Path, kind: str, header: pydicom.Dataset, own: pydicom.Dataset) -> Instance:
+    """A picture whose tags ``own`` holds; ``header`` is that of its file."""
+    tags = Tags(own)
     syntax = uids.UID(str(header.file_meta.get("TransferSyntaxUID", "")))
     number = tags.numbers("InstanceNumber", 1)
     position, orientation, spacing = _place(tags)
@@ -235,9 +305,6 @@ def _instance(
     shape, frames, samples, stored = _pixel_format(tags)
     rescale, rescaled = _rescale(tags)
     padding = _padding(tags, stored)
-    # of a header that is odd, the length of its pixels proves nothing
-    wanted = 0 if tags.odd else math.prod(shape) * frames * samples * stored[0] // 8
-    measured = bool(wanted) and math.prod(shape) <= limits.pixels
     modality, uid = tags.text("Modality"), tags.text("SOPInstanceUID")
     patient, study = tags.text("PatientID"), tags.text("StudyInstanceUID")
     return Instance(
@@ -268,7 +335,8 @@ def _instance(
         syntax=syntax,
         lossy=syntax in LOSSY or tags.text("LossyImageCompression") == "01",
         odd=tuple(tags.odd),
-        pixel_fault=pixel_data.fault(stream, syntax, wanted, measured),
+        pixel_fault="",
+        varies=tags.varying(),
     )
 
 

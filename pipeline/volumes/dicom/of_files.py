@@ -44,10 +44,10 @@ FILES = (
     ),
     FileRule(
         code="multi-frame",
-        asks="NumberOfFrames is 1, and the SOP class is no enhanced one",
-        reason="the places of frames stand in other tags, which are not read",
-        remedy="Convert the multi-frame file to single slices (dcm2niix reads it, too).",
-        unfit=lambda one, _: one.frames > 1 or "Enhanced" in one.kind,
+        asks="NumberOfFrames is 1, or PerFrameFunctionalGroupsSequence states each frame's place",
+        reason="nothing else states the places of frames",
+        remedy="Take the original export: enhanced multi-frame, or a file for each slice.",
+        unfit=lambda one, _: one.frame is None and (one.frames > 1 or "Enhanced" in one.kind),
         numbers=lambda slices, _: {"frames": max(one.frames for one in slices)},
     ),
     FileRule(

@@ -34,7 +34,7 @@ def _of_compression(slices: Slices) -> Evidence | None:
 
 
 def _of_uids(slices: Slices) -> Evidence | None:
-    known = [one.uid for one in slices]
+    known = [one.name for one in slices]
     return Evidence({}) if "" in known or len(set(known)) < len(known) else None
 
 

@@ -32,7 +32,8 @@ _COMPRESSED = (
 READABLE = frozenset({*_NATIVE, *_COMPRESSED, uids.DeflatedExplicitVRLittleEndian})
 """Transfer syntaxes that SimpleITK's decoder (GDCM) knows."""
 LOSSY = (uids.JPEGBaseline8Bit, uids.JPEGExtended12Bit, uids.JPEGLSNearLossless)
-_PADDED = 1.1  # exporters add some bytes; more means that sizes or bits are not those of the pixels
+PADDED = 1.1
+"""Exporters add some bytes; more means that sizes or bits are not those of the pixels."""
 _ITEM, _END = 0xFFFEE000, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _MOST_NESTED = 100
@@ -87,7 +88,7 @@ def _native_fault(stream: BinaryIO, syntax: uids.UID, length: int, wanted: int) 
         return ""
     if have < wanted:
         return f"truncated pixel data of {syntax.name}, {have} of {wanted} bytes"
-    if length > _PADDED * wanted:
+    if length > PADDED * wanted:
         return f"pixel data of {length} bytes, where the header's sizes and bits need {wanted}"
     return ""
 
@@ -142,7 +143,7 @@ def _require_shallow(content: bytes, order: str) -> None:
 
 def _deflated_fault(stream: BinaryIO, wanted: int) -> str:
     """The same of a deflated file, whose header and pixels ``stream`` holds."""
-    content, most = bytearray(), MOST_HEADER + int(_PADDED * wanted)
+    content, most = bytearray(), MOST_HEADER + int(PADDED * wanted)
     for piece in inflated(stream):
         content += piece
         if len(content) > most:

@@ -1,8 +1,12 @@
-"""The pixels of one DICOM file, whatever its transfer syntax."""
+"""The pixels of DICOM files, whatever their transfer syntax and however they are packed."""
 
 from __future__ import annotations
 
+import math
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +15,47 @@ from pydicom import filewriter
 from pydicom import uid as uids
 from pydicom.filebase import DicomBytesIO
 
+from pipeline.params.limits import Limits
+from pipeline.volumes.dicom import packed
 from pipeline.volumes.dicom.decoders import decoded
 from pipeline.volumes.dicom.header import Instance, file_meta
 from pipeline.volumes.dicom.pixel_data import inflated
 
 
 def pixels(one: Instance) -> NDArray[np.float32]:
-    """Rescaled pixels (rows, columns) of one file, in HU or the scanner's values."""
+    """Rescaled pixels (rows, columns) of one picture, in HU or the scanner's values."""
+    [(_, picture)] = each([one])
+    return picture
+
+
+def each(several: Sequence[Instance]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """The same of several pictures, each with its index, file by file.
+
+    A file of several frames is opened once, and one picture is held at a time.
+    """
+    together: dict[Path, list[int]] = defaultdict(list)
+    for index, one in enumerate(several):
+        together[one.file].append(index)
+    for indices in together.values():
+        theirs = [several[index] for index in indices]
+        with _plain(theirs[0]) as file:
+            yield from zip(indices, decoded(theirs, file), strict=True)
+
+
+@contextmanager
+def _plain(one: Instance) -> Iterator[Path]:
+    """A path at which a decoder finds the picture neither packed nor deflated."""
+    picture = math.prod(one.shape)
+    limits = Limits(voxels=max(1, picture * one.frames), pixels=max(1, picture))
     if one.syntax != uids.DeflatedExplicitVRLittleEndian:
-        return decoded(one, one.file)
+        with packed.unpacked(one.file, limits) as file:
+            yield file
+        return
     # inflated here: in a deflated file the decoder believes any length, and takes memory for it
-    with tempfile.NamedTemporaryFile(suffix=".dcm") as plain, one.file.open("rb") as stream:
+    with (
+        tempfile.NamedTemporaryFile(suffix=".dcm") as plain,
+        packed.opened(one.file, limits) as stream,
+    ):
         meta = file_meta(stream)
         meta.TransferSyntaxUID = uids.ExplicitVRLittleEndian
         start = DicomBytesIO()
@@ -30,4 +64,4 @@ def pixels(one: Instance) -> NDArray[np.float32]:
         for piece in inflated(stream):
             plain.write(piece)
         plain.flush()
-        return decoded(one, Path(plain.name))
+        yield Path(plain.name)

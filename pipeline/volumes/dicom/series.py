@@ -16,10 +16,11 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
-from pipeline.volumes.dicom import checks, header
+from pipeline.volumes.dicom import checks, header, several
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.of_files import is_localizer
 from pipeline.volumes.dicom.rules import Match
+from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.findings import finding
 
 _SHOWN = 3  # suffixes in one line
@@ -35,15 +36,18 @@ _REMEDIES = (
 
 @dataclass(frozen=True)
 class Series:
-    """The pictures of one SeriesInstanceUID, by position along their normal, and what rules match.
+    """The pictures of one volume, by position along their normal, and what rules match.
 
-    ``left_out`` states why the series is no volume and nobody misses it; "" for a volume.
+    They are all of one SeriesInstanceUID or, of a series that holds several volumes, those of one:
+    ``key`` says which, such as "echo 2". ``left_out`` states why the series is no volume and
+    nobody misses it; "" for a volume.
     """
 
     uid: str
     slices: tuple[Instance, ...]
     matches: tuple[Match, ...]
     left_out: str = ""
+    key: str = ""
 
     @property
     def refused(self) -> tuple[Match, ...]:
@@ -72,7 +76,9 @@ class Series:
         files = {one.file for one in self.slices}
         modality = self.slices[0].modality or "no modality"
         count = f"{len(files)} file{'s' if len(files) > 1 else ''} of {columns}x{rows}"
-        return f"{self.folder}: {modality}, {count}, {self.uid or 'no UID'}"
+        frames = f", {len(self.slices)} frames" if self.slices[0].frame is not None else ""
+        which = f", {self.key}" if self.key else ""
+        return f"{self.folder}: {modality}, {count}{frames}, {self.uid or 'no UID'}{which}"
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
     if not (sorted_out.pictures or sorted_out.damaged or sorted_out.others):
         raise _without_dicom(folder, sorted_out.suffixes)
     by_uid = sorted(sorted_out.pictures.items())
-    series = tuple(judged(uid, slices, limits) for uid, slices in by_uid)
+    series = tuple(one for uid, slices in by_uid for one in all_judged(uid, slices, limits))
     others = sorted((sorted_out.others + sorted_out.foreign).items())
     return Folder(series, tuple(others), tuple(sorted_out.damaged))
 
@@ -126,7 +132,7 @@ class _SortedOut:
             self.foreign[strange] += 1
             return
         try:
-            content = header.read(file, limits)
+            content = header.read_all(file, limits)
         except Problem as problem:
             self.damaged.append(problem)
             return
@@ -138,7 +144,7 @@ class _SortedOut:
         elif isinstance(content, str):
             self.others[content] += 1
         else:
-            self.pictures.setdefault(content.series, []).append(content)
+            self.pictures.setdefault(content[0].series, []).extend(content)
 
 
 def _suffix(file: Path) -> str:
@@ -167,10 +173,11 @@ def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
     )
 
 
-def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
-    """The one series below ``folder`` that is a volume, with what was left out among its matches.
+def only_volume(folder: Path, *, limits: Limits = Limits(), key: str = "") -> Series:
+    """The one volume below ``folder``, with what was left out among its matches.
 
-    Raises :class:`Problem` where there is none or more than one, or where it is refused.
+    ``key``: which one, where a series holds several. Raises :class:`Problem` where there is none
+    or more than one, or where it is refused.
     """
     content = examine(folder, limits=limits)
     if content.damaged:
@@ -181,6 +188,10 @@ def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
     volumes = content.volumes
     if not volumes:
         raise Problem(f"expected a series of slices, got only {', '.join(left_out)}", where=folder)
+    if len({one.uid for one in volumes}) == 1:
+        volumes = (chosen(volumes, key, folder),)
+        if len(content.volumes) > 1:
+            left_out.append(f"volumes of the same series ({len(content.volumes) - 1})")
     if len(volumes) > 1:
         facts = "; ".join(one.facts for one in volumes)
         raise Problem(
@@ -198,6 +209,29 @@ def only_volume(folder: Path, *, limits: Limits = Limits()) -> Series:
     return series
 
 
+def chosen(volumes: Sequence[Series], key: str, where: Path) -> Series:
+    """The volume of one series that ``key`` names; the only one without a key.
+
+    Raises :class:`Problem` that lists the keys where there is none such.
+    """
+    keys = [one.key for one in volumes]
+    if key in keys:
+        return volumes[keys.index(key)]
+    if key and keys == [""]:
+        raise Problem(
+            f"expected a series of several volumes, one of them {key!r}, got a series of one",
+            where=where,
+            remedy="Name the folder itself as the case's image.",
+        )
+    wanted = f"the volume {key!r}" if key else "one volume"
+    raise Problem(
+        f"expected {wanted}, got a series of {len(keys)}: {several.listed(keys)}",
+        where=where,
+        remedy=f"Name one of them: OneVolume(folder, {keys[0]!r}) as the image of a case, or"
+        f" predict --volume {keys[0]!r}.",
+    )
+
+
 def refusal(series: Series, folder: Path | None = None) -> Problem:
     """Why a series that is refused is, below ``folder`` (that of its files, if not given)."""
     refused = series.refused
@@ -211,8 +245,23 @@ def refusal(series: Series, folder: Path | None = None) -> Problem:
     )
 
 
+def all_judged(uid: str, slices: Sequence[Instance], limits: Limits) -> tuple[Series, ...]:
+    """The volumes that ``slices`` of one SeriesInstanceUID, in any order, are; mostly one."""
+    parts = several.parts(slices, SAME_PLACE_MM)
+    each = ((key, judged(uid, part, limits)) for key, part in parts.items())
+    return tuple(
+        replace(one, key=key, matches=_without_numbers(one.matches) if key else one.matches)
+        for key, one in each
+    )
+
+
+def _without_numbers(matches: Sequence[Match]) -> tuple[Match, ...]:
+    """Numbers run through all volumes of a series, so that those of one have gaps."""
+    return tuple(one for one in matches if one.finding.code != "number-gaps")
+
+
 def judged(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
-    """The series that ``slices`` of one SeriesInstanceUID, in any order, are."""
+    """The volume that ``slices``, in any order, are."""
     left_out = _left_out(slices)
     if left_out:
         return Series(uid, tuple(slices), (), left_out)

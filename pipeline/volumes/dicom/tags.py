@@ -27,6 +27,24 @@ _MEASURES = {
 }
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
 """What decoders would make up: without PixelRepresentation, -50 becomes 65486."""
+VARYING = (
+    "StackID",
+    "ComplexImageComponent",
+    "EchoTime",
+    "EchoNumbers",
+    "InversionTime",
+    "DiffusionBValue",
+    "DiffusionGradientOrientation",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "AcquisitionNumber",
+    "ConvolutionKernel",
+    "AcquisitionDateTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "ContentTime",
+)
+"""By what volumes differ that lie in one series, beside ImageType."""
 _MOST_NUMBER = 1e6  # in geometry and rescale: a kilometre, or a million units per step
 _MOST_SHOWN = 60  # characters of a value
 
@@ -84,6 +102,11 @@ class Tags:
             printable(one).upper() for one in ([value] if isinstance(value, str) else value)
         )
 
+    def varying(self) -> tuple[tuple[str, str], ...]:
+        """Those of :data:`VARYING` that have a value, as text."""
+        values = ((tag, _joined(self._header.get(tag))) for tag in VARYING)
+        return tuple((tag, value) for tag, value in values if value)
+
     def has(self, tag: str) -> bool:
         """Whether a tag is there and not empty."""
         return bool(self._header.get(tag))
@@ -92,6 +115,16 @@ class Tags:
 def printable(value: object) -> str:
     """A header's text, which may hold anything, fit for a terminal and a page."""
     return "".join(sign if sign.isprintable() else "?" for sign in str(value))
+
+
+def _joined(value: Any) -> str:
+    """One value or several as text; "" for none."""
+    if value is None or isinstance(value, str):
+        return printable(value or "").strip()
+    try:
+        return "\\".join(printable(one).strip() for one in value)
+    except TypeError:
+        return printable(value).strip()
 
 
 def _short(value: Any) -> str:

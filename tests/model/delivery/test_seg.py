@@ -18,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.datadict import DicomDictionary
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from datasets_spec.contract import TISSUES, Problem
 from model.delivery import niftis, seg, segment_codes, source_headers
@@ -27,6 +27,7 @@ from pipeline.volumes.dicom import series as dicom_series
 from pipeline.volumes.dicom.header import Instance
 from tests.conftest import PROJECT
 from tests.model.delivery import series
+from tests.pipeline.volumes.dicom import enhanced
 
 highdicom = pytest.importorskip("highdicom", reason="the extra seg is not installed")
 ABOUT = seg.About("aisd", "ab" * 32, "0.1.0", "FlexUNet, 2-D, post-processed")
@@ -195,10 +196,10 @@ def test_a_mask_of_next_to_nothing_is_a_valid_file(tmp_path: Path, shown, kind) 
 
 
 @any_kind
-def test_255_classes_are_held(tmp_path: Path, kind) -> None:
+def test_254_classes_are_held(tmp_path: Path, kind) -> None:
     slices = series.write(tmp_path / "series", shape=(1, 21, 17))
-    ids = series.masks((1, 21, 17), classes=255)
-    file = write(tmp_path / "out.seg.dcm", slices, ids, kind, classes=255)
+    ids = series.masks((1, 21, 17), classes=254)
+    file = write(tmp_path / "out.seg.dcm", slices, ids, kind, classes=254)
     np.testing.assert_array_equal(by_highdicom(file, slices), ids)
     np.testing.assert_array_equal(by_pydicom(file, slices), ids)
 
@@ -586,3 +587,24 @@ def test_without_highdicom_the_extra_is_named(tmp_path: Path, refused, monkeypat
     monkeypatch.setitem(sys.modules, "highdicom", None)
     problem: Problem = refused(lambda: write(tmp_path / "out.dcm", slices, series.masks()))
     assert 'pip install "flexunet-pipeline[seg]"' in str(problem)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_of_a_file_of_frames_refer_to_its_frames(tmp_path: Path, kind: seg.Kind) -> None:
+    enhanced.write(tmp_path / "series" / "a.dcm", (3, 0, 4, 1, 2))
+    chosen = dicom_series.only_volume(tmp_path / "series")
+    ids = np.zeros((5, 12, 10), np.uint8)
+    ids[1:4, 2:7, 3:9], ids[4, 8:, :4] = 1, 2
+    file = tmp_path / "out.seg.dcm"
+    write(file, chosen.slices, ids, kind)
+    read = highdicom.seg.segread(file)
+    uid, frames = chosen.slices[0].uid, [(one.frame or 0) + 1 for one in chosen.slices]
+    assert frames == [2, 4, 5, 1, 3]
+    got = read.get_pixels_by_source_frame(
+        uid, frames, combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    assert np.array_equal(got, ids)
+    [source] = read.SourceImageSequence
+    assert (source.ReferencedSOPInstanceUID, "ReferencedFrameNumber" in source) == (uid, False)
+    assert source.ReferencedSOPClassUID == EnhancedCTImageStorage
+    assert len(read.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 1

@@ -155,9 +155,9 @@ def test_overlapping_inputs_give_each_scan_once() -> None:
 def test_a_header_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     write_series(ROOT / "head")
     asked: list[Path] = []
-    true = header.read
+    true = header.read_all
     monkeypatch.setattr(
-        header, "read", lambda file, limits: (asked.append(file), true(file, limits))[1]
+        header, "read_all", lambda file, limits: (asked.append(file), true(file, limits))[1]
     )
     files = sorted((ROOT / "head").iterdir())
     assert len(search([files[2], ROOT, *files]).scans) == 1
@@ -213,7 +213,7 @@ def truncated() -> None:
         (lambda: text("LICENCE"), "files without suffix: scans/LICENCE: no scan", False),
         (lambda: text("a.tar.gz"), "archives: scans/a.tar.gz: unpack them", False),
         (lambda: text("a.nrrd"), "scans of another format: scans/a.nrrd: convert", True),
-        (lambda: text("a.dcm.gz"), "compressed DICOM files: scans/a.dcm.gz: unpack", True),
+        (lambda: text("a.dcm.bz2"), "compressed DICOM files: scans/a.dcm.bz2: unpack", True),
         (lambda: text("a.tiff"), "pictures of another format: scans/a.tiff", False),
         (lambda: text("a.hdr"), "halves of a NIfTI pair: scans/a.hdr: the other half", True),
         (lambda: text(".DS_Store"), "hidden files: scans/.DS_Store: not searched", False),

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from datasets_spec.contract import Label, LabelMap, Problem
+from datasets_spec.contract import Label, LabelMap, OneVolume, Problem
 from pipeline.labels import decode, resample
 from pipeline.pairs.canvas import Canvas
 from pipeline.params.limits import Limits
-from pipeline.volumes import nifti, volume
+from pipeline.volumes import nifti, reader, search, volume
 from pipeline.volumes.findings import text
 from pipeline.volumes.volume import Grid, Volume
 from tests.support.every import every
@@ -806,7 +806,7 @@ def test_more_voxels_than_the_limit_are_refused_by_the_header(tmp_path, refused,
         pytest.param((2000, 1500, 1000), "at most 300,000,000 voxels", id="too many voxels"),
         pytest.param((700, 600, 500), "cannot be read", id="more than the content has"),
         pytest.param((20, 20, 20), "a slice or more behind them", id="less than the content has"),
-        pytest.param((20, 20, 20, 30000), "got shape", id="many volumes"),
+        pytest.param((20, 20, 20, 30000), "got 30000 volumes", id="many volumes"),
     ],
 )
 def test_a_small_file_that_asks_for_much_takes_little(tmp_path, refused, shape, reason):
@@ -834,11 +834,6 @@ def test_voxels_that_begin_nowhere_are_refused(tmp_path, refused, offset):
 def test_an_axis_without_voxels_is_refused(tmp_path, refused, side):
     file = patched(tmp_path / "a.nii", 44, side % 65536)
     assert "got shape" in str(refused(lambda: nifti.read(file)))
-
-
-def test_refuses_slices_as_a_volume(tmp_path, refused):
-    slices = (tmp_path / "1.png", tmp_path / "2.png")
-    assert "1.png" in str(refused(lambda: nifti.read(slices)))
 
 
 def test_says_how_many_voxels_are_not_finite(tmp_path, refused):
@@ -1091,3 +1086,34 @@ def test_less_than_a_header_is_refused(tmp_path, refused):
     file = tmp_path / "scan.mgh"
     file.write_bytes(b"\0\0\0\x01")
     refused(lambda: nifti.read(file))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_one_volume_of_several_is_read_by_its_key(tmp_path, refused, name):
+    array, file = np.arange(120, dtype=np.int16).reshape(2, 3, 4, 5), tmp_path / name
+    nib.save(nib.Nifti1Image(array, np.diag([1.0, 2.0, 3.0, 1.0])), file)
+    for number in (1, 3, 5):
+        read = reader.read_image(OneVolume(file, f"volume {number}"))
+        assert np.array_equal(read.array, array[..., number - 1])
+        assert read.findings == ()
+    asked = str(refused(lambda: reader.read_image(file)))
+    assert "got 5 volumes: volume 1 to volume 5" in asked
+    file.write_bytes(file.read_bytes()[:-1])
+    assert refused(lambda: reader.read_image(OneVolume(file, "volume 1")))
+
+
+@pytest.mark.parametrize("wrong", ["volume 6", "volume 0", "volume", "echo 1"])
+def test_a_volume_that_is_not_there_is_refused(tmp_path, refused, wrong):
+    nib.save(nib.Nifti1Image(np.zeros((2, 3, 4, 5)), np.eye(4)), tmp_path / "a.nii")
+    assert wrong in str(refused(lambda: reader.read_image(OneVolume(tmp_path / "a.nii", wrong))))
+
+
+def test_a_search_asks_for_the_volume_of_a_file(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6, 2), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "b.nii.gz")
+    inventory = search.search([tmp_path])
+    assert [scan.name for scan in inventory.scans] == ["b"]
+    assert "it holds volume 1 to 2; name one with --volume" in str(inventory.unread[0])
+    scans = search.search([tmp_path], key="volume 2").scans
+    assert [(scan.name, scan.volume) for scan in scans] == [("a_volume-2", "volume 2"), ("b", "")]
+    assert all(search.read(scan).array.shape == (4, 5, 6) for scan in scans)

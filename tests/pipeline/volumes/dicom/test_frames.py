@@ -1,0 +1,263 @@
+"""A file of several frames is read as the series that it is."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    NuclearMedicineImageStorage,
+    RLELossless,
+)
+
+from datasets_spec.contract import OneVolume
+from pipeline.params.limits import Limits
+from pipeline.volumes import reader
+from pipeline.volumes.dicom import assemble, decoders, series
+from pipeline.volumes.findings import text
+from pipeline.volumes.search import search
+from pipeline.volumes.volume import Volume
+from tests.conftest import Refused
+from tests.pipeline.volumes.dicom import enhanced
+from tests.pipeline.volumes.dicom.enhanced import Groups, group
+from tests.pipeline.volumes.dicom.test_assemble import Change, pixels, write_series
+
+FOLDER = Path("series")
+SHUFFLED = (3, 0, 4, 1, 2)
+TWICE = (*range(5), *range(5))
+
+
+def own(read: Volume) -> Any:
+    """The volume as its slices store it, lowest first."""
+    return read.grid.from_ras(read.array).transpose(2, 1, 0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    "syntax", [ExplicitVRLittleEndian, RLELossless, DeflatedExplicitVRLittleEndian]
+)
+def test_frames_are_read_as_a_classic_series_is(workplace: Path, syntax: str, shared: bool) -> None:
+    enhanced.write(FOLDER / "a.dcm", SHUFFLED, syntax=syntax, shared=shared)
+    write_series(Path("classic"))
+    read, classic = (assemble.read_series(one) for one in (FOLDER, Path("classic")))
+    np.testing.assert_array_equal(read.grid.affine, classic.grid.affine)
+    order = np.argsort(SHUFFLED)
+    np.testing.assert_array_equal(own(read), enhanced.stored(SHUFFLED)[order] * 2.0 - 100)
+    uid = pydicom.dcmread(FOLDER / "a.dcm").SOPInstanceUID
+    assert read.uids == tuple(f"{uid}_frame{frame + 1}" for frame in order)
+    assert read.instances == tuple(SHUFFLED)
+    assert read.findings == ()
+
+
+def test_every_frame_is_rescaled_by_its_own_groups(workplace: Path) -> None:
+    def change(groups: Groups, frame: int) -> None:
+        values = {"RescaleSlope": 1 + frame, "RescaleIntercept": -10 * frame}
+        group(groups, "PixelValueTransformationSequence", **values)
+
+    enhanced.write(FOLDER / "a.dcm", change=change)
+    read = assemble.read_series(FOLDER)
+    wanted = [one * (1.0 + n) - 10 * n for n, one in enumerate(enhanced.stored(range(5)))]
+    np.testing.assert_array_equal(own(read), wanted)
+    assert [text(one).split(":")[0] for one in read.findings] == ["rescale per slice"]
+
+
+def test_a_file_is_decoded_once(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enhanced.write(FOLDER / "a.dcm", SHUFFLED)
+    asked = []
+    true = decoders.iter_pixels
+    monkeypatch.setattr(
+        decoders, "iter_pixels", lambda *way, **how: (asked.append(way), true(*way, **how))[1]
+    )
+    assemble.read_series(FOLDER)
+    assert len(asked) == 1
+
+
+def test_what_pydicom_cannot_decode_is_decoded_frame_by_frame(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enhanced.write(FOLDER / "a.dcm", SHUFFLED, syntax=RLELossless)
+    wanted = assemble.read_series(FOLDER)
+    monkeypatch.setattr(decoders, "_known_to_pydicom", lambda _: False)
+    np.testing.assert_array_equal(assemble.read_series(FOLDER).array, wanted.array)
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [((0, 1, 3, 4), "missing slice"), ((0, 1, 2, 3, 3), "duplicate position: expected one slice")],
+)
+def test_frames_are_judged_as_files_are(
+    workplace: Path, refused: Refused, order: tuple[int, ...], words: str
+) -> None:
+    enhanced.write(FOLDER / "a.dcm", order)
+    assert words in str(refused(lambda: assemble.read_series(FOLDER)))
+
+
+def without_places(header: pydicom.Dataset) -> None:
+    del header.PerFrameFunctionalGroupsSequence
+    header.SOPClassUID = NuclearMedicineImageStorage
+
+
+def too_few(header: pydicom.Dataset) -> None:
+    header.PerFrameFunctionalGroupsSequence = header.PerFrameFunctionalGroupsSequence[:4]
+
+
+def cut(header: pydicom.Dataset) -> None:
+    header.PixelData = header.PixelData[:-240]
+
+
+def lookup(header: pydicom.Dataset) -> None:
+    header.ModalityLUTSequence = pydicom.Sequence([pydicom.Dataset()])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (without_places, "functional groups that state where each frame lies, got 5 frames"),
+        (too_few, "NumberOfFrames 5, and places of 4"),
+        (cut, "truncated pixel data"),
+        (lookup, "modality lookup table"),
+    ],
+)
+def test_refuses_by_its_true_reason(
+    workplace: Path, refused: Refused, change: Any, words: str
+) -> None:
+    file = FOLDER / "a.dcm"
+    enhanced.write(file)
+    header = pydicom.dcmread(file)
+    change(header)
+    header.save_as(file)
+    assert words in str(refused(lambda: assemble.read_series(FOLDER)))
+
+
+def kinds(groups: Groups, frame: int) -> None:
+    image_type = ["ORIGINAL", "PRIMARY", "T1", "M" if frame < 5 else "FIELD_MAP"]
+    group(groups, "MRImageFrameTypeSequence", FrameType=image_type)
+
+
+def echoes(groups: Groups, frame: int) -> None:
+    group(groups, "MREchoSequence", EffectiveEchoTime=4.6 if frame < 5 else 2.3)
+
+
+def weightings(groups: Groups, frame: int) -> None:
+    group(groups, "MRDiffusionSequence", DiffusionBValue=0.0 if frame < 5 else 1000.0)
+
+
+def times(groups: Groups, frame: int) -> None:
+    group(groups, "FrameContentSequence", TemporalPositionIndex=1 + frame // 5)
+
+
+def moments(groups: Groups, frame: int) -> None:
+    moment = f"20220101120{frame // 5}{frame % 5}0.5"
+    group(groups, "FrameContentSequence", FrameAcquisitionDateTime=moment)
+
+
+@pytest.mark.parametrize(
+    ("change", "first", "second"),
+    [
+        (kinds, "magnitude", "field map"),
+        (echoes, "echo 2", "echo 1"),
+        (weightings, "b 0", "b 1000"),
+        (times, "time 1", "time 2"),
+        (moments, "time 1", "time 2"),
+    ],
+)
+def test_of_several_volumes_each_is_read_by_its_key(
+    workplace: Path, refused: Refused, change: enhanced.Change, first: str, second: str
+) -> None:
+    enhanced.write(FOLDER / "a.dcm", TWICE, change, modality="MR")
+    problem = str(refused(lambda: reader.read_image(FOLDER)))
+    assert "expected one volume, got a series of 2" in problem
+    assert first in problem
+    assert second in problem
+    for key, at in ((first, 0), (second, 5)):
+        read = reader.read_image(OneVolume(FOLDER, key))
+        np.testing.assert_array_equal(own(read), enhanced.stored(TWICE)[at : at + 5] * 2.0 - 100)
+        assert [text(one) for one in read.findings] == ["left out: volumes of the same series (1)"]
+    assert first in str(refused(lambda: reader.read_image(OneVolume(FOLDER, "echo 9"))))
+
+
+def test_what_no_header_distinguishes_is_refused(workplace: Path, refused: Refused) -> None:
+    enhanced.write(FOLDER / "a.dcm", TWICE, modality="MR")
+    assert "every position has several" in str(refused(lambda: reader.read_image(FOLDER)))
+
+
+def test_two_marks_make_one_key(workplace: Path) -> None:
+    def change(groups: Groups, frame: int) -> None:
+        kinds(groups, frame % 10)
+        group(groups, "MREchoSequence", EffectiveEchoTime=2.3 if frame < 10 else 4.6)
+
+    enhanced.write(FOLDER / "a.dcm", (*TWICE, *TWICE), change, modality="MR")
+    keys = [one.key for one in series.examine(FOLDER).series]
+    assert keys == [
+        "field map, echo 1",
+        "field map, echo 2",
+        "magnitude, echo 1",
+        "magnitude, echo 2",
+    ]
+
+
+def classic_echoes(header: pydicom.Dataset, number: int) -> None:
+    """Ten files: five places, two echoes of each, in turn."""
+    header.Modality, header.EchoTime = "MR", (2.3, 4.6)[number % 2]
+    header.ImagePositionPatient[2] = 5.0 * (number // 2)
+
+
+def classic_times(header: pydicom.Dataset, number: int) -> None:
+    header.Modality, header.AcquisitionTime = "MR", f"1200{number:02d}.5"
+    header.ImagePositionPatient[2] = 5.0 * (number // 2)
+
+
+@pytest.mark.parametrize(("change", "word"), [(classic_echoes, "echo"), (classic_times, "time")])
+def test_a_classic_series_is_split_likewise(workplace: Path, change: Change, word: str) -> None:
+    write_series(FOLDER, count=10, change=change)
+    for number in (1, 2):
+        read = reader.read_image(OneVolume(FOLDER, f"{word} {number}"))
+        np.testing.assert_array_equal(own(read), pixels(10)[number - 1 :: 2] * 2.0 - 100)
+        assert len(read.uids) == 5
+
+
+def test_a_single_volume_needs_no_key(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER)
+    problem = refused(lambda: reader.read_image(OneVolume(FOLDER, "echo 1")))
+    assert "got a series of one" in str(problem)
+
+
+def test_a_search_asks_for_the_volume(workplace: Path) -> None:
+    enhanced.write(FOLDER / "a.dcm", TWICE, echoes, modality="MR")
+
+    found = search([FOLDER])
+    assert not found.scans
+    [unread] = found.unread
+    assert unread.missed
+    assert "it holds echo 1, echo 2; name one with --volume" in str(unread)
+    [scan] = search([FOLDER], key="echo 2").scans
+    assert (scan.volume, scan.name) == ("echo 2", "series_echo-2")
+    assert search([FOLDER], key="echo 3").unread
+
+
+def test_a_packed_file_is_read(workplace: Path) -> None:
+    write_series(FOLDER)
+    wanted = assemble.read_series(FOLDER)
+    for file in sorted(FOLDER.iterdir()):
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    read = assemble.read_series(FOLDER)
+    np.testing.assert_array_equal(read.array, wanted.array)
+    assert read.findings == ()
+    [scan] = search([FOLDER]).scans
+    assert scan.path == FOLDER
+
+
+def test_a_packed_file_is_no_larger_than_its_pixels_need(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER)
+    file = next(FOLDER.iterdir())
+    content = file.read_bytes() + bytes(40 << 20)
+    file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(content))
+    file.unlink()
+    assert "bytes unpacked" in str(refused(lambda: assemble.read_series(FOLDER, Limits())))
