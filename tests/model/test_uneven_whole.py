@@ -21,7 +21,7 @@ from datasets_spec.contract import Case
 from model import params, provenance
 from model.__main__ import main
 from model.evaluate import evaluate
-from pipeline import paths
+from pipeline import paths, report
 from pipeline.pairs import png
 from pipeline.runtime import modelfile
 from tests.pipeline.volumes.dicom.test_assemble import write_series
@@ -132,6 +132,9 @@ def test_scores_are_those_of_volumes_and_there_are_no_distances(settings: params
     for one in scores["model"]["classes"].values():
         assert one["no_surface"] == 0
         assert one["hd95_mm"]["mean"] is None
+    report.report([cohort.DATASET], paths.PARAMS)
+    page = Path("report/index.html").read_text("utf-8")
+    assert f"In {len(cases)} of the cases slices have no one spacing" in page
     final, plain = (scores[row]["classes"] for row in ("model", "before_postprocessing"))
     assert final["grey_matter"]["dice"] != plain["grey_matter"]["dice"]
 
