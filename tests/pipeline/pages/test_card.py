@@ -266,3 +266,22 @@ def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder:
     facts = json.loads((tmp_path / paths.CARD).read_text("utf-8"))
     assert (facts["doubtful_headers"], facts["handled_headers"]) == (2, 3)
     assert "Headers in doubt: 2. Handled: 3." in (tmp_path / "README.md").read_text("utf-8")
+    assert facts["uneven_cases"] == 0
+    assert "uneven" not in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_cases_of_uneven_spacing_are_counted(
+    tmp_path: Path, pairs: list[Pair], folder: Path
+) -> None:
+    for split in SPLITS:
+        shutil.copytree(folder / split, tmp_path / split)
+    uneven = sorted({pair.case for pair in pairs})[:2]
+    found = [
+        replace(pair, place=(0.0, 0.0, 1.0), thickness_mm=2.5) if pair.case in uneven else pair
+        for pair in pairs
+    ]
+    settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
+    card.write(tmp_path, ADAPTER, settings, found, [])
+    assert json.loads((tmp_path / paths.CARD).read_text("utf-8"))["uneven_cases"] == 2
+    words = "Of uneven spacing, every slice at its own place: 2."
+    assert words in (tmp_path / "README.md").read_text("utf-8")
