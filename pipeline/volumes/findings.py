@@ -348,6 +348,11 @@ _LABELS = {
         "drawing",
         "from {contours} contours on {slices} slices, a pixel is drawn where its centre is inside",
     ),
+    "contours-centred": Kind(
+        HANDLED,
+        "drawing",
+        "outlines run through the centres of pixels, which are taken for inside",
+    ),
     "contours-left-out": Kind(
         DOUBT,
         "drawing",
