@@ -48,7 +48,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
-        repr(channels.of(adapter.dataset, settings.convert.windows)),
+        repr(channels.of(adapter.dataset, settings.convert.in_hu)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),
@@ -128,13 +128,14 @@ def _stated(names: Pseudonyms, case: Case, pair: Pair) -> Pair:
 
     It is of the present conversion: that it was kept for a failed case holds no longer.
     """
-    others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+    if _EARLIER in pair.findings:
+        others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+        pair = replace(pair, findings=findings.to_json(others))
     return replace(
         pair,
         patient=names.of("patient", case.patient),
         official_split=case.split or "",
         strata=manifest.strata_text(case.strata),
-        findings=findings.to_json(others),
     )
 
 

@@ -48,8 +48,13 @@ class Convert:
             f"none, or 2 to {MOST_CHANNELS}",
             self.windows,
         )
-        stated = {name: _window(name, value) for name, value in self.windows.items()}
-        object.__setattr__(self, "windows", stated)
+        for name, value in self.windows.items():
+            _window(name, value)
+
+    @property
+    def in_hu(self) -> dict[str, tuple[float, float]]:
+        """Level and width in HU of each of the windows, in their order."""
+        return {name: _window(name, value) for name, value in self.windows.items()}
 
 
 def _window(name: str, value: object) -> tuple[float, float]:

@@ -211,7 +211,7 @@ _DICOM_PLACES = {
     ),
     "off-line": Kind(
         REFUSED,
-        "uneven spacing",
+        "slices out of line",
         "expected slices in one line, got slices up to {off_mm:.3g} mm off it",
     ),
     "missing-slices": Kind(
