@@ -66,11 +66,11 @@ def _shortened_step(image: Grid, label: Grid) -> float:
     allowed = SAME_GRID * min(image.spacing)
     if abs(stated - np.linalg.norm(upright)) * last > allowed or length - stated < 1e-3:
         return 0.0
-    for led_here in (0 * step, step, upright):  # from the first slice, or to it from the last
+    for way in (0 * step, step, upright):  # from the first slice, or to it from the last
         affine = label.affine.copy()
         affine[:3, 2] *= length / stated
-        if led_here.any():
-            affine[:3, 3] += last * (led_here - affine[:3, 2])
+        if way.any():
+            affine[:3, 3] += last * (way - affine[:3, 2])
         if image.distance(Grid(label.shape, affine)) <= allowed:
             return stated
     return 0.0

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 
-from tests.fuzz import read_cohorts, read_files, read_pictures, read_scans
+from tests.fuzz import read_cohorts, read_drawings, read_files, read_pictures, read_scans
 from tests.fuzz.reader import Reader
 
 READERS = (
     *read_scans.READERS,
+    *read_drawings.READERS,
     *read_pictures.READERS,
     *read_cohorts.READERS,
     *read_files.READERS,

@@ -66,7 +66,7 @@ def write(file: Path, regions: Mapping[str, Iterable[Outline]], digits: int = 4)
     """Write regions, by name, as an RTSTRUCT whose coordinates have so many digits."""
     header = pydicom.Dataset()
     header.SOPClassUID = RTStructureSetStorage
-    header.SOPInstanceUID = generate_uid(entropy_srcs=[str(file)])
+    header.SOPInstanceUID = generate_uid(entropy_srcs=["flexunet tests", file.name])
     header.Modality = "RTSTRUCT"
     header.StructureSetROISequence, header.ROIContourSequence = [], []
     for number, (name, outlines) in enumerate(regions.items(), start=1):

@@ -165,9 +165,9 @@ def test_a_fractional_seg_is_drawn_where_the_share_is_enough(
         other = np.rint((1 - one) / 3 * 255) >= 255 * fraction
         expected = np.where(other, 2, stated >= 255 * fraction)
         np.testing.assert_array_equal(stored(drawn, image), expected)
-        [said, *_] = drawn.findings
-        assert (said.code, said.severity) == ("fractional", HANDLED)
-        assert said.numbers == {"threshold": fraction}
+        [noted, *_] = drawn.findings
+        assert (noted.code, noted.severity) == ("fractional", HANDLED)
+        assert noted.numbers == {"threshold": fraction}
 
 
 @pytest.mark.parametrize("how", ["plain", "tilted"])
@@ -398,9 +398,9 @@ def test_the_contours_of_a_mask_are_that_mask(tmp_path, dataset, slices, how, re
     file = drawn_as_contours(tmp_path / "rt", source, ids, referring)
     drawn = read(dataset, file, image)
     np.testing.assert_array_equal(stored(drawn, image), ids)
-    [said] = drawn.findings
-    assert (said.code, said.severity) == ("contours-rasterised", HANDLED)
-    assert said.numbers["slices"] == 5
+    [noted] = drawn.findings
+    assert (noted.code, noted.severity) == ("contours-rasterised", HANDLED)
+    assert noted.numbers["slices"] == 5
     assert tally.read(dataset, file).shown == {"class_1", "class_2"}
 
 

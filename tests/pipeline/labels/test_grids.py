@@ -126,9 +126,9 @@ def test_the_slices_that_dcm2niix_kept_are_the_image_s(dataset, tilt, descending
     found, resampled = grids.on_grid(dataset, label, grid, WHERE)
     np.testing.assert_array_equal(grid.from_ras(found.array), ids)
     assert not resampled
-    [said] = found.findings
-    assert (said.code, said.severity) == ("shortened-step", HANDLED)
-    assert said.numbers["stated_mm"] == pytest.approx(5 * np.cos(np.deg2rad(tilt)), abs=1e-4)
+    [noted] = found.findings
+    assert (noted.code, noted.severity) == ("shortened-step", HANDLED)
+    assert noted.numbers["stated_mm"] == pytest.approx(5 * np.cos(np.deg2rad(tilt)), abs=1e-4)
 
 
 @pytest.mark.parametrize("scale", [0.9, 0.95, 1.05])
@@ -219,12 +219,12 @@ def test_what_a_sheared_grid_loses_is_counted_and_what_it_holds_is_never_refused
     image, grid = boxes(rng)
     drawn = ellipsoid(grid, rng.uniform(-6, 6, 3), rng.uniform(4, 12, 3))
     moved = resample.onto_image(drawn, image, WHERE)
-    [said] = resample.volume_changes(dataset, drawn, moved, WHERE)
+    [noted] = resample.volume_changes(dataset, drawn, moved, WHERE)
     before, after = (int(one.array.sum()) * one.grid.voxel_ml for one in (drawn, moved))
-    assert said.numbers["before_ml"] == pytest.approx(before, rel=1e-4)
-    assert said.numbers["change"] == pytest.approx(after / before - 1, abs=1e-4)
-    assert (said.severity == DOUBT) == (after / before < 1 - resample.DOUBTFUL)
-    assert said.numbers["outside"] == 0
+    assert noted.numbers["before_ml"] == pytest.approx(before, rel=1e-4)
+    assert noted.numbers["change"] == pytest.approx(after / before - 1, abs=1e-4)
+    assert (noted.severity == DOUBT) == (after / before < 1 - resample.DOUBTFUL)
+    assert noted.numbers["outside"] == 0
 
 
 @every("seed", range(40))
@@ -243,8 +243,8 @@ def test_what_a_sheared_grid_cuts_off_is_never_lost_without_a_word(
         problem = refused(lambda: resample.volume_changes(dataset, drawn, moved, WHERE))
         assert "lose at most 10% by resampling" in problem.what
     elif outside > resample.DOUBTFUL:
-        [said] = resample.volume_changes(dataset, drawn, moved, WHERE)
-        assert said.severity == DOUBT
+        [noted] = resample.volume_changes(dataset, drawn, moved, WHERE)
+        assert noted.severity == DOUBT
 
 
 def test_classes_that_lose_a_little_each_are_refused_together(dataset, refused) -> None:
@@ -256,8 +256,8 @@ def test_classes_that_lose_a_little_each_are_refused_together(dataset, refused) 
     for one in (1, 2):
         alone = replace(before, array=np.where(ids == one, one, 0).astype(np.uint8))
         kept = np.where(after.array == one, one, 0).astype(np.uint8)
-        said = resample.volume_changes(dataset, alone, replace(after, array=kept), WHERE)
-        assert said[0].severity == DOUBT
+        noted = resample.volume_changes(dataset, alone, replace(after, array=kept), WHERE)
+        assert noted[0].severity == DOUBT
     problem = refused(lambda: resample.volume_changes(dataset, before, after, WHERE))
     assert "64 to 51.2 ml of all classes" in problem.what
 
@@ -266,7 +266,7 @@ def test_classes_that_lose_a_little_each_are_refused_together(dataset, refused) 
 def test_convert_warns_of_what_resampling_took(workplace, caplog, change, warned) -> None:
     code = "class-shrunk" if warned else "class-resampled"
     numbers = {"name": "core", "before_ml": 1.0, "after_ml": 1 + change, "change": change}
-    said = findings.to_json([findings.finding(code, LABEL, **numbers, outside=0.0)])
-    pairs = [cohort.pair(f"p{n}_0", findings=said if n == 2 else "") for n in range(1, 4)]
+    noted = findings.to_json([findings.finding(code, LABEL, **numbers, outside=0.0)])
+    pairs = [cohort.pair(f"p{n}_0", findings=noted if n == 2 else "") for n in range(1, 4)]
     convert._report_losses(cohort.DATASET, pairs)
     assert ("more than 5% of a class from the labels of 1 of 3 cases" in caplog.text) == warned
