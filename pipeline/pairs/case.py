@@ -63,7 +63,7 @@ class CaseMaker:
         Raises :class:`Problem` for a scan or a label that cannot be read or does not fit.
         """
         case = job.content.case
-        image = reader.read_image(case.image, self.limits)
+        image = reader.read_image(case.image, self.limits, self.settings.dicom)
         window = windows.window_of(
             image.array,
             reader.has_own_grey(case.image),

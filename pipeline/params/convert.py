@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.values import expect
 
 FUSIONS = ("majority", "staple", "each")
@@ -23,6 +24,8 @@ class Convert:
     rater's name."""
     label_table: str
     """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
+    dicom: Tolerances = USUAL
+    """How far a DICOM series may be off; what is left out has its usual value."""
 
     def __post_init__(self) -> None:
         expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)

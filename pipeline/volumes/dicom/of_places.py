@@ -9,18 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.volumes.dicom import rules
 from pipeline.volumes.dicom.geometry import Line
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices, files_of
-from pipeline.volumes.dicom.tolerances import (
-    FEW_GAPS,
-    OFF_LINE_MM,
-    OFF_LINE_STEP,
-    SAME_PLACE_MM,
-    SAME_STEP,
-    TILT_DEGREES,
-)
 from pipeline.volumes.findings import Number
 from pipeline.volumes.nifti import SIDES_MM
 
@@ -71,18 +64,24 @@ class _Uneven:
 def _is_even(line: Line) -> bool:
     if len(line.slices) < 2:
         return True
-    allowed = min(OFF_LINE_MM, OFF_LINE_STEP * line.step)
-    return line.off <= allowed and float(line.along.min()) >= SAME_PLACE_MM
+    allowed = min(line.tolerances.off_line_mm, line.tolerances.off_line_step * line.step)
+    return line.off <= allowed and float(line.along.min()) >= line.tolerances.same_place_mm
 
 
 def _uneven(line: Line) -> _Uneven | None:
     """Steps that differ along the normal; None where they are even, or slices lie beside it."""
     along = line.along
-    if _is_even(line) or along.min() < SAME_PLACE_MM or np.ptp(along) < SAME_PLACE_MM:
+    if (
+        _is_even(line)
+        or along.min() < line.tolerances.same_place_mm
+        or np.ptp(along) < line.tolerances.same_place_mm
+    ):
         return None
     base = float(np.median(along[along < 1.5 * along.min()]))
     times = np.rint(along / base)
-    whole = np.abs(along - times * base) <= np.minimum(OFF_LINE_MM * times, OFF_LINE_STEP * base)
+    whole = np.abs(along - times * base) <= np.minimum(
+        line.tolerances.off_line_mm * times, line.tolerances.off_line_step * base
+    )
     odd = np.flatnonzero((times > 1) | ~whole).tolist()
     return _Uneven(base, times, tuple(odd), bool(whole.all()))
 
@@ -104,7 +103,7 @@ def _gaps(line: Line) -> _Uneven | None:
     uneven = _uneven(line)
     if uneven is None or not uneven.odd or not uneven.whole:
         return None
-    return uneven if len(uneven.odd) <= max(1, FEW_GAPS * len(line.along)) else None
+    return uneven if len(uneven.odd) <= max(1, line.tolerances.few_gaps * len(line.along)) else None
 
 
 def _beside(line: Line, steps: Sequence[int]) -> list[Instance]:
@@ -146,12 +145,16 @@ def _of_spacing(line: Line) -> Evidence | None:
 def _of_bend(line: Line) -> Evidence | None:
     """Slices at one place, or beside the straight line from the first to the last."""
     depths = np.append(0, line.along.cumsum())
-    if line.along.min() < SAME_PLACE_MM:
+    if line.along.min() < line.tolerances.same_place_mm:
         return Evidence({"off_mm": line.off}, files_of(line.slices))
     ends = line.positions[-1] - line.positions[0]
     straight = line.positions[0] + np.outer(depths / depths[-1], ends)
     off = float(np.linalg.norm(line.positions - straight, axis=1).max())
-    return Evidence({"off_mm": off}, files_of(line.slices)) if off > OFF_LINE_MM else None
+    return (
+        Evidence({"off_mm": off}, files_of(line.slices))
+        if off > line.tolerances.off_line_mm
+        else None
+    )
 
 
 def _are_thicker(line: Line) -> bool:
@@ -169,16 +172,28 @@ def _of_steps(line: Line) -> Evidence:
     return Evidence({"steps": ", ".join([*shown, *["..."] * (len(counted) > _STEPS)])})
 
 
+def _of_jitter(line: Line) -> Evidence | None:
+    """Slices off the line by more than usual, but not by more than is stated."""
+    allowed = line.tolerances.off_line_mm
+    if len(line.slices) < 2 or line.off <= USUAL.off_line_mm or line.off > allowed:
+        return None
+    return Evidence({"off_mm": line.off, "allowed_mm": allowed})
+
+
 def _of_tilt(line: Line) -> Evidence | None:
     # a shear as large as the step itself would be no tilt but a stack along another axis
-    if len(line.slices) < 2 or line.tilt <= TILT_DEGREES:
+    if len(line.slices) < 2 or line.tilt <= line.tolerances.tilt_degrees:
         return None
     return Evidence({"degrees": line.tilt, "aside_mm": line.aside})
 
 
 def _of_stated_step(line: Line) -> Evidence | None:
     stated = line.slices[0].step
-    if len(line.slices) < 2 or not stated or abs(line.step - stated) <= SAME_STEP * line.step:
+    if (
+        len(line.slices) < 2
+        or not stated
+        or abs(line.step - stated) <= line.tolerances.same_step * line.step
+    ):
         return None
     return Evidence({"step_mm": line.step, "stated_mm": stated})
 
@@ -191,7 +206,9 @@ def _of_numbers(line: Line) -> Evidence | None:
     return Evidence({"first": numbers[0], "last": numbers[-1], "slices": len(line.slices)})
 
 
-_TOLERANCE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
+_TOLERANCE = (
+    f"{USUAL.off_line_mm:g} mm or {USUAL.off_line_step:.0%} of the spacing, whichever is less"
+)
 PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="odd-sides",
@@ -224,7 +241,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code=_MISSING,
         asks="no step between slices is a multiple of the others",
-        tolerance=f"{_TOLERANCE}; up to {FEW_GAPS:.0%} of the steps",
+        tolerance=f"{_TOLERANCE}; up to {USUAL.few_gaps:.0%} of the steps",
         reason="readers would spread the slices that are left evenly, each at a wrong place",
         remedy=_KEEP_COMPLETE,
         check=_of_gaps,
@@ -238,16 +255,23 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_spacing,
     ),
     SeriesRule(
+        code="jittering-positions",
+        asks="every slice lies where even spacing puts it",
+        tolerance=f"{USUAL.off_line_mm:g} mm, where `convert.dicom.off_line_mm` states more",
+        reason="each slice is taken at its even place, as the parameter file allows",
+        check=_of_jitter,
+    ),
+    SeriesRule(
         code="gantry-tilt",
         asks="the slices lie straight above each other",
-        tolerance=f"{TILT_DEGREES:g} degrees",
+        tolerance=f"{USUAL.tilt_degrees:g} degrees",
         reason="the affine is sheared, so that every slice keeps its place",
         check=_of_tilt,
     ),
     SeriesRule(
         code="spacing-disagrees",
         asks="SpacingBetweenSlices is the distance of the positions, which are believed",
-        tolerance=f"{SAME_STEP:.0%} of the distance",
+        tolerance=f"{USUAL.same_step:.0%} of the distance",
         reason="slices may be missing, but some scanners write the gap between slices there",
         check=_of_stated_step,
     ),
@@ -261,7 +285,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
 STEPS: SeriesRule[Line] = SeriesRule(
     code="uneven-steps",
     asks="the same, where each slice may have a place of its own (`predict`)",
-    tolerance=f"slices in one line: {OFF_LINE_MM:g} mm",
+    tolerance=f"slices in one line: {USUAL.off_line_mm:g} mm",
     reason="masks are written for each slice, and no NIfTI of all",
     check=_of_steps,
 )
@@ -271,12 +295,12 @@ _LINE, _NUMBERS = (
 _OF_UNEVEN = (replace(_LINE, check=_of_bend), STEPS, _NUMBERS)
 
 
-def of_places(ordered: Slices, uneven: bool = False) -> list[Match]:
+def of_places(ordered: Slices, uneven: bool = False, tolerances: Tolerances = USUAL) -> list[Match]:
     """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has.
 
     ``uneven``: steps that differ are no reason to refuse slices that lie in one line.
     """
-    line = Line(tuple(ordered))
+    line = Line(tuple(ordered), tolerances)
     matches = rules.until_refused(PLACES, line)
     codes = {one.finding.code for one in matches}
     missing = _MISSING in codes and not _are_thicker(line)
