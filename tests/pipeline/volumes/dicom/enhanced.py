@@ -73,6 +73,9 @@ def write(
         group(same, "PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
         group(same, "PixelMeasuresSequence", PixelSpacing=[0.5, 0.4], SliceThickness=5)
         group(same, "PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-100)
+        index = [1, number + 1, 1 + list(order[:frame]).count(number)]
+        place = {"InStackPositionNumber": number + 1, "DimensionIndexValues": index}
+        group(own, "FrameContentSequence", StackID="1", **place)
         change(own, frame)
         frames.append(own)
     for tag in _OF_FRAMES:
