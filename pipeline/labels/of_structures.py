@@ -24,8 +24,8 @@ from pipeline.labels.planes import Planes, to_ras
 from pipeline.labels.resample import LOST
 from pipeline.labels.sheet import Sheet
 from pipeline.labels.slabs import blank
+from pipeline.params.dicom import USUAL
 from pipeline.volumes.dicom.structures import Contour, Region
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.volume import Volume
 
@@ -131,14 +131,14 @@ def _by_slice(
         )
         index = _slice_of(contour, points, planes, slice_of)
         off = points @ planes.normal - planes.depths[index]
-        if float(np.abs(off).max()) <= planes.thicknesses[index] / 2 + SAME_PLACE_MM / 2:
+        if float(np.abs(off).max()) <= planes.thicknesses[index] / 2 + USUAL.same_place_mm / 2:
             there[index].append((float(off.mean()), points))
         else:
             counts.outside += 1
             counts.left_out[class_id] += 1
     for index, contours in sorted(there.items()):
         nearest = min((off for off, _ in contours), key=abs)
-        plane = [points for off, points in contours if abs(off - nearest) <= SAME_PLACE_MM]
+        plane = [points for off, points in contours if abs(off - nearest) <= USUAL.same_place_mm]
         counts.between += len(contours) - len(plane)
         counts.left_out[class_id] += len(contours) - len(plane)
         counts.drawn += len(plane)

@@ -100,7 +100,7 @@ class CaseMaker:
         """
         scans: dict[str, Volume] = {}
         for name, picture in case.pictures.items():
-            scan = reader.read_image(picture, self.limits)
+            scan = reader.read_image(picture, self.limits, self.settings.dicom)
             scans[name] = hounsfield.confirmed(self.dataset, scan, picture)
         where = {name: source_places.parts(picture)[0] for name, picture in case.pictures.items()}
         channels.require_one_grid(scans, where)
