@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from scipy.ndimage import gaussian_filter
 
@@ -23,6 +24,7 @@ from pipeline.labels.decode import Drawn
 from pipeline.params.limits import Limits
 from pipeline.sources import tally
 from pipeline.volumes import reader
+from pipeline.volumes.dicom import structures as rtstruct
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.findings import DOUBT, HANDLED
 from pipeline.volumes.volume import Volume
@@ -573,6 +575,20 @@ def test_regions_that_overlap_are_refused_or_the_later_class_is_drawn(
     drawn = read(replace(spec, later_wins=True), file, image)
     assert np.bincount(stored(drawn, image)[2].ravel()).tolist()[1:] == [400 - 25, 25]
     assert codes(drawn)["segments-ignored"] == {"ignored": 1, "of": 3}
+
+
+def test_the_structure_set_that_pydicom_ships_is_read() -> None:
+    regions = rtstruct.read(Path(get_testdata_file("rtstruct.dcm")))
+    assert [(one.name, len(one.contours)) for one in regions] == [
+        ("patient", 3),
+        ("Isocenter 1", 1),
+        ("Isocenter 2", 1),
+    ]
+    assert [all(each.encloses for each in one.contours) for one in regions] == [True, False, False]
+    points = regions[0].contours[0].points
+    stored = pydicom.dcmread(get_testdata_file("rtstruct.dcm"), force=True)
+    first = stored.ROIContourSequence[0].ContourSequence[0].ContourData
+    np.testing.assert_array_equal(points.ravel(), [float(one) for one in first])
 
 
 # --- where they lie, and what is damaged -----------------------------------------------------
