@@ -139,7 +139,8 @@ def main() -> None:
         f" {options.steps}`: the hippocampus preset at 64 pixels with half of its filters and"
         f" without normalisation, the same patients and {options.epochs * options.steps:,} steps"
         " of 32 pictures in both rows. In the second, nobody annotated any but every fifth slice"
-        f" of the patients of train and valid; the {scores['test_patients']} test patients have all labels in both.",
+        f" of the patients of train and valid; the {scores['test_patients']} test patients have all"
+        " labels in both.",
         "",
         "| annotated | slices of train | mean Dice [95 % over patients] | anterior | posterior"
         " | NSD | share of the full Dice |",
