@@ -129,7 +129,7 @@ def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
         "Where the named cases are of one person, give them one patient in"
         f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out."
     )
-    if {one.promise for one in violations} & {leaks.COPIES, leaks.LIKENESSES}:
+    if leaks.of_like_pictures(violations):
         grouping.groups(pairs, partial(_picture, folder)).write(file)
         remedy += f" {file} lists all pairs, grouped into patients."
     leaks.require(violations, f"split {dataset}", remedy)

@@ -83,6 +83,7 @@ def _facts(
         "probed_labels": _probed(pairs, dataset),
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
+        "uneven_cases": sum(bool(pair.place) for pair in cases.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
         "unlabelled": {
             label.name: count

@@ -16,6 +16,7 @@ from datasets_spec.contract import (
     Label,
     LabelMap,
     Licence,
+    PatientsTable,
     Problem,
     RemoteFile,
     Source,
@@ -352,6 +353,29 @@ def test_a_case_takes_anything_where_it_is_checked_later_and_only_there(tmp_path
     assert made.id == "x (1)"
     with pytest.raises(ValueError, match="a case's id"):
         dataclasses.replace(made, split="valid")
+
+
+@pytest.mark.parametrize("file", ["/etc/p.tsv", "../p.tsv", "a/../p.csv", "p.xlsx", "p"])
+def test_a_patients_table_is_a_csv_or_tsv_below_the_raw_folder(file):
+    with pytest.raises(ValueError, match="below raw"):
+        PatientsTable(file)
+
+
+def test_a_patients_table_has_a_key():
+    with pytest.raises(ValueError, match="identifies a case"):
+        PatientsTable("p.tsv", key="")
+
+
+def test_refuses_patients_that_are_unknown_and_stated():
+    dataset(patients=PatientsTable("p.tsv", strata=("site",)), patients_unknown=True)
+    with pytest.raises(ValueError, match="not both"):
+        dataset(patients=PatientsTable("p.tsv", patient="person"), patients_unknown=True)
+
+
+@pytest.mark.parametrize("strata", [{"age": 61}, {1: "A"}])
+def test_refuses_strata_that_are_no_text(tmp_path, strata):
+    with pytest.raises(ValueError, match="strata are text"):
+        case(tmp_path, strata=strata)
 
 
 def test_refuses_a_case_without_labels(tmp_path):
