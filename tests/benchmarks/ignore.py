@@ -152,8 +152,8 @@ def main() -> None:
         "",
         f"Paired over the test patients, every fifth slice less all slices: {gain.mean:+.4f}"
         f" [{gain.low:+.4f}, {gain.high:+.4f}]; better in {gain.better} of {gain.cases}. The"
-        " interval knows nothing of the chance in a training, of which each row is one; and one of a few"
-        " minutes is limited by its length more than by its labels.",
+        " interval knows nothing of the chance in a training, of which each row is one; and one of"
+        " a few minutes is limited by its length more than by its labels.",
     ]
     TABLE.write_text("\n".join(lines) + "\n", "utf-8")
 
