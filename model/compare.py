@@ -121,10 +121,13 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
         columns |= {name: both[:, :, at] for at, name in enumerate(names)}
         for name, values in columns.items():
             gains = values[:, 1] - values[:, 0]
+            known = int(np.isfinite(gains).sum())
+            if not known:
+                continue
             low, high = interval(resamples.means(patients, gains)) or (math.nan, math.nan)
             of_a, of_b = mean_over(values.T)
             compared.append(
-                Difference(name, score, of_a, of_b, low, high, len(having), int((gains > 0).sum()))
+                Difference(name, score, of_a, of_b, low, high, known, int((gains > 0).sum()))
             )
     return compared
 

@@ -106,6 +106,29 @@ def test_slices_of_uneven_spacing_have_no_nsd_to_compare(
     assert "12 of 12" in out
 
 
+@pytest.mark.parametrize("lacking", [4, 12])
+def test_a_class_that_nobody_annotated_is_no_score_of_1(
+    workplace: Path, capsys: pytest.CaptureFixture[str], lacking: int
+) -> None:
+    runs = []
+    for name, gain in (("a", 0.0), ("b", 0.05)):
+        run = _write(workplace / name, [])
+        with (run / paths.PER_CASE).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow((*HEAD, "ignored_share"))
+            for row in _rows(gain):
+                unknown = row[3] == "core" and int(row[1][1:]) < lacking
+                scores = ("", "", "", 0) if unknown else row[4:]
+                writer.writerow((*row[:4], *scores, f"{float(unknown):.6f}"))
+        runs.append(run)
+    compare(*runs)
+    lines = _lines(capsys, "dice")
+    assert ("+0.0500 [+0.0500, +0.0500]  8 of 8" in lines.get("core", "")) == (lacking == 4)
+    assert ("core" in lines) == (lacking == 4)
+    assert "of 12" in lines["rim"]
+    assert "of 12" in lines["mean of classes"]
+
+
 def test_cases_of_one_run_only_are_left_out_and_reported(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
