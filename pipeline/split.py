@@ -118,7 +118,7 @@ def _grouped(
 
 
 def _picture(folder: Path, pair: Pair) -> Image8:
-    return png.read_image(folder / pair.split / pair.image)
+    return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
 
 
 def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:

@@ -81,7 +81,7 @@ def _suggest(file: Path, folder: Path, pairs: Sequence[Pair], unknown: bool) -> 
     """Write which pictures are near-duplicates, and the patients that they suggest."""
     groups = grouping.groups(
         [pair for pair in pairs if pair.likeness],  # the others show nothing, or cannot be read
-        lambda pair: png.read_image(folder / pair.split / pair.image),
+        lambda pair: png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth)),
         {pair.case: pair.case for pair in pairs} if unknown else None,
     )
     groups.write(file, lambda pair: f"{pair.split}/{pair.id}")
