@@ -264,8 +264,7 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
 def _fitted(settings: Params, dataset: str, file: Path) -> Params:
     """``settings`` whose network has as many channels as the pictures of ``dataset``."""
     names = [
-        one.name
-        for one in channels.of(datasets_spec.load(dataset).dataset, settings.convert.in_hu)
+        one.name for one in channels.of(datasets_spec.load(dataset).dataset, settings.convert.in_hu)
     ]
     wanted = settings.train.network.channels
     expected = f"1 or {len(names)} ({', '.join(names)})" if names else "1 or 3"

@@ -52,8 +52,13 @@ def test_words_of_names_tell_the_channel_and_the_rest_the_case(
 
 
 def test_cases_of_one_sequence_stay_apart() -> None:
-    found, left = grouped(["a_t1w.nii", "b_flair.nii", "notes_t2w.nii"])
-    assert found == {"a": {"t1w": "a_t1w.nii"}, "b": {"flair": "b_flair.nii"}}
+    both = ["c_t1w.nii", "c_flair.nii"]
+    found, left = grouped(["a_t1w.nii", "b_flair.nii", "notes_t2w.nii", *both])
+    assert found == {
+        "a": {"t1w": "a_t1w.nii"},
+        "b": {"flair": "b_flair.nii"},
+        "c": dict(zip(WANTED, both, strict=True)),
+    }
     assert left == ["notes_t2w.nii"]
 
 
@@ -99,6 +104,7 @@ def test_patterns_state_the_channel_and_the_case(
         pytest.param(["a_t1w.nii", "x/a_t1w_flair.nii"], {}, "t1w or flair", id="two words"),
         pytest.param(["a_t1w.nii", "a-t1w.nii"], {}, "a_t1w.nii and", id="twice in a case"),
         pytest.param(["a.nii", "b.nii"], {}, "got none among 2 scans", id="no word"),
+        pytest.param(["p/3_t1w", "p/7_flair"], {}, "no two that agree", id="numbered series"),
         pytest.param(["a.nii"], {"t1w": "*.nii", "flair": "a*"}, "t1w or flair", id="two patterns"),
         pytest.param(["a.nii"], {"pd": "*.nii"}, "got 'pd'", id="another channel"),
         pytest.param(["a.nii"], {"t1w": "{case}_{case}"}, "expected {case} once", id="two cases"),
