@@ -20,7 +20,7 @@ from pipeline.sources import staging, tally
 from pipeline.sources.download import download
 from pipeline.sources.unpack import unpack
 from pipeline.virtual import cohorts
-from pipeline.volumes import hounsfield, reader
+from pipeline.volumes import hounsfield, reader, volume
 from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 
 _LOG = logging.getLogger(__name__)
@@ -263,6 +263,7 @@ def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
     noted: list[Finding] = []
     for picture in case.pictures.values():
         image = hounsfield.confirmed(dataset, reader.read_image(picture, limits), picture)
+        volume.require_own_plane(image, dataset.plane, picture)
         noted += image.findings
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     of_labels: Iterable[Finding] = (finding for one in seen for finding in one.findings)

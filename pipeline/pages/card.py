@@ -83,6 +83,7 @@ def _facts(
         "probed_labels": _probed(pairs, dataset),
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
+        "uneven_cases": sum(bool(pair.place) for pair in cases.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
         "unlabelled": {
             label.name: count
@@ -243,7 +244,7 @@ def _samples(pairs: Sequence[Pair]) -> Iterator[Pair]:
     chosen = patients[:: -(-len(patients) // _SAMPLES)]
     for number, slices in enumerate(chosen):
         count = _SAMPLES // len(chosen) + (number < _SAMPLES % len(chosen))
-        shown = [pair for pair in slices if not pair.empty]
+        shown = [pair for pair in slices if any(pair.class_pixels[1:])]
         if len(shown) < count:
             shown = slices
         if count == 1:

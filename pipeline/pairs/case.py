@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import IGNORED, Case, Dataset, Picture, Problem, paths_of, scan_of
+from datasets_spec.contract import IGNORED, Case, Dataset, Problem, paths_of, scan_of
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
 from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
@@ -66,7 +66,7 @@ class CaseMaker:
         case = job.content.case
         scans = self._scans(case)
         image = channels.first(scans)
-        _require_own_plane(image, self.dataset.plane, case.first)
+        volume.require_own_plane(image, self.dataset.plane, case.first)
         dataset = self._of_first(case)
         views = self._views(case, scans)
         truth = fusion.truth(
@@ -100,7 +100,7 @@ class CaseMaker:
         """
         scans: dict[str, Volume] = {}
         for name, picture in case.pictures.items():
-            scan = reader.read_image(picture, self.limits)
+            scan = reader.read_image(picture, self.limits, self.settings.dicom)
             scans[name] = hounsfield.confirmed(self.dataset, scan, picture)
         where = {name: source_places.parts(picture)[0] for name, picture in case.pictures.items()}
         channels.require_one_grid(scans, where)
@@ -282,25 +282,3 @@ def _unlabelled(dataset: Dataset, case: Case, truth: Truth) -> tuple[int, ...]:
                 remedy="Correct the dataset's adapter: whatever is drawn was annotated.",
             )
     return tuple(sorted({ids[name] for name in case.unlabelled}))
-
-
-def _require_own_plane(image: Volume, plane: str, where: Picture) -> None:
-    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
-
-    Pictures across them would be distorted, and predictions come back instance by instance.
-    """
-    own, _ = image.grid.third
-    if image.uneven and own != plane:
-        raise Problem(
-            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
-            f" got the dataset's plane {plane}",
-            where=where,
-            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
-        )
-    if image.uneven and not image.uids:
-        raise Problem(
-            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
-            " missing or repeated ones",
-            where=where,
-            remedy="Export the series again, or resample it to one spacing.",
-        )

@@ -81,9 +81,16 @@ def _known(pair: Pair, class_id: int) -> bool:
 
 
 def _volume(slices: Sequence[Pair], class_id: int) -> float:
-    """mm^3 of a class (voxels, if the pictures have no geometry), from its picture pixels."""
+    """mm^3 of a class (voxels, if the pictures have no geometry), from its picture pixels.
+
+    Of slices without one spacing, each counts with its own thickness.
+    """
     first = slices[0]
     (a, b, c, _), (d, e, f, _), (g, h, i, _) = (first.affine[n : n + 4] for n in (0, 4, 8))
-    voxel = abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+    across = (d * h - e * g, b * g - a * h, a * e - b * d)  # of the first two columns
     _, _, _, row_scale, col_scale, _, _ = first.canvas
+    if first.thickness_mm:
+        amount = sum(pair.class_pixels[class_id] * pair.thickness_mm for pair in slices)
+        return math.hypot(*across) * amount / (row_scale * col_scale)
+    voxel = abs(c * across[0] + f * across[1] + i * across[2])
     return voxel * sum(pair.class_pixels[class_id] for pair in slices) / (row_scale * col_scale)

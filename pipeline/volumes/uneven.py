@@ -45,10 +45,12 @@ class Uneven:
 
         A slice reaches half the way to each neighbour, so what overlaps counts once; beyond the
         first and the last slice as far as towards their only neighbour; and nowhere further than
-        half the :attr:`usual` step, so that nothing is taken for seen within a gap.
+        half the :attr:`usual` step, so that nothing is taken for seen within a gap. Rounded to
+        1e-6 mm, since the last bits of depths differ between machines.
         """
         reach = np.minimum(self.steps, self.usual) / 2
-        return np.append(reach[:1], reach) + np.append(reach, reach[-1:])
+        thicknesses: Vector = np.append(reach[:1], reach) + np.append(reach, reach[-1:])
+        return thicknesses.round(6)
 
     def shifts(self, affine: NDArray[np.float64]) -> Vector:
         """How far each slice lies from where ``affine`` (4, 4) puts it, (N, 3) in mm."""

@@ -246,6 +246,28 @@ def require_same_grid(image: Grid, label: Grid, where: object) -> None:
         )
 
 
+def require_own_plane(image: Volume, plane: str, where: object) -> None:
+    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
+
+    Pictures across them would be distorted, and predictions come back instance by instance.
+    """
+    own, _ = image.grid.third
+    if image.uneven and own != plane:
+        raise Problem(
+            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
+            f" got the dataset's plane {plane}",
+            where=where,
+            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
+        )
+    if image.uneven and not image.uids:
+        raise Problem(
+            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
+            " missing or repeated ones",
+            where=where,
+            remedy="Export the series again, or resample it to one spacing.",
+        )
+
+
 def in_order_of(image: Grid, label: Volume) -> Volume:
     """The same voxels, stored in the order and directions of the image's axes: no resampling.
 

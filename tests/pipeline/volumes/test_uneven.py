@@ -188,6 +188,24 @@ def test_a_slice_stands_for_half_the_way_to_its_neighbours(
     assert uneven(depths).thicknesses.tolist() == pytest.approx(thicknesses)
 
 
+@pytest.mark.parametrize(("thin", "count"), [(2.5, 34), (3.0, 26)])
+def test_a_ball_across_two_spacings_has_its_true_volume(thin: float, count: int) -> None:
+    """By the mean of the steps it would be a tenth off, or more."""
+    rng = np.random.default_rng(1)
+    depths = np.append(thin * np.arange(count), thin * count + 2.5 + 5.0 * np.arange(14))
+    stack = uneven(depths)
+    found, by_mean = [], []
+    for radius in rng.uniform(9, 20, 200):
+        centre = rng.uniform(25, depths[-1] - 25)
+        areas = np.pi * np.clip(radius**2 - (depths - centre) ** 2, 0, None)
+        whole = 4 / 3 * np.pi * radius**3
+        found.append((areas * stack.thicknesses).sum() / whole - 1)
+        by_mean.append(areas.sum() * stack.steps.mean() / whole - 1)
+    assert np.abs(found).max() < 0.07
+    assert np.abs(found).mean() < 0.01
+    assert np.abs(by_mean).mean() > 0.1
+
+
 steps_mm = st.lists(st.sampled_from([0.6, 1.0, 2.5, 3.0, 5.0, 12.0, 40.0]), min_size=2, max_size=9)
 
 
