@@ -104,12 +104,29 @@ def grouped(
             f" {len(volumes)} scans{example}",
             remedy=_STATE.format(sequences[0], sequences[0]),
         )
+    if not patterns:
+        _require_agreement(list(cases.values()))
     names = scan_names.unique([Place(Path(*key)) for key in cases], reserved)
     groups = [
         Group(name, {one: case[one] for one in sequences if one in case})
         for name, case in zip(names, cases.values(), strict=True)
     ]
     return sorted(groups, key=lambda one: one.name), [one for one in scans if one.name not in keys]
+
+
+def _require_agreement(cases: Sequence[Mapping[str, Scan]]) -> None:
+    """Raises :class:`Problem` for scans of several channels of which no two are of one case.
+
+    Their names differ in more than the channel, such as by the number of the series.
+    """
+    found = {channel: one for case in cases for channel, one in case.items()}
+    if len(found) > 1 and all(len(case) == 1 for case in cases):
+        raise Problem(
+            "expected names that differ in nothing but the channel for the scans of a case, got"
+            f" {_named(list(found.values()))} and no two that agree",
+            remedy="State what scans of a case have in common, such as --channel"
+            " t1w='{case}/*T1w*'.",
+        )
 
 
 def _require_known(patterns: Mapping[str, str], sequences: Sequence[str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from model.inference import sequences
+from pipeline.pairs import channels
 from pipeline.volumes import search
 from pipeline.volumes.search import Scan
-from tests.conftest import Refused
+from tests.conftest import PROJECT, Refused
 
 WANTED = ("t1w", "flair")
 INPUT = Path("/in")
@@ -52,8 +54,13 @@ def test_words_of_names_tell_the_channel_and_the_rest_the_case(
 
 
 def test_cases_of_one_sequence_stay_apart() -> None:
-    found, left = grouped(["a_t1w.nii", "b_flair.nii", "notes_t2w.nii"])
-    assert found == {"a": {"t1w": "a_t1w.nii"}, "b": {"flair": "b_flair.nii"}}
+    both = ["c_t1w.nii", "c_flair.nii"]
+    found, left = grouped(["a_t1w.nii", "b_flair.nii", "notes_t2w.nii", *both])
+    assert found == {
+        "a": {"t1w": "a_t1w.nii"},
+        "b": {"flair": "b_flair.nii"},
+        "c": dict(zip(WANTED, both, strict=True)),
+    }
     assert left == ["notes_t2w.nii"]
 
 
@@ -99,6 +106,7 @@ def test_patterns_state_the_channel_and_the_case(
         pytest.param(["a_t1w.nii", "x/a_t1w_flair.nii"], {}, "t1w or flair", id="two words"),
         pytest.param(["a_t1w.nii", "a-t1w.nii"], {}, "a_t1w.nii and", id="twice in a case"),
         pytest.param(["a.nii", "b.nii"], {}, "got none among 2 scans", id="no word"),
+        pytest.param(["p/3_t1w", "p/7_flair"], {}, "no two that agree", id="numbered series"),
         pytest.param(["a.nii"], {"t1w": "*.nii", "flair": "a*"}, "t1w or flair", id="two patterns"),
         pytest.param(["a.nii"], {"pd": "*.nii"}, "got 'pd'", id="another channel"),
         pytest.param(["a.nii"], {"t1w": "{case}_{case}"}, "expected {case} once", id="two cases"),
@@ -119,3 +127,22 @@ def test_an_option_is_a_name_and_a_pattern(refused: Refused, options: list[str])
 def test_results_of_equal_names_are_told_apart_by_their_folders() -> None:
     found, _ = grouped(["a/s_t1w.nii", "b/s_t1w.nii", "b/s_flair.nii"])
     assert list(found) == ["a_s", "b_s"]
+
+
+PUBLISHED = sorted((PROJECT.parent / "shared/data/dicom").glob("PGBM-*.tar.gz"))
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="the published series are not there")
+def test_published_series_of_one_geometry_are_channels_of_one_picture(tmp_path: Path) -> None:
+    for archive in PUBLISHED:
+        with tarfile.open(archive) as packed:
+            packed.extractall(tmp_path, filter="data")
+    patterns = {"t1post": "{case}/*/*-T1post-*", "flair": "{case}/*/*-FLAIRreg-*"}
+    found = search.search([tmp_path]).scans
+    groups, left = sequences.grouped(found, tuple(patterns), patterns, [tmp_path])
+    assert [one.name for one in groups] == [file.name.split("_")[0] for file in PUBLISHED]
+    assert all("MaskTumor" in one.name for one in left)
+    for group in groups:
+        scans = {channel: search.read(one) for channel, one in group.scans.items()}
+        channels.require_one_grid(scans, {name: one.path for name, one in group.scans.items()})
+        assert len(scans) == 2
