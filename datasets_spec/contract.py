@@ -450,6 +450,8 @@ class Dataset:
             raise ValueError(
                 f"a dataset has 2 to {MOST_CHANNELS} channels, or names none, not {self.channels}"
             )
+        if self.patients_unknown and self.patients is not None and self.patients.patient:
+            raise ValueError("patients are unknown, or stated in a table, not both")
         if self.ignored_values and self.coding == "binary":
             raise ValueError("binary labels ignore nothing: state the coding values")
         known = set(self.label_map.class_of) if self.coding == "values" else set()

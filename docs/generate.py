@@ -11,7 +11,6 @@ import argparse
 import ast
 import dataclasses
 import inspect
-import itertools
 import json
 import re
 import tempfile
@@ -19,7 +18,6 @@ import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
@@ -29,7 +27,8 @@ import model.__main__
 import pipeline.__main__
 from datasets_spec.contract import Dataset, Source
 from model import params
-from pipeline.volumes.dicom import checks, tolerances
+from pipeline.params.dicom import USUAL
+from pipeline.volumes.dicom import checks
 from tests import test_rooms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,8 +257,8 @@ def _of_dataset(facts: Dataset) -> Iterator[str]:
 def dicom_rules() -> str:
     """The rules for DICOM series and their tolerances, each with its reason."""
     rows = [
-        (f"`{name}`", f"{getattr(tolerances, name):g}", meaning)
-        for name, meaning in _described_constants(tolerances).items()
+        (f"`{name}`", f"{default:g}", meaning)
+        for name, default, _, meaning in _leaves(USUAL, "convert.dicom.")
     ]
     return _page(
         [
@@ -269,22 +268,10 @@ def dicom_rules() -> str:
             "## Rules",
             checks.rules_table().rstrip(),
             "## Tolerances",
-            _table(("name", "value", "why"), rows),
+            "Parameters of `convert`, which `doctor` takes too; `predict` takes these values.",
+            _table(("parameter", "default", "why"), rows),
         ]
     )
-
-
-def _described_constants(module: ModuleType) -> dict[str, str]:
-    """Name -> the string that stands below it, of a module's numbers."""
-    body = ast.parse(inspect.getsource(module)).body
-    found = {}
-    for constant, text in itertools.pairwise(body):
-        if isinstance(constant, ast.Assign) and isinstance(constant.targets[0], ast.Name):
-            value = text.value if isinstance(text, ast.Expr) else None
-            number = isinstance(getattr(module, constant.targets[0].id), int | float)
-            if number and isinstance(value, ast.Constant) and isinstance(value.value, str):
-                found[constant.targets[0].id] = " ".join(value.value.split())
-    return found
 
 
 def modules() -> str:

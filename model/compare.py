@@ -18,6 +18,7 @@ from pipeline.runtime.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
 _NAMES = ("patient", "case", "rater", "class", "truth")
+_ALL_IGNORED = f"{1:.6f}"
 _LOG = logging.getLogger(__name__)
 _Key = tuple[str, str, str]  # case, rater, class
 _Rows = dict[_Key, dict[str, str]]
@@ -121,7 +122,7 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
         for name, values in columns.items():
             gains = values[:, 1] - values[:, 0]
             low, high = interval(resamples.means(patients, gains)) or (math.nan, math.nan)
-            of_a, of_b = values.mean(axis=0)
+            of_a, of_b = mean_over(values.T)
             compared.append(
                 Difference(name, score, of_a, of_b, low, high, len(having), int((gains > 0).sum()))
             )
@@ -134,7 +135,11 @@ def _has(row: dict[str, str], score: str) -> bool:
 
 
 def _value(row: dict[str, str], score: str) -> float:
-    return float(row[score]) if row[score] else 1.0
+    """A score, 1 of a class that is nowhere, and NaN where it cannot be told: not annotated."""
+    if row[score]:
+        return float(row[score])
+    unknown = row["dice"] or row.get("ignored_share") == _ALL_IGNORED
+    return math.nan if unknown else 1.0
 
 
 def _read(run: Path) -> _Rows:

@@ -70,7 +70,9 @@ class Network:
         return self.picture_px or self.image_px
 
     def __post_init__(self) -> None:
-        expect(1 <= self.channels <= MOST_CHANNELS, "channels", "1 or 3", self.channels)
+        expect(
+            1 <= self.channels <= MOST_CHANNELS, "channels", f"1 to {MOST_CHANNELS}", self.channels
+        )
         expect(2 <= self.num_layers <= 12, "num_layers", "2 to 12", self.num_layers)
         expect(self.base_filters >= 1, "base_filters", "1 or more", self.base_filters)
         expect(
@@ -262,8 +264,7 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
 def _fitted(settings: Params, dataset: str, file: Path) -> Params:
     """``settings`` whose network has as many channels as the pictures of ``dataset``."""
     names = [
-        one.name
-        for one in channels.of(datasets_spec.load(dataset).dataset, settings.convert.windows)
+        one.name for one in channels.of(datasets_spec.load(dataset).dataset, settings.convert.in_hu)
     ]
     wanted = settings.train.network.channels
     expected = f"1 or {len(names)} ({', '.join(names)})" if names else "1 or 3"

@@ -32,7 +32,7 @@ def preflight(params_file: Path) -> None:
     for name in names:
         settings = params.load(name, params_file)
         try:
-            several = channels.of(datasets_spec.load(name).dataset, settings.convert.windows)
+            several = channels.of(datasets_spec.load(name).dataset, settings.convert.in_hu)
             Variants(name, settings.augment, len(several) or 1)
         except Problem as problem:
             where = f"{params_file}: {problem.where} of {name}"

@@ -180,7 +180,7 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "modality": facts.modality,
         "plane": facts.plane,
         "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
-        "picture_channels": [asdict(one) for one in channels.of(facts, settings.convert.windows)],
+        "picture_channels": [asdict(one) for one in channels.of(facts, settings.convert.in_hu)],
     }
 
 

@@ -255,7 +255,8 @@ def _doctor(options: Namespace) -> None:
     from pipeline.doctor import doctor
     from pipeline.params import reader as params
 
-    doctor(options.folder, limits=params.limits(options.params))
+    tolerances = params.tolerances(options.params)
+    doctor(options.folder, limits=params.limits(options.params), tolerances=tolerances)
 
 
 def _report(options: Namespace) -> None:

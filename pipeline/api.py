@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets_spec.contract import OneVolume
 from pipeline.pairs import samples
 from pipeline.pairs.samples import Sample, Samples
 from pipeline.params.limits import Limits
 from pipeline.splits import folders
 from pipeline.splits.leaks import Violation
-from pipeline.volumes import reader
+from pipeline.volumes import hounsfield, reader
 from pipeline.volumes.volume import Grid, Volume
 
 __all__ = [
     "Grid",
     "Limits",
+    "OneVolume",
     "Sample",
     "Samples",
     "Violation",
@@ -31,15 +33,20 @@ __all__ = [
 ]
 
 
-def read_scan(path: str | Path | Sequence[str | Path], limits: Limits = Limits()) -> Volume:
+def read_scan(
+    path: str | Path | OneVolume | Sequence[str | Path], limits: Limits = Limits()
+) -> Volume:
     """Read a NIfTI file, a folder with one DICOM series, or a sequence of slice pictures.
+
+    Of a file or series that holds several volumes, :class:`OneVolume` names one.
 
     The volume's ``array`` is (X, Y, Z) in RAS+ order (right, anterior, superior): axes are
     permuted and flipped, and nothing is resampled. CT is in Hounsfield units. ``grid`` is the
     source's own grid, with its shape, its affine (voxel index to mm) and the way back into it.
 
     Raises :class:`datasets_spec.contract.Problem` for a scan that cannot be read or whose geometry
-    cannot be trusted, and for one that is larger than ``limits`` allow.
+    cannot be trusted, for a CT series whose air and tissue lie elsewhere than HU put them, and for
+    one that is larger than ``limits`` allow.
 
     >>> import tempfile, nibabel, numpy
     >>> leftwards = numpy.diag([-1.0, 2.0, 3.0, 1.0])  # the first axis runs to the left
@@ -54,9 +61,15 @@ def read_scan(path: str | Path | Sequence[str | Path], limits: Limits = Limits()
     >>> bool((volume.grid.from_ras(volume.array) == scan.get_fdata()).all())
     True
     """
-    if isinstance(path, str | Path):
-        return reader.read_image(Path(path), limits)
-    return reader.read_image(tuple(map(Path, path)), limits)
+    if isinstance(path, OneVolume):
+        read = reader.read_image(path, limits)
+    elif isinstance(path, str | Path):
+        read = reader.read_image(Path(path), limits)
+    else:
+        return reader.read_image(tuple(map(Path, path)), limits)
+    if read.modality != "CT" or hounsfield.is_drawing(read.array):
+        return read
+    return hounsfield.judged(read, path.path if isinstance(path, OneVolume) else path)
 
 
 def check_folder(

@@ -31,7 +31,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     two pairs would share.
     """
     facts = datasets_spec.load(dataset).dataset
-    several = channels.of(facts, settings.convert.windows)
+    several = channels.of(facts, settings.convert.in_hu)
     variants = Variants(dataset, settings.augment, len(several) or 1)
     label_map = facts.label_map
     recipe = fingerprints.fingerprint(

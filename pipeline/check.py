@@ -25,4 +25,7 @@ def check(
     """
     violations = folders.check(folder, workers, patient, limits, suggest)
     _LOG.info("%s", leaks.table(violations, None if every_example else leaks.SHOWN))
-    leaks.require(violations, folder)
+    remedy = "Split by patient, and augment the train split only."
+    if leaks.of_like_pictures(violations) and suggest is None:
+        remedy += " With --suggest FILE, all like pictures are listed, grouped into patients."
+    leaks.require(violations, folder, remedy)

@@ -20,6 +20,7 @@ from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.pairs.store import Job
 from pipeline.params import reader as params
 from pipeline.params.convert import Convert
+from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
@@ -48,7 +49,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
-        repr(channels.of(adapter.dataset, settings.convert.windows)),
+        repr(channels.of(adapter.dataset, settings.convert.in_hu)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),
@@ -75,7 +76,7 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
             _report_losses(dataset, made)
             _report_suspicions(dataset, made)
         raise
-    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings.limits)
+    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings)
     _report_losses(dataset, pairs)
     _report_suspicions(dataset, pairs)
 
@@ -128,13 +129,14 @@ def _stated(names: Pseudonyms, case: Case, pair: Pair) -> Pair:
 
     It is of the present conversion: that it was kept for a failed case holds no longer.
     """
-    others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+    if _EARLIER in pair.findings:
+        others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+        pair = replace(pair, findings=findings.to_json(others))
     return replace(
         pair,
         patient=names.of("patient", case.patient),
         official_split=case.split or "",
         strata=manifest.strata_text(case.strata),
-        findings=findings.to_json(others),
     )
 
 
@@ -150,13 +152,13 @@ def _earlier(names: Pseudonyms, cases: Mapping[str, Case], pair: Pair) -> Pair:
 
 
 def _keep_identities(
-    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, limits: Limits
+    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, settings: params.Params
 ) -> None:
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = reader.read_image(case.first, limits).slice_uids(dataset.plane)
-            identities.write(names, case, uids)
+            image = reader.read_image(case.first, settings.limits, settings.convert.dicom)
+            identities.write(names, case, image.slice_uids(dataset.plane))
     identities.keep_only(names, cases)
 
 
@@ -235,7 +237,7 @@ def _decided(
         return Decision("", "")
     if dataset.probe not in tables.DECIDED_BY_ALL_CASES:
         return Decision(tables.AUTO, "")
-    task = partial(_vote, dataset, limits)
+    task = partial(_vote, dataset, limits, settings.dicom)
     outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
     votes = Counter(outcome.result for outcome in outcomes if outcome.result)
     ranking = votes.most_common(2)
@@ -249,9 +251,9 @@ def _decided(
     return Decision(ranking[0][0], f"votes of the cases by intensity: {counts}")
 
 
-def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
+def _vote(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.first, limits)
+    image = reader.read_image(case.first, limits, tolerances)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""

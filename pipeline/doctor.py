@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from datasets_spec.contract import Problem, printable
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.volumes import hounsfield
 from pipeline.volumes.dicom import assemble, series
@@ -16,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 _READ, _LEFT_OUT = "read", "left out"
 
 
-def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
+def doctor(folder: Path, *, limits: Limits = Limits(), tolerances: Tolerances = USUAL) -> None:
     """Log a block per series below ``folder``: its facts, verdict and findings.
 
     Every series is decoded once, and the values of a CT are judged. Raises :class:`Problem` if
@@ -24,7 +25,7 @@ def doctor(folder: Path, *, limits: Limits = Limits()) -> None:
     """
     if not folder.is_dir():
         raise Problem("expected a folder of DICOM files, found none", where=folder)
-    content = series.examine(folder, limits=limits)
+    content = series.examine(folder, limits=limits, tolerances=tolerances)
     refused = [_log_series(one, limits) for one in content.series].count(REFUSED)
     _log_others(content)
     if not content.volumes and not content.damaged:

@@ -63,11 +63,11 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     annotated = [pair for pair in converted if not pair.unannotated]
     where = placement.assign(dataset, annotated, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
-    judged = {pair.case for pair in annotated if where[pair.patient] != "train"}
+    judged = {(one.case, one.rater) for one in annotated if where[one.patient] != "train"}
     placed = [
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
-        if (pair.case in judged or not pair.unannotated)
+        if (not pair.unannotated or (pair.case, pair.rater) in judged)
         and _kept(dataset, pair, where[pair.patient], settings.split)
     ]
     _report_unannotated(dataset, converted, placed)
@@ -129,7 +129,7 @@ def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
         "Where the named cases are of one person, give them one patient in"
         f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out."
     )
-    if {one.promise for one in violations} & {leaks.COPIES, leaks.LIKENESSES}:
+    if leaks.of_like_pictures(violations):
         grouping.groups(pairs, partial(_picture, folder)).write(file)
         remedy += f" {file} lists all pairs, grouped into patients."
     leaks.require(violations, f"split {dataset}", remedy)

@@ -2,8 +2,9 @@
 
 A pattern, such as ``sub-*_T1w.nii.gz``, states which names are of a channel. It is compared with
 the name of a file or a DICOM folder or, where it has a "/", with its path below the input. Scans
-are of one case where ``{case}`` in their patterns, or else what the wildcards stand for, is the
-same text and, of a pattern without "/", where they lie in the same folder.
+are of one case where ``{case}`` in their patterns, or else what each ``*`` stands for, is the same
+text and, of a pattern without "/", where they lie in the same folder. ``?`` and ``[Tt]`` stand for
+one character and do not count.
 
 Without patterns, a channel's name is looked for as a word in the names, the last part of the path
 first; whatever else the path says has to be the same for the scans of one case. Where no name has
@@ -147,19 +148,19 @@ def _by_pattern(places: _Places, patterns: Mapping[str, str]) -> dict[str, tuple
 
 
 def _matched(pattern: str, path: str) -> _Key | None:
-    """What a path has where the pattern has {case} or, without it, wildcards; None: no match."""
+    """What a path has where the pattern has {case} or, without it, *; None: no match."""
     parent, _, name = path.rpartition("/")
     whole = "/" in pattern
     text, expression, end = path if whole else name, "", 0
     for wildcard in _WILDCARD.finditer(pattern):
         expression += re.escape(pattern[end : wildcard.start()])
-        expression += _expression(wildcard[0], wildcard[0] == _CASE or _CASE not in pattern)
+        expression += _expression(wildcard[0], wildcard[0] == (_CASE if _CASE in pattern else "*"))
         end = wildcard.end()
     match = re.fullmatch(expression + re.escape(pattern[end:]), text)
     if match is None:
         return None
     inner = parent.split("/") if parent and not whole else []
-    return (*inner, *filter(None, "/".join(match.groups()).split("/")))
+    return (*inner, *match.groups())
 
 
 def _expression(wildcard: str, captured: bool) -> str:

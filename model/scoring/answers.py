@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ Means = dict[str, list[float]]
 class Beside:
     """The network beside what one rater drew: the truth (N, H, W), and sums over the pictures.
 
-    ``reference`` holds the values of each slice by the names in :data:`reference.METRICS`,
-    ``reference_background`` those of an all-background mask.
+    ``reference`` holds the values of each annotated slice by the names in
+    :data:`reference.METRICS`, ``reference_background`` those of an all-background mask.
     """
 
     truth: Stack
@@ -111,10 +111,12 @@ def _ask(
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
         masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
         truth = np.stack([labels_at(ids, predicted.shape[1]) for ids in masks])
-        for name, metric in reference.METRICS.items():
-            one.reference.setdefault(name, []).extend(metric(truth, predicted).tolist())
-            one.reference_background.setdefault(name, []).extend(metric(truth, background).tolist())
-        one.calibration += Calibration.of(truth, predicted)
+        unlabelled = pairs[0].unlabelled
+        guesses = (one.reference, predicted), (one.reference_background, background)
+        for (means, guess), name in product(guesses, reference.METRICS):
+            values = reference.METRICS[name](truth, guess, unlabelled)
+            means.setdefault(name, []).extend(values[np.isfinite(values)].tolist())
+        one.calibration += Calibration.of(truth, predicted, unlabelled)
     return predicted
 
 

@@ -69,7 +69,8 @@ def results(
             for one in worst
         ],
         "parameters": _parameters(wanted, converted_with),
-        "definitions": _definitions(any(one.planar for one in scored), uneven, patients, wanted),
+        "definitions": _definitions(any(one.planar for one in scored), uneven, patients, wanted)
+        | _annotation(scored),
         "versions": _versions(),
     }
 
@@ -116,6 +117,29 @@ def _definitions(planar: bool, uneven: int, patients: int, wanted: Evaluate) -> 
         " truth or prediction is foreground",
         "reference": "mean over slices at training size; background counts as a class",
     }
+
+
+def _annotation(scored: Sequence[Scored]) -> dict[str, str]:
+    """What is left out since nobody annotated it, in words; nothing where all was annotated."""
+    ignored = [one.ignored for one in scored if one.ignored]
+    whole = all(of_class.whole for one in scored for of_class in one.final if of_class.annotated)
+    lacking = any(not of_class.annotated for one in scored for of_class in one.final)
+    words = []
+    if ignored:
+        words.append(
+            f"{np.mean(ignored):.1%} of the voxels of {len(ignored)} cases, which nobody annotated,"
+            " are left out"
+        )
+    if not whole:
+        words.append(
+            "HD95, NSD and lesion F1 do not exist in a volume of which whole slices are left out"
+        )
+    if lacking:
+        words.append(
+            "a class has no score in a case in which nobody annotated it; predicted on background"
+            " there, it counts as background"
+        )
+    return {"annotation": "; ".join(words)} if words else {}
 
 
 def _versions() -> dict[str, str]:
@@ -203,11 +227,13 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
                     *(lesions.truth, lesions.found, lesions.false),
                     *(negative.slices, negative.marked),
                     "" if one.planar else "even" if of_class.even else "uneven",
+                    f"{one.ignored if of_class.annotated else 1:.6f}",
                 )
             )
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
-    _write_table(file, (*head, *more, "negative_slices", "negative_marked", "spacing"), rows)
+    last = ("negative_slices", "negative_marked", "spacing", "ignored_share")
+    _write_table(file, (*head, *more, *last), rows)
 
 
 def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -25,7 +25,8 @@ class Scored:
     ``final`` is what counts: the prediction after post-processing; ``plain`` before it.
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
-    ``strata``: what is known of the patient, such as the site.
+    ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
+    that nobody annotated.
     """
 
     case: str
@@ -45,6 +46,7 @@ class Scored:
     planar: bool
     uneven: bool
     strata: Mapping[str, str] = field(default_factory=dict)
+    ignored: float = 0.0
 
     @property
     def dice(self) -> float:
@@ -91,9 +93,8 @@ def _row(
                 for number, score in enumerate(SCORES)
             },
             "both_empty": sum(one.both_empty for one in ones),
-            "no_surface": sum(
-                one.even and not one.both_empty and math.isnan(one.hd95_mm) for one in ones
-            ),
+            "no_surface": sum(one.no_surface for one in ones),
+            "not_annotated": sum(not one.annotated for one in ones),
             "lesions": {
                 name: sum(getattr(one.lesions, name) for one in ones)
                 for name in ("truth", "predicted", "found", "false")
@@ -119,7 +120,7 @@ def _row(
 
 def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
     """What is marked where the truth has nothing of the class: slices, and whole cases."""
-    cases = [one for one in ones if not one.overlap.truth]
+    cases = [one for one in ones if one.annotated and not one.overlap.truth]
     slices = sum(one.negative.slices for one in ones)
     ml = [one.negative.ml for one in ones]
     return {

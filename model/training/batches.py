@@ -206,7 +206,7 @@ class _Cache:
     free; where writing fails all the same, it gives its room back and keeps nothing more.
     """
 
-    def __init__(self, folder: Path, pairs: int, px: int, channels: int) -> None:
+    def __init__(self, folder: Path, pairs: int, px: int, channels: int = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the next line
         weakref.finalize(self, file.close)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, Problem
 from pipeline.labels.resample import onto_image
+from pipeline.params.dicom import USUAL
 from pipeline.volumes import volume
-from pipeline.volumes.dicom.tolerances import TILT_DEGREES
 from pipeline.volumes.findings import LABEL, finding
 from pipeline.volumes.volume import SAME_GRID, Grid, Volume, column_lengths
 
@@ -83,7 +83,7 @@ def _require_around(image: Grid, label: Grid, where: Path) -> None:
     the whole image; but where a series descends, its header places the copy beside the image.
     """
     parallel = np.abs(_normal(image.affine) @ _normal(label.affine)) > 1 - _SAME_NORMAL
-    upright = _tilt(image.affine) >= TILT_DEGREES > _tilt(label.affine)
+    upright = _tilt(image.affine) >= USUAL.tilt_degrees > _tilt(label.affine)
     if not (parallel and upright and label.shape[2] == image.shape[2]):
         return
     far = np.array(image.shape) - 1
@@ -104,7 +104,7 @@ def _require_around(image: Grid, label: Grid, where: Path) -> None:
 def _require_tilt_of(image: Grid, label: Grid, where: Path) -> None:
     """Raises :class:`Problem` for an upright label of tilted slices, with its likely reason."""
     tilt, upright = _tilt(image.affine), _tilt(label.affine)
-    if tilt >= TILT_DEGREES and upright < TILT_DEGREES:
+    if tilt >= USUAL.tilt_degrees and upright < USUAL.tilt_degrees:
         raise Problem(
             f"expected the image's own slices, of a gantry tilted by {tilt:.1f} degrees, got a"
             " label of slices straight above each other",

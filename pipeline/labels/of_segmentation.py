@@ -24,9 +24,9 @@ from pipeline.labels import segment_names
 from pipeline.labels.planes import Planes, to_ras
 from pipeline.labels.sheet import Sheet
 from pipeline.labels.slabs import blank
+from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom.segmentation import FRACTIONAL, LABELMAP, Frame, Segmentation
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.limits import require_voxels
 from pipeline.volumes.volume import Grid, Volume, column_lengths
@@ -220,17 +220,20 @@ def _steps(seg: Segmentation, positions: Vector, normal: Vector) -> tuple[Vector
     depths = positions @ normal
     order = depths.argsort()
     apart = np.diff(depths[order])
-    apart = apart[apart > SAME_PLACE_MM]
+    apart = apart[apart > USUAL.same_place_mm]
     if not len(apart):
         return normal * (seg.step or 1.0), [0] * len(positions)
     low, high = positions[order[0]], positions[order[-1]]
     least = float(apart.min())
-    if seg.step and abs(least / seg.step - round(least / seg.step)) * seg.step < SAME_PLACE_MM:
+    if (
+        seg.step
+        and abs(least / seg.step - round(least / seg.step)) * seg.step < USUAL.same_place_mm
+    ):
         least = min(least, seg.step)  # frames of empty slices are left out
     step = (high - low) / round(float((high - low) @ normal) / least)
     index = np.rint((depths - depths[order[0]]) / float(step @ normal))
     off = positions - low - index[:, None] * step
-    if float(np.sqrt((off**2).sum(axis=1)).max()) > SAME_PLACE_MM:
+    if float(np.sqrt((off**2).sum(axis=1)).max()) > USUAL.same_place_mm:
         raise _no_grid(seg, "frames without one spacing")
     return step, index.astype(int).tolist()
 

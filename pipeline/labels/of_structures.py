@@ -3,7 +3,7 @@
 A contour belongs to the slice to which it refers, or else to the nearest, if all its points lie
 within half of that slice's thickness. Of a region's contours that a slice gets in several planes,
 because they were drawn closer than the slices are, the nearest plane is taken. The contours of one
-region in one plane are drawn together by the even-odd rule (:mod:`pipeline.labels.scanlines`), so
+region in one plane are drawn together by the even-odd rule (:mod:`pipeline.labels.filling`), so
 inner ones are holes, whether they are CLOSED_PLANAR or CLOSEDPLANAR_XOR. Points and open lines
 enclose nothing.
 """
@@ -13,26 +13,24 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Dataset, LabelMap, Problem
-from pipeline.labels import segment_names
+from pipeline.labels import scanlines, segment_names
+from pipeline.labels.filling import filled, single, through_centres
 from pipeline.labels.planes import Planes, to_ras
 from pipeline.labels.resample import LOST
-from pipeline.labels.scanlines import inside
 from pipeline.labels.sheet import Sheet
 from pipeline.labels.slabs import blank
+from pipeline.params.dicom import USUAL
 from pipeline.volumes.dicom.structures import Contour, Region
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.volume import Volume
 
 _DIGITS = 6  # of a pixel's place
 Points = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass
@@ -47,6 +45,7 @@ class _Counts:
     strangers: int = 0
     crossed: int = 0
     drawn: int = 0
+    centred: bool = False
     left_out: Counter[int] = field(default_factory=Counter)
     of_class: Counter[int] = field(default_factory=Counter)
     shown: Counter[int] = field(default_factory=Counter)
@@ -66,14 +65,22 @@ def onto(dataset: Dataset, regions: Sequence[Region], image: Volume, where: obje
     wanted = [region for region in regions if class_of.get(region.number)]
     planes = _planes(image, wanted)
     sheet, counts = Sheet(blank(image.grid.from_ras(image.array))), _Counts()
-    for region in wanted:
-        class_id = class_of[region.number]
-        for index, contours in _by_slice(region, class_id, image, planes, counts):
-            mask, beyond = _drawn(contours, planes, index, counts)
-            counts.shown[class_id] += int(mask.sum())
-            counts.clipped[class_id] += beyond
-            counts.slices[class_id].add(index)
-            sheet.draw(planes.slice_of(sheet.ids, index), mask, class_id)
+    outlines = [
+        (class_of[region.number], index, _polygons(contours, planes, index))
+        for region in wanted
+        for index, contours in _by_slice(region, class_of[region.number], image, planes, counts)
+    ]
+    counts.centred = through_centres([one for _, _, polygons in outlines for one in polygons])
+    for class_id, index, polygons in outlines:
+        scanlines.require_within_reach(polygons, where)
+        if len(polygons) > 1:
+            polygons, repeated, crossed = single(polygons, planes.shape)
+            counts.repeated, counts.crossed = counts.repeated + repeated, counts.crossed + crossed
+        mask, beyond = filled(polygons, planes.shape, counts.centred)
+        counts.shown[class_id] += int(mask.sum())
+        counts.clipped[class_id] += beyond
+        counts.slices[class_id].add(index)
+        sheet.draw(planes.slice_of(sheet.ids, index), mask, class_id)
     doubts = (*found, *_of_counts(dataset, counts, where), *sheet.overlaps(dataset, where))
     return Volume(image.grid.to_ras(sheet.ids), image.grid, findings=doubts)
 
@@ -124,14 +131,14 @@ def _by_slice(
         )
         index = _slice_of(contour, points, planes, slice_of)
         off = points @ planes.normal - planes.depths[index]
-        if float(np.abs(off).max()) <= planes.thicknesses[index] / 2 + SAME_PLACE_MM / 2:
+        if float(np.abs(off).max()) <= planes.thicknesses[index] / 2 + USUAL.same_place_mm / 2:
             there[index].append((float(off.mean()), points))
         else:
             counts.outside += 1
             counts.left_out[class_id] += 1
     for index, contours in sorted(there.items()):
         nearest = min((off for off, _ in contours), key=abs)
-        plane = [points for off, points in contours if abs(off - nearest) <= SAME_PLACE_MM]
+        plane = [points for off, points in contours if abs(off - nearest) <= USUAL.same_place_mm]
         counts.between += len(contours) - len(plane)
         counts.left_out[class_id] += len(contours) - len(plane)
         counts.drawn += len(plane)
@@ -146,22 +153,10 @@ def _slice_of(contour: Contour, points: Points, planes: Planes, slice_of: Mappin
     return planes.nearest(float((points @ planes.normal).mean()))
 
 
-def _drawn(
-    contours: Sequence[Points], planes: Planes, index: int, counts: _Counts
-) -> tuple[Mask, int]:
-    """The pixels of a slice that contours enclose together, and how many lie outside of it."""
-    # rounded, so that the last bits of a machine's arithmetic move no centre across an outline
-    polygons = [planes.pixels(points, index).round(_DIGITS) + 0.0 for points in contours]
-    single = {polygon.tobytes(): polygon for polygon in polygons}
-    counts.repeated += len(polygons) - len(single)
-    polygons = list(single.values())
-    if len(polygons) > 1:
-        each = [inside([polygon], planes.shape)[0] for polygon in polygons]
-        for one, other in combinations(each, 2):
-            both = int((one & other).sum())
-            if both and both not in (int(one.sum()), int(other.sum())):
-                counts.crossed += both
-    return inside(polygons, planes.shape)
+def _polygons(contours: Sequence[Points], planes: Planes, index: int) -> list[Points]:
+    """Contours in pixels of a slice; rounded, so that the last bits of a machine's arithmetic move
+    no centre across an outline."""
+    return [planes.pixels(points, index).round(_DIGITS) + 0.0 for points in contours]
 
 
 def _of_counts(dataset: Dataset, counts: _Counts, where: object) -> Iterator[Finding]:
@@ -181,6 +176,8 @@ def _of_counts(dataset: Dataset, counts: _Counts, where: object) -> Iterator[Fin
     if counts.drawn:
         slices = len(set().union(*counts.slices.values()))
         yield finding("contours-rasterised", LABEL, contours=counts.drawn, slices=slices)
+    if counts.centred:
+        yield finding("contours-centred", LABEL)
     if counts.open:
         yield finding("contours-open", LABEL, count=counts.open, of=counts.contours)
     if counts.strangers:

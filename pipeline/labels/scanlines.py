@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
 
-MOST_CROSSINGS = 100_000_000
+MOST_CROSSINGS = 10_000_000
 """Of edges and lines of one region and slice; a thousand outlines of a whole picture have fewer."""
 Polygon = NDArray[np.float64]
 
@@ -27,7 +27,7 @@ def inside(polygons: Sequence[Polygon], shape: tuple[int, int]) -> tuple[NDArray
     And how many centres beyond ``shape`` are.
 
     Polygons are points (N, 2) in pixels: (0, 0) is the centre of the first pixel, and the last
-    point is joined to the first. Raises :class:`Problem` for more than :data:`MOST_CROSSINGS`.
+    point is joined to the first.
     """
     mask = np.zeros(shape, bool)
     line, across = _crossings(polygons)
@@ -48,6 +48,18 @@ def inside(polygons: Sequence[Polygon], shape: tuple[int, int]) -> tuple[NDArray
     return mask, total - int((bounds[1] - bounds[0]).sum())
 
 
+def require_within_reach(polygons: Sequence[Polygon], where: object) -> None:
+    """Raises :class:`Problem` for more than :data:`MOST_CROSSINGS`, before memory is taken."""
+    edges = [np.abs(np.diff(one[:, 0], append=one[:1, 0])).sum() for one in polygons]
+    if sum(edges) > MOST_CROSSINGS:
+        raise Problem(
+            f"expected contours within reach of the image, got {sum(edges):,.0f} crossings with"
+            " lines of its pixels",
+            where=where,
+            remedy="Are the contours those of this scan?",
+        )
+
+
 def _crossings(polygons: Sequence[Polygon]) -> tuple[Polygon, Polygon]:
     """Where edges cross lines of pixel centres: the number of the line, and the place on it."""
     closed = [polygon for polygon in polygons if len(polygon)]
@@ -59,12 +71,6 @@ def _crossings(polygons: Sequence[Polygon]) -> tuple[Polygon, Polygon]:
     low, high = np.where(falls, end, start), np.where(falls, start, end)
     first = np.ceil(low[:, 0])
     counts = np.maximum(np.ceil(high[:, 0]) - first, 0).astype(np.int64)
-    if counts.sum() > MOST_CROSSINGS:
-        raise Problem(
-            f"expected contours within reach of the image, got {counts.sum():,} crossings with"
-            " lines of its pixels",
-            remedy="Are the contours those of this scan?",
-        )
     edge = np.repeat(np.arange(len(counts)), counts)
     within = np.arange(len(edge)) - np.repeat(counts.cumsum() - counts, counts)
     line = first[edge] + within

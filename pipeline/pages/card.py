@@ -244,7 +244,7 @@ def _samples(pairs: Sequence[Pair]) -> Iterator[Pair]:
     chosen = patients[:: -(-len(patients) // _SAMPLES)]
     for number, slices in enumerate(chosen):
         count = _SAMPLES // len(chosen) + (number < _SAMPLES % len(chosen))
-        shown = [pair for pair in slices if not pair.empty]
+        shown = [pair for pair in slices if any(pair.class_pixels[1:])]
         if len(shown) < count:
             shown = slices
         if count == 1:

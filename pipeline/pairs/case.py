@@ -100,7 +100,7 @@ class CaseMaker:
         """
         scans: dict[str, Volume] = {}
         for name, picture in case.pictures.items():
-            scan = reader.read_image(picture, self.limits)
+            scan = reader.read_image(picture, self.limits, self.settings.dicom)
             scans[name] = hounsfield.confirmed(self.dataset, scan, picture)
         where = {name: source_places.parts(picture)[0] for name, picture in case.pictures.items()}
         channels.require_one_grid(scans, where)
@@ -116,7 +116,7 @@ class CaseMaker:
     def _views(self, case: Case, scans: Mapping[str, Volume]) -> Views:
         """What the pictures show. Raises :class:`Problem` for windows of what has no HU."""
         own_grey = reader.has_own_grey(case.first)
-        wanted = channels.of(self.dataset, self.settings.windows)
+        wanted = channels.of(self.dataset, self.settings.in_hu)
         if own_grey and self.settings.windows:
             raise Problem(
                 "expected a CT in HU, which convert.windows needs, got pictures that their"

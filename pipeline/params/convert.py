@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datasets_spec.contract import MOST_CHANNELS, is_slug
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.values import expect
 
 FUSIONS = ("majority", "staple", "union", "agreed", "each")
@@ -37,6 +38,8 @@ class Convert:
     windows: dict[str, Any] = field(default_factory=dict)
     """Of CT: several windows, each a channel of the pictures: a name and its [level, width] in HU;
     `brain`, `blood` and `bone` need none. Empty: the dataset's own window, in grey."""
+    dicom: Tolerances = USUAL
+    """How far a DICOM series may be off; what is left out has its usual value."""
 
     def __post_init__(self) -> None:
         expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
@@ -48,8 +51,13 @@ class Convert:
             f"none, or 2 to {MOST_CHANNELS}",
             self.windows,
         )
-        stated = {name: _window(name, value) for name, value in self.windows.items()}
-        object.__setattr__(self, "windows", stated)
+        for name, value in self.windows.items():
+            _window(name, value)
+
+    @property
+    def in_hu(self) -> dict[str, tuple[float, float]]:
+        """Level and width in HU of each of the windows, in their order."""
+        return {name: _window(name, value) for name, value in self.windows.items()}
 
 
 def _window(name: str, value: object) -> tuple[float, float]:

@@ -32,6 +32,7 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.params.augment import Augment
 from pipeline.params.convert import Convert
+from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.params.values import OutOfRange, shown
@@ -151,6 +152,15 @@ def limits(file: Path = paths.PARAMS) -> Limits:
     if file == paths.PARAMS and not file.exists():
         return Limits()
     return _limits(_read(file), file)
+
+
+def tolerances(file: Path = paths.PARAMS) -> Tolerances:
+    """The part ``dicom`` of the section ``convert``; the usual values where there is none."""
+    if file == paths.PARAMS and not file.exists():
+        return Tolerances()
+    stated = _section(_read(file), "convert", file).get("dicom") or {}
+    built: Tolerances = _build(Tolerances, stated, f"{file}: convert: dicom", Params)
+    return built
 
 
 def _limits(content: Mapping[str, Any], file: Path) -> Limits:
@@ -292,18 +302,33 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
 def _built_section(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
     """A mapping from YAML as the dataclass ``kind``, with exactly its keys."""
     _mapping(value, where)
-    hints = typing.get_type_hints(kind)
+    hints = _fields(kind)
     _no_unknown(value, hints, where, whole)
-    missing = [name for name in hints if name not in value]
+    missing = [name for name in hints if name not in value and not _may_be_left_out(kind, name)]
     if missing:
         raise Problem(f"expected the key {missing[0]!r}, found none", where=where, remedy=_REMEDY)
-    built = {name: _build(hints[name], value[name], f"{where}: {name}", whole) for name in hints}
+    built = {
+        name: _build(hints[name], value[name], f"{where}: {name}", whole)
+        for name in hints
+        if name in value
+    }
     try:
         return kind(**built)
     except OutOfRange as error:
         key, reason = error.args
         place = where if where.endswith(f" {key}") else f"{where}: {key}"
         raise Problem(reason, where=place, remedy=_REMEDY) from None
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The parameters of a section with their types."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _may_be_left_out(kind: Any, name: str) -> bool:
+    """Whether a parameter, or all of a section, has a usual value."""
+    return any(getattr(one, "PARTIAL", False) for one in (kind, _fields(kind)[name]))
 
 
 def _finite(value: Any, where: str) -> None:

@@ -237,7 +237,7 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
     roles: list[tuple[str | None, Sequence[Path]]] = []
     for channel, picture in case.pictures.items():
         roles.append((f"channel {channel}" if channel else None, places.parts(picture)))
-        _require_image(case, channel, roles[-1][1])
+        _require_image(case, channel if roles[1:] else "", roles[-1][1])
     _, image = roles[0]
     for rater, label in case.labels.items():
         for number, file in enumerate(places.parts(label)):
@@ -263,7 +263,10 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
 
 
 def _require_image(case: Case, channel: str, files: Sequence[Path]) -> None:
-    """Raises :class:`Problem` for a picture without files, or whose channel is not there."""
+    """Raises :class:`Problem` for a picture without files, or a further channel that is missing.
+
+    The first picture is missed beside its label.
+    """
     if not files:
         raise Problem(
             "expected slices, found none",

@@ -65,20 +65,19 @@ class Link:
 
 @dataclass(frozen=True)
 class Groups:
-    """What is grouped: the ``pictures``, their links, and the group's name of each of them."""
+    """What is grouped: the ``pictures``, their links, and the group's name of each of them.
+
+    ``by_names``: whether names that follow each other linked any.
+    """
 
     pictures: Sequence[Pair]
     links: Sequence[Link]
     names: Sequence[str]
+    by_names: bool = False
 
     def of_patient(self) -> dict[str, str]:
         """Patient -> the name of the group."""
         return {one.patient: name for one, name in zip(self.pictures, self.names, strict=True)}
-
-    @property
-    def by_names(self) -> bool:
-        """Whether names that follow each other tell anything."""
-        return any(one.basis == NAMES for one in self.links)
 
     @property
     def basis(self) -> str:
@@ -117,16 +116,17 @@ def groups(
     """
     pictures = _pictures(pairs)
     small = lru_cache(_REMEMBERED)(lambda at: near_duplicates.thumbnail(read(pictures[at])))
-    links = [*_copies(pictures, small), *_alike(pictures, small, neighbours=order is not None)]
-    if order is not None:
-        links += _following(pictures, small, order)
+    links = [*_copies(pictures, read), *_alike(pictures, small, neighbours=order is not None)]
+    following = [] if order is None else _following(pictures, small, order)
+    links += following
     forest = list(range(len(pictures)))
     first: dict[str, int] = {}
     for at, one in enumerate(pictures):
         _join(forest, first.setdefault(one.patient, at), at)
     for link in links:
         _join(forest, link.first, link.second)
-    return Groups(pictures, _once(links), _named(pictures, [_root(forest, at) for at in forest]))
+    names = _named(pictures, [_root(forest, at) for at in forest])
+    return Groups(pictures, _once(links), names, by_names=bool(following))
 
 
 def regrouped(pairs: Iterable[Pair], groups: Groups) -> list[Pair]:
@@ -166,12 +166,12 @@ def _pictures(pairs: Iterable[Pair]) -> list[Pair]:
     return list(found.values())
 
 
-def _copies(pictures: Sequence[Pair], small: Callable[[int], Image8]) -> Iterator[Link]:
+def _copies(pictures: Sequence[Pair], read: Callable[[Pair], Image8]) -> Iterator[Link]:
     """A picture that shows something, and each other of the same bytes."""
     first: dict[str, int] = {}
     for at, one in enumerate(pictures):
         other = first.setdefault(one.image_digest, at)
-        if pictures[other].patient != one.patient and (one.likeness or np.ptp(small(at))):
+        if pictures[other].patient != one.patient and (one.likeness or np.ptp(read(one))):
             yield Link(other, at, 1.0, COPY)
 
 

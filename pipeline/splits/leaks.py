@@ -92,11 +92,12 @@ def table(violations: Sequence[Violation], most: int | None = SHOWN) -> str:
     )
 
 
-def require(
-    violations: Sequence[Violation],
-    where: object,
-    remedy: str = "Split by patient, and augment the train split only.",
-) -> None:
+def of_like_pictures(violations: Iterable[Violation]) -> bool:
+    """Whether copies or near-duplicates are among what is broken, which may suggest patients."""
+    return any(one.promise in (COPIES, LIKENESSES) for one in violations)
+
+
+def require(violations: Sequence[Violation], where: object, remedy: str) -> None:
     """Raises :class:`Problem` if there are any violations."""
     if violations:
         raise Problem(

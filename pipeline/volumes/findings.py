@@ -98,7 +98,6 @@ _DICOM_FILES = {
         "burned-in annotation",
         "expected pictures without text, got BurnedInAnnotation YES",
     ),
-    "localizer": Kind(REFUSED, "localizer in the series", "expected slices only, got a localizer"),
     "multi-frame": Kind(
         REFUSED,
         "multi-frame",
@@ -109,11 +108,6 @@ _DICOM_FILES = {
         REFUSED, "mosaic", "expected one slice per file, got slices tiled into one picture"
     ),
     "colour": Kind(REFUSED, "colour", "expected grey pictures, got {photometric}"),
-    "inverted-photometric": Kind(
-        REFUSED,
-        "inverted photometric interpretation",
-        "expected MONOCHROME2, got MONOCHROME1, where low values are bright",
-    ),
     "modality-lookup-table": Kind(
         REFUSED,
         "modality lookup table",
@@ -162,6 +156,7 @@ _DICOM_LIKENESS = {
     "mixed-pixel-format": _mixed(
         "pixel format (bits allocated, bits stored, signed)", "pixel format"
     ),
+    "mixed-photometric": _mixed("photometric interpretation"),
     "mixed-rescale": Kind(
         REFUSED,
         "mixed rescale",
@@ -229,6 +224,12 @@ _DICOM_PLACES = {
         "{gaps} of the steps wider than the usual {usual_mm:.3g} mm, the widest {step_mm:.3g} mm at"
         " {at_mm:.1f} mm, are slices missing?",
     ),
+    "jittering-positions": Kind(
+        HANDLED,
+        "uneven spacing",
+        "slices lie up to {off_mm:.3g} mm from where even spacing puts them, within the stated"
+        " {allowed_mm:g} mm",
+    ),
     "gantry-tilt": Kind(
         HANDLED,
         "gantry tilt",
@@ -259,6 +260,24 @@ _DICOM_VALUES = {
         HANDLED,
         "no rescale",
         "a CT without RescaleSlope or RescaleIntercept, its stored values taken as HU",
+    ),
+    "mixed-bits": Kind(
+        HANDLED, "mixed bits", "{least} to {most} bits stored, each slice decoded by its own"
+    ),
+    "own-frames-of-reference": Kind(
+        HANDLED,
+        "frames of reference",
+        "each of {slices} slices has its own, and all lie in one even line: taken as one",
+    ),
+    "inverted-photometric": Kind(
+        HANDLED,
+        "inverted photometric interpretation",
+        "MONOCHROME1, where low values are bright: counted from the other end",
+    ),
+    "inverted-display": Kind(
+        HANDLED,
+        "inverted photometric interpretation",
+        "MONOCHROME1, where low values are shown as bright: they are HU, and kept",
     ),
     "lossy-compression": Kind(
         HANDLED, "lossy compression", "{slices} of {of} slices, stored as {syntaxes}"
@@ -347,6 +366,11 @@ _LABELS = {
         HANDLED,
         "drawing",
         "from {contours} contours on {slices} slices, a pixel is drawn where its centre is inside",
+    ),
+    "contours-centred": Kind(
+        HANDLED,
+        "drawing",
+        "outlines run through the centres of pixels, which are taken for inside",
     ),
     "contours-left-out": Kind(
         DOUBT,

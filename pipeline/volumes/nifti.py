@@ -85,7 +85,7 @@ def choice(count: int, key: str) -> int | None:
 def volumes(source: Path) -> int:
     """How many volumes a file holds by its header; 1 for one that cannot be read."""
     try:
-        shape: tuple[int, ...] = nib.load(source).shape  # type: ignore[attr-defined]
+        shape: tuple[int, ...] = _kind(source).from_filename(source).shape
     except Exception:  # whatever is wrong with it, reading names it
         return 1
     return max(1, math.prod(shape[3:]))

@@ -187,7 +187,8 @@ def _albums(folder: Path, converted: Path) -> Iterator[tuple[str, Iterator[Slice
         yield "heads (MR)", _heads(folder)
     if (folder / "Task04_Hippocampus").is_dir():
         scans = sorted((folder / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz"))
-        yield "hippocampus (MR crops)", (one for file in scans for one in _scan(file, file.name))
+        crops = (one for file in scans[::3] for one in _scan(file, file.name))
+        yield "hippocampus (MR crops)", crops
     for name in ("virtual_ncct", "virtual_mni152"):
         if (converted / name).is_dir():
             yield name, _converted(converted / name)

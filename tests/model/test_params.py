@@ -5,6 +5,7 @@ import dataclasses
 import os
 import time
 import typing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from datasets_spec import names
 from model import params
 from pipeline.params import reader
+from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
 from tests.conftest import PROJECT
 from tests.support.every import every
@@ -25,6 +27,8 @@ NAME = "virtual_mni152"
 def leaves(kind=params.Params, above=()):
     """The path of every leaf of the parameters: ("train", "network", "image_px"), ..."""
     for name, hint in typing.get_type_hints(kind).items():
+        if getattr(hint, "PARTIAL", False):
+            continue  # its leaves may be left out: see the tests of tolerances
         if dataclasses.is_dataclass(hint):
             yield from leaves(hint, (*above, name))
         else:
@@ -122,6 +126,31 @@ def test_a_salt_of_earlier_versions_names_its_new_place(write, refused, entry):
 def test_no_parameter_has_a_name_that_dvc_does_not_track(path):
     # iterative/dvc #10296: a change of a parameter called size or nfiles goes unseen
     assert not {"size", "nfiles"} & set(path)
+
+
+def test_tolerances_that_are_left_out_are_the_usual_ones(write):
+    assert params.load(NAME, write()).convert.dicom == USUAL
+    file = write(entry={"convert": {"dicom": {"off_line_mm": 0.4}}})
+    assert params.load(NAME, file).convert.dicom == replace(USUAL, off_line_mm=0.4)
+
+    def state(content):
+        content["convert"]["dicom"] = {"tilt_degrees": 1}
+
+    assert reader.tolerances(write(state)) == replace(USUAL, tilt_degrees=1.0)
+    assert reader.tolerances(write()) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"off_line_mm": 9.0}, "off_line_mm: expected above 0 and at most 5, got 9.0"),
+        ({"off_line": 1.0}, "expected keys among"),
+        ({"few_gaps": "many"}, "expected float, got 'many'"),
+    ],
+)
+def test_tolerances_that_do_not_fit_are_refused(write, refused, stated, words):
+    file = write(entry={"convert": {"dicom": stated}})
+    assert words in str(refused(lambda: params.load(NAME, file)))
 
 
 # --- what does not fit -------------------------------------------------------------------------

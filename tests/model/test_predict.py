@@ -25,6 +25,7 @@ from model.predict import predict
 from pipeline.pairs import png, pseudonyms
 from pipeline.params.limits import Limits
 from tests.conftest import Refused
+from tests.pipeline.volumes.dicom import enhanced
 from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support.members import LABELS, member, predictor
 
@@ -131,6 +132,27 @@ def test_a_dicom_series_has_a_mask_for_each_instance_and_a_seg(
         assert any((mask[..., index] == ids.T).all() for index in range(mask.shape[2]))
     seg = pydicom.dcmread(OUTPUT / "ct.seg.dcm")
     assert seg.SOPClassUID == pydicom.uid.SegmentationStorage
+
+
+def test_of_several_volumes_the_one_that_is_named_is_predicted(refused: Refused) -> None:
+    def echoes(groups: pydicom.Dataset, frame: int) -> None:
+        enhanced.group(groups, "MREchoSequence", EffectiveEchoTime=2.3 if frame < 5 else 4.6)
+
+    enhanced.write(Path("in/mr/a.dcm"), (*range(5), *range(5)), echoes, modality="MR")
+    values = scan(Path("one.nii.gz"))
+    nib.save(nib.Nifti1Image(np.stack([values, values[::-1]], -1), np.eye(4)), "in/two.nii.gz")
+    assert "found none" in str(refused(lambda: run("in")))
+    with pytest.raises(Problem):
+        run("in", key="echo 2")  # which the NIfTI file does not have
+    assert (OUTPUT / "mr_echo-2.nii.gz").is_file()
+    uid = pydicom.dcmread("in/mr/a.dcm").SOPInstanceUID
+    masks = {file.name for file in (OUTPUT / "mr_echo-2").iterdir()}
+    assert masks == {f"{uid}_frame{number}.png" for number in range(6, 11)}
+    assert (OUTPUT / "mr_echo-2.seg.dcm").is_file()
+    run("in/two.nii.gz", key="volume 2")
+    mask = nib.load(OUTPUT / "two_volume-2.nii.gz")
+    assert mask.shape == SHAPE
+    assert (np.asanyarray(mask.dataobj) == np.where(values[::-1] > 500, 2, 1)).mean() > 0.97
 
 
 def test_an_anonymous_run_writes_no_name_no_uid_and_no_seg(monkeypatch: pytest.MonkeyPatch) -> None:

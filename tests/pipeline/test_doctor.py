@@ -28,6 +28,8 @@ from pydicom.uid import (
 
 from datasets_spec.contract import Problem
 from pipeline.__main__ import main
+from pipeline.api import read_scan
+from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom import assemble, series
 from pipeline.volumes.dicom.rules import Match
@@ -92,6 +94,29 @@ def only_matches() -> tuple[Match, ...]:
     return one.matches
 
 
+def own_frame(header: pydicom.Dataset, number: int) -> None:
+    header.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(number)])
+
+
+def two_frames(header: pydicom.Dataset, number: int) -> None:
+    header.FrameOfReferenceUID = generate_uid(entropy_srcs=[str(number > 2)])
+
+
+def overview(header: pydicom.Dataset, number: int) -> None:
+    """The last file is a scout that lies across the slices, and has another size."""
+    if number == 4:
+        header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        header.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        header.Rows, header.PixelData = 6, b"\0" * 120
+
+
+def capture(header: pydicom.Dataset, number: int) -> None:
+    """The last file is a picture of the screen at the first slice's place."""
+    if number == 4:
+        header.SOPClassUID = SecondaryCaptureImageStorage
+        header.ImagePositionPatient[2] = 7.0
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
@@ -99,7 +124,7 @@ def only_matches() -> tuple[Match, ...]:
         (at(lambda n: 5.0 * (n + 3 * (n > 0))), "missing slice", "3 between 0.0 and 20.0 mm"),
         (copy_of(0, onto=4, same=False), "duplicate position", "different pictures at the same"),
         (at(lambda n: 5.0 * (n // 2)), "duplicate position", "different pictures"),
-        (on_slice(2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer in the", "got a"),
+        (on_slice(2, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "missing slice", "1 between"),
         (
             on_slice(2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
             "mixed orientation",
@@ -130,8 +155,8 @@ def only_matches() -> tuple[Match, ...]:
         (on_slice(-1, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic", "tiled"),
         (
             on_slice(2, PhotometricInterpretation="MONOCHROME1"),
-            "inverted photometric",
-            "MONOCHROME1",
+            "mixed photometric",
+            "in 1 of 5 files",
         ),
         (
             on_slice(
@@ -158,11 +183,11 @@ def only_matches() -> tuple[Match, ...]:
             "240 bytes, where the header's sizes and bits need 120",
         ),
         (on_slice(2, BitsStored=12), "odd header", "BitsAllocated 16, BitsStored 12, HighBit 15"),
-        (on_slice(2, BitsStored=12, HighBit=11), "mixed pixel format", "in 1 of 5 files"),
         (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 files"),
         (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 files"),
         (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 files"),
         (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 files"),
+        (two_frames, "mixed frame of reference", "in 2 of 5 files"),
         (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 files"),
     ],
 )
@@ -185,6 +210,52 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
     header.RescaleSlope, header.RescaleIntercept = 1 + number, -10 * number
 
 
+def head(number: int) -> np.ndarray:
+    """A slice of a CT in HU: noisy air around noisy tissue."""
+    rng = np.random.default_rng(number)
+    values = rng.normal(-990, 5, (40, 50))
+    values[10:30, 10:40] = rng.normal(35, 8, (20, 30))
+    return np.clip(np.rint(values), -1024, 3071).astype(np.int64)
+
+
+def hu_without(*tags: str, more: int = 0) -> Change:
+    """HU as they are stored, or so much ``more``, with empty tags of rescale."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header.Rows, header.Columns = 40, 50
+        header.PixelData = (head(number) + more).astype(np.int16).tobytes()
+        header.RescaleSlope, header.RescaleIntercept = 1, 0
+        emptied(*tags)(header, number)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        hu_without("RescaleIntercept", more=1024),
+        hu_without("RescaleIntercept", "RescaleSlope", more=1024),
+        emptied("RescaleIntercept"),
+        on_slice(-1, RescaleIntercept=None, RescaleSlope=None),
+    ],
+)
+def test_a_ct_without_rescale_is_hu_by_its_histogram_or_refused(
+    workplace: Path, refused: Refused, change: Change
+) -> None:
+    write_series(FOLDER, change=change)
+    assert "HU" in str(refused(lambda: assemble.read_series(FOLDER)))
+
+
+def test_a_ct_of_hu_and_1024_is_refused_with_its_rescale_stated(
+    workplace: Path, refused: Refused
+) -> None:
+    write_series(FOLDER, change=hu_without(more=1024))
+    assert main(["doctor", str(FOLDER)]) == 2
+    assert "about +1024 HU away" in str(refused(lambda: read_scan(FOLDER)))
+    write_series(Path("right"), change=hu_without())
+    assert read_scan("right").findings == ()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -194,8 +265,12 @@ def own_rescale(header: pydicom.Dataset, number: int) -> None:
         (at(lambda n: 5.0 * n + 0.3 * (n == 2)), "uneven spacing: steps of 5 mm (2), 4.7 mm (1)"),
         (own_rescale, "rescale per slice: slopes 1 to 5, intercepts -40 to 0, each slice by its"),
         (copy_of(0, onto=4, same=True), "duplicate position: 1 files repeat a slice pixel by"),
-        (on_slice(-1, RescaleIntercept=None, RescaleSlope=None), "no rescale: a CT without"),
-        (emptied("RescaleIntercept", "RescaleSlope"), "no rescale: a CT without"),
+        (hu_without("RescaleIntercept", "RescaleSlope"), "no rescale: a CT without"),
+        (hu_without("RescaleIntercept"), "no rescale: a CT without"),
+        (on_slice(2, BitsStored=12, HighBit=11), "mixed bits: 12 to 16 bits stored"),
+        (own_frame, "frames of reference: each of 5 slices has its own, and all lie in one even"),
+        (overview, "left out: localizer (1)"),
+        (capture, "left out: capture (1)"),
         (on_slice(-1, LossyImageCompression="01"), "lossy compression: 5 of 5 slices"),
         (on_slice(-1, SOPInstanceUID=OTHER), "odd SOPInstanceUIDs: missing or repeated"),
     ],
@@ -205,6 +280,120 @@ def test_what_is_handled_is_recorded(workplace: Path, change: Change, words: str
     [found] = assemble.read_series(FOLDER).findings
     assert text(found).startswith(words)
     assert "series" not in text(found)
+
+
+def test_an_overview_costs_no_slice(workplace: Path) -> None:
+    write_series(FOLDER, change=overview)
+    read = assemble.read_series(FOLDER)
+    assert np.array_equal(
+        read.grid.from_ras(read.array).transpose(2, 1, 0), pixels(5)[:4] * 2.0 - 100
+    )
+
+
+def test_a_frame_of_reference_of_its_own_needs_even_places(
+    workplace: Path, refused: Refused
+) -> None:
+    def change(header: pydicom.Dataset, number: int) -> None:
+        own_frame(header, number)
+        header.ImagePositionPatient[2] = [0.0, 5, 10, 20, 30][number]
+
+    write_series(FOLDER, change=change)
+    assert "uneven spacing" in str(refused(lambda: assemble.read_series(FOLDER)))
+    [scan, *_] = series.examine(FOLDER).series
+    [one] = series.all_judged(scan.uid, scan.slices, Limits(), uneven=True)
+    assert [str(match.finding.code) for match in one.refused] == ["mixed-frame-of-reference"]
+
+
+def test_bits_that_differ_are_decoded_by_each_header(workplace: Path) -> None:
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header.BitsStored, header.HighBit = 12 + number % 2, 11 + number % 2
+        stored = pixels(5)[number].astype(np.int32) & ((1 << header.BitsStored) - 1)
+        overlay = 1 << 15  # in a bit that is not stored
+        header.PixelData = (stored | overlay).astype(np.uint16).tobytes()
+
+    write_series(FOLDER, change=change)
+    read = assemble.read_series(FOLDER)
+    assert np.array_equal(read.grid.from_ras(read.array).transpose(2, 1, 0), pixels(5) * 2.0 - 100)
+
+
+def test_bits_deeper_than_a_decoder_knows_are_read_by_another(workplace: Path) -> None:
+    deep = pixels(5).astype(np.int64) * 1000
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        header.BitsAllocated, header.BitsStored, header.HighBit = 32, 24, 23
+        header.PixelData = (deep[number] & 0xFFFFFF).astype(np.uint32).tobytes()
+
+    write_series(FOLDER, change=change)
+    read = assemble.read_series(FOLDER)
+    assert np.array_equal(read.grid.from_ras(read.array).transpose(2, 1, 0), deep * 2.0 - 100)
+
+
+def jittering(header: pydicom.Dataset, number: int) -> None:
+    header.ImagePositionPatient[2] = [0, 5.3, 10, 14.8, 20][number]
+
+
+def test_positions_may_jitter_as_far_as_is_stated(workplace: Path, refused: Refused) -> None:
+    write_series(FOLDER, change=jittering)
+    assert "uneven spacing" in str(refused(lambda: assemble.read_series(FOLDER)))
+    read = assemble.read_series(FOLDER, tolerances=Tolerances(off_line_mm=0.4))
+    [found] = read.findings
+    assert "up to 0.3 mm from where even spacing puts them, within the stated 0.4" in text(found)
+    assert read.grid.spacing[2] == pytest.approx(5)
+
+
+def inverted(modality: str, stated: int | None = None) -> Change:
+    """MONOCHROME1 as a scanner writes it: stored values counted from 4095, padding at the top."""
+
+    def change(header: pydicom.Dataset, number: int) -> None:
+        stored = (4095 - head(number) - 1024).astype(np.uint16)
+        header.Rows, header.Columns = stored.shape
+        header.Modality, header.PhotometricInterpretation = modality, "MONOCHROME1"
+        header.PixelRepresentation, header.BitsStored, header.HighBit = 0, 12, 11
+        header.RescaleSlope, header.RescaleIntercept = 1, -1024
+        if stated is not None:
+            header.add_new("PixelPaddingValue", "US", stated)
+            stored[0] = stated
+        header.PixelData = stored.tobytes()
+
+    return change
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_low_values_that_are_bright_are_inverted(workplace: Path, modality: str) -> None:
+    write_series(FOLDER, change=inverted(modality))
+    read = assemble.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    assert np.array_equal(own, np.stack([head(number) for number in range(5)]))
+    assert [one.code for one in read.findings] == ["inverted-photometric"]
+
+
+def test_padding_of_an_inverted_picture_is_the_darkest(workplace: Path) -> None:
+    write_series(FOLDER, change=inverted("MR", stated=4095))
+    read = assemble.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    real = np.stack([head(number) for number in range(5)])[:, 1:]
+    assert np.array_equal(own[:, 1:], real)
+    assert (own[:, 0] == real.min()).all()
+    assert [one.code for one in read.findings] == ["inverted-photometric", "padding-replaced"]
+
+
+def test_a_ct_whose_values_are_hu_is_not_inverted(workplace: Path) -> None:
+    def change(header: pydicom.Dataset, number: int) -> None:
+        inverted("CT")(header, number)
+        header.PixelData = (head(number) + 1024).astype(np.uint16).tobytes()
+
+    write_series(FOLDER, change=change)
+    read = assemble.read_series(FOLDER)
+    own = read.grid.from_ras(read.array).transpose(2, 1, 0)
+    assert np.array_equal(own, np.stack([head(number) for number in range(5)]))
+    assert [one.code for one in read.findings] == ["inverted-display"]
+
+
+def test_a_ct_that_may_be_inverted_or_not_is_refused(workplace: Path, refused: Refused) -> None:
+    write_series(
+        FOLDER, change=on_slice(-1, PhotometricInterpretation="MONOCHROME1", RescaleIntercept=5000)
+    )
+    assert "confirmed as HU either way" in str(refused(lambda: assemble.read_series(FOLDER)))
 
 
 def test_a_plain_series_has_no_findings(workplace: Path) -> None:

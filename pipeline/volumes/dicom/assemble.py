@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
-from pipeline.volumes.dicom import geometry, series
+from pipeline.volumes import hounsfield
+from pipeline.volumes.dicom import geometry, of_photometric, series
 from pipeline.volumes.dicom import pixels as dicom_pixels
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.of_padding import Padding, of_padding
@@ -26,6 +28,10 @@ from pipeline.volumes.volume import Grid, Volume
 
 _MODALITY_OF = {
     "CT Image Storage": "CT",
+    "Enhanced CT Image Storage": "CT",
+    "Enhanced MR Image Storage": "MR",
+    "Legacy Converted Enhanced CT Image Storage": "CT",
+    "Legacy Converted Enhanced MR Image Storage": "MR",
     "MR Image Storage": "MR",
     "Positron Emission Tomography Image Storage": "PT",
 }
@@ -33,14 +39,17 @@ _MODALITY_OF = {
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series(folder: Path, limits: Limits = Limits(), key: str = "") -> Volume:
+def read_series(
+    folder: Path, limits: Limits = Limits(), key: str = "", tolerances: Tolerances = USUAL
+) -> Volume:
     """The one volume below ``folder``, in HU or the scanner's values, RAS+.
 
     ``key``: which one, where a series holds several. Raises :class:`Problem` for whatever
     :mod:`pipeline.volumes.dicom.checks` refuses, for more voxels than ``limits`` allow, and for
     pixels that cannot be decoded.
     """
-    return read(series.only_volume(folder, limits=limits, key=key), limits=limits)
+    chosen = series.only_volume(folder, limits=limits, key=key, tolerances=tolerances)
+    return read(chosen, limits=limits)
 
 
 def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
@@ -55,6 +64,7 @@ def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
     pixels = np.empty((len(slices), *slices[0].shape), np.float32)
     for index, picture in dicom_pixels.each(slices):
         pixels[index] = picture
+    slices, photometric = of_photometric.settle(pixels, slices)
     padding = _settle_padding(pixels, slices)
     grid = Grid((slices[0].shape[1], slices[0].shape[0], len(slices)), _affine(slices))
     numbers = [one.number for one in slices]
@@ -62,16 +72,19 @@ def read(chosen: Series, *, limits: Limits = Limits()) -> Volume:
     known = [one.name for one in slices]
     named = len(set(known)) == len(known) and "" not in known
     order = np.argsort([number or 0 for number in numbers]).tolist() if numbered else ()
-    return Volume(
+    read = Volume(
         grid.to_ras(pixels.transpose(2, 1, 0)),
         grid,
         instances=tuple(order),
-        findings=tuple(match.finding for match in (*chosen.matches, *padding)),
+        findings=tuple(match.finding for match in (*chosen.matches, *photometric, *padding)),
         uids=tuple(known) if named else (),
         modality=modality,
         unscaled=modality == "CT" and not all(one.rescaled for one in slices),
         uneven=_uneven(slices) if chosen.uneven else None,
     )
+    if read.unscaled and not hounsfield.is_drawing(read.array):
+        hounsfield.judged(read, where)  # else 1024 HU would be lost without a word
+    return read
 
 
 def _uneven(slices: Sequence[Instance]) -> Uneven:

@@ -41,7 +41,7 @@ _TAGS = [
     "SamplesPerPixel",
 ]
 _FORMAT = (
-    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("Rows", "Columns", "SamplesPerPixel"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
 _DEEPEST = 16  # bits that SimpleITK reads rightly, whatever part of them is stored
@@ -66,19 +66,18 @@ def decoded(several: Sequence[Instance], file: Path) -> Iterator[NDArray[np.floa
 
 
 def _picture(one: Instance, file: Path) -> NDArray[np.float32]:
-    # SimpleITK makes 24 bits in 32 to other numbers
-    by_simpleitk_too = find_spec("SimpleITK") and one.stored[0] <= _DEEPEST
-    return by_simpleitk(one, file) if by_simpleitk_too else by_pydicom(one, file)
+    # SimpleITK makes 24 bits in 32 to other numbers, and inverts what is to be shown inverted
+    as_it_is = one.stored[0] <= _DEEPEST and one.photometric != "MONOCHROME1"
+    if as_it_is and find_spec("SimpleITK"):
+        return by_simpleitk(one, file)
+    if _known_to_pydicom(one) or one.stored[0] > _DEEPEST or not find_spec("SimpleITK"):
+        return by_pydicom(one, file)
+    return next(_frames_by_simpleitk([one], file))
 
 
 def by_simpleitk(one: Instance, file: Path) -> NDArray[np.float32]:
     """Rescaled pixels (rows, columns) of a file with one picture, by SimpleITK."""
-    values = _read_by_simpleitk(one, file)
-    if not one.inverted:
-        return np.asarray(values, np.float32)
-    # the sum of what a stored value and its opposite become
-    both = one.scale[1] + one.rescale[1]
-    return (both - values.astype(np.float64)).astype(np.float32)
+    return np.asarray(_read_by_simpleitk(one, file), np.float32)
 
 
 def _read_by_simpleitk(one: Instance, file: Path) -> NDArray[Any]:
@@ -134,9 +133,9 @@ def _frames_by_simpleitk(frames: Sequence[Instance], file: Path) -> Iterator[NDA
     coded = generate_frames(header.PixelData, number_of_frames=frames[0].frames)
     content = dict(enumerate(coded))
     for one in frames:
-        if one.frame not in content:
+        if (one.frame or 0) not in content:
             raise _undecoded(one, "fewer frames than its header states")
-        yield _frame_by_simpleitk(one, header, content[one.frame])
+        yield _frame_by_simpleitk(one, header, content[one.frame or 0])
 
 
 def _frame_by_simpleitk(
@@ -146,6 +145,7 @@ def _frame_by_simpleitk(
     for name in _FORMAT:
         if name in header:
             single[name] = header[name]
+    single.PhotometricInterpretation = "MONOCHROME2"
     single.SOPClassUID, single.SOPInstanceUID = uids.SecondaryCaptureImageStorage, "2.25.1"
     single.PixelData = encapsulate([content])
     single["PixelData"].VR = "OB"
@@ -168,7 +168,7 @@ def _plain_syntax(one: Instance) -> uids.UID:
 
 
 def _scaled(one: Instance, stored: NDArray[Any]) -> NDArray[np.float32]:
-    slope, intercept = one.scale
+    slope, intercept = one.rescale
     values = _of_bits(_shaped(one, stored), one.stored).astype(np.float64)
     return (values * slope + intercept).astype(np.float32)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.volumes.dicom.header import Instance
 
 Vector = NDArray[np.float64]
@@ -52,6 +53,7 @@ class Line:
     """Slices in order along their normal: N of them, with N - 1 steps in between."""
 
     slices: tuple[Instance, ...]
+    tolerances: Tolerances = USUAL
 
     @cached_property
     def normal(self) -> Vector:

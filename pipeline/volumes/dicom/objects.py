@@ -24,7 +24,7 @@ from datasets_spec.contract import Picture, Problem
 from pipeline import paths
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
-from pipeline.volumes.dicom import header
+from pipeline.volumes.dicom import header, packed
 from pipeline.volumes.dicom.pixel_data import MOST_HEADER, inflated
 from pipeline.volumes.dicom.tags import printable
 
@@ -104,7 +104,7 @@ def _sop_class(file: Path) -> str:
     if runtime_files.kind(file):
         return ""
     try:
-        with warnings.catch_warnings(), file.open("rb") as stream:
+        with warnings.catch_warnings(), packed.opened(file) as stream:
             warnings.simplefilter("ignore")
             if not _has_prefix(stream) and stream.read(2) not in _GROUP_8:
                 return ""  # without a preamble, a header begins with group 8
@@ -123,7 +123,7 @@ def _sop_class(file: Path) -> str:
 
 def content(file: Path, limits: Limits) -> pydicom.Dataset:
     """The whole content of a file. Raises :class:`Problem` where it cannot be read."""
-    with readable(file), file.open("rb") as stream:
+    with readable(file), packed.opened(file, limits) as stream:
         force = not _has_prefix(stream)
         meta = header.file_meta(stream)
         if meta.get("TransferSyntaxUID") == uids.DeflatedExplicitVRLittleEndian:

@@ -11,12 +11,18 @@ from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.rules import FileRule, Match
 
 _EXPORT_AGAIN = "Export or download it again."
+_CAPTURES = {"SCREEN SAVE", "SCREEN CAPTURE", "SCREENSHOT"}
 _SHOWN = 3  # odd values or places in one line
 
 
 def is_localizer(one: Instance) -> bool:
     """Whether a picture is an overview of where the slices lie."""
     return not {"LOCALIZER", "SCOUT"}.isdisjoint(one.image_type)
+
+
+def is_capture(one: Instance) -> bool:
+    """Whether a picture is one of a screen, and not of a scanner."""
+    return "Secondary Capture" in one.kind or not _CAPTURES.isdisjoint(one.image_type)
 
 
 def _in_colour(one: Instance) -> bool:
@@ -34,13 +40,6 @@ FILES = (
         reason="names may stand in the pixels",
         remedy="Names may stand in the pixels: blank them and set the tag to NO, or leave it out.",
         unfit=lambda one, _: one.burned_in,
-    ),
-    FileRule(
-        code="localizer",
-        asks="ImageType names neither LOCALIZER nor SCOUT",
-        reason="an overview lies across the slices, and is none of them",
-        remedy="Take it out of the folder.",
-        unfit=lambda one, _: is_localizer(one),
     ),
     FileRule(
         code="multi-frame",
@@ -66,13 +65,6 @@ FILES = (
         numbers=lambda slices, _: {
             "photometric": ", ".join(_distinct(lambda one: [one.photometric], slices))
         },
-    ),
-    FileRule(
-        code="inverted-photometric",
-        asks="PhotometricInterpretation is MONOCHROME2",
-        reason="in MONOCHROME1 low values are bright, so dark tissue would be shown as bright",
-        remedy="Export it as MONOCHROME2.",
-        unfit=lambda one, _: one.photometric == "MONOCHROME1",
     ),
     FileRule(
         code="modality-lookup-table",

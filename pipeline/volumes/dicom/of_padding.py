@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from pipeline.volumes.dicom import rules
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule
-from pipeline.volumes.dicom.tolerances import AIR_HU
+
+AIR_HU = -1000
+"""CT padding at or below air is left as it is: every window clips it."""
 
 
 @dataclass(frozen=True)

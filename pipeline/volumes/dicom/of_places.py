@@ -7,17 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.volumes.dicom import rules
 from pipeline.volumes.dicom.geometry import Line
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices, files_of
-from pipeline.volumes.dicom.tolerances import (
-    FEW_GAPS,
-    OFF_LINE_MM,
-    OFF_LINE_STEP,
-    SAME_PLACE_MM,
-    SAME_STEP,
-    TILT_DEGREES,
-)
 from pipeline.volumes.findings import Number
 from pipeline.volumes.nifti import SIDES_MM
 from pipeline.volumes.uneven import usual_step
@@ -26,6 +19,8 @@ _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
 _STEPS = 3  # different ones in one line
+UNEVEN = "uneven-spacing"
+"""The code of what is matched by slices that need a place each."""
 _COVERED = 0.9  # of a step, by the thickness of a slice
 
 
@@ -55,21 +50,25 @@ def _of_no_thickness(line: Line) -> Evidence | None:
 def _is_even(line: Line) -> bool:
     if len(line.slices) < 2:
         return True
-    allowed = min(OFF_LINE_MM, OFF_LINE_STEP * line.step)
-    return line.off <= allowed and float(line.along.min()) >= SAME_PLACE_MM
+    allowed = min(line.tolerances.off_line_mm, line.tolerances.off_line_step * line.step)
+    return line.off <= allowed and float(line.along.min()) >= line.tolerances.same_place_mm
 
 
 def _of_line(line: Line) -> Evidence | None:
     """Slices at one place, or beside the straight line from the first to the last."""
     if _is_even(line):
         return None
-    if line.along.min() < SAME_PLACE_MM:
+    if line.along.min() < line.tolerances.same_place_mm:
         return Evidence({"off_mm": line.off}, files_of(line.slices))
     depths = np.append(0, line.along.cumsum())
     ends = line.positions[-1] - line.positions[0]
     straight = line.positions[0] + np.outer(depths / depths[-1], ends)
     off = float(np.linalg.norm(line.positions - straight, axis=1).max())
-    return Evidence({"off_mm": off}, files_of(line.slices)) if off > OFF_LINE_MM else None
+    return (
+        Evidence({"off_mm": off}, files_of(line.slices))
+        if off > line.tolerances.off_line_mm
+        else None
+    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _missing(line: Line) -> list[_Wide]:
     Few steps are whole multiples of all others or, in a part of its own spacing, of the equal steps
     on both sides; and no slice beside them is as thick as that.
     """
-    few = max(1, FEW_GAPS * len(line.along))
+    few = max(1, line.tolerances.few_gaps * len(line.along))
     for wide in (_among_all(line), _among_neighbours(line)):
         if len(wide) <= few and (missing := [one for one in wide if not _is_covered(line, one)]):
             return missing
@@ -99,7 +98,9 @@ def _among_all(line: Line) -> list[_Wide]:
     base = float(np.median(along[along < 1.5 * along.min()]))
     times = np.rint(along / base)
     off = np.abs(along - times * base)
-    if (off > np.minimum(OFF_LINE_MM * times, OFF_LINE_STEP * base)).any():
+    if (
+        off > np.minimum(line.tolerances.off_line_mm * times, line.tolerances.off_line_step * base)
+    ).any():
         return []
     return [_Wide(int(at), int(times[at])) for at in np.flatnonzero(times > 1)]
 
@@ -109,8 +110,8 @@ def _among_neighbours(line: Line) -> list[_Wide]:
     before, here, after = line.along[:-2], line.along[1:-1], line.along[2:]
     beside = (before + after) / 2
     times = np.rint(here / beside)
-    alike = np.abs(before - after) <= SAME_STEP * beside
-    whole = np.abs(here - times * beside) <= OFF_LINE_STEP * beside
+    alike = np.abs(before - after) <= line.tolerances.same_step * beside
+    whole = np.abs(here - times * beside) <= line.tolerances.off_line_step * beside
     found = np.flatnonzero(alike & whole & (times > 1))
     return [_Wide(int(at) + 1, int(times[at])) for at in found]
 
@@ -153,7 +154,7 @@ def _of_unseen(line: Line) -> Evidence | None:
     if _is_even(line):
         return None
     usual = usual_step(line.along)
-    wide = np.flatnonzero(line.along > (1 + SAME_STEP) * usual)
+    wide = np.flatnonzero(line.along > (1 + line.tolerances.same_step) * usual)
     if not wide.size:
         return None
     widest = int(wide[line.along[wide].argmax()])
@@ -166,9 +167,17 @@ def _of_unseen(line: Line) -> Evidence | None:
     return Evidence(numbers)
 
 
+def _of_jitter(line: Line) -> Evidence | None:
+    """Slices off the line by more than usual, but not by more than is stated."""
+    allowed = line.tolerances.off_line_mm
+    if len(line.slices) < 2 or line.off <= USUAL.off_line_mm or not _is_even(line):
+        return None
+    return Evidence({"off_mm": line.off, "allowed_mm": allowed})
+
+
 def _of_tilt(line: Line) -> Evidence | None:
     # a shear as large as the step itself would be no tilt but a stack along another axis
-    if len(line.slices) < 2 or not _is_even(line) or line.tilt <= TILT_DEGREES:
+    if len(line.slices) < 2 or not _is_even(line) or line.tilt <= line.tolerances.tilt_degrees:
         return None
     return Evidence({"degrees": line.tilt, "aside_mm": line.aside})
 
@@ -177,7 +186,7 @@ def _of_stated_step(line: Line) -> Evidence | None:
     stated = line.slices[0].step
     if len(line.slices) < 2 or not stated or not _is_even(line):
         return None
-    if abs(line.step - stated) <= SAME_STEP * line.step:
+    if abs(line.step - stated) <= line.tolerances.same_step * line.step:
         return None
     return Evidence({"step_mm": line.step, "stated_mm": stated})
 
@@ -190,7 +199,9 @@ def _of_numbers(line: Line) -> Evidence | None:
     return Evidence({"first": numbers[0], "last": numbers[-1], "slices": len(line.slices)})
 
 
-_TOLERANCE = f"{OFF_LINE_MM:g} mm or {OFF_LINE_STEP:.0%} of the spacing, whichever is less"
+_TOLERANCE = (
+    f"{USUAL.off_line_mm:g} mm or {USUAL.off_line_step:.0%} of the spacing, whichever is less"
+)
 PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="odd-sides",
@@ -215,7 +226,7 @@ PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="off-line",
         asks="the slices lie in one line",
-        tolerance=f"{OFF_LINE_MM:g} mm",
+        tolerance=f"{USUAL.off_line_mm:g} mm",
         reason="slices that lie aside of each other make no volume",
         remedy=_KEEP_COMPLETE,
         check=_of_line,
@@ -224,13 +235,13 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         code="missing-slices",
         asks="no step between slices is a multiple of the others, or of the equal ones beside it,"
         " but for a slice that is as thick",
-        tolerance=f"{_TOLERANCE}; up to {FEW_GAPS:.0%} of the steps",
+        tolerance=f"{_TOLERANCE}; up to {USUAL.few_gaps:.0%} of the steps",
         reason="a part of the head was not seen, and nobody would know",
         remedy=_KEEP_COMPLETE,
         check=_of_gaps,
     ),
     SeriesRule(
-        code="uneven-spacing",
+        code=UNEVEN,
         asks="all steps between slices are equal",
         tolerance=_TOLERANCE,
         reason="every slice has a place of its own, and there is no NIfTI of all",
@@ -239,21 +250,28 @@ PLACES: tuple[SeriesRule[Line], ...] = (
     SeriesRule(
         code="uneven-gap",
         asks="no step is wider than the largest that occurs twice, or than the median",
-        tolerance=f"{SAME_STEP:.0%}",
+        tolerance=f"{USUAL.same_step:.0%}",
         reason="slices may be missing; what lies in between is in no volume",
         check=_of_unseen,
     ),
     SeriesRule(
+        code="jittering-positions",
+        asks="every slice lies where even spacing puts it",
+        tolerance=f"{USUAL.off_line_mm:g} mm, where `convert.dicom.off_line_mm` states more",
+        reason="each slice is taken at its even place, as the parameter file allows",
+        check=_of_jitter,
+    ),
+    SeriesRule(
         code="gantry-tilt",
         asks="the slices lie straight above each other",
-        tolerance=f"{TILT_DEGREES:g} degrees",
+        tolerance=f"{USUAL.tilt_degrees:g} degrees",
         reason="the affine is sheared, so that every slice keeps its place",
         check=_of_tilt,
     ),
     SeriesRule(
         code="spacing-disagrees",
         asks="SpacingBetweenSlices is the distance of the positions, which are believed",
-        tolerance=f"{SAME_STEP:.0%} of the distance",
+        tolerance=f"{USUAL.same_step:.0%} of the distance",
         reason="slices may be missing, but some scanners write the gap between slices there",
         check=_of_stated_step,
     ),
@@ -266,6 +284,6 @@ PLACES: tuple[SeriesRule[Line], ...] = (
 )
 
 
-def of_places(ordered: Slices) -> list[Match]:
+def of_places(ordered: Slices, tolerances: Tolerances = USUAL) -> list[Match]:
     """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
-    return rules.until_refused(PLACES, Line(tuple(ordered)))
+    return rules.until_refused(PLACES, Line(tuple(ordered), tolerances))

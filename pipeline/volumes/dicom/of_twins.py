@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets_spec.contract import Problem
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.volumes.dicom import pixels, rules
 from pipeline.volumes.dicom.geometry import depth_of, normal_of, position_of
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices, files_of
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 
 _SHOWN = 3  # odd values or places in one line
 
@@ -60,7 +60,7 @@ def _of_repeats(twins: _Twins) -> Evidence | None:
     return Evidence({"files": len(twins.same), "at_mm": twins.at_mm}, files_of(twins.same))
 
 
-_SAME_PLACE = f"{SAME_PLACE_MM:g} mm"
+_SAME_PLACE = f"{USUAL.same_place_mm:g} mm"
 TWINS: tuple[SeriesRule[_Twins], ...] = (
     SeriesRule(
         code="undecodable-pixels",
@@ -74,7 +74,7 @@ TWINS: tuple[SeriesRule[_Twins], ...] = (
         asks="not every position has several different pictures",
         tolerance=_SAME_PLACE,
         reason="they are time points, echoes or diffusion weightings, each a volume of its own",
-        remedy="Keep one of these volumes in the folder.",
+        remedy="No header says which pictures belong together: keep one volume in the folder.",
         check=_of_conflicts(everywhere=True),
     ),
     SeriesRule(
@@ -95,19 +95,21 @@ TWINS: tuple[SeriesRule[_Twins], ...] = (
 )
 
 
-def without_twins(ordered: Slices) -> tuple[list[Instance], list[Match]]:
+def without_twins(
+    ordered: Slices, tolerances: Tolerances = USUAL
+) -> tuple[list[Instance], list[Match]]:
     """Slices of their own places. Files at one place are one slice only if their pixels agree."""
-    twins = _twins(ordered)
+    twins = _twins(ordered, tolerances.same_place_mm)
     matches = rules.until_refused(TWINS, twins)
     return (list(ordered) if any(one.refused for one in matches) else twins.kept), matches
 
 
-def _twins(ordered: Slices) -> _Twins:
+def _twins(ordered: Slices, same_place_mm: float) -> _Twins:
     normal = normal_of(ordered[0])
     twins = _Twins([], [], [], Counter())
     for one in ordered:
         last = twins.kept[-1] if twins.kept else None
-        if last is None or np.abs(position_of(one) - position_of(last)).max() >= SAME_PLACE_MM:
+        if last is None or np.abs(position_of(one) - position_of(last)).max() >= same_place_mm:
             twins.kept.append(one)
             continue
         twins.places[round(depth_of(last, normal), 1)] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.volumes.dicom import rules
+from pipeline.volumes.dicom.of_likeness import has_own_frames
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices
 
 
@@ -38,6 +39,15 @@ def _of_uids(slices: Slices) -> Evidence | None:
     return Evidence({}) if "" in known or len(set(known)) < len(known) else None
 
 
+def _of_bits(slices: Slices) -> Evidence | None:
+    bits = {one.stored[1] for one in slices}
+    return Evidence({"least": min(bits), "most": max(bits)}) if len(bits) > 1 else None
+
+
+def _of_frames(slices: Slices) -> Evidence | None:
+    return Evidence({"slices": len(slices)}) if has_own_frames(slices) else None
+
+
 VALUES: tuple[SeriesRule[Slices], ...] = (
     SeriesRule(
         code="rescale-per-slice",
@@ -50,6 +60,20 @@ VALUES: tuple[SeriesRule[Slices], ...] = (
         asks="a CT states RescaleSlope and RescaleIntercept",
         reason="its stored values are taken as HU, which its histogram has to confirm",
         check=_of_no_rescale,
+    ),
+    SeriesRule(
+        code="mixed-bits",
+        asks="BitsStored is the same in every slice",
+        reason="each slice is decoded by its own",
+        check=_of_bits,
+    ),
+    SeriesRule(
+        code="own-frames-of-reference",
+        asks="not every slice has a FrameOfReferenceUID of its own",
+        tolerance="slices in one even line",
+        reason="positions of one even line are in one frame, whatever an anonymiser made of its"
+        " UID; no DICOM SEG can refer to it",
+        check=_of_frames,
     ),
     SeriesRule(
         code="lossy-compression",

@@ -20,10 +20,10 @@ from pydicom import uid as uids
 from pydicom.pixels import get_decoder  # type: ignore[attr-defined]  # documented there
 
 from datasets_spec.contract import Problem
+from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom import objects
 from pipeline.volumes.dicom.tags import printable
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.limits import require_voxels
 
 BINARY, FRACTIONAL, LABELMAP = "BINARY", "FRACTIONAL", "LABELMAP"
@@ -145,7 +145,7 @@ def read(file: Path, limits: Limits = Limits()) -> Segmentation:
 def _step(shared: pydicom.Dataset) -> float:
     measures = _item("PixelMeasuresSequence", shared, shared)
     step = 0.0 if measures is None else abs(float(measures.get("SpacingBetweenSlices") or 0))
-    return step if SAME_PLACE_MM < step <= _LARGEST_MM else 0.0
+    return step if USUAL.same_place_mm < step <= _LARGEST_MM else 0.0
 
 
 def _segment(item: pydicom.Dataset) -> Segment:

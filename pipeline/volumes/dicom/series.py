@@ -14,13 +14,14 @@ from pathlib import Path
 
 from datasets_spec.contract import Problem
 from pipeline import paths
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
 from pipeline.volumes.dicom import checks, header, several
 from pipeline.volumes.dicom.header import Instance
-from pipeline.volumes.dicom.of_files import is_localizer
+from pipeline.volumes.dicom.of_files import is_capture, is_localizer
+from pipeline.volumes.dicom.of_places import UNEVEN
 from pipeline.volumes.dicom.rules import Match
-from pipeline.volumes.dicom.tolerances import SAME_PLACE_MM
 from pipeline.volumes.findings import finding
 
 _SHOWN = 3  # suffixes in one line
@@ -57,7 +58,7 @@ class Series:
     @property
     def uneven(self) -> bool:
         """Whether its slices have no one spacing."""
-        return any(one.finding.code == "uneven-spacing" for one in self.matches)
+        return any(one.finding.code == UNEVEN for one in self.matches)
 
     @property
     def folder(self) -> Path:
@@ -96,7 +97,7 @@ class Folder:
         return tuple(one for one in self.series if not one.left_out)
 
 
-def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
+def examine(folder: Path, *, limits: Limits = Limits(), tolerances: Tolerances = USUAL) -> Folder:
     """Look at every file below ``folder``; pipes and devices are not opened.
 
     A series whose slices are larger than ``limits`` is refused. Raises :class:`Problem` where
@@ -109,7 +110,11 @@ def examine(folder: Path, *, limits: Limits = Limits()) -> Folder:
     if not (sorted_out.pictures or sorted_out.damaged or sorted_out.others):
         raise _without_dicom(folder, sorted_out.suffixes)
     by_uid = sorted(sorted_out.pictures.items())
-    series = tuple(one for uid, slices in by_uid for one in all_judged(uid, slices, limits))
+    series = tuple(
+        one
+        for uid, slices in by_uid
+        for one in all_judged(uid, slices, limits, tolerances=tolerances)
+    )
     others = sorted((sorted_out.others + sorted_out.foreign).items())
     return Folder(series, tuple(others), tuple(sorted_out.damaged))
 
@@ -173,13 +178,15 @@ def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
     )
 
 
-def only_volume(folder: Path, *, limits: Limits = Limits(), key: str = "") -> Series:
+def only_volume(
+    folder: Path, *, limits: Limits = Limits(), key: str = "", tolerances: Tolerances = USUAL
+) -> Series:
     """The one volume below ``folder``, with what was left out among its matches.
 
     ``key``: which one, where a series holds several. Raises :class:`Problem` where there is none
     or more than one, or where it is refused.
     """
-    content = examine(folder, limits=limits)
+    content = examine(folder, limits=limits, tolerances=tolerances)
     if content.damaged:
         raise content.damaged[0]
     left_out = [f"{kind} ({count})" for kind, count in content.others] + [
@@ -245,28 +252,41 @@ def refusal(series: Series, folder: Path | None = None) -> Problem:
     )
 
 
-def all_judged(uid: str, slices: Sequence[Instance], limits: Limits) -> tuple[Series, ...]:
+def all_judged(
+    uid: str, slices: Sequence[Instance], limits: Limits, tolerances: Tolerances = USUAL
+) -> tuple[Series, ...]:
     """The volumes that ``slices`` of one SeriesInstanceUID, in any order, are; mostly one."""
-    parts = several.parts(slices, SAME_PLACE_MM)
-    each = ((key, judged(uid, part, limits)) for key, part in parts.items())
-    return tuple(
-        replace(one, key=key, matches=_without_numbers(one.matches) if key else one.matches)
-        for key, one in each
-    )
-
-
-def _without_numbers(matches: Sequence[Match]) -> tuple[Match, ...]:
-    """Numbers run through all volumes of a series, so that those of one have gaps."""
-    return tuple(one for one in matches if one.finding.code != "number-gaps")
+    left_out = _left_out(slices)
+    if left_out:
+        return (Series(uid, tuple(slices), (), left_out),)
+    kept, beside = _without_overviews(slices)
+    series = []
+    for key, part in several.parts(kept, tolerances.same_place_mm).items():
+        ordered, matches = checks.of_series(part, limits, tolerances)
+        matches = _without_numbers(matches) if key or beside else matches
+        series.append(Series(uid, tuple(ordered), (*matches, *beside), key=key))
+    return tuple(series)
 
 
 def judged(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
-    """The volume that ``slices``, in any order, are."""
-    left_out = _left_out(slices)
-    if left_out:
-        return Series(uid, tuple(slices), (), left_out)
-    ordered, matches = checks.of_series(slices, limits)
-    return Series(uid, tuple(ordered), tuple(matches))
+    """The first of these volumes."""
+    return all_judged(uid, slices, limits)[0]
+
+
+def _without_overviews(slices: Sequence[Instance]) -> tuple[Sequence[Instance], tuple[Match, ...]]:
+    """The slices of a series, and a note of the localizers and captures among them."""
+    kept = [one for one in slices if not (is_localizer(one) or is_capture(one))]
+    if not kept or len(kept) == len(slices):
+        return slices, ()
+    localizers = sum(map(is_localizer, slices))
+    counts = {"localizer": localizers, "capture": len(slices) - len(kept) - localizers}
+    what = ", ".join(f"{kind} ({count})" for kind, count in counts.items() if count)
+    return kept, (Match(finding("left-out", what=what)),)
+
+
+def _without_numbers(matches: Sequence[Match]) -> list[Match]:
+    """Numbers run through all that a series holds, so that those of one volume have gaps."""
+    return [one for one in matches if one.finding.code != "number-gaps"]
 
 
 def _left_out(slices: Sequence[Instance]) -> str:

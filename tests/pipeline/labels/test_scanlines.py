@@ -90,15 +90,17 @@ def test_the_outline_of_a_mask_encloses_the_mask(seed: int) -> None:
 
 def test_what_lies_beyond_the_picture_is_counted() -> None:
     square = np.array([(-10.5, 5.5), (-10.5, 15.5), (9.5, 15.5), (9.5, 5.5)])
-    mask, beyond = scanlines.inside([square, square + [0, 44]], SHAPE)
+    mask, beyond = scanlines.inside([square, square + np.array([0, 44])], SHAPE)
     assert int(mask.sum()) == 10 * 10
     assert beyond == 10 * 10 + 20 * 10
 
 
 def test_contours_far_away_are_refused_before_memory_is_taken(monkeypatch) -> None:
     monkeypatch.setattr(scanlines, "MOST_CROSSINGS", 1000)
-    with pytest.raises(Problem, match="within reach"):
-        scanlines.inside([np.array([(0.0, 0.0), (1e5, 10.0), (0.0, 20.0)])], SHAPE)
+    polygon = np.array([(0.0, 0.0), (501, 10.0), (0.0, 20.0)])
+    with pytest.raises(Problem, match="within reach of the image, got 1,002 crossings"):
+        scanlines.require_within_reach([polygon], "rt.dcm")
+    scanlines.require_within_reach([polygon / 2], "rt.dcm")
 
 
 def test_nothing_encloses_nothing() -> None:

@@ -128,7 +128,12 @@ class TestSequences:
             pytest.param({"pd": Path("a.nii")}, "got pd", id="unknown"),
             pytest.param({}, "got no picture", id="none"),
             pytest.param(Path("a.nii"), "maps channels (t1w, flair)", id="one picture"),
-            pytest.param({"t1w": Path("gone.nii")}, "the channel t1w of sub-01", id="no file"),
+            pytest.param({"t1w": Path("gone.nii")}, "expected the image of", id="no first"),
+            pytest.param(
+                {"t1w": Path(__file__), "flair": Path("gone.nii")},
+                "expected the picture of the channel flair of sub-01",
+                id="no second",
+            ),
         ],
     )
     def test_are_those_of_the_dataset(
@@ -199,7 +204,7 @@ class TestWindows:
     )
     def test_that_mean_nothing_are_refused(self, wanted: dict, message: str) -> None:
         with pytest.raises(OutOfRange, match=message):
-            Convert(64, (0.5, 99.5), "majority", "auto", wanted)
+            Convert(64, (0.5, 99.5), "majority", "auto", windows=wanted)
 
 
 class TestViews:

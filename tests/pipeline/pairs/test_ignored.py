@@ -61,6 +61,11 @@ def pairs_of(case: str) -> list[Pair]:
     return [pair for pair in manifest.read(CONVERTED) if pair.case == case]
 
 
+def _ids(folder: Path, pair: Pair) -> list[int]:
+    found: list[int] = np.unique(png.read_mask(folder / pair.mask, LABEL_MAP)).tolist()
+    return found
+
+
 def test_slices_that_nobody_annotated_teach_and_score_nothing(
     settings: params.Params, states: States, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +83,9 @@ def test_slices_that_nobody_annotated_teach_and_score_nothing(
     placed, grown = manifest.read(DATASET), manifest.read(AUGMENTED)
     assert grown
     assert {pair.parent for pair in grown}.isdisjoint(blank)
+    shown_in = {pair.id: set(_ids(CONVERTED, pair)) for pair in converted}
+    assert all(set(_ids(AUGMENTED, pair)) <= shown_in[pair.parent] | {0} for pair in grown)
+    assert any(pair.ignored_pixels for pair in grown)
     assert {pair.id for pair in placed if pair.split == "train"}.isdisjoint(blank)
     tested = [pair for pair in placed if pair.split != "train"]
     theirs = {pair.patient for pair in tested}

@@ -16,10 +16,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.pipeline.volumes.dicom.test_assemble import pixels, write_series
+from tests.pipeline.volumes.dicom.test_assemble import Change as ClassicChange
+from tests.pipeline.volumes.dicom.test_assemble import nothing as unchanged
+from tests.pipeline.volumes.dicom.test_assemble import write_series
 
 Groups = pydicom.Dataset
 Change = Callable[[Groups, int], None]
+MORE = 1000
+"""By how much a frame is brighter than the one before it at its place."""
 _OF_FRAMES = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -50,21 +54,23 @@ def write(
     modality: str = "CT",
     syntax: str = ExplicitVRLittleEndian,
     count: int = 5,
+    base: ClassicChange = unchanged,
 ) -> None:
     """The series of ``write_series`` as one file, whose frame n shows slice ``order[n]``.
 
-    ``change`` gets the functional groups of each frame. ``shared``: what is the same for all
+    A slice that is shown again is brighter by :data:`MORE` each time. ``base`` changes the
+    slices, ``change`` the functional groups of each frame. ``shared``: what is the same for all
     frames stands in the shared groups.
     """
     classic = file.parent / f"{file.name}-classic"
-    write_series(classic, count=count)
+    write_series(classic, count=count, change=base)
     slices = sorted(
         map(pydicom.dcmread, classic.iterdir()), key=lambda one: one.ImagePositionPatient[2]
     )
     for one in classic.iterdir():
         one.unlink()
     classic.rmdir()
-    header = slices[0]
+    header, values = slices[0], [one.pixel_array for one in slices]
     common, frames = Groups(), []
     for frame, number in enumerate(order):
         own, one = Groups(), slices[number]
@@ -72,7 +78,11 @@ def write(
         same = common if shared else own
         group(same, "PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
         group(same, "PixelMeasuresSequence", PixelSpacing=[0.5, 0.4], SliceThickness=5)
-        group(same, "PixelValueTransformationSequence", RescaleSlope=2, RescaleIntercept=-100)
+        rescale = {tag: one[tag].value for tag in ("RescaleSlope", "RescaleIntercept")}
+        group(same, "PixelValueTransformationSequence", **rescale)
+        index = [1, number + 1, 1 + list(order[:frame]).count(number)]
+        place = {"InStackPositionNumber": number + 1, "DimensionIndexValues": index}
+        group(own, "FrameContentSequence", StackID="1", **place)
         change(own, frame)
         frames.append(own)
     for tag in _OF_FRAMES:
@@ -84,17 +94,13 @@ def write(
     header.NumberOfFrames = len(frames)
     header.SharedFunctionalGroupsSequence = pydicom.Sequence([common])
     header.PerFrameFunctionalGroupsSequence = pydicom.Sequence(frames)
-    header.PixelData = stored(order, count).tobytes()
+    header.PixelData = b"".join(
+        (values[number] + MORE * list(order)[:frame].count(number)).astype(np.int16).tobytes()
+        for frame, number in enumerate(order)
+    )
     if syntax == RLELossless:
         header.compress(RLELossless)
     elif syntax == DeflatedExplicitVRLittleEndian:
         header.file_meta.TransferSyntaxUID = syntax
     file.parent.mkdir(parents=True, exist_ok=True)
     header.save_as(file, enforce_file_format=True)
-
-
-def stored(order: Sequence[int], count: int = 5) -> np.ndarray:
-    """The stored values of the frames, each with a value of its own in the corner."""
-    values = pixels(count)[list(order)]
-    values[:, 0, 0] = np.arange(len(values))
-    return values

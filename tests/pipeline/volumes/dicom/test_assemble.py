@@ -144,7 +144,7 @@ def frames(header: pydicom.Dataset, number: int) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (localizer, "got a localizer"),
+        (localizer, "missing along the normal 1 between"),
         (other_series, "expected one series, got 2"),
         (gap, "expected even spacing, got steps from 5 to 10 mm"),
         (twin, "at the same"),

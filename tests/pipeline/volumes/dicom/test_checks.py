@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.volumes.dicom import checks, tolerances
+from pipeline.params.dicom import USUAL
+from pipeline.volumes.dicom import checks
 from pipeline.volumes.findings import REFUSED
 
 RULES = {rule.code: rule for rule in checks.RULES}
@@ -34,11 +35,11 @@ def test_a_rule_that_refuses_says_what_to_do(code: str) -> None:
 @pytest.mark.parametrize(
     ("code", "tolerance"),
     [
-        ("mixed-size", tolerances.SAME_SPACING),
-        ("mixed-orientation", tolerances.SAME_DIRECTION),
-        ("repeated-slices", tolerances.SAME_PLACE_MM),
-        ("off-line", tolerances.OFF_LINE_MM),
-        ("gantry-tilt", tolerances.TILT_DEGREES),
+        ("mixed-size", USUAL.same_spacing),
+        ("mixed-orientation", USUAL.same_direction),
+        ("repeated-slices", USUAL.same_place_mm),
+        ("off-line", USUAL.off_line_mm),
+        ("gantry-tilt", USUAL.tilt_degrees),
     ],
 )
 def test_the_table_states_the_tolerance_that_is_used(code: str, tolerance: float) -> None:

@@ -16,7 +16,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from datasets_spec.contract import OneVolume
+from datasets_spec.contract import Case, OneVolume
+from pipeline import paths
+from pipeline.convert import _work as made_from
+from pipeline.convert import convert
+from pipeline.pairs import manifest
+from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
 from pipeline.volumes.dicom import assemble, decoders, series
@@ -26,7 +31,8 @@ from pipeline.volumes.volume import Volume
 from tests.conftest import Refused
 from tests.pipeline.volumes.dicom import enhanced
 from tests.pipeline.volumes.dicom.enhanced import Groups, group
-from tests.pipeline.volumes.dicom.test_assemble import Change, pixels, write_series
+from tests.pipeline.volumes.dicom.test_assemble import Change, pixels, settings, write_series
+from tests.pipeline.volumes.test_hounsfield import drawn, scanned
 
 FOLDER = Path("series")
 SHUFFLED = (3, 0, 4, 1, 2)
@@ -48,7 +54,7 @@ def test_frames_are_read_as_a_classic_series_is(workplace: Path, syntax: str, sh
     read, classic = (assemble.read_series(one) for one in (FOLDER, Path("classic")))
     np.testing.assert_array_equal(read.grid.affine, classic.grid.affine)
     order = np.argsort(SHUFFLED)
-    np.testing.assert_array_equal(own(read), enhanced.stored(SHUFFLED)[order] * 2.0 - 100)
+    np.testing.assert_array_equal(own(read), pixels(5) * 2.0 - 100)
     uid = pydicom.dcmread(FOLDER / "a.dcm").SOPInstanceUID
     assert read.uids == tuple(f"{uid}_frame{frame + 1}" for frame in order)
     assert read.instances == tuple(SHUFFLED)
@@ -62,7 +68,7 @@ def test_every_frame_is_rescaled_by_its_own_groups(workplace: Path) -> None:
 
     enhanced.write(FOLDER / "a.dcm", change=change)
     read = assemble.read_series(FOLDER)
-    wanted = [one * (1.0 + n) - 10 * n for n, one in enumerate(enhanced.stored(range(5)))]
+    wanted = [one * (1.0 + n) - 10 * n for n, one in enumerate(pixels(5))]
     np.testing.assert_array_equal(own(read), wanted)
     assert [text(one).split(":")[0] for one in read.findings] == ["rescale per slice"]
 
@@ -175,9 +181,10 @@ def test_of_several_volumes_each_is_read_by_its_key(
     assert "expected one volume, got a series of 2" in problem
     assert first in problem
     assert second in problem
+    twice = np.concatenate([pixels(5), pixels(5) + enhanced.MORE])
     for key, at in ((first, 0), (second, 5)):
         read = reader.read_image(OneVolume(FOLDER, key))
-        np.testing.assert_array_equal(own(read), enhanced.stored(TWICE)[at : at + 5] * 2.0 - 100)
+        np.testing.assert_array_equal(own(read), twice[at : at + 5] * 2.0 - 100)
         assert [text(one) for one in read.findings] == ["left out: volumes of the same series (1)"]
     assert first in str(refused(lambda: reader.read_image(OneVolume(FOLDER, "echo 9"))))
 
@@ -261,3 +268,34 @@ def test_a_packed_file_is_no_larger_than_its_pixels_need(workplace: Path, refuse
     file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(content))
     file.unlink()
     assert "bytes unpacked" in str(refused(lambda: assemble.read_series(FOLDER, Limits())))
+
+
+def test_pairs_of_an_enhanced_file_are_those_of_a_classic_series(workplace: Path) -> None:
+    raw = paths.raw("virtual_ncct") / "sub-01"
+    write_series(raw / "label", change=drawn())
+    write_series(raw / "ct", change=scanned())
+    convert("virtual_ncct", settings(), 1)
+    converted = paths.converted("virtual_ncct")
+    classic = manifest.read(converted)
+    for file in sorted((raw / "ct").iterdir()):
+        file.unlink()
+    enhanced.write(raw / "ct" / "a.dcm", SHUFFLED, base=scanned())
+    convert("virtual_ncct", settings(), 1)
+    pairs = manifest.read(converted)
+    assert [one.image_digest for one in pairs] == [one.image_digest for one in classic]
+    assert [one.mask_digest for one in pairs] == [one.mask_digest for one in classic]
+    names = [one.sop_instance_uid for one in pairs]
+    assert len(set(names)) == 5
+    kept = KeptTruth.of(converted, pairs[0])
+    assert sorted(kept.record.parts) == sorted(names)
+
+
+def test_another_volume_is_another_case(workplace: Path) -> None:
+    def work(volume: str) -> object:
+        image = OneVolume(Path("series"), volume)
+        return made_from(Case("a", "p", image, {"": Path("label.nii")}))[1]
+
+    enhanced.write(FOLDER / "a.dcm", TWICE, echoes, modality="MR")
+    Path("label.nii").write_bytes(b"label")
+    assert work("echo 1") == work("echo 1")
+    assert work("echo 1") != work("echo 2")
