@@ -15,7 +15,7 @@ import datasets_spec
 from datasets_spec.contract import SPLITS, Case, LabelMap, Problem
 from pipeline import paths
 from pipeline.pages import card
-from pipeline.pairs import identities, manifest, png, pseudonyms
+from pipeline.pairs import identities, manifest, pseudonyms
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
@@ -25,7 +25,6 @@ from pipeline.sources import listing, places
 from pipeline.splits import grouping, leaks, outliers, placement
 from pipeline.splits.grouping import Groups
 from pipeline.volumes import findings
-from pipeline.volumes.arrays import Image8
 from pipeline.volumes.findings import Finding
 
 _LOG = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ def _grouped(
     """The groups by likeness that stand for the patients, whose ids are unknown."""
     dataset = names.dataset
     order = {names.of("case", c.id): places.relative(c.first, dataset, 0) for c in cases}
-    groups = grouping.groups(converted, partial(_picture, paths.converted(dataset)), order)
+    groups = grouping.groups(converted, partial(leaks.shown, paths.converted(dataset)), order)
     grouping.require_small(dataset, groups, settings)
     sizes = groups.sizes()
     _LOG.info(
@@ -117,10 +116,6 @@ def _grouped(
     return groups
 
 
-def _picture(folder: Path, pair: Pair) -> Image8:
-    return png.read_image(folder / pair.split / pair.image)
-
-
 def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
     """Raises :class:`Problem` for a leak; all near-duplicates are then listed in a file."""
     violations, file = leaks.judge(folder, pairs), paths.suggested(dataset)
@@ -130,7 +125,7 @@ def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
         f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out."
     )
     if leaks.of_like_pictures(violations):
-        grouping.groups(pairs, partial(_picture, folder)).write(file)
+        grouping.groups(pairs, partial(leaks.shown, folder)).write(file)
         remedy += f" {file} lists all pairs, grouped into patients."
     leaks.require(violations, f"split {dataset}", remedy)
 

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from datasets_spec.contract import IGNORED_COLOUR, SPLITS, Problem
 from pipeline import paths
 from pipeline.labels import colours
-from pipeline.pairs import identities, manifest, png
+from pipeline.pairs import identities, manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
@@ -81,7 +82,7 @@ def _suggest(file: Path, folder: Path, pairs: Sequence[Pair], unknown: bool) -> 
     """Write which pictures are near-duplicates, and the patients that they suggest."""
     groups = grouping.groups(
         [pair for pair in pairs if pair.likeness],  # the others show nothing, or cannot be read
-        lambda pair: png.read_image(folder / pair.split / pair.image),
+        partial(leaks.shown, folder),
         {pair.case: pair.case for pair in pairs} if unknown else None,
     )
     groups.write(file, lambda pair: f"{pair.split}/{pair.id}")

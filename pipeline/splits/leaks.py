@@ -143,15 +143,16 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[str]:
     return examples
 
 
+def shown(folder: Path, pair: Pair) -> Image8:
+    """The picture of a pair in ``folder``, below the folder of its split once it has one."""
+    return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
+
+
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
     """Correlation and names of pictures that show the same slice but belong to two patients."""
 
     def reader(members: Sequence[Pair]) -> near_duplicates.ReadPicture:
-        def read(at: int) -> Image8:
-            pair = members[at]
-            return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
-
-        return read
+        return lambda at: shown(folder, members[at])
 
     def looks(members: Sequence[Pair]) -> list[near_duplicates.Look]:
         return [near_duplicates.Look(p.likeness, p.patient, p.image_digest) for p in members]
