@@ -202,7 +202,7 @@ def test_a_ball_across_two_spacings_has_its_true_volume(thin: float, count: int)
         found.append((areas * stack.thicknesses).sum() / whole - 1)
         by_mean.append(areas.sum() * stack.steps.mean() / whole - 1)
     assert np.abs(found).max() < 0.07
-    assert np.abs(found).mean() < 0.01
+    assert np.abs(found).mean() < 0.02
     assert np.abs(by_mean).mean() > 0.1
 
 
