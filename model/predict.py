@@ -25,6 +25,7 @@ from model.inference import familiarity
 from model.inference.member import Viewed
 from model.inference.predictor import Predictor
 from pipeline.pairs.pseudonyms import Pseudonyms
+from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
 from pipeline.volumes import nifti, profile, search, slices, volume
@@ -244,7 +245,7 @@ def _fingerprint(scan: Scan, work: _Work) -> str:
     models = [(member.digest, member.axes) for member in work.predictor.members]
     made_from = [fingerprints.digests(*sources)[0], *([scan.volume] if scan.volume else [])]
     return fingerprints.fingerprint(
-        *made_from, models, asdict(work.wish), asdict(work.limits), work.code
+        *made_from, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
     )
 
 

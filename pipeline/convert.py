@@ -20,6 +20,7 @@ from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.pairs.store import Job
 from pipeline.params import reader as params
 from pipeline.params.convert import Convert
+from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
@@ -69,7 +70,8 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         if (folder / paths.MANIFEST).is_file():
             _report_suspicions(dataset, manifest.read(folder))
         raise
-    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings.limits)
+    kept = [job.content.case for job in jobs]
+    _keep_identities(names, kept, adapter.dataset, settings)
     _report_suspicions(dataset, pairs)
 
 
@@ -114,12 +116,13 @@ def _present(
 
 
 def _keep_identities(
-    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, limits: Limits
+    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, settings: params.Params
 ) -> None:
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            uids = reader.read_image(case.image, limits).slice_uids(dataset.plane)
+            read = reader.read_image(case.image, settings.limits, settings.convert.dicom)
+            uids = read.slice_uids(dataset.plane)
             identities.write(names, case, uids)
     identities.keep_only(names, cases)
 
@@ -172,7 +175,7 @@ def _decided(
         return Decision("", "")
     if dataset.probe not in tables.DECIDED_BY_ALL_CASES:
         return Decision(tables.AUTO, "")
-    task = partial(_vote, dataset, limits)
+    task = partial(_vote, dataset, limits, settings.dicom)
     outcomes = executor.run(task, cases, workers, f"probe labels of {dataset.title}")
     votes = Counter(outcome.result for outcome in outcomes if outcome.result)
     ranking = votes.most_common(2)
@@ -186,9 +189,9 @@ def _decided(
     return Decision(ranking[0][0], f"votes of the cases by intensity: {counts}")
 
 
-def _vote(dataset: Dataset, limits: Limits, case: Case) -> str:
+def _vote(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.image, limits)
+    image = reader.read_image(case.image, limits, tolerances)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""

@@ -131,7 +131,7 @@ def capture(header: pydicom.Dataset, number: int) -> None:
         (
             on_slice(2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
             "mixed orientation",
-            "in 1 of 5 files",
+            "in 1 of 5 slices",
         ),
         (on_slice(-1, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "odd header", "perpendicular"),
         (on_slice(2, PixelSpacing=[0.5, 0.41]), "mixed size", "of (0.5, 0.41) in 1 of 5"),
@@ -159,7 +159,7 @@ def capture(header: pydicom.Dataset, number: int) -> None:
         (
             on_slice(2, PhotometricInterpretation="MONOCHROME1"),
             "mixed photometric",
-            "in 1 of 5 files",
+            "in 1 of 5 slices",
         ),
         (
             on_slice(
@@ -186,12 +186,12 @@ def capture(header: pydicom.Dataset, number: int) -> None:
             "240 bytes, where the header's sizes and bits need 120",
         ),
         (on_slice(2, BitsStored=12), "odd header", "BitsAllocated 16, BitsStored 12, HighBit 15"),
-        (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 files"),
-        (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 files"),
-        (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 files"),
-        (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 files"),
-        (two_frames, "mixed frame of reference", "in 2 of 5 files"),
-        (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 files"),
+        (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 slices"),
+        (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 slices"),
+        (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 slices"),
+        (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 slices"),
+        (two_frames, "mixed frame of reference", "in 2 of 5 slices"),
+        (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 slices"),
         (at(lambda n: [0, 4.94, 9.88, 14.94, 20][n]), "uneven spacing", "mm off it"),
     ],
 )
