@@ -36,10 +36,15 @@ TISSUES = (
 )
 LESIONS = ("blood", "oedema", "infarct")
 
+MOST_CHANNELS = 12
+"""Of a picture: so many MR sequences of one case, or windows of a CT."""
 IGNORED = 255
 """The class id of voxels that nobody annotated: they are neither trained on nor scored."""
 IGNORED_COLOUR = (64, 64, 64)
 """How masks show them; no class has this colour."""
+
+ANY_OTHER = "*"
+"""Among the names of the background: every segment or region that no class names."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class OneVolume:
 
 Picture = Path | OneVolume | tuple[Path, ...]
 """A NIfTI file, a folder with one DICOM series, one volume of several in these, or an ordered tuple
-of slice files."""
+of slice files; of a label also a DICOM SEG or RTSTRUCT, or a folder with exactly one of these."""
 
 
 def paths_of(picture: Picture) -> tuple[Path, ...]:
@@ -143,8 +148,10 @@ class Label:
 
     ``values`` are the raw values of this class in the dataset's own label files; by default
     the id itself. ``names`` are those of the segments (DICOM SEG) and regions of interest
-    (RTSTRUCT) that are this class; by default the name itself. ``tissue`` is set if the class is
-    one tissue of :data:`TISSUES`: then it is checked whether the picture looks like that.
+    (RTSTRUCT) that are this class, as :func:`spelled` compares them; by default the name itself.
+    :data:`ANY_OTHER` among those of the background leaves out all that no class names.
+    ``tissue`` is set if the class is one tissue of :data:`TISSUES`: then it is checked whether the
+    picture looks like that.
     """
 
     id: int
@@ -191,7 +198,11 @@ class LabelMap:
         _distinct("name", [label.name for label in self.labels])
         _distinct("colour", [label.colour for label in self.labels])
         _distinct("raw value", [value for label in self.labels for value in label.values])
-        _distinct("name of a segment", [name for label in self.labels for name in label.names])
+        named = [(label, spelled(name)) for label in self.labels for name in label.names]
+        _distinct("name of a segment", [name for _, name in named])
+        for label, name in named:
+            if not name or (name == ANY_OTHER and label.id):
+                raise ValueError(f"label {label.name}: {name!r} is no name of a segment")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -364,6 +375,12 @@ class Dataset:
     grid than their image's: they are resampled by nearest neighbour, which is recorded; without
     it they are refused.
 
+    Labels that are DICOM SEG or RTSTRUCT name their classes (:attr:`Label.names`), so neither
+    ``coding`` nor ``tables`` concern them. ``later_wins`` is the opt-in for segments or regions of
+    several classes that overlap, as a core lies in its rim: the class that the label map has later
+    is drawn, and the voxels are counted; without it they are refused. Of a FRACTIONAL segmentation,
+    voxels are drawn whose share is ``fraction`` or more.
+
     ``tables`` lists contradicting label tables; ``probe`` names the test that chooses among
     them for each case by the image's intensities. ``warnings`` are shown to every user.
 
@@ -371,8 +388,10 @@ class Dataset:
     its ids may be shown. Otherwise, convert replaces them by salted hashes.
 
     ``channels`` names the pictures of a case where it has several on one grid, such as MR
-    sequences, in the order in which a network sees them. ``ignored_values`` are raw label values
-    that mark what nobody annotated. ``patients``: a table in the raw data about them.
+    sequences, in the order in which a network sees them; ``contrast`` is then that of the first.
+    (CT in several windows is one picture: ``convert.windows``.) ``ignored_values`` are raw label
+    values (for drawn colours: red * 65536 + green * 256 + blue) that mark what nobody annotated.
+    ``patients``: a table in the raw data about them.
     ``patients_unknown`` states that no ids of patients are published: cases are then grouped by
     likeness, so that those of one person do not lie in two splits.
     """
@@ -387,6 +406,8 @@ class Dataset:
     coding: str = "values"
     snap_distance: float = 0.0
     resample_labels: bool = False
+    later_wins: bool = False
+    fraction: float = 0.5
     tables: tuple[LabelTable, ...] = ()
     probe: str = ""
     warnings: tuple[str, ...] = ()
@@ -413,6 +434,8 @@ class Dataset:
             raise ValueError("binary labels have one class beside the background")
         if self.snap_distance and self.coding != "colours":
             raise ValueError("snap_distance is for labels drawn in colours")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is above 0 and at most 1, not {self.fraction}")
         if bool(self.tables) != bool(self.probe) or len(self.tables) == 1:
             raise ValueError("contradicting tables are two or more, with a probe to choose")
         if self.probe and self.probe not in PROBES:
@@ -422,14 +445,35 @@ class Dataset:
                 raise ValueError(
                     f"a channel's name is letters, digits, '.', '+', '-', not {name!r}"
                 )
-        _distinct("channel", self.channels)
-        both = sorted(set(self.ignored_values) & self.label_map.class_of.keys())
-        if both and self.coding == "values":
+        _distinct("channel", [name.casefold() for name in self.channels])
+        if len(self.channels) == 1 or len(self.channels) > MOST_CHANNELS:
+            raise ValueError(
+                f"a dataset has 2 to {MOST_CHANNELS} channels, or names none, not {self.channels}"
+            )
+        if self.patients_unknown and self.patients is not None and self.patients.patient:
+            raise ValueError("patients are unknown, or stated in a table, not both")
+        if self.ignored_values and self.coding == "binary":
+            raise ValueError("binary labels ignore nothing: state the coding values")
+        known = set(self.label_map.class_of) if self.coding == "values" else set()
+        if self.coding == "colours":
+            known = {r << 16 | g << 8 | b for r, g, b in (one.colour for one in self.label_map)}
+        if self.tables:
+            known = {value for table in self.tables for value in table.class_of}
+        if both := sorted(known & set(self.ignored_values)):
             raise ValueError(f"a value is a class or ignored, not both: {both}")
         for table in self.tables:
             strange = sorted(set(table.class_of.values()) - set(range(len(self.label_map))))
             if strange:
                 raise ValueError(f"table {table.name} has class ids that the map lacks: {strange}")
+
+
+def spelled(name: str) -> str:
+    """A segment's or region's name as it is compared: small letters, single spaces.
+
+    >>> spelled("  GTV  Core "), spelled("gtv core")
+    ('gtv core', 'gtv core')
+    """
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def slug(name: str) -> str:
@@ -504,6 +548,9 @@ def unchecked() -> Iterator[None]:
 class Case:
     """One volume of one patient: its image and, per rater, its label (one rater: "").
 
+    Of a dataset with ``channels``, ``image`` maps the names of those that the case has to their
+    pictures, which lie on one grid: at least one, and a missing sequence is left out.
+
     An adapter may use the names of the raw data: ``pipeline.sources.listing`` makes unique slugs
     of them (:func:`slugs`). Everywhere else, id, patient and raters must be slugs.
 
@@ -514,7 +561,7 @@ class Case:
 
     id: str
     patient: str
-    image: Picture
+    image: Picture | Mapping[str, Picture]
     labels: Mapping[str, Picture]
     split: str | None = None
     unlabelled: tuple[str, ...] = ()
@@ -533,7 +580,9 @@ class Case:
                 )
         if not self.labels:
             raise ValueError(f"case {self.id} has no label")
-        for picture in (self.image, *self.labels.values()):
+        if not self.pictures:
+            raise ValueError(f"case {self.id} has no image")
+        for picture in (*self.pictures.values(), *self.labels.values()):
             if not all(isinstance(file, Path) for file in paths_of(picture)):
                 raise ValueError(
                     f"case {self.id}: a picture is a Path, a OneVolume or a tuple of Paths"
@@ -544,8 +593,22 @@ class Case:
             self.annotated_slices and min(self.annotated_slices) >= 0
         ):
             raise ValueError(f"case {self.id}: annotated slices are one or more indices from 0")
+        if isinstance(self.image, Mapping):
+            object.__setattr__(self, "image", dict(self.image))
         object.__setattr__(self, "labels", dict(self.labels))
+        if not all(isinstance(one, str) for entry in self.strata.items() for one in entry):
+            raise ValueError(f"case {self.id}: strata are text by name, not {self.strata!r}")
         object.__setattr__(self, "strata", dict(self.strata))
+
+    @property
+    def pictures(self) -> Mapping[str, Picture]:
+        """Channel -> picture, in order; of a dataset without channels, one named ""."""
+        return dict(self.image) if isinstance(self.image, Mapping) else {"": self.image}
+
+    @property
+    def first(self) -> Picture:
+        """The first picture: its geometry, instances and name are those of the case."""
+        return next(iter(self.pictures.values()))
 
 
 def _distinct(what: str, values: Sequence[Hashable]) -> None:

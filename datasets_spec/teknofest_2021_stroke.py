@@ -64,9 +64,10 @@ DATASET = Dataset(
         LabelTable("blue_haemorrhage", {0: 0, _BLUE: 1, _GREEN: 2}, "a reference project"),
     ),
     probe="ct_stroke",
+    patients_unknown=True,
     warnings=(
-        "no patient ids are published: every slice counts as a patient of its own, so slices of"
-        " one patient may lie in train and in test",
+        "no patient ids are published: slices that look like those of one scan count as one"
+        " patient, and slices of one patient that do not may lie in train and in test",
     ),
     source=Source(
         homepage="https://acikveri.saglik.gov.tr",
@@ -84,7 +85,7 @@ DATASET = Dataset(
 
 
 def cases(raw: Path) -> Iterator[Case]:
-    """One case, and one patient, per slice."""
+    """One case per slice, whose patient is unknown."""
     sessions = sorted(
         folder.parent
         for folder in raw.rglob("MASKS")

@@ -1,12 +1,14 @@
 """Virtual head CT patients derived from the MNI152 template: the embedded default for CT and DICOM.
 
 sub-01/
-    ct/<xx>/<name>.dcm       one slice a file, 5 mm, HU; names do not reveal the order
+    ct/<xx>/<name>.dcm       one slice a file, HU; names do not reveal the order
     label/<xx>/<name>.dcm    the same slices: 0 background, 1 haemorrhage, 2 oedema
 sub-02/ ...
 
 Two of three patients have an intraparenchymal haemorrhage with its oedema, the others have
-nothing. Some series come from a tilted gantry, some are compressed (RLE).
+nothing. Slices are 5 mm; sub-25 to sub-28 have no one spacing: two thicknesses (25 and 28, as heads
+are usually scanned), slices that overlap (26), a gap (27). Some series come from a tilted gantry,
+some are compressed (RLE).
 ``python -m pipeline fetch virtual_ncct`` makes them (see pipeline/virtual/ct.py).
 They are virtual: a score on them shows that the software works, and nothing about clinical use.
 """
@@ -38,7 +40,7 @@ DATASET = Dataset(
         ),
         citation="Fonov et al., NeuroImage 54, 2011; template as shipped by nilearn",
         recipe="mni152_ncct",
-        cases=24,
+        cases=28,
     ),
     warnings=(
         "virtual patients: no person was scanned, and bleeding and skull are drawn by formula",

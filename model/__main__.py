@@ -42,6 +42,13 @@ def _predict_options(parser: ArgumentParser) -> None:
     add("inputs", nargs="+", type=Path, metavar="input", help="scans, pictures, folders of them")
     add("--output", type=Path, required=True, help="folder for masks, table and page")
     add("--ensemble", nargs="+", default=[], metavar="MODEL", help="more models, to be averaged")
+    add(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="names of the scans of a sequence, such as t1w='*_T1w.nii.gz' (repeat for each)",
+    )
     add("--volume", default="", metavar="KEY", help='of scans that hold several: "echo 2"')
     add("--mirrors", choices=MIRRORS, default="auto", help="mean over mirror images (auto)")
     add("--seg", choices=SEG_KINDS, default="auto", help="DICOM SEG of DICOM series (auto)")
@@ -118,7 +125,7 @@ def _evaluate(options: Namespace) -> None:
 
 def _predict(options: Namespace) -> None:
     from model.delivery.wish import Wish
-    from model.inference import places
+    from model.inference import places, sequences
     from model.predict import predict
     from pipeline.params.limits import Limits
     from pipeline.runtime import shortages
@@ -140,7 +147,14 @@ def _predict(options: Namespace) -> None:
     models = [places.model_file(one) for one in (options.model, *options.ensemble)]
     with shortages.named("predict"):
         predict(
-            models, options.inputs, options.output, wish, options.mirrors, limits, options.volume
+            models,
+            options.inputs,
+            options.output,
+            wish,
+            options.mirrors,
+            limits,
+            sequences.stated(options.channel),
+            options.volume,
         )
 
 

@@ -18,6 +18,7 @@ from pipeline.runtime.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
 _NAMES = ("patient", "case", "rater", "class", "truth")
+_ALL_IGNORED = f"{1:.6f}"
 _LOG = logging.getLogger(__name__)
 _Key = tuple[str, str, str]  # case, rater, class
 _Rows = dict[_Key, dict[str, str]]
@@ -103,14 +104,17 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
     """Every score of every class, and of the mean over the classes, on what both runs have."""
     names = list(dict.fromkeys(name for _, _, name in a if any(key[2] == name for key in b)))
     cases = sorted({key[:2] for key in a} & {key[:2] for key in b})
-    patients = [a[*case, names[0]]["patient"] for case in cases]
-    resamples = Resamples.drawn(patients, "compare")
     compared = []
     for score in _SCORES:
+        having = [case for case in cases if _has(a[*case, names[0]], score)]
+        if not having:
+            continue
+        patients = [a[*case, names[0]]["patient"] for case in having]
+        resamples = Resamples.drawn(patients, "compare")
         both = np.array(
             [
                 [[_value(run[*case, name], score) for name in names] for run in (a, b)]
-                for case in cases
+                for case in having
             ]
         )  # (cases, runs, classes)
         columns = {"mean of classes": mean_over(both)} if len(names) > 1 else {}
@@ -118,15 +122,24 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
         for name, values in columns.items():
             gains = values[:, 1] - values[:, 0]
             low, high = interval(resamples.means(patients, gains)) or (math.nan, math.nan)
-            of_a, of_b = values.mean(axis=0)
+            of_a, of_b = mean_over(values.T)
             compared.append(
-                Difference(name, score, of_a, of_b, low, high, len(cases), int((gains > 0).sum()))
+                Difference(name, score, of_a, of_b, low, high, len(having), int((gains > 0).sum()))
             )
     return compared
 
 
+def _has(row: dict[str, str], score: str) -> bool:
+    """Whether a case can have a score: slices without one spacing have no distances."""
+    return score != "nsd" or row.get("spacing") != "uneven"
+
+
 def _value(row: dict[str, str], score: str) -> float:
-    return float(row[score]) if row[score] else 1.0
+    """A score, 1 of a class that is nowhere, and NaN where it cannot be told: not annotated."""
+    if row[score]:
+        return float(row[score])
+    unknown = row["dice"] or row.get("ignored_share") == _ALL_IGNORED
+    return math.nan if unknown else 1.0
 
 
 def _read(run: Path) -> _Rows:

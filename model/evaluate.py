@@ -107,3 +107,9 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
         if one["kept"]:
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, one["gain"])
     _LOG.info("  Empty masks: %s.", EMPTY_POLICY)
+    if found["uneven_cases"]:
+        _LOG.info(
+            "  %d cases have slices of uneven spacing: each weighs by its thickness; they have no"
+            " HD95, no NSD and no NIfTI, but a mask for each instance.",
+            found["uneven_cases"],
+        )

@@ -13,15 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import Problem
 from model.params import Network
 
 _LEAST_SHARE = 1e-3  # of a pixel's side: what is covered less has no weight, as in OpenCV
 
 
 def picture_at(image: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
-    """A grey picture (H, H) at (px, px): area averaging when it shrinks, linear when it grows."""
+    """A picture (H, H) at (px, px): area averaging when it shrinks, linear when it grows.
+
+    Of several channels, (H, H, channels), each by itself.
+    """
     if len(image) == px:
         return image
+    if image.ndim == 3:
+        every = [picture_at(np.ascontiguousarray(one), px) for one in image.transpose(2, 0, 1)]
+        return np.stack(every, axis=-1)
     if len(image) % px == 0:
         return _mean_of_blocks(image, len(image) // px)
     indices, weights = _covered(len(image), px) if px < len(image) else _beside(len(image), px)
@@ -36,13 +43,27 @@ def labels_at(ids: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 
 def model_input(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Square grey pictures of any size -> (B, px, px, channels) uint8, px as ``whole_px``."""
+    """Square pictures of any size -> (B, px, px, channels) uint8, px as ``whole_px``.
+
+    They are grey (H, H), or (H, H, channels).
+    """
     return stacked([picture_at(picture, network.whole_px) for picture in pictures], network)
 
 
 def stacked(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Grey pictures or parts of one size (px, px) -> (B, px, px, channels) uint8."""
-    return np.repeat(np.stack(pictures)[..., None], network.channels, axis=-1)
+    """Pictures or parts of one size (px, px) -> (B, px, px, channels) uint8; grey is repeated.
+
+    Raises :class:`Problem` for pictures of more or fewer channels than the network sees.
+    """
+    every = np.stack(pictures)
+    if every.ndim == 3:
+        return np.repeat(every[..., None], network.channels, axis=-1)
+    if every.shape[-1] != network.channels:
+        raise Problem(
+            f"expected pictures of {network.channels} channels, which the network sees, got"
+            f" {every.shape[-1]}"
+        )
+    return every
 
 
 def starts(whole: int, px: int, overlap: float = 0.0) -> list[int]:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import datasets_spec
+from datasets_spec.contract import MOST_CHANNELS, Problem
 from pipeline import paths
+from pipeline.pairs import channels
 from pipeline.params import reader
 from pipeline.params.values import expect, one_of
 
@@ -37,7 +40,8 @@ class Network:
     image_px: int
     """Width and height of what the network sees, in pixels: a multiple of 2^(num_layers - 1)."""
     channels: int
-    """1 for grey, 3 for the same picture three times."""
+    """1 for grey, 3 for the same picture three times. Pictures of several channels: their number,
+    which 1 stands for too."""
     base_filters: int
     """Filters of the finest level; they double with every level."""
     base_kernels: int
@@ -66,7 +70,9 @@ class Network:
         return self.picture_px or self.image_px
 
     def __post_init__(self) -> None:
-        expect(self.channels in (1, 3), "channels", "1 or 3", self.channels)
+        expect(
+            1 <= self.channels <= MOST_CHANNELS, "channels", f"1 to {MOST_CHANNELS}", self.channels
+        )
         expect(2 <= self.num_layers <= 12, "num_layers", "2 to 12", self.num_layers)
         expect(self.base_filters >= 1, "base_filters", "1 or more", self.base_filters)
         expect(
@@ -153,6 +159,9 @@ class Train:
     """Pairs per batch."""
     foreground_oversampling: float
     """The part of the pairs that is drawn from the pictures of each foreground class in turn."""
+    channel_dropout: float
+    """Of pictures of several channels: how likely a pair lacks each channel, never all of them, so
+    that a model does without a missing sequence."""
     epochs: int
     """The most epochs that are trained."""
     steps_per_epoch: int
@@ -190,6 +199,8 @@ class Train:
             expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
         share = self.foreground_oversampling
         expect(0 <= share <= 1, "foreground_oversampling", "0 to 1", share)
+        rate = self.channel_dropout
+        expect(0 <= rate < 1, "channel_dropout", "0 to below 1", rate)
         expect(
             not (self.clipvalue and self.clipnorm),
             "clipnorm",
@@ -243,10 +254,34 @@ class Params(reader.Params):
 def load(dataset: str, file: Path = paths.PARAMS) -> Params:
     """The parameters of ``dataset``: the sections with its entry's overrides.
 
-    Raises :class:`Problem` for a dataset that is not enabled and for any key or
-    value that does not fit.
+    Its network has as many channels as its pictures. Raises :class:`Problem` for a dataset that is
+    not enabled and for any key or value that does not fit.
     """
-    return reader.load_as(Params, dataset, file)
+    settings = reader.load_as(Params, dataset, file)
+    return _fitted(settings, dataset, file)
+
+
+def _fitted(settings: Params, dataset: str, file: Path) -> Params:
+    """``settings`` whose network has as many channels as the pictures of ``dataset``."""
+    names = [
+        one.name for one in channels.of(datasets_spec.load(dataset).dataset, settings.convert.in_hu)
+    ]
+    wanted = settings.train.network.channels
+    expected = f"1 or {len(names)} ({', '.join(names)})" if names else "1 or 3"
+    if wanted not in ((1, len(names)) if names else (1, 3)):
+        raise Problem(
+            f"expected {expected}, the channels of the pictures, got {wanted}",
+            where=f"{file}: train: network: channels of {dataset}",
+            remedy="Correct it in the parameter file.",
+        )
+    if settings.train.channel_dropout and not names:
+        raise Problem(
+            f"expected 0 for pictures of one channel, got {settings.train.channel_dropout}",
+            where=f"{file}: train: channel_dropout of {dataset}",
+            remedy="Correct it in the parameter file.",
+        )
+    network = replace(settings.train.network, channels=len(names) or wanted)
+    return replace(settings, train=replace(settings.train, network=network))
 
 
 def presets(file: Path = paths.PARAMS) -> dict[str, Params]:

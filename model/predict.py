@@ -8,22 +8,26 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tqdm import tqdm
 
-from datasets_spec.contract import Problem
+from datasets_spec.contract import Problem, printable
 from model.delivery import measures, picture, records, viewer
 from model.delivery import names as naming
 from model.delivery import scan as delivery
 from model.delivery.seg import About
 from model.delivery.wish import Wish
-from model.inference import familiarity
-from model.inference.member import Viewed
+from model.inference import familiarity, sequences
+from model.inference.member import viewed
 from model.inference.predictor import Predictor
+from model.inference.sequences import Group
+from pipeline.pairs import channels
+from pipeline.pairs.channels import Images
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
@@ -32,7 +36,6 @@ from pipeline.volumes import nifti, profile, search, slices, volume
 from pipeline.volumes.findings import DOUBT
 from pipeline.volumes.profile import Profile
 from pipeline.volumes.search import Scan
-from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
 _MASKS = Wish()
@@ -61,13 +64,15 @@ def predict(
     wish: Wish = _MASKS,
     mirrors: str = "auto",
     limits: Limits = Limits(),
+    patterns: Mapping[str, str] = MappingProxyType({}),
     key: str = "",
 ) -> None:
     """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
     ``models``: their files; several are an ensemble, whose probabilities are averaged. ``mirrors``:
-    see :data:`model.inference.mirrors.MIRRORS`. ``key``: which volume, of files and series that
-    hold several, such as "echo 2". What was made before of the same scan, by the same
+    see :data:`model.inference.mirrors.MIRRORS`. ``patterns``: which names are of which sequence,
+    for models of several, see :mod:`model.inference.sequences`. ``key``: which volume, of files and
+    series that hold several, such as "echo 2". What was made before of the same scan, by the same
     models and wishes, is not made again.
 
     Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
@@ -76,9 +81,7 @@ def predict(
     _require_writable(output)
     predictor = Predictor.of(models, mirrors)
     _describe(predictor, mirrors)
-    found = search.search(
-        inputs, skip=output, limits=limits, reserved=_FOLDERS, uneven=True, key=key
-    )
+    found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, key=key)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
     if not found.scans:
@@ -87,14 +90,39 @@ def predict(
             where=", ".join(map(str, inputs)),
             remedy="What lies there is listed above, with what to do." if found.unread else "",
         )
+    groups = _groups(predictor, found.scans, inputs, patterns)
     with locks.alone(output / records.RECORDS):
         _require_alike(output, wish)
         names = naming.names(output, wish.anonymous)
         work = _Work(predictor, output, wish, limits, _code(), names)
-        failed = _all(found.scans, work)
+        failed = _all(groups, work)
         _tables(work)
     missed = [one for one in found.unread if one.missed]
-    _conclude(len(found.scans), failed, sum(one.count for one in missed), output)
+    _conclude(len(groups), failed, sum(one.count for one in missed), output)
+
+
+def _groups(
+    predictor: Predictor,
+    scans: Sequence[Scan],
+    inputs: Sequence[Path],
+    patterns: Mapping[str, str],
+) -> list[Group]:
+    """What is predicted together: the sequences of a case, or every scan by itself.
+
+    Raises :class:`Problem` where names do not tell which sequence a scan is.
+    """
+    wanted = predictor.facts.sequences
+    if not wanted:
+        if patterns:
+            raise Problem(
+                f"expected no --channel for a model of one scan, got {', '.join(patterns)}",
+                where=predictor.members[0].file,
+            )
+        return sequences.alone(scans)
+    groups, left = sequences.grouped(scans, wanted, patterns, inputs, _FOLDERS)
+    for one in left:
+        _LOG.info("  not read: %s: it is none of %s", printable(str(one.path)), ", ".join(wanted))
+    return groups
 
 
 def _require_writable(output: Path) -> None:
@@ -139,30 +167,30 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
             _LOG.info("  %s; %s", facts.tiles.sentence, use)
 
 
-def _all(scans: Sequence[Scan], work: _Work) -> dict[Path, Problem]:
+def _all(groups: Sequence[Group], work: _Work) -> dict[Path, Problem]:
     """Predict scan by scan; returns why some could not be."""
     failed: dict[Path, Problem] = {}
-    with tqdm(total=len(scans), desc="predict", unit="scan", disable=None) as bar:
-        for one in scans:
+    with tqdm(total=len(groups), desc="predict", unit="scan", disable=None) as bar:
+        for one in groups:
             bar.set_postfix_str(one.name)
             try:
                 _predict_one(one, work)
             except Problem as problem:
-                failed[one.path] = problem
+                failed[one.first.path] = problem
                 _LOG.error("  %s: %s", one.name, problem)
             bar.update()
     return failed
 
 
-def _predict_one(scan: Scan, work: _Work) -> None:
-    name = work.names.of("scan", scan.name)
-    made_from = _fingerprint(scan, work)
+def _predict_one(group: Group, work: _Work) -> None:
+    name = work.names.of("scan", group.name)
+    made_from = _fingerprint(group, work)
     if records.current(work.output, name, made_from) is not None:
         _LOG.info("  %s: done before", name)
         return
     start = time.monotonic()
-    make = _picture if scan.kind == search.PICTURE else _scan
-    outputs, content = make(scan, name, work)
+    make = _picture if group.first.kind == search.PICTURE else _scan
+    outputs, content = make(group, name, work)
     seconds = time.monotonic() - start
     content |= {"seconds": round(seconds, 2), "anonymous": work.wish.anonymous}
     records.write(work.output, name, made_from, outputs, content)
@@ -170,13 +198,20 @@ def _predict_one(scan: Scan, work: _Work) -> None:
     _LOG.info("  %s: %.1f s%s", name, seconds, "".join(f"\n    {one}" for one in said))
 
 
-def _scan(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
-    """A volume: NIfTI, MGZ or a DICOM series."""
-    image = search.read(scan, work.limits)
-    facts = work.predictor.facts
-    doubts = [str(one) for one in image.findings if one.severity == DOUBT]
-    handled = [str(one) for one in image.findings if one.severity != DOUBT]
-    warnings = [*doubts, *_oddities(image, scan.path, work.predictor)]
+def _scan(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
+    """A volume, NIfTI, MGZ or a DICOM series, or the sequences of a case, all on one grid."""
+    scan, facts = group.first, work.predictor.facts
+    read = {channel: search.read(one, work.limits) for channel, one in group.scans.items()}
+    channels.require_one_grid(read, {channel: one.path for channel, one in group.scans.items()})
+    image, images = channels.first(read), read if facts.sequences else channels.first(read)
+    findings = dict.fromkeys(
+        (one.severity, str(one)) for each in read.values() for one in each.findings
+    )
+    doubts = [words for severity, words in findings if severity == DOUBT]
+    handled = [words for severity, words in findings if severity != DOUBT]
+    absent = [one for one in facts.sequences if one not in read]
+    lacking = [f"without {', '.join(absent)}: {', '.join(read)} alone"] if absent else []
+    warnings = [*lacking, *doubts, *_oddities(images, scan.path, work.predictor)]
     source = delivery.Source(name, scan.path, scan.series, work.names.uid)
     about = About(
         facts.dataset,
@@ -184,30 +219,38 @@ def _scan(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any
         imports.project_version(),
         f"FlexUNet, mean of {len(work.predictor.members)} networks",
     )
-    deliver = delivery.Delivery(work.output, source, image, work.predictor, work.wish, about)
+    deliver = delivery.Delivery(work.output, source, images, work.predictor, work.wish, about)
     members = work.predictor.members
     total = sum(len(volume.slices(image.array, one.facts.plane)) for one in members)
     with tqdm(total=total, desc=name, unit="slice", disable=None, leave=False) as bar:
         outputs, content = deliver(warnings, bar.update)
+    for row in content["measures"]:
+        row["absent"] = ",".join(absent)
     return outputs, {**content, "warnings": warnings, "notes": [*handled, *content["notes"]]}
 
 
 def _oddities(
-    image: Volume, where: Path, predictor: Predictor, pictures: bool = False
+    images: Images, where: Path, predictor: Predictor, pictures: bool = False
 ) -> list[str]:
     """What is unlike the models' training scans; of much, first that it is much.
 
+    Of several sequences the first is compared; where it is missing, the contrast is not.
     ``pictures``: the scan was read from one, which may well be an empty slice. Raises
     :class:`Problem` for other scans that cannot be right.
     """
     sentences: dict[str, None] = {}
     profiles: dict[tuple[float, float], Profile] = {}
+    image = channels.first(images)
     for member in predictor.members:
         facts = member.facts
-        window = Viewed.of(image, facts, pictures).window
+        seen = viewed(images, facts, pictures)
+        window = seen.window
         if window not in profiles:
             profiles[window] = profile.of(image, window, pictures=pictures)
+        another = seen.every[0] is None
         for oddity in familiarity.oddities(profiles[window], facts.scans, facts.modality):
+            if another and oddity.code in familiarity.OF_CONTRAST:
+                continue
             if oddity.severity == familiarity.REFUSE and not pictures:
                 raise Problem(
                     f"expected a scan like those of {facts.dataset}, got one that cannot be:"
@@ -223,8 +266,15 @@ def _oddities(
     return [*([much] if len(sentences) >= _MANY else []), *sentences]
 
 
-def _picture(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
-    """A picture, as convert would have made it."""
+def _picture(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:
+    """A picture, as convert would have made it. Raises :class:`Problem` for several channels."""
+    scan = group.first
+    if several := [one.name for one in work.predictor.facts.channels]:
+        raise Problem(
+            f"expected a scan, of which the model sees {', '.join(several)}, got a picture",
+            where=scan.path,
+            remedy="Give the scan itself: NIfTI, MGZ or DICOM.",
+        )
     grey = picture.read(scan.path, work.limits)
     warnings = ["it is in colour: its brightness was taken"] * grey.coloured
     if grey.dark:
@@ -236,16 +286,22 @@ def _picture(scan: Scan, name: str, work: _Work) -> tuple[list[Path], dict[str, 
     return outputs, {**content, "warnings": warnings, "notes": []}
 
 
-def _fingerprint(scan: Scan, work: _Work) -> str:
-    """What the outputs of a scan follow from."""
+def _sources(scan: Scan) -> list[Path]:
+    """The files of a scan."""
     if scan.series is not None:
-        sources = sorted({one.file for one in scan.series.slices})
-    else:
-        sources = list(nifti.files(scan.path)) if scan.kind == search.NIFTI else [scan.path]
+        return sorted({one.file for one in scan.series.slices})
+    return list(nifti.files(scan.path)) if scan.kind == search.NIFTI else [scan.path]
+
+
+def _fingerprint(group: Group, work: _Work) -> str:
+    """What the outputs of a scan follow from."""
+    digests = [
+        (channel, fingerprints.digests(*_sources(scan))[0], scan.volume)
+        for channel, scan in group.scans.items()
+    ]
     models = [(member.digest, member.axes) for member in work.predictor.members]
-    made_from = [fingerprints.digests(*sources)[0], *([scan.volume] if scan.volume else [])]
     return fingerprints.fingerprint(
-        *made_from, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
+        digests, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
     )
 
 

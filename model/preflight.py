@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import datasets_spec
 from datasets_spec.contract import Problem
 from model import params
 from pipeline import paths
+from pipeline.pairs import channels
 from pipeline.pairs.variants import Variants
 from pipeline.params import reader
 from pipeline.runtime import files
@@ -30,7 +32,8 @@ def preflight(params_file: Path) -> None:
     for name in names:
         settings = params.load(name, params_file)
         try:
-            Variants(name, settings.augment)
+            several = channels.of(datasets_spec.load(name).dataset, settings.convert.in_hu)
+            Variants(name, settings.augment, len(several) or 1)
         except Problem as problem:
             where = f"{params_file}: {problem.where} of {name}"
             raise Problem(problem.what, where=where, remedy=problem.remedy) from None

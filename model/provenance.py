@@ -24,12 +24,14 @@ import keras
 from datasets_spec.contract import Dataset
 from model.params import Network, Params
 from pipeline import paths
+from pipeline.pairs import channels
 from pipeline.runtime import files, fingerprints, imports, modelfile
 
 _PACKAGES = ("keras", "numpy", "opencv-python-headless", "pillow")
 _BACKENDS = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax",), "torch": ("torch",)}
 _LONGEST = 200  # characters of a foreign value in a message
 _DEFAULTS = {one.name: one.default for one in fields(Network) if one.default is not MISSING}
+_DEFAULTS |= {"picture_channels": []}  # of models from before there were any
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
 RUNNERS = (
     *fingerprints.RUNNERS,
@@ -153,7 +155,7 @@ def require(
     wanted = _pictures(dataset, facts, settings) | asdict(settings.train.network)
     if digest is not None:
         wanted["dataset_digest"] = digest
-    trained = origin | _DEFAULTS | origin["train"]["network"]
+    trained = _DEFAULTS | origin | origin["train"]["network"]
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(
@@ -178,6 +180,7 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "modality": facts.modality,
         "plane": facts.plane,
         "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
+        "picture_channels": [asdict(one) for one in channels.of(facts, settings.convert.in_hu)],
     }
 
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 _VOXELS, _RUNS = 1 << 22, 1 << 16  # at once
 _SPARSE = 32  # places of a mask for each run, where runs are few
 
+Amount = float | NDArray[np.float64]
+"""What a voxel counts: the same everywhere, or by its slice (N,)."""
 Mask = NDArray[np.bool_]
 Whole = NDArray[np.integer[Any]]
 
@@ -82,6 +84,15 @@ class Regions:
         spans[self.of_run, 1] = index
         return spans
 
+    def amounts(self, of_voxel: Amount) -> NDArray[np.float64]:
+        """What the voxels of each region (count,) come to."""
+        if isinstance(of_voxel, float):
+            return np.multiply(self.sizes, of_voxel, dtype=np.float64)
+        index, _, _ = self.runs.places()
+        weights = self.runs.lengths() * of_voxel[index]
+        # of no region, bincount counts in integers
+        return np.bincount(self.of_run, weights, self.count).astype(np.float64, copy=False)
+
     def paint(self, stack: NDArray[np.uint8], which: Mask, value: int) -> None:
         """Set the voxels of the regions ``which`` (count,) to ``value``, in ``stack`` itself."""
         chosen = np.flatnonzero(which[self.of_run])
@@ -94,13 +105,28 @@ class Regions:
     def voxels_in(self, other: Runs) -> NDArray[np.int64]:
         """How many voxels of each region (count,) another mask of the same shape has, too."""
         voxels = np.zeros(self.count, np.int64)
+        for here, both in self._shared(other):
+            np.add.at(voxels, self.of_run[here], both)
+        return voxels
+
+    def amounts_in(self, other: Runs, of_voxel: Amount) -> NDArray[np.float64]:
+        """What the voxels come to that :meth:`voxels_in` counts, (count,)."""
+        if isinstance(of_voxel, float):
+            return np.multiply(self.voxels_in(other), of_voxel, dtype=np.float64)
+        amounts = np.zeros(self.count)
+        index, _, _ = self.runs.places()
+        for here, both in self._shared(other):
+            np.add.at(amounts, self.of_run[here], both * of_voxel[index[here]])
+        return amounts
+
+    def _shared(self, other: Runs) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int64]]]:
+        """Runs, and how many voxels each shares with a run of ``other``, some at a time."""
         ours = self.runs
         for part in _parts(len(ours.starts)):
             here, there = _touching(ours, part, other, 0, 0)
             ends = np.minimum(ours.stops[here], other.stops[there])
             both = ends - np.maximum(ours.starts[here], other.starts[there])
-            np.add.at(voxels, self.of_run[here], both.astype(np.int64))
-        return voxels
+            yield here, both.astype(np.int64)
 
 
 def runs(mask: Mask | Iterable[Mask]) -> Runs:
@@ -180,6 +206,11 @@ def box(ids: NDArray[np.uint8], label: int) -> tuple[slice, ...]:
     if not sides[0].any():
         return (slice(0),) * 3
     return tuple(slice(int(s.argmax()), len(s) - int(s[::-1].argmax())) for s in sides)
+
+
+def within(of_voxel: Amount, slices: slice) -> Amount:
+    """``of_voxel`` of some slices alone."""
+    return of_voxel if isinstance(of_voxel, float) else of_voxel[slices]
 
 
 def slabs(stack: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -27,6 +27,7 @@ from model.scoring import choose
 from model.training import checkpoint, devices, fit, precision, watch
 from model.training.devices import Share
 from model.training.fit import Fitting
+from model.training.partial import Codes
 from model.training.state import State
 from pipeline import paths
 from pipeline.pairs import manifest
@@ -72,20 +73,23 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     run = _run(dataset, facts, settings, share, loggers)
     run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
     mode = settings.augment.mode
+    judged = [pair for pair in of_valid if not pair.unannotated]
+    codes = Codes.of([*of_train, *judged], len(facts.label_map))
     learn, valid = fit.batches(
         data,
         of_train,
-        of_valid,
+        judged,
         facts.label_map,
         run.wanted,
         None if mode == "offline" else Variants(dataset, settings.augment).fresh,
         share,
         run.folder,
+        codes,
     )
     state, resumes = _state(run, len(facts.label_map))
     pixels = np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()
     fitting = fit.compiled(
-        learn, valid, facts.label_map, pixels, run.wanted, state.precision, share
+        learn, valid, facts.label_map, pixels, run.wanted, state.precision, share, codes
     )
     if resumes:
         with share.scope():

@@ -181,6 +181,11 @@ def _all_option(parser: ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="name every example, not only three")
 
 
+def _suggest_option(parser: ArgumentParser) -> None:
+    text = "write all pairs of near-duplicates there, as CSV, grouped into patients"
+    parser.add_argument("--suggest", type=Path, default=None, metavar="FILE", help=text)
+
+
 def _workers_option(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=_positive, default=None, help="default: every processor")
 
@@ -249,7 +254,7 @@ def _check(options: Namespace) -> None:
     from pipeline.params import reader as params
 
     limits = params.limits(options.params)
-    check(options.folder, _workers(options), limits, options.patient, options.all)
+    check(options.folder, _workers(options), limits, options.patient, options.all, options.suggest)
 
 
 def _doctor(options: Namespace) -> None:
@@ -293,7 +298,10 @@ VERBS = {
     "check": Verb(
         "judge any folder of the layout {train,valid,test}/{images,masks}",
         "data/dataset/virtual_mni152",
-        (_folder_option, _patient_option, _all_option, params_option, _workers_option),
+        (
+            *(_folder_option, _patient_option, _all_option, _suggest_option),
+            *(params_option, _workers_option),
+        ),
         _check,
     ),
     "doctor": Verb(

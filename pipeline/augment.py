@@ -13,7 +13,7 @@ from typing import Any
 import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import augmented, manifest, store
+from pipeline.pairs import augmented, channels, manifest, store
 from pipeline.pairs.augmented import VariantMaker
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
@@ -30,8 +30,10 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     :class:`Problem`, before any work, for transforms with invalid arguments and for names that
     two pairs would share.
     """
-    variants = Variants(dataset, settings.augment)
-    label_map = datasets_spec.load(dataset).dataset.label_map
+    facts = datasets_spec.load(dataset).dataset
+    several = channels.of(facts, settings.convert.in_hu)
+    variants = Variants(dataset, settings.augment, len(several) or 1)
+    label_map = facts.label_map
     recipe = fingerprints.fingerprint(
         _recipe(settings.augment), repr(label_map), fingerprints.code(augmented.__name__)
     )
@@ -41,7 +43,7 @@ def augment(dataset: str, settings: params.Params, workers: int) -> None:
     _require_own_names(variants.names, converted, parents, f"augment {dataset}")
     jobs: list[Job[Sequence[Pair]]] = []
     for pairs in manifest.grouped(parents, "case"):
-        digests = [(pair.id, pair.image_digest, pair.mask_digest) for pair in pairs]
+        digests = [(pair.id, *(digest for _, digest in pair.files)) for pair in pairs]
         jobs.append(Job(pairs[0].case, fingerprints.fingerprint(recipe, digests), pairs))
     task = VariantMaker(
         dataset, settings.augment, label_map, paths.converted(dataset), paths.augmented(dataset)

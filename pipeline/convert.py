@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from functools import partial
 
 import datasets_spec
 from datasets_spec.contract import Case, Dataset, Problem, volume_of
 from pipeline import paths
-from pipeline.labels import decode, tables
+from pipeline.labels import decode, fusion, resample, tables
 from pipeline.pairs import case as case_maker
-from pipeline.pairs import identities, manifest, pseudonyms, store
+from pipeline.pairs import channels, identities, manifest, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -26,9 +26,10 @@ from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
 from pipeline.sources import listing as raw
 from pipeline.sources import places
-from pipeline.volumes import reader
+from pipeline.volumes import findings, reader
 
 _LOG = logging.getLogger(__name__)
+_EARLIER = "earlier-conversion"
 
 
 def convert(dataset: str, settings: params.Params, workers: int) -> None:
@@ -42,11 +43,13 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     raw.log_renamed(listing, f"convert {dataset}")
     cases = _labelled_by(settings.convert.raters, listing.cases, dataset)
     _warn_of_what_split_refuses(dataset, cases, settings.split)
+    _warn_of_two_raters(dataset, cases, settings.convert.raters)
     names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = fingerprints.fingerprint(
         asdict(settings.convert),
         _deciding(adapter.dataset),
+        repr(channels.of(adapter.dataset, settings.convert.in_hu)),
         decision.table,
         names.fingerprint,
         fingerprints.code(case_maker.__name__),
@@ -64,20 +67,23 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
     task = CaseMaker(adapter.dataset, settings.convert, decision, names, folder, settings.limits)
     title, case_of = f"convert {dataset}", partial(names.of, "case")
     present = partial(_present, adapter.dataset, decision, names)
+    earlier = partial(_earlier, names, {case_of(case.id): case for case in cases})
     try:
-        pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present)
+        pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present, earlier)
     except Problem:
         if (folder / paths.MANIFEST).is_file():
-            _report_suspicions(dataset, manifest.read(folder))
+            made = manifest.read(folder)
+            _report_losses(dataset, made)
+            _report_suspicions(dataset, made)
         raise
-    kept = [job.content.case for job in jobs]
-    _keep_identities(names, kept, adapter.dataset, settings)
+    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings)
+    _report_losses(dataset, pairs)
     _report_suspicions(dataset, pairs)
 
 
 def _deciding(dataset: Dataset) -> dict[str, str]:
-    """The facts of a dataset that its pairs follow from: all but the words about it."""
-    words = ("title", "source", "warnings")
+    """The facts of a dataset that its pictures follow from: not the words, nor whose they are."""
+    words = ("title", "source", "warnings", "patients", "patients_unknown")
     return {
         one.name: repr(getattr(dataset, one.name))
         for one in fields(dataset)
@@ -86,17 +92,19 @@ def _deciding(dataset: Dataset) -> dict[str, str]:
 
 
 def _work(case: Case) -> tuple[Work, object]:
-    """The work on a case, and all that its pairs are made from: what the adapter states of it.
+    """The work on a case, and all that its pictures are made from.
 
-    The digest of every file stands by the file's role, so that labels that two raters exchange are
-    other labels. Raises :class:`Problem` or OSError for files that cannot be read.
+    Whose they are is not part of it: :func:`_stated` brings that up to date. The digest of every
+    file stands by the file's role, so that labels that two raters exchange are other labels.
+    Raises :class:`Problem` or OSError for files that cannot be read.
     """
     roles = raw.files_by_role(case)
     source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
-    chosen = [volume_of(one) for one in (case.image, *case.labels.values())]
-    return Work(case, source_digest), (case.id, case.patient, case.split, by_role, chosen)
+    chosen = [volume_of(one) for one in (*case.pictures.values(), *case.labels.values())]
+    stated = (case.id, case.unlabelled, case.annotated_slices)
+    return Work(case, source_digest), (*stated, by_role, chosen)
 
 
 def _present(
@@ -104,15 +112,43 @@ def _present(
 ) -> Pair:
     """A pair that is kept, with the facts of its row that no pixel follows from as they are now.
 
-    They are the place of its picture, the licence's name, and the votes for a label table.
+    They are what is stated of its patient, the place of its picture, the licence's name, and the
+    votes for a label table.
     """
-    picture = places.relative(job.content.case.image, names.dataset, pair.slice_index)
+    picture = places.relative(job.content.case.first, names.dataset, pair.slice_index)
     return replace(
-        pair,
+        _stated(names, job.content.case, pair),
         source=names.of("source", picture),
         licence=dataset.source.licence.name,
         label_evidence=decision.evidence or pair.label_evidence,
     )
+
+
+def _stated(names: Pseudonyms, case: Case, pair: Pair) -> Pair:
+    """A pair with patient, official split and strata as they are stated now.
+
+    It is of the present conversion: that it was kept for a failed case holds no longer.
+    """
+    if _EARLIER in pair.findings:
+        others = [one for one in findings.from_json(pair.findings) if one.code != _EARLIER]
+        pair = replace(pair, findings=findings.to_json(others))
+    return replace(
+        pair,
+        patient=names.of("patient", case.patient),
+        official_split=case.split or "",
+        strata=manifest.strata_text(case.strata),
+    )
+
+
+def _earlier(names: Pseudonyms, cases: Mapping[str, Case], pair: Pair) -> Pair:
+    """A pair of an earlier run, kept for a case that failed: marked, and of the patient stated now.
+
+    ``cases`` are those that are listed, by their names in the manifest.
+    """
+    case = cases.get(pair.case)
+    pair = pair if case is None else _stated(names, case, pair)
+    several = [*findings.from_json(pair.findings), findings.finding(_EARLIER, findings.PAIR)]
+    return replace(pair, findings=findings.to_json(several))
 
 
 def _keep_identities(
@@ -121,9 +157,8 @@ def _keep_identities(
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
     for case in cases:
         if not identities.kept(names, case):
-            read = reader.read_image(case.image, settings.limits, settings.convert.dicom)
-            uids = read.slice_uids(dataset.plane)
-            identities.write(names, case, uids)
+            image = reader.read_image(case.first, settings.limits, settings.convert.dicom)
+            identities.write(names, case, image.slice_uids(dataset.plane))
     identities.keep_only(names, cases)
 
 
@@ -133,6 +168,33 @@ def _warn_of_what_split_refuses(dataset: str, cases: Sequence[Case], settings: S
         raw.require_patients(dataset, cases, settings)
     except Problem as problem:
         _LOG.warning("convert %s: warning: split will refuse this: %s", dataset, problem)
+
+
+def _warn_of_two_raters(dataset: str, cases: Sequence[Case], raters: str) -> None:
+    """Say that these fusions give the intersection of two raters, and what else there is."""
+    two = sum(len(case.labels) == 2 for case in cases)
+    if two and raters in fusion.BOTH_ALIKE:
+        _LOG.warning(
+            "convert %s: warning: of the two raters of %d of %d cases, %s keeps only what both drew"
+            " alike; convert.raters can be union (all that either drew) or agreed (where they"
+            " disagree, nobody annotated)",
+            dataset,
+            two,
+            len(cases),
+            raters,
+        )
+
+
+def _report_losses(dataset: str, pairs: Sequence[Pair]) -> None:
+    """Warn where resampling took so much of a class that its finding is a doubt."""
+    shrunk = {pair.case for pair in pairs if '"class-shrunk"' in pair.findings}
+    if shrunk:
+        message = (
+            f"convert {dataset}: warning: resampling took more than {resample.DOUBTFUL:.0%} of a"
+            f" class from the labels of {len(shrunk)} of {len({pair.case for pair in pairs})}"
+            f" cases, such as {min(shrunk)}; the manifest and the report have the volumes"
+        )
+        _LOG.warning(identities.explained(dataset, message))
 
 
 def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
@@ -191,7 +253,7 @@ def _decided(
 
 def _vote(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.image, limits, tolerances)
+    image = reader.read_image(case.first, limits, tolerances)
     label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""

@@ -21,7 +21,7 @@ from pipeline.sources import staging, tally
 from pipeline.sources.download import download
 from pipeline.sources.unpack import unpack
 from pipeline.virtual import cohorts
-from pipeline.volumes import hounsfield, reader
+from pipeline.volumes import hounsfield, reader, volume
 from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 
 _LOG = logging.getLogger(__name__)
@@ -274,12 +274,17 @@ def _some(folders: Iterable[str]) -> str:
 def _read_all(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
-    read = reader.read_image(case.image, limits, tolerances)
-    image = hounsfield.confirmed(dataset, read, case.image)
+    noted: list[Finding] = []
+    for picture in case.pictures.values():
+        image = hounsfield.confirmed(
+            dataset, reader.read_image(picture, limits, tolerances), picture
+        )
+        volume.require_own_plane(image, dataset.plane, picture)
+        noted += image.findings
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]
     of_labels: Iterable[Finding] = (finding for one in seen for finding in one.findings)
     return tally.Seen(
-        (*image.findings, *of_labels),
+        (*noted, *of_labels),
         frozenset[str]().union(*(one.shown for one in seen)),
         next((one.doubt for one in seen if one.doubt), ""),
     )

@@ -16,6 +16,8 @@ ID_SALT = DATA / "id_salt"
 IDENTITIES = DATA / "identities"
 
 IMAGES = "images"
+CHANNELS_IN_FILE = 3
+"""Of a picture of several channels, in one RGB file."""
 MASKS = "masks"
 TRUTH = "truth"
 MANIFEST = "manifest.parquet"
@@ -23,6 +25,7 @@ MINI_TEST = "mini_test"
 CARD = "dataset.json"
 STATISTICS = "statistics.png"
 SAMPLES = "samples.png"
+LIKENESS = "likeness.csv"
 
 MODEL = "model.keras"
 MODEL_ONNX = "model.onnx"
@@ -63,6 +66,11 @@ def dataset(dataset: str) -> Path:
     return DATA / "dataset" / dataset
 
 
+def suggested(dataset: str) -> Path:
+    """The near-duplicates over which ``split`` refused a dataset, grouped into patients."""
+    return DATA / "suggested_patients" / f"{dataset}.csv"
+
+
 def run(dataset: str) -> Path:
     """The outputs of ``train`` and ``evaluate``."""
     return RUNS / dataset
@@ -71,6 +79,17 @@ def run(dataset: str) -> Path:
 def epoch_change(folder: Path, epoch: int) -> Path:
     """The folder, in a run or its checkpoint, of the pictures after ``epoch`` (from 1)."""
     return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
+
+
+def picture_files(file: Path, channels: int) -> list[Path]:
+    """The files of a picture of so many channels: ``file``, and others beside its folder.
+
+    >>> [one.as_posix() for one in picture_files(Path("train/images/p1.png"), 4)]
+    ['train/images/p1.png', 'train/images_2/p1.png']
+    """
+    folder = file.parent
+    others = range(2, -(-channels // CHANNELS_IN_FILE) + 1)
+    return [file, *(folder.with_name(f"{folder.name}_{one}") / file.name for one in others)]
 
 
 def files_below(folder: Path) -> list[Path]:

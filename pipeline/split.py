@@ -8,6 +8,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import datasets_spec
@@ -20,12 +21,14 @@ from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.params.split import Split
 from pipeline.runtime import files, keys, locks
-from pipeline.sources import listing
-from pipeline.splits import leaks, outliers, placement
+from pipeline.sources import listing, places
+from pipeline.splits import grouping, leaks, outliers, placement
+from pipeline.splits.grouping import Groups
 from pipeline.volumes import findings
 from pipeline.volumes.findings import Finding
 
 _LOG = logging.getLogger(__name__)
+_EARLIER = '"earlier-conversion"'  # as findings name it
 _FAR = 1 << 20  # slices; more than any volume has
 
 
@@ -49,36 +52,82 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
     known |= identities.known(names, cases)
     _require_as_stated(names, cases, converted, settings.convert.raters)
     _require_present_parents(dataset, converted, augmented)
-    where = placement.assign(dataset, converted, settings.split)
+    _warn_of_earlier(dataset, converted)
+    groups = None
+    if adapter.dataset.patients_unknown:
+        groups = _grouped(names, cases, converted, settings.split)
+        converted, augmented = (
+            grouping.regrouped(pairs, groups) for pairs in (converted, augmented)
+        )
+    annotated = [pair for pair in converted if not pair.unannotated]
+    where = placement.assign(dataset, annotated, settings.split)
     unlike = outliers.outliers(converted, adapter.dataset.label_map)
+    judged = {(one.case, one.rater) for one in annotated if where[one.patient] != "train"}
     placed = [
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
-        if _kept(dataset, pair, where[pair.patient], settings.split)
+        if (not pair.unannotated or (pair.case, pair.rater) in judged)
+        and _kept(dataset, pair, where[pair.patient], settings.split)
     ]
+    _report_unannotated(dataset, converted, placed)
     kept = {pair.id for pair in placed}
     grown = [
         _placed(pair, "train", unlike)
         for pair in augmented
         if where[pair.patient] == "train" and pair.parent in kept
     ]
-    del converted, augmented  # to not keep every row in memory twice
-    mini = mini_test([pair for pair in placed if pair.split == "test"], settings.split.mini_test)
+    del converted, annotated, augmented  # to not keep every row in memory twice
+    shown = [pair for pair in placed if pair.split == "test" and not pair.unannotated]
+    mini = mini_test(shown, settings.split.mini_test)
 
     with files.replacing_folder(paths.dataset(dataset)) as unfinished:
         _link(paths.converted(dataset), unfinished, placed)
         _link(paths.augmented(dataset), unfinished, grown)
         _link(paths.converted(dataset), unfinished, mini, paths.MINI_TEST)
         pairs = placed + grown
-        leaks.require(
-            leaks.judge(unfinished, pairs),
-            f"split {dataset}",
-            "Where the named cases are of one person, give them one patient in"
-            f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out.",
-        )
+        _require_no_leak(dataset, unfinished, pairs)
+        if groups is not None:
+            groups.write(unfinished / paths.LIKENESS)
         manifest.write(unfinished, pairs)
         card.write(unfinished, adapter, settings, pairs, mini)
     _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)
+
+
+def _grouped(
+    names: Pseudonyms, cases: Sequence[Case], converted: Sequence[Pair], settings: Split
+) -> Groups:
+    """The groups by likeness that stand for the patients, whose ids are unknown."""
+    dataset = names.dataset
+    order = {names.of("case", c.id): places.relative(c.first, dataset, 0) for c in cases}
+    groups = grouping.groups(converted, partial(leaks.shown, paths.converted(dataset)), order)
+    grouping.require_small(dataset, groups, settings)
+    sizes = groups.sizes()
+    _LOG.info(
+        "split %s: no patients are known: %d pictures in %d groups of like ones, the largest of"
+        " %d, and %d on their own",
+        dataset,
+        len(groups.pictures),
+        len(sizes),
+        max(sizes, default=0),
+        len(groups.pictures) - sum(sizes),
+    )
+    if not groups.by_names:
+        _LOG.warning("split %s: warning: %s", dataset, grouping.NO_ORDER)
+    return groups
+
+
+def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
+    """Raises :class:`Problem` for a leak; all near-duplicates are then listed in a file."""
+    violations, file = leaks.judge(folder, pairs), paths.suggested(dataset)
+    file.unlink(missing_ok=True)
+    remedy = (
+        "Where the named cases are of one person, give them one patient in"
+        f" datasets_spec/{dataset}.py; where one is a copy of the other, leave it out."
+    )
+    if leaks.of_like_pictures(violations):
+        grouping.groups(pairs, partial(leaks.shown, folder)).write(file)
+        remedy += f" {file} lists all pairs, grouped into patients."
+    leaks.require(violations, f"split {dataset}", remedy)
 
 
 def _report(
@@ -96,6 +145,22 @@ def _report(
     )
     for gap in placement.gaps(pairs, label_map):
         _LOG.info("split %s: warning: %s", dataset, gap)
+
+
+def _report_unannotated(dataset: str, converted: Sequence[Pair], placed: Sequence[Pair]) -> None:
+    """Log what becomes of the pairs that nobody annotated, if there are any."""
+    unannotated = sum(pair.unannotated for pair in converted)
+    kept = sum(pair.unannotated for pair in placed)
+    if unannotated:
+        _LOG.info(
+            "split %s: nobody annotated %d of %d pairs: %d are left out, %d are in valid and test,"
+            " where they are predicted with their cases and not scored",
+            dataset,
+            unannotated,
+            len(converted),
+            unannotated - kept,
+            kept,
+        )
 
 
 def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
@@ -134,8 +199,8 @@ def mini_test(test: Sequence[Pair], count: int) -> list[Pair]:
     return sorted(chosen.values(), key=lambda pair: pair.id)
 
 
-_COMPARED = ("patient", "official split", "number of raters", "rater")
-_Row = tuple[str, str, int, str]  # the values of _COMPARED
+_COMPARED = ("patient", "official split", "strata", "number of raters", "rater")
+_Row = tuple[str, str, str, int, str]  # the values of _COMPARED
 
 
 def _require_as_stated(
@@ -143,14 +208,15 @@ def _require_as_stated(
 ) -> None:
     """Raises :class:`Problem` unless manifest and adapter agree on every case.
 
-    A table of patients in the raw data may have been corrected since the conversion, for example;
-    one patient could then be in two splits.
+    The patients table may have been corrected since the conversion, for example; one patient could
+    then be in two splits.
     """
     wanted = {
         names.of("case", case.id): {
             (
                 names.of("patient", case.patient),
                 case.split or "",
+                manifest.strata_text(case.strata),
                 len(case.labels),
                 names.of("rater", rater),
             )
@@ -160,7 +226,7 @@ def _require_as_stated(
     }
     stored: dict[str, set[_Row]] = {}
     for pair in converted:
-        row = (pair.patient, pair.official_split, pair.raters, pair.rater)
+        row = (pair.patient, pair.official_split, pair.strata, pair.raters, pair.rater)
         stored.setdefault(pair.case, set()).add(row)
     for case in sorted(wanted.keys() | stored.keys()):
         if wanted.get(case) == stored.get(case):
@@ -211,6 +277,20 @@ def _require_present_parents(
         )
 
 
+def _warn_of_earlier(dataset: str, converted: Sequence[Pair]) -> None:
+    """Say how many cases could not be converted again, whose pairs of an earlier run stand in."""
+    earlier = {pair.case for pair in converted if _EARLIER in pair.findings}
+    if earlier:
+        _LOG.warning(
+            "split %s: warning: %d of %d cases failed in the last conversion, such as %s: their"
+            " pairs are those of an earlier one",
+            dataset,
+            len(earlier),
+            len({pair.case for pair in converted}),
+            min(earlier),
+        )
+
+
 def _same(one: Pair, other: Pair) -> bool:
     """Whether all columns are equal, NaN and NaN included."""
     return one == other or repr(one) == repr(other)
@@ -233,13 +313,16 @@ def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Fi
     return replace(pair, split=split, suspicion=suspicion)
 
 
-def _link(source: Path, target: Path, pairs: Iterable[Pair], name: str = "") -> None:
+def _link(source: Path, target: Path, pairs: Sequence[Pair], name: str = "") -> None:
     """Hard-link all pictures into the folders of their splits, or into the folder ``name``."""
     for split in (name,) if name else SPLITS:
         for part in (paths.IMAGES, paths.MASKS):
             (target / split / part).mkdir(parents=True, exist_ok=True)
+    for folder in {Path(file).parent for pair in pairs for file, _ in pair.files[1:-1]}:
+        for split in {name or pair.split for pair in pairs}:
+            (target / split / folder).mkdir(exist_ok=True)
     for pair in pairs:
-        for file in (pair.image, pair.mask):
+        for file, _ in pair.files:
             here, there = f"{source}/{file}", f"{target}/{name or pair.split}/{file}"
             try:
                 os.link(here, there)

@@ -124,8 +124,9 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
 
 
-def test_split_sees_the_raw_data_that_it_asks_the_adapter_about() -> None:
-    assert "data/raw/${key}" in body("split")["deps"]
+@pytest.mark.parametrize("stage", ["convert", "split"])
+def test_a_stage_sees_the_raw_data_where_the_patients_table_lies(stage: str) -> None:
+    assert "data/raw/${key}" in body(stage)["deps"]
     assert "convert.raters" in body("split")["params"]
 
 

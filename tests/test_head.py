@@ -30,6 +30,7 @@ MODULES = (
     "pipeline/labels/colours.py",
     "pipeline/pages/draw.py",
     "pipeline/pairs/canvas.py",
+    "pipeline/pairs/channels.py",
     "pipeline/pairs/png.py",
     "pipeline/runtime/executor.py",
 )

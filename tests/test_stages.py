@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import datasets_spec
-from datasets_spec.contract import Case, Licence
+from datasets_spec.contract import Case, Licence, PatientsTable
 from model import params
 from pipeline import paths
 from pipeline.augment import augment
@@ -397,6 +397,111 @@ def test_a_corrected_table_of_patients_leaves_no_patient_in_two_splits(
     splits = splits_of_patients()
     assert splits.keys() == {"same", *(f"p{n}" for n in range(2, 7) if n != number)}
     assert all(len(where) == 1 for where in splits.values())
+
+
+@pytest.fixture
+def stated(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Six patients, and the patients table of the contract; the call writes that table.
+
+    case -> patient and site.
+    """
+    rows.write_raw(patients=6)
+    known = datasets_spec.load(NAME)
+    facts = PatientsTable("participants.tsv", patient="person", strata=("site",))
+    adapter = replace(known, dataset=replace(known.dataset, patients=facts))
+    monkeypatch.setattr(datasets_spec, "load", lambda _: adapter)
+
+    def write(**changes: str) -> None:
+        listed = {f"sub-0{number}": f"p{number}\tA" for number in range(1, 7)}
+        listed |= {name.replace("_", "-"): row for name, row in changes.items()}
+        lines = ["participant_id\tperson\tsite", *("\t".join(row) for row in listed.items())]
+        (paths.raw(NAME) / facts.file).write_text("\n".join(lines))
+
+    write()
+    return write
+
+
+STAGES = {
+    "convert": lambda one: convert(NAME, one, 1),
+    "augment": lambda one: augment(NAME, one, 1),
+}
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_corrected_patients_table_changes_rows_and_no_picture(
+    stated: Callable[..., None], number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = rows.write_params()
+    run(settings)
+    before = {file: file.stat().st_ino for file in paths.converted(NAME).rglob("*.png")}
+    assert before
+    stated(sub_01=f"p{number}\tB")
+    capsys.readouterr()
+    run(settings)
+    assert capsys.readouterr().out.count("6 kept, 0 to make") == 2
+    assert {file: file.stat().st_ino for file in before} == before
+    for folder in (paths.converted(NAME), paths.augmented(NAME), paths.dataset(NAME)):
+        mine = [pair for pair in manifest.read(folder) if pair.case == "sub-01"]
+        assert {(pair.patient, pair.strata) for pair in mine} == {(f"p{number}", '{"site": "B"}')}
+    assert all(len(where) == 1 for where in splits_of_patients().values())
+    whole = digests()
+    for folder in (paths.converted(NAME), paths.augmented(NAME)):
+        shutil.rmtree(folder)
+    run(settings)
+    assert digests() == whole
+
+
+@pytest.mark.parametrize("done", [(), ("augment",), ("convert",), ("augment", "convert")])
+@pytest.mark.parametrize("row", ["p2\tA", "p1\tB"])
+def test_split_refuses_a_patients_table_that_not_all_stages_know(
+    stated: Callable[..., None], refused: Refused, done: tuple[str, ...], row: str
+) -> None:
+    settings = rows.write_params()
+    run(settings)
+    before = digests(paths.dataset(NAME))
+    stated(sub_01=row)
+    for stage in done:
+        STAGES[stage](settings)
+    assert "python -m pipeline" in refused(lambda: split(NAME, settings)).remedy
+    assert digests(paths.dataset(NAME)) == before
+
+
+def test_a_case_that_fails_keeps_its_old_pairs_and_has_the_patient_of_the_table(
+    stated: Callable[..., None], refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = rows.write_params()
+    run(settings)
+    scan = paths.raw(NAME) / "sub-01" / "sub-01_T1w.nii"
+    content = scan.read_bytes()
+    scan.write_bytes(content[:400])
+    stated(sub_01="p2\tA")
+    refused(lambda: convert(NAME, settings, 1))
+    augment(NAME, settings, 1)
+    capsys.readouterr()
+    split(NAME, settings)
+    assert "1 of 6 cases failed in the last conversion, such as sub-01" in capsys.readouterr().err
+    assert splits_of_patients().keys() == {f"p{number}" for number in range(2, 7)}
+    assert all(len(where) == 1 for where in splits_of_patients().values())
+    scan.write_bytes(content)
+    run(settings)
+    assert "failed" not in capsys.readouterr().err
+    whole = digests()
+    for folder in (paths.converted(NAME), paths.augmented(NAME)):
+        shutil.rmtree(folder)
+    run(settings)
+    assert digests() == whole
+
+
+def test_a_case_that_fails_without_a_table_is_counted_too(
+    raw: Path, settings: params.Params, refused: Refused, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(settings)
+    (raw / "sub-01" / "sub-01_T1w.nii").unlink()
+    refused(lambda: convert(NAME, settings, 1))
+    augment(NAME, settings, 1)
+    capsys.readouterr()
+    split(NAME, settings)
+    assert "1 of 3 cases failed" in capsys.readouterr().err
 
 
 def test_labels_that_two_raters_exchange_are_converted_anew(

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from datasets_spec.contract import Label, LabelMap
 from model.regions import Regions, regions, slabs
 from pipeline.runtime import files
-from pipeline.volumes import volume
 from pipeline.volumes.uneven import Uneven
 from pipeline.volumes.volume import Grid
 
@@ -45,13 +44,15 @@ COLUMNS = (
     "last_slice",
     "slices",
     "components",
+    "absent",
 )
 """``scan``, ``class``: names. ``kind``: class, component or rest. ``component``: its number, 1 the
 largest. ``ml``: millilitres; empty for pictures, which state no size. ``voxels``: of a picture,
 its pixels. ``x_mm``, ``y_mm``, ``z_mm``: the centre of mass in the scan's world, millimetres, RAS+
 (right, anterior and superior are positive). ``row``, ``column``: the centre of mass in the slice
 as it is shown, counted from 1 at the upper left. ``first_slice``, ``last_slice``: counted from 1,
-as in the viewer. ``slices``: how many are touched. ``components``: how many a row stands for."""
+as in the viewer. ``slices``: how many are touched. ``components``: how many a row stands for.
+``absent``: the sequences that the case lacks, joined by ",", of a model that sees several."""
 
 Row = dict[str, str | int | float | None]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -81,19 +82,6 @@ def measured(
     return rows
 
 
-def world(grid: Grid, plane: str) -> NDArray[np.float64]:
-    """The affine (4, 4) from (slice, row, column) in ``plane``, each from 0, to mm in RAS+."""
-    corner = []
-    for axis, count in enumerate(grid.shape):  # the grid's own index of the first slice's corner
-        along = np.arange(count).reshape([-1 if one == axis else 1 for one in range(3)])
-        own = grid.to_ras(np.broadcast_to(along, grid.shape))
-        corner.append(int(volume.slices(own, plane)[0, 0, 0]))
-    affine = np.eye(4)
-    affine[:3, :3] = grid.steps(plane)
-    affine[:3, 3] = (grid.affine @ [*corner, 1])[:3]
-    return affine
-
-
 def write_csv(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write ``volumes.csv``, completely or not at all.
 
@@ -105,7 +93,7 @@ def write_csv(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     ):
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: _plain(row[name]) for name in COLUMNS} for row in rows)
+        table.writerows({name: _plain(row.get(name, "")) for name in COLUMNS} for row in rows)
 
 
 def _plain(value: object) -> object:
@@ -116,9 +104,9 @@ def _plain(value: object) -> object:
 class _Space:
     """Where voxels lie, and how large they are.
 
-    ``to_mm``: :func:`world`. Of slices without one spacing, in the order in which they are shown:
-    ``weights`` (N,), how much thicker they are than ``to_mm`` states, and ``shifts`` (N, 3), by how
-    many mm they lie elsewhere.
+    ``to_mm``: :meth:`~pipeline.volumes.volume.Grid.world`. Of slices without one spacing, in the
+    order in which they are shown: ``weights`` (N,), how much thicker they are than ``to_mm``
+    states, and ``shifts`` (N, 3), by how many mm they lie elsewhere.
     """
 
     to_mm: NDArray[np.float64]
@@ -127,12 +115,11 @@ class _Space:
 
     @classmethod
     def of(cls, grid: Grid, plane: str, uneven: Uneven | None) -> _Space:
-        to_mm = world(grid, plane)
+        to_mm = grid.world(plane)
         if uneven is None:
             return cls(to_mm)
-        order = slice(None, None, 1 if grid.third[1] else -1)
-        weights = uneven.thicknesses / uneven.steps.mean()
-        return cls(to_mm, weights[order], uneven.shifts(grid.affine)[order])
+        weights = grid.in_order(uneven.thicknesses / uneven.steps.mean())
+        return cls(to_mm, weights, grid.in_order(uneven.shifts(grid.affine)))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,12 @@ from datasets_spec.contract import Problem
 from model.delivery import film, instances, measures, niftis, overlays, seg, viewer
 from model.delivery.niftis import MapWriter
 from model.delivery.wish import Wish
-from model.inference.member import Viewed
+from model.inference.member import viewed
 from model.inference.predictor import Predictor
 from model.inference.sampling import class_ids
 from model.inference.scans import Slab
+from pipeline.pairs import channels
+from pipeline.pairs.channels import Images, Views
 from pipeline.volumes import volume
 from pipeline.volumes.dicom.series import Series
 from pipeline.volumes.volume import Volume
@@ -51,10 +53,15 @@ class Delivery:
 
     folder: Path
     source: Source
-    image: Volume
+    images: Images
     predictor: Predictor
     wish: Wish
     about: seg.About
+
+    @property
+    def image(self) -> Volume:
+        """The scan, of several channels the first: all that is written has its geometry."""
+        return channels.first(self.images)
 
     def __call__(
         self, warnings: Sequence[str], done: Callable[[int], object]
@@ -115,7 +122,7 @@ class Delivery:
                 for name, file in self._maps().items()
             }
             for slab in self.predictor.slabs(
-                self.image, self.folder, uncertain=uncertain, done=done
+                self.images, self.folder, uncertain=uncertain, done=done
             ):
                 stack[slab.at] = class_ids(slab.probability)
                 self._put(slab, maps)
@@ -189,7 +196,7 @@ class Delivery:
     ) -> dict[str, Any] | None:
         """What people look at; adds the files to ``made`` and returns what the page needs."""
         facts = self.predictor.facts
-        seen = Viewed.of(self.image, facts)
+        seen = viewed(self.images, facts)
         pixel_mm = volume.slice_spacing(self.image.grid, facts.plane)
         name, label_map = self.source.name, self.predictor.label_map
         if self.wish.overlays:
@@ -208,7 +215,7 @@ class Delivery:
             "step_mm": float(np.linalg.norm(self.image.grid.steps(facts.plane)[:, 0])),
             "window": seen.window,
             "unit": "HU" if facts.window else "",
-            "world": measures.world(self.image.grid, facts.plane).tolist(),
+            "world": self.image.grid.world(facts.plane).tolist(),
             "warnings": list(warnings),
             "measures": list(rows),
             "files": {
@@ -226,7 +233,7 @@ class Delivery:
         return record
 
 
-def _shown(seen: Viewed, stack: NDArray[np.uint8]) -> Iterator[viewer.Slice]:
+def _shown(seen: Views, stack: NDArray[np.uint8]) -> Iterator[viewer.Slice]:
     """Grey and class ids of each slice, (rows, columns) uint8."""
     for native, ids in zip(seen.stack, stack, strict=True):
         grey = volume.to_8_bit(native, seen.window)

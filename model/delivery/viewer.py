@@ -48,8 +48,8 @@ class Facts(TypedDict, total=False):
 
     ``source``: where it was read. ``plane``: axial, coronal or sagittal, for the letters at the
     edges; none for pictures. ``step_mm``: from slice to slice. ``window``: what black and white
-    stand for, in ``unit``. ``world``: :func:`model.delivery.measures.world`, for the place below
-    the pointer. ``measures``: rows of :mod:`model.delivery.measures`.
+    stand for, in ``unit``. ``world``: :meth:`pipeline.volumes.volume.Grid.world`, for the place
+    below the pointer. ``measures``: rows of :mod:`model.delivery.measures`.
     ``files``: name -> path below the page's folder, to be linked.
     """
 

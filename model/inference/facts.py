@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets_spec.contract import PLANES, Label, LabelMap, Window
+from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
 from model.params import Network
+from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
 from pipeline.params.values import OutOfRange
 from pipeline.runtime import modelfile
@@ -88,7 +89,8 @@ class Facts:
     ``window``: of a CT, in HU; None for the percentiles of each scan. ``image_px``: the side of
     the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
     None where its training had not come to choosing. ``scans``: what its training scans were like
-    (:mod:`model.inference.familiarity`).
+    (:mod:`model.inference.familiarity`), of several channels the first. ``channels``: those of its
+    pictures, none of grey ones.
     """
 
     dataset: str
@@ -103,6 +105,12 @@ class Facts:
     mirrors: Mirrors
     scans: Mapping[str, Any]
     tiles: Tiles = Tiles()
+    channels: tuple[Channel, ...] = ()
+
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The names of the channels that are scans of their own; none where one scan is all."""
+        return tuple(one.name for one in self.channels if one.own)
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any], file: Path) -> Facts:
@@ -123,6 +131,7 @@ class Facts:
         plane = provenance.get("plane")
         if plane not in PLANES:
             raise modelfile.unfit(file, f"expected a plane of {', '.join(PLANES)}, got {plane!r}")
+        network = stated.network(provenance, file)[0]
         return cls(
             dataset=str(provenance["dataset"]),
             label_map=labels,
@@ -131,11 +140,12 @@ class Facts:
             window=part("window", lambda: _window(provenance["window"])),
             percentiles=convert.mr_percentiles,
             image_px=convert.image_px,
-            network=stated.network(provenance, file)[0],
+            network=network,
             rules=part("post-processing", lambda: _rules(chosen, len(labels))),
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
+            channels=part("channels", lambda: _channels(provenance, network.channels)),
         )
 
 
@@ -158,6 +168,20 @@ def _label_map(provenance: Mapping[str, Any]) -> LabelMap:
 def _convert(stated: Mapping[str, Any]) -> Convert:
     low, high = stated["mr_percentiles"]
     return Convert(int(stated["image_px"]), (float(low), float(high)), "majority", "auto")
+
+
+def _channels(provenance: Mapping[str, Any], seen: int) -> tuple[Channel, ...]:
+    """The channels of pictures; ``seen``: how many the network sees."""
+    several = tuple(
+        Channel(str(one["name"]), one["window"] and _window(one["window"]), bool(one["own"]))
+        for one in provenance.get("picture_channels") or []
+    )
+    names = {one.name for one in several}
+    if several and (len(several) != seen or len(names) != seen or not all(map(is_slug, names))):
+        raise ValueError(f"{len(several)} channels for a network of {seen}, or no names of theirs")
+    if len({one.own for one in several}) > 1:
+        raise ValueError("channels of which some alone are scans of their own")
+    return several
 
 
 def _window(stated: Mapping[str, Any]) -> Window | None:

@@ -105,6 +105,8 @@ FEATURES = (
     _Feature("highest", "highest values (99.5th percentile)", " HU", _value(-1), 700.0, only="CT"),
 )
 """All numbers that are compared."""
+OF_CONTRAST = ("greys", "inverted", "body")
+"""The codes of what another sequence of the same head may differ in."""
 FEATURE = {one.code: one for one in FEATURES}
 
 

@@ -20,9 +20,8 @@ from model.inference.mirrors import Run
 from model.inference.sampling import Probabilities, Sampler
 from model.network_input import model_input
 from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.channels import Images, Views
 from pipeline.runtime import files, modelfile
-from pipeline.volumes import windows
-from pipeline.volumes.volume import Volume, slice_spacing, slices, to_8_bit
 
 _ARCHIVE = b"PK\x03\x04"  # a Keras file is a zip archive
 _FIRST_OF_ONNX = b"\x08"  # the tag of its first field, the version
@@ -70,7 +69,10 @@ class Member:
         return tiles.at_once(self.facts.network.whole_px)
 
     def of_pictures(self, pictures: Sequence[Picture]) -> Probabilities:
-        """Square grey pictures of any size -> (B, px, px, classes), px as ``whole_px``."""
+        """Square pictures of any size -> (B, px, px, classes), px as ``whole_px``.
+
+        They are grey (H, H), or (H, H, channels), as convert makes them.
+        """
         network = self.facts.network
 
         def whole(seen: NDArray[np.uint8]) -> Probabilities:
@@ -83,31 +85,15 @@ class Member:
         return _sampler(canvas, self.facts.network.whole_px)
 
 
-@dataclass(frozen=True)
-class Viewed:
-    """A scan as one model's pictures show it: slices in its plane, through its window."""
+def viewed(images: Images, facts: Facts, own_grey: bool = False) -> Views:
+    """A scan, or those of a case by channel, as one model's pictures show it.
 
-    stack: NDArray[np.generic]
-    canvas: Canvas
-    window: tuple[float, float]
-
-    @classmethod
-    def of(cls, image: Volume, facts: Facts, own_grey: bool = False) -> Viewed:
-        """``own_grey``: see :func:`pipeline.volumes.windows.window_of`."""
-        stack = slices(image.array, facts.plane)
-        bounds = facts.window.bounds if facts.window else None
-        window = windows.window_of(image.array, own_grey, bounds, facts.percentiles)
-        shape = (stack.shape[1], stack.shape[2])
-        spacing = slice_spacing(image.grid, facts.plane)
-        return cls(stack, Canvas.fit(shape, spacing, facts.image_px), window)
-
-    def __len__(self) -> int:
-        return len(self.stack)
-
-    def picture(self, index: int) -> Picture:
-        """Slice ``index`` as convert makes its picture, (px, px)."""
-        grey = self.canvas.image(to_8_bit(self.stack[index], self.window))
-        return np.rint(grey).astype(np.uint8)
+    ``own_grey``: see :func:`pipeline.volumes.windows.window_of`. Raises :class:`Problem` for scans
+    of other channels than the model's.
+    """
+    bounds = facts.window.bounds if facts.window else None
+    seen = (facts.channels, facts.plane, bounds, facts.percentiles, facts.image_px)
+    return Views.of(images, *seen, own_grey)
 
 
 @lru_cache(maxsize=8)

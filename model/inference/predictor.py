@@ -18,8 +18,10 @@ from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
 from model.inference.scans import Done, Slab
+from model.regions import Amount
+from pipeline.pairs import channels
+from pipeline.pairs.channels import Images
 from pipeline.volumes import volume
-from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
 Look = Callable[[Slab], object]
@@ -59,35 +61,38 @@ class Predictor:
 
     def slabs(
         self,
-        image: Volume,
+        images: Images,
         scratch: Path,
         own_grey: bool = False,
         uncertain: bool = False,
         done: Done = lambda _: None,
     ) -> Iterator[Slab]:
         """Mean probabilities, slab by slab: see :func:`model.inference.scans.slabs`."""
-        return scans.slabs(self.members, image, scratch, own_grey, uncertain, done)
+        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done)
 
     def postprocessed(
-        self, ids: NDArray[np.uint8], voxel_ml: float, planar: bool
+        self, ids: NDArray[np.uint8], voxel_ml: Amount, planar: bool
     ) -> NDArray[np.uint8]:
         """Class ids (N, rows, columns) by :attr:`rules`."""
         return rules.apply(ids, self.rules, voxel_ml, planar) if self.rules else ids
 
     def __call__(
-        self, image: Volume, look: Look = lambda _: None, *, own_grey: bool = False
+        self, images: Images, look: Look = lambda _: None, *, own_grey: bool = False
     ) -> NDArray[np.uint8]:
-        """A scan -> class ids (X, Y, Z) in RAS+ order; ``image.grid.from_ras`` turns them back.
+        """A scan -> class ids (X, Y, Z) in RAS+ order; its ``grid.from_ras`` turns them back.
+
+        Models of several sequences take the scans of a case by the names of their channels, all
+        on one grid; some may be missing.
 
         >>> from pipeline.api import read_scan
         >>> predictor = Predictor.of([Path("runs/virtual_mni152/model.keras")])  # doctest: +SKIP
         >>> predictor(read_scan("scan.nii.gz")).shape  # doctest: +SKIP
         (197, 233, 189)
         """
-        plane = self.facts.plane
+        image, plane = channels.first(images), self.facts.plane
         stack = np.empty(volume.slices(image.array, plane).shape, np.uint8)
         with tempfile.TemporaryDirectory() as scratch:
-            for slab in self.slabs(image, Path(scratch), own_grey):
+            for slab in self.slabs(images, Path(scratch), own_grey):
                 stack[slab.at] = class_ids(slab.probability)
                 look(slab)
                 del slab  # before the next is computed
@@ -101,6 +106,7 @@ def _require_alike(first: Member, other: Member) -> None:
     for what, own, strange in (
         ("classes", ours, theirs),
         ("modality", first.facts.modality, other.facts.modality),
+        ("sequences", sorted(first.facts.sequences), sorted(other.facts.sequences)),
     ):
         if own != strange:
             raise Problem(

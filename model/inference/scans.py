@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.inference.member import Member, Viewed
+from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities
+from pipeline.pairs import channels
+from pipeline.pairs.channels import Images, Views
 from pipeline.volumes import volume
 from pipeline.volumes.volume import Volume
 
@@ -48,7 +50,7 @@ class Slab:
 
 def slabs(
     members: Sequence[Member],
-    image: Volume,
+    images: Images,
     scratch: Path,
     own_grey: bool = False,
     uncertain: bool = False,
@@ -56,14 +58,16 @@ def slabs(
 ) -> Iterator[Slab]:
     """The mean of the members' probabilities for all slices of a scan, in order.
 
-    ``scratch`` is a folder with room for (classes + 1) float32 numbers a voxel, where the members
-    are of several planes. Raises :class:`Problem` if the scan's slices have no one spacing and a
+    ``images``: the scan or, for models of several sequences, those of a case. ``scratch`` is a
+    folder with room for (classes + 1) float32 numbers a voxel, where the members are of several
+    planes. Raises :class:`Problem` if the scan's slices have no one spacing and a
     member is of another plane than theirs.
     """
+    image = channels.first(images)
     _require_own_plane(members, image)
     planes = list(dict.fromkeys(member.facts.plane for member in members))
     if len(planes) == 1:
-        for at, total, entropies in _sums(members, image, own_grey, uncertain, done):
+        for at, total, entropies in _sums(members, images, own_grey, uncertain, done):
             yield _slab(at, total, entropies, len(members), uncertain)
             del total, entropies  # before the next is computed
         return
@@ -72,7 +76,7 @@ def slabs(
         sums = _Sums(file, (classes + uncertain, *image.array.shape))
         for plane in planes:
             of_plane = [member for member in members if member.facts.plane == plane]
-            for at, total, entropies in _sums(of_plane, image, own_grey, uncertain, done):
+            for at, total, entropies in _sums(of_plane, images, own_grey, uncertain, done):
                 sums.add(plane, at, [*total, *([] if entropies is None else [entropies])])
                 del total, entropies
         for at in _steps(members, image):
@@ -107,11 +111,11 @@ def _steps(members: Sequence[Member], image: Volume) -> Iterator[slice]:
 
 
 def _sums(
-    members: Sequence[Member], image: Volume, own_grey: bool, uncertain: bool, done: Done
+    members: Sequence[Member], images: Images, own_grey: bool, uncertain: bool, done: Done
 ) -> Iterator[tuple[slice, Probabilities, NDArray[np.float32] | None]]:
     """Slab by slab the sum of the members' probabilities, and that of their entropies."""
-    views = [Viewed.of(image, member.facts, own_grey) for member in members]
-    for at in _steps(members, image):
+    views = [viewed(images, member.facts, own_grey) for member in members]
+    for at in _steps(members, channels.first(images)):
         total: Probabilities | None = None
         entropies: NDArray[np.float32] | None = None
         for member, view in zip(members, views, strict=True):
@@ -126,7 +130,7 @@ def _sums(
         yield at, total, entropies
 
 
-def _asked(member: Member, view: Viewed, at: slice, done: Done) -> Probabilities:
+def _asked(member: Member, view: Views, at: slice, done: Done) -> Probabilities:
     """(classes, n, rows, columns) of some slices, in batches of the member's own size."""
     sampler = member.sampler(view.canvas)
     shape = (view.canvas.height, view.canvas.width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
+from pipeline.volumes.volume import Ml
 
 Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
@@ -33,8 +34,8 @@ Means = dict[str, list[float]]
 class Beside:
     """The network beside what one rater drew: the truth (N, H, W), and sums over the pictures.
 
-    ``reference`` holds the values of each slice by the names in :data:`reference.METRICS`,
-    ``reference_background`` those of an all-background mask.
+    ``reference`` holds the values of each annotated slice by the names in
+    :data:`reference.METRICS`, ``reference_background`` those of an all-background mask.
     """
 
     truth: Stack
@@ -56,6 +57,11 @@ class Answer:
     missing: int
     beside: Sequence[Beside]
     steps: NDArray[np.float64]
+
+    @property
+    def voxel_ml(self) -> Ml:
+        """As :attr:`pipeline.volumes.volume.Volume.voxel_ml` of the source."""
+        return self.kept.voxel_ml
 
     @property
     def planar(self) -> bool:
@@ -97,16 +103,20 @@ def _ask(
 ) -> Probabilities:
     """Probabilities of some pictures, each given once per rater; sums go to ``beside``."""
     folder = paths.dataset(batch[0][0].dataset) / batch[0][0].split
-    predicted = member.of_pictures([png.read_image(folder / pair.image) for pair, *_ in batch])
+    predicted = member.of_pictures(
+        [png.read_image(folder / pair.image, pair.depth) for pair, *_ in batch]
+    )
     background = np.zeros_like(predicted)
     background[..., 0] = 1
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
         masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
         truth = np.stack([labels_at(ids, predicted.shape[1]) for ids in masks])
-        for name, metric in reference.METRICS.items():
-            one.reference.setdefault(name, []).extend(metric(truth, predicted).tolist())
-            one.reference_background.setdefault(name, []).extend(metric(truth, background).tolist())
-        one.calibration += Calibration.of(truth, predicted)
+        unlabelled = pairs[0].unlabelled
+        guesses = (one.reference, predicted), (one.reference_background, background)
+        for (means, guess), name in product(guesses, reference.METRICS):
+            values = reference.METRICS[name](truth, guess, unlabelled)
+            means.setdefault(name, []).extend(values[np.isfinite(values)].tolist())
+        one.calibration += Calibration.of(truth, predicted, unlabelled)
     return predicted
 
 

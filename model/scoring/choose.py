@@ -20,9 +20,9 @@ from model.inference import tiles
 from model.inference.member import Member
 from model.inference.rules import Rule
 from model.params import Train
-from model.scoring import answers, scores
+from model.scoring import answers
 from model.scoring.answers import Answer, Drawings
-from model.scoring.bootstrap import Resamples, interval
+from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.postprocess import Choice, Search, helps
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
@@ -111,9 +111,10 @@ def _tried(
 
 
 def _add(search: Search, drawings: Drawings, answer: Answer) -> None:
-    voxel_ml, patient = scores.voxel_ml(answer.steps), drawings[0][0].patient
+    patient = drawings[0][0].patient
     for one in answer.beside:
-        search.add(patient, one.truth, answer.predicted, voxel_ml, answer.planar)
+        unlabelled, ml = drawings[0][0].unlabelled, answer.voxel_ml
+        search.add(patient, one.truth, answer.predicted, ml, answer.planar, unlabelled)
 
 
 def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
@@ -122,13 +123,13 @@ def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
     With a 95 % interval over the patients, as post-processing is judged; empty without cases.
     """
     gains = other.search.plain_dice() - plain.search.plain_dice()
-    if not gains.size:
+    if not np.isfinite(gains).any():
         return {}
     resamples = Resamples.drawn(plain.search.patients, seed, what)
     bounds = interval(resamples.means(plain.search.patients, gains))
     assert bounds is not None
     return {
-        "gain": float(np.mean(gains)),
+        "gain": float(mean_over(gains)),
         "low": bounds[0],
         "high": bounds[1],
         "patients": len(resamples.patients),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from datasets_spec.contract import IGNORED
 from model.inference.rules import Rule, apply
 from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
+from pipeline.pairs import manifest
 
 
 def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
     """The prediction by the rules that valid chose."""
     if not rules:
         return answer.predicted
-    voxel_ml = scores.voxel_ml(answer.steps)
-    return apply(answer.predicted, rules, voxel_ml, answer.planar)
+    return apply(answer.predicted, rules, answer.voxel_ml, answer.planar)
 
 
 def score(
@@ -34,7 +36,8 @@ def score(
     ``final`` is the prediction that counts, after post-processing; ``shown`` names, by rater, the
     pair whose picture shows most wrong voxels.
     """
-    steps, planar = answer.steps, answer.planar
+    steps, planar, ml = answer.steps, answer.planar, answer.voxel_ml
+    unlabelled = drawings[0][0].unlabelled
     nothing = np.zeros(final.shape, np.uint8)
     of_raters = _against_raters(drawings, answer, final, classes)
     scored = []
@@ -42,8 +45,10 @@ def score(
         first = slices[0]
         kinds = [final] if final is answer.predicted else [final, answer.predicted]
         judged = [
-            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm) for ids in kinds
+            scores.score(one.truth, ids, classes, steps, planar, tolerance_mm, ml, unlabelled)
+            for ids in kinds
         ]
+        background = scores.score(one.truth, nothing, classes, steps, planar, 0.0, ml, unlabelled)
         scored.append(
             Scored(
                 first.case,
@@ -51,16 +56,19 @@ def score(
                 first.rater,
                 final=judged[0],
                 plain=judged[-1],
-                background=scores.score(one.truth, nothing, classes, steps, planar, 0.0),
+                background=background,
                 reference=one.reference,
                 reference_background=one.reference_background,
                 calibration=one.calibration,
-                confusion=scores.confusion(one.truth, final, classes),
+                confusion=scores.confusion(one.truth, final, classes, unlabelled),
                 raters=of_raters,
                 agreement=first.agreement,
                 slices_left_out=answer.missing,
                 shown=picture,
                 planar=planar,
+                strata=manifest.strata_of(first),
+                uneven=answer.kept.record.uneven,
+                ignored=np.count_nonzero(one.truth == IGNORED) / one.truth.size,
             )
         )
     return scored
@@ -79,6 +87,10 @@ def _against_raters(
     found = {}
     for rater in answer.kept.record.raters:
         truth = known[rater] if rater in known else answer.kept.stack(rater)
-        table = scores.confusion(truth, final, classes)
-        found[rater] = [one.dice for one in scores.overlaps(table)[1:]]
+        unlabelled = drawings[0][0].unlabelled
+        table = scores.confusion(truth, final, classes, unlabelled)
+        found[rater] = [
+            math.nan if label in unlabelled else one.dice
+            for label, one in enumerate(scores.overlaps(table)[1:], start=1)
+        ]
     return found

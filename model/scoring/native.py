@@ -17,8 +17,8 @@ def write(folder: Path, pair: Pair, stack: Stack, kept: KeptTruth, label_map: La
     """Write class ids (N, rows, columns) of the case and rater of ``pair`` below ``folder``.
 
     ``<case>.nii.gz`` has the header that the labels were kept with; ``<case>/<part>.png`` is a
-    DICOM instance, or one of several pictures, as the source stores it. Where each rater has pairs
-    of their own, their name follows the case's.
+    DICOM instance, or one of several pictures, as the source stores it. Slices without one spacing
+    have no NIfTI. Where each rater has pairs of their own, their name follows the case's.
     """
     name = "_".join([pair.case, *([f"r{pair.rater}"] if pair.rater else [])])
     parts = kept.record.parts
@@ -27,5 +27,7 @@ def write(folder: Path, pair: Pair, stack: Stack, kept: KeptTruth, label_map: La
             png.write_mask(folder / name / f"{part}.png", ids, label_map)
         return
     in_ras, grid = volume.unslice(stack, kept.plane), kept.grid
-    nifti.save_like(folder / f"{name}.nii.gz", grid.from_ras(in_ras), grid, kept.file(pair.rater))
+    if not kept.record.uneven:
+        own = grid.from_ras(in_ras)
+        nifti.save_like(folder / f"{name}.nii.gz", own, grid, kept.file(pair.rater))
     instances.write(folder / name, in_ras, grid, parts, label_map)

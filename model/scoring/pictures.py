@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import LabelMap
+from model.scoring import scores
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
 from pipeline import paths
@@ -75,7 +76,8 @@ def write_masks(
     """
     folder = paths.dataset(slices[0].dataset) / paths.MINI_TEST / paths.IMAGES
     canvas = Canvas.of(slices[0].canvas)
-    wrong = [np.count_nonzero(one != other) for one, other in zip(truth, final, strict=True)]
+    judged = zip(*scores.comparable(truth, final, slices[0].unlabelled), strict=True)
+    wrong = [np.count_nonzero(one != other) for one, other in judged]
     worst = max(slices, key=lambda pair: (wrong[pair.slice_index], sum(pair.class_pixels[1:])))
     for pair in slices:
         kinds = [paths.MINI_TEST] if (folder / f"{pair.id}.png").is_file() else []
@@ -106,7 +108,7 @@ def draw_overlays(predictions: Path, folder: Path, label_map: LabelMap) -> None:
             )
             draw_overlay(
                 predictions / paths.OVERLAYS / kind / file.name,
-                png.read_image(image),
+                png.read_shown(image),
                 png.read_mask(mask, label_map),
                 png.read_mask(file, label_map),
                 label_map,

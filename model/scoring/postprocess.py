@@ -4,21 +4,24 @@ They are chosen per class by the gain in Dice over the cases of valid, and kept 
 is :data:`LEAST_GAIN` or more, its 95 % interval over the *patients* lies above 0, and there are
 :data:`LEAST_PATIENTS` or more of them: a rule that helped by chance would cost on test. A class
 that is in neither truth nor prediction counts as a Dice of 1 here, so that removing what was
-invented is a gain.
+invented is a gain. Cases in which nobody annotated the class are not asked about it.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import IGNORED
 from model.inference.facts import LEAST_PATIENTS
 from model.inference.rules import Rule
-from model.regions import box, holes, regions, runs, slabs
-from model.scoring.bootstrap import Resamples, interval
+from model.regions import Amount, box, holes, regions, runs, slabs, within
+from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.scores import Stack
 
 LEAST_GAIN = 0.001
@@ -58,30 +61,40 @@ class Search:
         self.patients: list[str] = []
 
     def add(
-        self, patient: str, truth: Stack, predicted: Stack, voxel_ml: float, planar: bool
+        self,
+        patient: str,
+        truth: Stack,
+        predicted: Stack,
+        voxel_ml: Amount,
+        planar: bool,
+        unlabelled: Collection[int] = (),
     ) -> None:
-        """Try every rule on one case."""
+        """Try every rule on one case, but for the classes that nobody annotated in it."""
         self.patients.append(patient)
         for label, rows in self._dice.items():
-            rows.append(_dice_of_rules(truth, predicted, label, voxel_ml, planar))
+            if label in unlabelled:
+                rows.append([math.nan] * len(RULES))
+            else:
+                rows.append(_dice_of_rules(truth, predicted, label, voxel_ml, planar))
 
     def plain_dice(self) -> NDArray[np.float64]:
         """The mean foreground Dice of every case without any rule, (cases,)."""
         by_class = [[dice[0] for dice in rows] for rows in self._dice.values()]
-        mean: NDArray[np.float64] = np.array(by_class).mean(axis=0)
-        return mean
+        return mean_over(np.array(by_class).T)
 
     def choose(self, *key: object) -> dict[int, Choice]:
         """The best rule of every class, kept or not; ``key`` draws the resamples."""
-        if not self.patients:
-            return {}
-        resamples = Resamples.drawn(self.patients, *key)
         chosen = {}
         for label, rows in self._dice.items():
-            dice = np.array(rows)  # (cases, rules)
+            known = [at for at, row in enumerate(rows) if not math.isnan(row[0])]
+            if not known:
+                continue
+            patients = [self.patients[at] for at in known]
+            resamples = Resamples.drawn(patients, *key)
+            dice = np.array([rows[at] for at in known])  # (cases, rules)
             gains = dice - dice[:, :1]
             best = int(gains.mean(axis=0).argmax())
-            bounds = interval(resamples.means(self.patients, gains[:, best]))
+            bounds = interval(resamples.means(patients, gains[:, best]))
             assert bounds is not None
             chosen[label] = Choice(
                 RULES[best], float(gains[:, best].mean()), *bounds, len(resamples.patients)
@@ -90,23 +103,30 @@ class Search:
 
 
 def _dice_of_rules(
-    truth: Stack, predicted: Stack, label: int, voxel_ml: float, planar: bool
+    truth: Stack, predicted: Stack, label: int, voxel_ml: Amount, planar: bool
 ) -> list[float]:
-    """Dice of one class in one case under each of :data:`RULES`."""
-    total = sum(int(np.count_nonzero(slab == label)) for slab in slabs(truth))
+    """Dice of one class in one case under each of :data:`RULES`, of what was annotated.
+
+    Of voxels or, where slices differ in thickness, of volumes.
+    """
+    weight: Amount = 1.0 if isinstance(voxel_ml, float) else voxel_ml
+    counts = [np.count_nonzero(slab == label, axis=(1, 2)) for slab in slabs(truth)]
+    total = float((np.concatenate(counts) * weight).sum())
     near = box(predicted, label)
     truth, predicted = truth[near], predicted[near]
+    voxel_ml, weight = (within(one, near[0]) for one in (voxel_ml, weight))
     mask = predicted == label
-    drawn = runs(slab == label for slab in slabs(truth))
-    counts = {}
+    drawn, unknown = (runs(slab == value for slab in slabs(truth)) for value in (label, IGNORED))
+    measured = {}
     for fill in (False, True):
         filled = mask | (holes(mask, planar) & (predicted == 0)) if fill else mask
         found = regions(filled, corners=True, planar=planar)
-        counts[fill] = found.sizes, found.voxels_in(drawn)
+        judged = found.amounts(weight) - found.amounts_in(unknown, weight)
+        measured[fill] = found.amounts(voxel_ml), judged, found.amounts_in(drawn, weight)
     dice = []
     for rule in RULES:
-        voxels, both = counts[rule.fill_holes]
-        kept = voxels * voxel_ml >= rule.smallest_ml
-        sizes = total + int(voxels[kept].sum())
-        dice.append(2 * int(both[kept].sum()) / sizes if sizes else 1.0)
+        ml, judged, both = measured[rule.fill_holes]
+        kept = ml >= rule.smallest_ml
+        whole = total + float(judged[kept].sum())
+        dice.append(2 * float(both[kept].sum()) / whole if whole else 1.0)
     return dice

@@ -47,12 +47,15 @@ def results(
     if not any(choice.kept for choice in choices.values()):
         del rows["before_postprocessing"]
     patients = len(resamples.patients)
+    uneven = sum(one.uneven for one in scored)
     return {
         "dataset": dataset,
         "test_cases": len(scored),
         "test_patients": patients,
+        "uneven_cases": uneven,
         "slices_left_out": sum(one.slices_left_out for one in scored),
         **rows,
+        "strata": summary.strata(scored),
         "calibration": summary.calibration(scored, resamples),
         "raters": summary.raters(scored, label_map, resamples),
         "postprocessing": _choices(choices, label_map),
@@ -66,7 +69,8 @@ def results(
             for one in worst
         ],
         "parameters": _parameters(wanted, converted_with),
-        "definitions": _definitions(any(one.planar for one in scored), patients, wanted),
+        "definitions": _definitions(any(one.planar for one in scored), uneven, patients, wanted)
+        | _annotation(scored),
         "versions": _versions(),
     }
 
@@ -94,15 +98,18 @@ def _parameters(wanted: Evaluate, converted_with: Mapping[str, Any]) -> dict[str
     }
 
 
-def _definitions(planar: bool, patients: int, wanted: Evaluate) -> dict[str, str]:
+def _definitions(planar: bool, uneven: int, patients: int, wanted: Evaluate) -> dict[str, str]:
     """How the numbers came about, in words: they stand beside them wherever they are shown."""
     few = f"; {patients} patients are too few for an interval to be trusted" * (patients < FEW)
     where = "slice by slice, in pixels (the source states no mm)" if planar else "in 3-D, in mm"
+    own = f"; none of {uneven} cases whose slices have no one spacing" * bool(uneven)
+    weighed = "; of slices without one spacing by their thickness" * bool(uneven)
     return {
-        "unit": "case, in the source's own grid; background left out",
+        "unit": f"case, in the source's own grid{weighed}; background left out",
         "interval": f"95 %, percentiles of {RESAMPLES} bootstrap resamples of patients{few}",
         "empty_masks": EMPTY_POLICY,
-        "distances": f"between surface voxels, {where}; HD95 is the larger direction's percentile",
+        "distances": f"between surface voxels, {where}; HD95 is the larger direction's percentile"
+        + own,
         "nsd_tolerance": f"{wanted.nsd_tolerance_mm:g} {'px' if planar else 'mm'}",
         "lesions": "components by corners; found if one voxel of a lesion is predicted, false if"
         " a predicted component touches none",
@@ -110,6 +117,29 @@ def _definitions(planar: bool, patients: int, wanted: Evaluate) -> dict[str, str
         " truth or prediction is foreground",
         "reference": "mean over slices at training size; background counts as a class",
     }
+
+
+def _annotation(scored: Sequence[Scored]) -> dict[str, str]:
+    """What is left out since nobody annotated it, in words; nothing where all was annotated."""
+    ignored = [one.ignored for one in scored if one.ignored]
+    whole = all(of_class.whole for one in scored for of_class in one.final if of_class.annotated)
+    lacking = any(not of_class.annotated for one in scored for of_class in one.final)
+    words = []
+    if ignored:
+        words.append(
+            f"{np.mean(ignored):.1%} of the voxels of {len(ignored)} cases, which nobody annotated,"
+            " are left out"
+        )
+    if not whole:
+        words.append(
+            "HD95, NSD and lesion F1 do not exist in a volume of which whole slices are left out"
+        )
+    if lacking:
+        words.append(
+            "a class has no score in a case in which nobody annotated it; predicted on background"
+            " there, it counts as background"
+        )
+    return {"annotation": "; ".join(words)} if words else {}
 
 
 def _versions() -> dict[str, str]:
@@ -187,19 +217,23 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
         for label, of_class in zip(label_map.foreground, one.final, strict=True):
             values = ["" if math.isnan(v) else f"{v:.6f}" for v in of_class.row().values()]
             overlap, lesions, negative = of_class.overlap, of_class.lesions, of_class.negative
+            volumes = of_class.volumes
             rows.append(
                 (
                     *(one.patient, one.case, one.rater, label.name),
                     *values,
                     *(overlap.truth, overlap.predicted, overlap.both),
-                    *(f"{of_class.truth_ml:.6f}", f"{of_class.predicted_ml:.6f}"),
+                    *(f"{volumes.truth:.6f}", f"{volumes.predicted:.6f}"),
                     *(lesions.truth, lesions.found, lesions.false),
                     *(negative.slices, negative.marked),
+                    "" if one.planar else "even" if of_class.even else "uneven",
+                    f"{one.ignored if of_class.annotated else 1:.6f}",
                 )
             )
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
-    _write_table(file, (*head, *more, "negative_slices", "negative_marked"), rows)
+    last = ("negative_slices", "negative_marked", "spacing", "ignored_share")
+    _write_table(file, (*head, *more, *last), rows)
 
 
 def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

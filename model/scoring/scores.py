@@ -7,12 +7,19 @@ gantry) is measured as it stands.
 
 Pictures without geometry are *planar*: their slices are no volume, so surfaces and lesions are
 those of each slice, and a pixel's side stands for the mm that nobody states.
+
+Of slices without one spacing a voxel counts by its slice's thickness, and there are no distances:
+they would need an even grid.
+
+Where the truth is :data:`~datasets_spec.contract.IGNORED`, nobody annotated, and nothing is scored;
+a predicted lesion counts as one even if its parts hang together there alone. Classes that nobody
+annotated in a case have no score in it: predicted on background, they count as background.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +28,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from model.regions import regions
+from datasets_spec.contract import IGNORED
+from model.regions import Amount, regions, runs
 
 BINS = 15
 """Bins of confidence, as in Guo et al., ICML 2017."""
@@ -42,11 +50,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxel counts of one class in one case, and the scores that follow from them."""
+    """How much one class has in one case, and the scores that follow: voxels, or volumes in ml."""
 
-    truth: int
-    predicted: int
-    both: int
+    truth: float
+    predicted: float
+    both: float
 
     @property
     def dice(self) -> float:
@@ -129,43 +137,61 @@ class Lesions:
 
 @dataclass(frozen=True)
 class Negative:
-    """Slices whose truth lacks the class: how many, how many of them were marked, voxels there."""
+    """Slices whose truth lacks the class: how many, how many of them were marked, and the volume of
+    that."""
 
     slices: int
     marked: int
-    voxels: int
+    ml: float
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Everything about one class in one case. ``voxel_ml``: a voxel's volume."""
+    """Everything about one class in one case.
+
+    ``overlap`` counts voxels, ``volumes`` has their ml. ``even``: whether slices have one spacing;
+    where not, scores follow from the volumes. ``annotated``: whether anybody annotated the class in
+    the case; ``whole``: whether surfaces and lesions can be told, which takes every slice of a
+    volume.
+    """
 
     overlap: Overlap
+    volumes: Overlap
     hd95_mm: float
     nsd: float
     lesions: Lesions
     negative: Negative
-    voxel_ml: float
+    even: bool = True
+    annotated: bool = True
+    whole: bool = True
 
     @property
-    def truth_ml(self) -> float:
-        """Volume of the truth."""
-        return self.overlap.truth * self.voxel_ml
+    def weighed(self) -> Overlap:
+        """What the scores follow from: voxels, or volumes where these differ by slice."""
+        return self.overlap if self.even else self.volumes
 
     @property
-    def predicted_ml(self) -> float:
-        """Volume of the prediction."""
-        return self.overlap.predicted * self.voxel_ml
+    def dice(self) -> float:
+        """See :attr:`Overlap.dice`."""
+        return self.weighed.dice
 
     @property
     def both_empty(self) -> bool:
         """Whether the class is neither in the truth nor in the prediction."""
-        return not (self.overlap.truth or self.overlap.predicted)
+        return self.annotated and not (self.overlap.truth or self.overlap.predicted)
+
+    @property
+    def no_surface(self) -> bool:
+        """Whether there is no distance since one of the two is empty."""
+        overlap = self.overlap
+        told = self.even and self.whole and bool(overlap.truth or overlap.predicted)
+        return told and math.isnan(self.hd95_mm)
 
     def row(self) -> dict[str, float]:
         """Every score by its name, in the order of :data:`SCORES`; NaN where it does not exist."""
-        overlap = self.overlap
-        error = math.nan if self.both_empty else self.predicted_ml - self.truth_ml
+        overlap, volumes = self.weighed, self.volumes
+        nothing = self.both_empty or not self.annotated
+        error = math.nan if nothing else volumes.predicted - volumes.truth
         return {
             "dice": overlap.dice,
             "iou": overlap.iou,
@@ -194,29 +220,78 @@ SCORES = (
 
 
 def score(
-    truth: Stack, predicted: Stack, classes: int, steps: Floats, planar: bool, tolerance_mm: float
+    truth: Stack,
+    predicted: Stack,
+    classes: int,
+    steps: Floats,
+    planar: bool,
+    tolerance_mm: float,
+    of_voxel: Amount | None = None,
+    unlabelled: Collection[int] = (),
 ) -> tuple[ClassScores, ...]:
-    """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ..."""
-    tables = _of_slices(truth, predicted, classes)
-    counts = overlaps(tables.sum(axis=0))
-    boxes = zip(_boxes(truth, classes), _boxes(predicted, classes), strict=True)
+    """The scores of every foreground class of two label maps (N, H, W): class 1, 2, ...
+
+    ``of_voxel``: the volume of a voxel in ml, if not that of ``steps``: of slices without one
+    spacing, which have no distances, that of each (N,). ``unlabelled``: the classes that nobody
+    annotated in the case.
+    """
+    ml: Amount = voxel_ml(steps) if of_voxel is None else of_voxel
+    even = isinstance(ml, float)
+    tables = _of_slices(truth, predicted, classes, unlabelled)
+    counts, volumes = overlaps(tables.sum(axis=0)), overlaps(_sum(tables, ml))
     planar = planar or len(truth) == 1  # a single slice has no neighbours to be bounded by
+    whole = planar or bool(tables.any(axis=(1, 2)).all())
+    drawn, judged = comparable(truth, predicted)
+    ignored = truth == IGNORED if drawn is not truth else None
+    boxes = zip(_boxes(drawn, classes), _boxes(predicted, classes), strict=True)
     found = []
-    for label, (drawn, guessed) in enumerate(boxes, start=1):
-        near = _around(drawn, guessed)
-        masks = _Class(truth[near], label), _Class(predicted[near], label)
-        distances = surfaces(*masks, steps, planar)
+    for label, (here, there) in enumerate(boxes, start=1):
+        if label in unlabelled:
+            found.append(_unknown(even))
+            continue
+        near = _around(here, there) if whole else _around()
+        masks = _Class(drawn[near], label), _Class(judged[near], label)
+        distances = surfaces(*masks, steps, planar) if even else None
+        raw = None if ignored is None else (_Class(predicted[near], label), ignored[near])
         found.append(
             ClassScores(
                 counts[label],
-                distances.hd95,
-                distances.nsd(tolerance_mm),
-                lesions(*masks, planar),
-                _negative(tables, label),
-                voxel_ml(steps),
+                volumes[label],
+                distances.hd95 if distances else math.nan,
+                distances.nsd(tolerance_mm) if distances else math.nan,
+                lesions(*masks, planar) if raw is None else _lesions(masks[0], *raw, planar),
+                _negative(tables, label, ml),
+                even,
+                whole=whole,
             )
         )
     return tuple(found)
+
+
+def _unknown(even: bool) -> ClassScores:
+    """Of a class that nobody annotated."""
+    nothing, lesions_of_none = Overlap(0, 0, 0), Lesions(0, 0, 0, 0)
+    slices = Negative(0, 0, 0.0)
+    return ClassScores(
+        nothing, nothing, math.nan, math.nan, lesions_of_none, slices, even, False, False
+    )
+
+
+def comparable(
+    truth: Stack, predicted: Stack, unlabelled: Collection[int] = ()
+) -> tuple[Stack, Stack]:
+    """Two label maps that differ only where the prediction can be wrong.
+
+    Both are background where nobody annotated; so is a prediction of a class of ``unlabelled``
+    where the truth is background. The arrays themselves where there is nothing of that kind.
+    """
+    if truth.max(initial=0) == IGNORED:
+        known = truth != IGNORED
+        truth, predicted = (np.where(known, ids, np.uint8(0)) for ids in (truth, predicted))
+    if unlabelled:
+        may_be = (truth == 0) & np.isin(predicted, list(unlabelled))
+        predicted = np.where(may_be, np.uint8(0), predicted)
+    return truth, predicted
 
 
 def voxel_ml(steps: Floats) -> float:
@@ -224,14 +299,20 @@ def voxel_ml(steps: Floats) -> float:
     return abs(float(np.linalg.det(steps))) / 1000
 
 
-def confusion(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64]:
+def confusion(
+    truth: Stack, predicted: Stack, classes: int, unlabelled: Collection[int] = ()
+) -> NDArray[np.int64]:
     """Voxels by class of the truth (rows) and of the prediction (columns), background first."""
-    table: NDArray[np.int64] = _of_slices(truth, predicted, classes).sum(axis=0)
+    table: NDArray[np.int64] = _of_slices(truth, predicted, classes, unlabelled).sum(axis=0)
     return table
 
 
-def _of_slices(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64]:
-    """The confusion of each slice, (N, classes, classes)."""
+def _of_slices(
+    truth: Stack, predicted: Stack, classes: int, unlabelled: Collection[int]
+) -> NDArray[np.int64]:
+    """The confusion of each slice, (N, classes, classes), of the voxels that were annotated."""
+    annotated = truth
+    truth, predicted = comparable(truth, predicted, unlabelled)
     code = np.min_scalar_type(classes**2)
     tables = np.zeros((len(truth), classes**2), np.int64)
     for table, drawn, guessed in zip(tables, truth, predicted, strict=True):
@@ -240,13 +321,15 @@ def _of_slices(truth: Stack, predicted: Stack, classes: int) -> NDArray[np.int64
             table += np.bincount(pairs.ravel("K"), minlength=classes**2)
         else:
             table[0] = drawn.size
+    if annotated is not truth:
+        tables[:, 0] -= [np.count_nonzero(one == IGNORED) for one in annotated]
     return tables.reshape(-1, classes, classes)
 
 
-def overlaps(table: NDArray[np.int64]) -> list[Overlap]:
+def overlaps(table: NDArray[np.int64] | Floats) -> list[Overlap]:
     """One :class:`Overlap` per class id, background included, of a confusion matrix."""
     return [
-        Overlap(int(table[c].sum()), int(table[:, c].sum()), int(table[c, c]))
+        Overlap(table[c].sum().item(), table[:, c].sum().item(), table[c, c].item())
         for c in range(len(table))
     ]
 
@@ -294,6 +377,21 @@ def lesions(truth: Slices, predicted: Slices, planar: bool) -> Lesions:
     return Lesions(drawn.count, guessed.count, found, guessed.count - right)
 
 
+def _lesions(truth: Slices, predicted: Slices, ignored: Mask, planar: bool) -> Lesions:
+    """:func:`lesions` where some voxels (N, H, W) are ``ignored``.
+
+    A component of the prediction may hang together by these; one of these alone is none.
+    """
+    drawn, guessed = (
+        regions(slabs(mask), corners=True, planar=planar) for mask in (truth, predicted)
+    )
+    found = int(np.count_nonzero(drawn.voxels_in(guessed.runs)))
+    right = guessed.voxels_in(drawn.runs) > 0
+    judged = guessed.sizes > guessed.voxels_in(runs(ignored))
+    false = int(np.count_nonzero(judged & ~right))
+    return Lesions(drawn.count, int(np.count_nonzero(judged)), found, false)
+
+
 def slabs(stack: Slices | Stack) -> Iterator[Any]:
     """Some slices at a time; of an array, views."""
     return (stack[start : start + _SLAB] for start in range(0, len(stack), _SLAB))
@@ -325,13 +423,16 @@ class Calibration:
     right: Floats
 
     @classmethod
-    def of(cls, truth: Stack, probability: NDArray[np.float32]) -> Calibration:
+    def of(
+        cls, truth: Stack, probability: NDArray[np.float32], unlabelled: Collection[int] = ()
+    ) -> Calibration:
         """From ids (B, H, W) and p (B, H, W, C), over the pixels that matter.
 
         Those whose truth or likeliest class is foreground: the rest is air and normal tissue
-        that any model is sure of, and would hide all else.
+        that any model is sure of, and would hide all else. What nobody annotated is left out.
         """
-        guess = probability.argmax(axis=-1)
+        likeliest = probability.argmax(axis=-1).astype(np.uint8)
+        truth, guess = comparable(truth, likeliest, unlabelled)
         matters = (truth > 0) | (guess > 0)
         confidence = probability.max(axis=-1)[matters].astype(np.float64)
         right = (truth == guess)[matters]
@@ -362,10 +463,19 @@ class Calibration:
         return _ratio(float(np.abs(self.right - self.confidence).sum()), total)
 
 
-def _negative(tables: NDArray[np.int64], label: int) -> Negative:
+def _negative(tables: NDArray[np.int64], label: int, voxel_ml: Amount) -> Negative:
     """What is marked where the truth lacks a class, from the confusion of each slice."""
-    false = tables[tables[:, label].sum(axis=1) == 0, :, label].sum(axis=1)
-    return Negative(len(false), int((false > 0).sum()), int(false.sum()))
+    lacking = (tables[:, label].sum(axis=1) == 0) & tables.any(axis=(1, 2))  # if annotated
+    false = np.where(lacking, tables[:, :, label].sum(axis=1), 0)
+    return Negative(int(lacking.sum()), int((false > 0).sum()), float(_sum(false, voxel_ml)))
+
+
+def _sum(of_slices: NDArray[np.int64], voxel_ml: Amount) -> Floats:
+    """Counts of voxels in each slice (N, ...) -> their volume together in ml (...)."""
+    if isinstance(voxel_ml, float):
+        return np.asarray(of_slices.sum(axis=0) * voxel_ml, np.float64)
+    of_each = voxel_ml.reshape(-1, *(1,) * (of_slices.ndim - 1))
+    return np.asarray((of_slices * of_each).sum(axis=0), np.float64)
 
 
 def _surface(mask: Slices, planar: bool) -> NDArray[np.int32]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Scored:
     ``final`` is what counts: the prediction after post-processing; ``plain`` before it.
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
+    ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
+    that nobody annotated.
     """
 
     case: str
@@ -42,11 +44,14 @@ class Scored:
     slices_left_out: int
     shown: str
     planar: bool
+    uneven: bool
+    strata: Mapping[str, str] = field(default_factory=dict)
+    ignored: float = 0.0
 
     @property
     def dice(self) -> float:
         """Mean foreground Dice; NaN where no class has one."""
-        return float(mean_over([one.overlap.dice for one in self.final]))
+        return float(mean_over([one.dice for one in self.final]))
 
 
 def rows(
@@ -88,7 +93,8 @@ def _row(
                 for number, score in enumerate(SCORES)
             },
             "both_empty": sum(one.both_empty for one in ones),
-            "no_surface": sum(not one.both_empty and math.isnan(one.hd95_mm) for one in ones),
+            "no_surface": sum(one.no_surface for one in ones),
+            "not_annotated": sum(not one.annotated for one in ones),
             "lesions": {
                 name: sum(getattr(one.lesions, name) for one in ones)
                 for name in ("truth", "predicted", "found", "false")
@@ -114,16 +120,35 @@ def _row(
 
 def _negative(ones: Sequence[ClassScores]) -> dict[str, Any]:
     """What is marked where the truth has nothing of the class: slices, and whole cases."""
-    cases = [one for one in ones if not one.overlap.truth]
+    cases = [one for one in ones if one.annotated and not one.overlap.truth]
     slices = sum(one.negative.slices for one in ones)
-    ml = [one.negative.voxels * one.voxel_ml for one in ones]
+    ml = [one.negative.ml for one in ones]
     return {
         "slices": slices,
         "slices_marked": sum(one.negative.marked for one in ones),
         "false_ml_per_slice": number(sum(ml) / slices if slices else math.nan),
         "cases": len(cases),
         "cases_marked": sum(one.overlap.predicted > 0 for one in cases),
-        "false_ml_per_case": number(_mean([one.predicted_ml for one in cases])),
+        "false_ml_per_case": number(_mean([one.volumes.predicted for one in cases])),
+    }
+
+
+def strata(scored: Sequence[Scored]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Stratum -> value -> cases, patients and mean foreground Dice over those cases."""
+    members: dict[str, dict[str, list[Scored]]] = {}
+    for one in scored:
+        for name, value in one.strata.items():
+            members.setdefault(name, {}).setdefault(value, []).append(one)
+    return {
+        name: {
+            value: {
+                "cases": len(ones),
+                "patients": len({one.patient for one in ones}),
+                "dice_mean": number(_mean([one.dice for one in ones])),
+            }
+            for value, ones in sorted(values.items())
+        }
+        for name, values in sorted(members.items())
     }
 
 

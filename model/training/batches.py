@@ -21,12 +21,15 @@ from model.network_input import labels_at, picture_at, stacked
 from model.params import Network
 from model.training import parts
 from model.training.devices import Share
+from model.training.partial import Codes
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 
 Grey = NDArray[np.uint8]
 Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
-"""What an epoch shows of a pair: pair, epoch, image (H, W) and ids (H, W) -> image and ids."""
+"""What an epoch shows of a pair: pair, epoch, image and ids (H, W) -> image and ids.
+
+An image is (H, W), or (H, W, channels) of a pair that names several."""
 
 _THREADS = min(max(2, os.cpu_count() or 2), 8)
 _AHEAD = 8  # batches
@@ -46,11 +49,15 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     epoch, spread evenly over its batches, gives way to pairs that show the foreground classes in
     turn, drawn by the same key. ``share``: every process has its part of each batch. With a folder
     ``scratch`` and without ``online``, pictures larger than the network's are decoded once: see
-    :class:`_Cache`.
+    :class:`_Cache`. Of several channels, each that a pair has is 0 everywhere with the probability
+    ``channel_dropout``, drawn by seed, epoch and the place in the epoch, but never all of them.
 
     A network that sees parts is shown, with a ``seed``, one part of each pair, drawn by seed, epoch
     and the place in the epoch; where a pair stands for a class, a part with a pixel of it. Without,
     it is shown all parts of every pair, edge to edge: see :mod:`model.training.parts`.
+
+    Pixels of which not one class is known have the ids that ``codes`` gives them; those of the
+    ``pairs``, if there are none.
     """
 
     def __init__(
@@ -66,15 +73,22 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         foreground_oversampling: float = 0.0,
         share: Share = _ALONE,
         scratch: Path | None = None,
+        codes: Codes | None = None,
+        channel_dropout: float = 0.0,
     ) -> None:
         super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
         self._online, self._share = online, share
+        self._codes = codes or Codes.of(pairs, len(label_map))
         self._oversampling = foreground_oversampling
+        self._present = np.array([pair.present for pair in self._pairs])
+        self._channel_dropout = channel_dropout if seed is not None else 0.0
         self._cache = (
-            _Cache(scratch, len(self._pairs), network.whole_px) if scratch and not online else None
+            _Cache(scratch, len(self._pairs), network.whole_px, self._present.shape[1])
+            if scratch and not online
+            else None
         )
         self._grid = [(0, 0)] if seed is not None else parts.edge_to_edge(network)
         self.show(0)
@@ -89,7 +103,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         shown: list[tuple[Grey, Grey]] = []
         for position, same in groupby(places, lambda place: self._order[place] // len(self._grid)):
             image, ids = self._whole(position)
-            shown += [self._part(place, image, ids) for place in same]
+            shown += [self._heard(place, *self._part(place, image, ids)) for place in same]
         pictures = stacked([image for image, _ in shown], self._network)
         return pictures, np.stack([ids for _, ids in shown])
 
@@ -105,16 +119,22 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         seen = slice(row, row + px), slice(column, column + px)
         return image[seen].copy(), ids[seen].copy()  # a view would hold the whole
 
+    def _heard(self, place: int, image: Grey, ids: Grey) -> tuple[Grey, Grey]:
+        """What a place shows, without the channels that are dropped there."""
+        if image.ndim == 2 or not self._dropped[place].any():
+            return image, ids
+        return np.where(self._dropped[place], np.uint8(0), image), ids
+
     def _whole(self, position: int) -> tuple[Grey, Grey]:
         """The pair at a position, at the size of whole pictures."""
         if self._cache and (kept := self._cache.get(position)):
             return kept
         pair, px = self._pairs[position], self._network.whole_px
-        image = png.read_image(self._folder / pair.image)
+        image = png.read_image(self._folder / pair.image, pair.depth)
         ids = png.read_mask(self._folder / pair.mask, self._label_map)
         if self._online:
             image, ids = self._online(pair, self._epoch, image, ids)
-        small = picture_at(image, px), labels_at(ids, px)
+        small = picture_at(image, px), labels_at(self._codes.encoded(ids, pair.unlabelled), px)
         if self._cache and (px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
         return small
@@ -128,6 +148,16 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._order, self._stands_for = self._drawn()
         rng = np.random.default_rng((self._seed or 0, epoch, 3))
         self._chances = rng.random((len(self._order), parts.CHANCES))
+        self._dropped = self._silenced()
+
+    def _silenced(self) -> NDArray[np.bool_]:
+        """Of every place the channels (places, channels) that are dropped."""
+        present = self._present[self._order // len(self._grid)]
+        rng = np.random.default_rng((self._seed or 0, self._epoch, 4))
+        drawn = np.where(present, rng.random(present.shape), -1.0)
+        dropped: NDArray[np.bool_] = present & (drawn < self._channel_dropout)
+        dropped[np.arange(len(drawn)), drawn.argmax(axis=1)] = False  # one is always there
+        return dropped
 
     def _drawn(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """What each place shows, and the class that it is there for, or 0."""
@@ -176,31 +206,32 @@ class _Cache:
     free; where writing fails all the same, it gives its room back and keeps nothing more.
     """
 
-    def __init__(self, folder: Path, pairs: int, px: int) -> None:
+    def __init__(self, folder: Path, pairs: int, px: int, channels: int = 1) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by the next line
         weakref.finalize(self, file.close)
         self._number, self._folder = file.fileno(), folder
-        self._shape = (2, px, px)
+        self._shape = (channels + 1, px, px)
         self._kept = np.zeros(pairs, bool)
         self._writing = threading.Lock()
         self._ended = False
         self._roomy, self._unasked = False, 0
 
     def get(self, position: int) -> tuple[Grey, Grey] | None:
-        """Image and ids (px, px) as they were put, or None."""
+        """Image and ids as they were put, or None."""
         if not self._kept[position]:
             return None
         size = math.prod(self._shape)
         content = os.pread(self._number, size, int(position) * size)
         if len(content) < size:  # given back since
             return None
-        image, ids = np.frombuffer(content, np.uint8).reshape(self._shape)
-        return image, ids
+        *channels, ids = np.frombuffer(content, np.uint8).reshape(self._shape)
+        return (np.stack(channels, axis=-1) if channels[1:] else channels[0]), ids
 
     def put(self, position: int, image: Grey, ids: Grey) -> None:
-        """Keep image and ids (px, px), if there is room; several threads may."""
-        content = np.stack([image, ids]).tobytes()
+        """Keep image (px, px) or (px, px, channels) and ids (px, px), if there is room; several
+        threads may."""
+        content = np.dstack([image, ids]).transpose(2, 0, 1).tobytes()
         with self._writing:
             if self._ended:
                 return

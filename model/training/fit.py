@@ -26,6 +26,7 @@ from model.training.batches import Batches, Fresh
 from model.training.devices import Share
 from model.training.losses import loss_of
 from model.training.metrics import Scores
+from model.training.partial import Codes
 from model.training.state import State
 from pipeline.pairs.manifest import Pair
 
@@ -53,6 +54,7 @@ def batches(
     online: Fresh | None,
     share: Share,
     scratch: Path,
+    codes: Codes,
 ) -> tuple[Batches, Batches]:
     """What is learnt from and what is judged by, of the dataset in ``folder``."""
     learn = Batches(
@@ -67,6 +69,8 @@ def batches(
         wanted.foreground_oversampling,
         share,
         scratch=scratch,
+        codes=codes,
+        channel_dropout=wanted.channel_dropout,
     )
     valid = Batches(
         folder / "valid",
@@ -76,6 +80,7 @@ def batches(
         wanted.batch_pairs,
         share=share,
         scratch=scratch,
+        codes=codes,
     )
     return learn, valid
 
@@ -88,10 +93,11 @@ def compiled(
     wanted: Train,
     form: str,
     share: Share,
+    codes: Codes,
 ) -> Fitting:
     """A network at its beginning, in the number format ``form``, ready to be fitted.
 
-    ``class_pixels``: pixels of each class in train.
+    ``class_pixels``: pixels of each class in train. ``codes``: those of the batches.
     """
     keras.utils.set_random_seed(wanted.seed)
     number_format.use(form)
@@ -100,8 +106,8 @@ def compiled(
         model = trainable(network, wanted.network)
         model.compile(
             optimizer=optimizer(wanted),
-            loss=loss_of(wanted, class_pixels),
-            metrics=[Scores(label_map)],
+            loss=loss_of(wanted, class_pixels, codes),
+            metrics=[Scores(label_map, codes=codes)],
             jit_compile=precision.jit(wanted.jit),
         )
         model.optimizer.build(model.trainable_variables)

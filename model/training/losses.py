@@ -2,6 +2,11 @@
 
 Ids stay whole numbers up to the loss itself; y is 1 for the true class of a pixel, p what was
 predicted. Sums of the overlap losses run over the pixels of the whole batch.
+
+Where not every class is known, the losses take a :class:`~model.training.partial.Partial` instead
+of the ids. A pixel that may be of several classes then costs -log of the sum of their
+probabilities, and overlaps leave it out of those classes; one that may be any costs nothing, means
+are over all others, and its gradient is exactly 0.
 """
 
 from __future__ import annotations
@@ -15,14 +20,20 @@ import keras
 from keras import ops
 
 from model.params import Train
+from model.training.partial import Codes, Partial
 
 Loss = Callable[[Any, Any], Any]
 _TINY = 1e-7
 _SMOOTH = 1.0  # one pixel: an empty class in an empty prediction costs nothing
 
 
-def loss_of(wanted: Train, class_pixels: Sequence[int]) -> keras.losses.Loss:
-    """The loss that the parameters name; ``class_pixels``: pixels of each class in train."""
+def loss_of(
+    wanted: Train, class_pixels: Sequence[int], codes: Codes | None = None
+) -> keras.losses.Loss:
+    """The loss that the parameters name; ``class_pixels``: pixels of each class in train.
+
+    ``codes`` are those of the batches, where not every class is known.
+    """
     losses: dict[str, Loss] = {
         "categorical_crossentropy": categorical_crossentropy,
         "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
@@ -32,42 +43,47 @@ def loss_of(wanted: Train, class_pixels: Sequence[int]) -> keras.losses.Loss:
         "tversky": partial(tversky, alpha=wanted.tversky_alpha),
         "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
     }
-    return _OfBatch(losses[wanted.loss], wanted.loss)
+    return _OfBatch(losses[wanted.loss], wanted.loss, codes)
 
 
 class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
     """One number for a whole batch, as Keras' own losses are: several replicas share it out."""
 
-    def __init__(self, loss: Loss, name: str) -> None:
+    def __init__(self, loss: Loss, name: str, codes: Codes | None) -> None:
         super().__init__(name=name)
         self._loss = loss
+        self._table = codes.table if codes and codes.partial else None
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        truth = y_true if self._table is None else Partial.of(y_true, self._table)
         # a scalar would be each replica's own, and their sum too steep
-        return ops.reshape(self._loss(y_true, y_pred), (1,))
+        return ops.reshape(self._loss(truth, y_pred), (1,))
 
 
 def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:
     """Mean over all pixels of -log p(true class): the loss of the reference projects, from ids."""
-    return ops.mean(_entropy(ids, probabilities))
+    return _mean(ids, _entropy(ids, probabilities))
 
 
 def weighted_ce(ids: Any, probabilities: Any, weights: Sequence[float]) -> Any:
     """Mean over all pixels of -w(true class) log p(true class).
 
     With w = 1 / (C f), f the class's share of all pixels, every class counts alike and the mean
-    weight is 1 (the balanced weighting of King & Zeng, Political Analysis 9, 2001).
+    weight is 1 (the balanced weighting of King & Zeng, Political Analysis 9, 2001). What may be
+    background has its weight.
     """
     table = ops.convert_to_tensor(weights, dtype="float32")
-    return ops.mean(ops.take(table, ops.cast(ids, "int32")) * _entropy(ids, probabilities))
+    of_class = ids.likely if isinstance(ids, Partial) else ops.cast(ids, "int32")
+    return _mean(ids, ops.take(table, of_class) * _entropy(ids, probabilities))
 
 
 def focal(ids: Any, probabilities: Any, gamma: float) -> Any:
     """Mean over all pixels of -(1 - p)^gamma log p, p of the true class (Lin et al., ICCV 2017)."""
-    sure = ops.sum(_one_hot(ids, probabilities) * probabilities, axis=-1)
+    allowed = ids.allowed if isinstance(ids, Partial) else _one_hot(ids, probabilities)
+    sure = ops.sum(allowed * probabilities, axis=-1)
     # not below a trifle: a power below 1 has no slope at 0
     unsure = ops.clip(1.0 - sure, _TINY, 1.0)
-    return ops.mean(unsure**gamma * _entropy(ids, probabilities))
+    return _mean(ids, unsure**gamma * _entropy(ids, probabilities))
 
 
 def dice(ids: Any, probabilities: Any) -> Any:
@@ -90,7 +106,8 @@ def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
     pixels more than invented ones.
     """
     truth = _one_hot(ids, probabilities)[..., 1:]
-    guess = probabilities[..., 1:]
+    judged = probabilities * ids.judged if isinstance(ids, Partial) else probabilities
+    guess = judged[..., 1:]
     axes = (0, 1, 2)
     both = ops.sum(truth * guess, axis=axes)
     invented = ops.sum(guess, axis=axes) - both
@@ -106,10 +123,16 @@ def boundary(ids: Any, probabilities: Any, weight: float, reach: int) -> Any:
     d is the distance to the nearest boundary: 0 for a pixel with another class among its eight
     neighbours, then a pixel more for every ring, up to ``reach`` rings. The weight map of U-Net
     (Ronneberger et al., MICCAI 2015, eq. 2), whose distances are found here by pooling: a window
-    around a pixel shows two classes where its greatest and its least id differ.
+    around a pixel shows two classes where its greatest and its least id differ. What nobody
+    annotated is no class.
     """
-    greatest = ops.cast(ids, "float32")[..., None]
-    least = greatest
+    if isinstance(ids, Partial):
+        known, of_class = ids.counts > 0, ops.cast(ids.likely, "float32")
+        greatest = ops.where(known, of_class, -1.0)[..., None]
+        least = ops.where(known, of_class, float(probabilities.shape[-1]))[..., None]
+    else:
+        greatest = ops.cast(ids, "float32")[..., None]
+        least = greatest
     emphasis = ops.zeros_like(greatest)
     for distance in range(reach):
         greatest = ops.max_pool(greatest, 3, 1, "same")
@@ -117,7 +140,7 @@ def boundary(ids: Any, probabilities: Any, weight: float, reach: int) -> Any:
         near = weight * math.exp(-2 * (distance / reach) ** 2)
         found = ops.cast(greatest > least, "float32")
         emphasis = ops.maximum(emphasis, near * found)
-    return ops.mean((1 + emphasis[..., 0]) * _entropy(ids, probabilities))
+    return _mean(ids, (1 + emphasis[..., 0]) * _entropy(ids, probabilities))
 
 
 def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:
@@ -126,13 +149,25 @@ def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:
     return [total / (classes * count) if count else 0.0 for count in class_pixels]
 
 
+def _mean(ids: Any, values: Any) -> Any:
+    """The mean of what pixels cost (B, H, W), over those that may not be of any class at all."""
+    if isinstance(ids, Partial):
+        return ops.sum(ids.counts * values) / ops.maximum(ops.sum(ids.counts), 1.0)
+    return ops.mean(values)
+
+
 def _entropy(ids: Any, probabilities: Any) -> Any:
-    """-log p(true class) of each pixel (B, H, W)."""
+    """-log p(true class) of each pixel (B, H, W); of several possible classes, of their sum."""
+    if isinstance(ids, Partial):
+        marginal = ops.sum(ids.allowed * probabilities, axis=-1)
+        return -ops.log(ops.clip(marginal, _TINY, 1.0))
     logs = ops.log(ops.clip(probabilities, _TINY, 1.0))
     return -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
 
 
 def _one_hot(ids: Any, probabilities: Any) -> Any:
     """(B, H, W, C), for the length of one step alone."""
+    if isinstance(ids, Partial):
+        return ids.drawn
     classes = probabilities.shape[-1]
     return ops.one_hot(ops.cast(ids, "int32"), classes, dtype=keras.backend.floatx())

@@ -78,7 +78,7 @@ class EpochChange:
         """Write ``epoch_<number>/<picture>.png`` below the target's, counted from 1."""
         if not self._files:
             return
-        pictures = [png.read_image(file) for file in self._files]
+        pictures = [png.read_image(file, self._network.channels) for file in self._files]
         run, px = keras_file.runner(model), self._network.image_px
         predicted = tiles.asked(run, model_input(pictures, self._network), px)
         for file, picture, probability in zip(self._files, pictures, predicted, strict=True):

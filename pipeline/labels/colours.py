@@ -7,25 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import LabelMap, Problem
+from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap, Problem
 
 _COLOURS = 1 << 24
 
 
 def ids_of_colours(rgb: NDArray[np.uint8], label_map: LabelMap, where: object) -> NDArray[np.uint8]:
-    """Colours (H, W, 3) uint8 -> class ids (H, W) uint8, exactly.
+    """Colours (H, W, 3) uint8 -> class ids (H, W) uint8, exactly; IGNORED of its own colour.
 
     Raises :class:`Problem` for a colour of no class, with the count and an example.
     """
     packed = pack(rgb)
     wanted = {int(pack(np.array(label.colour))): label.id for label in label_map}
+    wanted[int(pack(np.array(IGNORED_COLOUR)))] = IGNORED
     colours = distinct(packed)
     known = np.isin(colours, list(wanted))
     if not known.all():
         stray = ~np.isin(packed, list(wanted))
         row, col = np.argwhere(stray)[0]
         raise Problem(
-            f"expected the {len(wanted)} colours of the label map, got {int(stray.sum())} pixels"
+            f"expected the {len(label_map)} colours of the label map, got {int(stray.sum())} pixels"
             f" of {int((~known).sum())} other colours, such as {tuple(rgb[row, col].tolist())} at"
             f" row {row}, column {col}",
             where=where,
@@ -44,8 +45,10 @@ def distinct(packed: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def colourise(ids: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.uint8]:
-    """Class ids (H, W) uint8 -> RGB (H, W, 3) uint8."""
-    palette = np.array([label.colour for label in label_map], np.uint8)
+    """Class ids (H, W) uint8, IGNORED among them -> RGB (H, W, 3) uint8."""
+    palette = np.zeros((IGNORED + 1, 3), np.uint8)
+    palette[: len(label_map)] = [label.colour for label in label_map]
+    palette[IGNORED] = IGNORED_COLOUR
     return palette[ids]
 
 

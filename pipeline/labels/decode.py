@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import Dataset, Picture, Problem, paths_of, scan_of
-from pipeline.labels import pictures, tables
-from pipeline.labels.resample import onto_image, volume_changes
+from datasets_spec.contract import IGNORED, Dataset, Picture, Problem, paths_of, scan_of
+from pipeline.labels import by_slice, drawings, grids, pictures, tables
+from pipeline.labels.resample import volume_changes
 from pipeline.labels.slabs import blank, slabs
 from pipeline.labels.tables import AUTO, class_of_table
 from pipeline.params.limits import Limits
-from pipeline.volumes import volume
+from pipeline.volumes.dicom import objects
 from pipeline.volumes.findings import LABEL, Finding
 from pipeline.volumes.reader import read_image
-from pipeline.volumes.volume import Grid, Volume
+from pipeline.volumes.volume import Volume
 
 Ids = NDArray[np.uint8]
 
@@ -53,18 +53,28 @@ def drawn(
     findings: list[Finding] = []
     ids: dict[str, Ids] = {}
     for rater, picture in labels.items():
+        drawing = objects.drawing(picture)
+        if drawing is not None:
+            read = drawings.class_ids(dataset, drawing, image, limits)
+            ids[rater] = read.array
+            findings += read.findings
+            continue
         where = scan_of(picture) or paths_of(picture)[0].parent
         raw, moved = read_raw(dataset, picture, limits)
         if (image.instances or image.uids) and scan_of(picture) is None:
             raw = _beside(image, raw, where)
-        stored, raw = raw, _on_grid(dataset, raw, image.grid, where)
+        stored, resampled = raw, False
+        if image.uneven or raw.uneven:
+            raw = stored = by_slice.laid(raw, image, where)
+        else:
+            raw, resampled = grids.on_grid(dataset, stored, image.grid, where)
         if dataset.tables and table == AUTO:
             verdict = tables.require_sure(tables.probe(dataset, image.array, raw.array), where)
             table, evidence = verdict.table, verdict.evidence
         class_of = _class_of(dataset, table)
         ids[rater] = class_ids(raw, class_of, where).array
         findings += [one for one in raw.findings if one not in image.findings]
-        if raw is not stored:
+        if resampled:
             before, after = class_ids(stored, class_of, where), Volume(ids[rater], image.grid)
             findings += volume_changes(dataset, before, after, where)
             del before, after
@@ -74,22 +84,15 @@ def drawn(
     return Drawn(ids, table, evidence, snapped, tuple(of_labels))
 
 
-def _on_grid(dataset: Dataset, raw: Volume, grid: Grid, where: Path) -> Volume:
-    """A label on the image's grid, resampled where the dataset allows that.
-
-    Raises :class:`Problem` for a label that lies on another grid otherwise.
-    """
-    if dataset.resample_labels and not volume.same_grid(grid, raw.grid):
-        raw = onto_image(raw, grid, where)
-    volume.require_same_grid(grid, raw.grid, where)
-    return raw
-
-
 def _class_of(dataset: Dataset, table: str) -> dict[int, int]:
     """Raw value -> class id, as the label map, its colours or the label table have it."""
     if dataset.tables:
-        return dict(class_of_table(dataset, table))
-    return _colours(dataset) if dataset.coding == "colours" else dict(dataset.label_map.class_of)
+        known = dict(class_of_table(dataset, table))
+    elif dataset.coding == "colours":
+        known = _colours(dataset)
+    else:
+        known = dict(dataset.label_map.class_of)
+    return known | dict.fromkeys(dataset.ignored_values, IGNORED)
 
 
 def read_raw(
@@ -102,6 +105,7 @@ def read_raw(
         known = _colours(dataset) if not dataset.tables else {}
         for table in dataset.tables:
             known |= table.class_of
+        known |= dict.fromkeys(dataset.ignored_values, IGNORED)
         snapped = pictures.colours(picture, known, dataset.snap_distance, limits)
         return snapped.volume, snapped.pixels
     where = scan_of(picture) or paths_of(picture)[0].parent
@@ -130,7 +134,7 @@ def _beside(image: Volume, drawn: Volume, where: Path) -> Volume:
         )
     placed = np.empty_like(pictures)
     placed[..., list(image.instances)] = pictures
-    return Volume(image.grid.to_ras(placed), image.grid)
+    return Volume(image.grid.to_ras(placed), image.grid, uneven=image.uneven)
 
 
 def _colours(dataset: Dataset) -> dict[int, int]:

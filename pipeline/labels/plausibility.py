@@ -35,11 +35,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import TISSUES, Dataset
+from datasets_spec.contract import IGNORED, TISSUES, Dataset
 from pipeline.labels.rules import FEW_VOXELS, SIGN, enough
 from pipeline.labels.tables import RING_PX, T1_ORDER, grown
 from pipeline.volumes.findings import PAIR, Finding, finding
-from pipeline.volumes.volume import Grid, Volume
+from pipeline.volumes.volume import Volume
 
 BLOOD_HU = (50, 90)
 AIR_HU = -500
@@ -62,7 +62,8 @@ def of_case(
 
     ``windowed``: the picture's values are a publisher's grey values, without HU or geometry.
     """
-    codes = np.array([_CODE.get(label.tissue, 0) for label in dataset.label_map], np.uint8)
+    codes = np.zeros(IGNORED + 1, np.uint8)  # what nobody annotated is of no tissue
+    codes[: len(dataset.label_map)] = [_CODE.get(label.tissue, 0) for label in dataset.label_map]
     present = {TISSUES[code - 1] for code in codes if code}
     if not present:
         return ()
@@ -70,7 +71,7 @@ def of_case(
     tissue, shown = codes[ids[where]], image.array[where]
     counts = np.bincount(tissue.ravel("K"), minlength=len(TISSUES) + 1)
     voxels = enough({name: int(counts[_CODE[name]]) for name in present})
-    suspicions = [*_contact(tissue, voxels), *_amount(image.grid, voxels, windowed)]
+    suspicions = [*_contact(tissue, voxels), *_amount(image, codes, ids, voxels, windowed)]
     if dataset.contrast == "T1w":
         suspicions += _t1_order(shown, tissue, voxels)
     if dataset.modality == "CT":
@@ -82,6 +83,8 @@ def of_case(
 
 def _drawn(ids: NDArray[np.uint8]) -> tuple[slice, ...]:
     """The box of all that is drawn, with the tissue around it that it is compared with."""
+    if ids.max(initial=0) == IGNORED:
+        ids = np.where(ids == IGNORED, np.uint8(0), ids)
     box = []
     for axis, margin in enumerate((RING_PX, RING_PX, 0)):
         there = np.flatnonzero(ids.max(axis=tuple({0, 1, 2} - {axis})))
@@ -223,15 +226,21 @@ def _contacts(tissue: NDArray[np.uint8], wanted: str) -> NDArray[np.intp]:
     return total.reshape(size, size)
 
 
-def _amount(grid: Grid, voxels: Mapping[str, int], windowed: bool) -> Iterator[Finding]:
-    size = math.prod(grid.shape)
-    ml = abs(float(np.linalg.det(grid.affine[:3, :3]))) / 1000
+def _amount(
+    image: Volume,
+    codes: NDArray[np.uint8],
+    ids: NDArray[np.uint8],
+    voxels: Mapping[str, int],
+    windowed: bool,
+) -> Iterator[Finding]:
+    size = math.prod(image.grid.shape)
     for name in sorted(SIGN.keys() & voxels.keys()):
         if voxels[name] > size / 2:
             yield finding("amount-of-picture", PAIR, tissue=name, share=voxels[name] / size)
-        elif not windowed and voxels[name] * ml > _MOST_LESION_ML:
-            volume = voxels[name] * ml
-            yield finding("amount-of-lesion", PAIR, tissue=name, ml=volume, most=_MOST_LESION_ML)
+        elif not windowed and voxels[name] * np.max(image.voxel_ml) > _MOST_LESION_ML:
+            ml = image.ml(codes[ids] == _CODE[name])
+            if ml > _MOST_LESION_ML:
+                yield finding("amount-of-lesion", PAIR, tissue=name, ml=ml, most=_MOST_LESION_ML)
     if {"csf", "grey_matter", "white_matter"} <= voxels.keys():
         ratio = voxels["grey_matter"] / voxels["white_matter"]
         low, high = _GREY_TO_WHITE

@@ -41,10 +41,11 @@ def volume_changes(
 ) -> tuple[Finding, ...]:
     """What resampling made of each class's volume; class ids before and after.
 
-    Raises :class:`Problem` where a class lost more than :data:`LOST`: outside the image, or
-    altogether and beyond what sampling explains.
+    Raises :class:`Problem` where a class, or all of them together, lost more than :data:`LOST`:
+    outside the image, or altogether and beyond what sampling explains.
     """
     changes = []
+    total_ml, total_left = 0.0, 0.0
     coarser_ml = max(before.grid.voxel_ml, after.grid.voxel_ml)
     beyond = outside(before, after.grid, len(dataset.label_map))
     for label in dataset.label_map.foreground:
@@ -63,17 +64,28 @@ def volume_changes(
             change=left / ml - 1,
             outside=cut,
         )
-        sampling = _SAMPLING * math.sqrt(ml * coarser_ml)
-        if cut > LOST or ml - left > LOST * ml + sampling:
-            raise Problem(
-                f"expected classes that lose at most {LOST:.0%} by resampling, got"
-                f" {change.sentence}",
-                where=where,
-                remedy="Do both belong to one patient and one scan? Correct the header that is"
-                " wrong, or cut the label to what the image shows.",
-            )
+        if cut > LOST or _is_lost(ml, left, coarser_ml):
+            raise _loses(change.sentence, where)
+        total_ml, total_left = total_ml + ml, total_left + left
         changes.append(change)
+    if _is_lost(total_ml, total_left, coarser_ml):
+        raise _loses(f"{total_ml:.3g} to {total_left:.3g} ml of all classes", where)
     return tuple(changes)
+
+
+def _is_lost(before_ml: float, after_ml: float, voxel_ml: float) -> bool:
+    """Whether more than :data:`LOST` went, and more than sampling of such voxels explains."""
+    sampling = _SAMPLING * math.sqrt(before_ml * voxel_ml)
+    return before_ml - after_ml > LOST * before_ml + sampling
+
+
+def _loses(what: str, where: Path) -> Problem:
+    return Problem(
+        f"expected classes that lose at most {LOST:.0%} by resampling, got {what}",
+        where=where,
+        remedy="Do both belong to one patient and one scan? Correct the header that is wrong, or"
+        " cut the label to what the image shows.",
+    )
 
 
 def resampled(label: Volume, onto: Grid) -> Volume:
@@ -107,5 +119,6 @@ def outside(ids: Volume, onto: Grid, classes: int) -> NDArray[np.int64]:
         i, j = np.nonzero(native[..., index])
         place = np.stack([i, j, np.full(len(i), index)], axis=1) @ way[:3, :3].T + way[:3, 3]
         beyond = ((place < -half) | (place > far)).any(axis=1)
-        counts += np.bincount(native[i[beyond], j[beyond], index], minlength=classes)
+        found = np.bincount(native[i[beyond], j[beyond], index], minlength=classes)
+        counts += found[:classes]  # without what nobody annotated
     return counts

@@ -37,7 +37,7 @@ class Verdict:
 
 def probe(dataset: Dataset, image: NDArray[Any], raw_label: NDArray[Any]) -> Verdict:
     """The table of ``dataset`` that fits ``image`` best; both arrays (X, Y, Z) on one grid."""
-    present = set(np.unique(raw_label).astype(np.int64).tolist())
+    present = set(np.unique(raw_label).astype(np.int64).tolist()) - set(dataset.ignored_values)
     fitting = [table for table in dataset.tables if present <= set(table.class_of)]
     scores, words = {}, {}
     for table in fitting or dataset.tables:

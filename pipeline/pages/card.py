@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipeline.pairs import manifest, png
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
 from pipeline.splits import outliers, placement
+from pipeline.splits.grouping import ALONE, GROUPED_BY_NAMES
 from pipeline.volumes import findings
 from pipeline.volumes.arrays import Rgb8
 from pipeline.volumes.findings import DOUBT, HANDLED, Severity
@@ -65,6 +66,7 @@ def _facts(
         "dataset": adapter.name,
         "title": dataset.title,
         "modality": dataset.modality,
+        "channels": _channels(cases.values()),
         "virtual": bool(dataset.source.recipe),
         "homepage": dataset.source.homepage,
         "citation": dataset.source.citation,
@@ -72,6 +74,8 @@ def _facts(
         "labels": [vars(label) for label in dataset.label_map],
         "splits": {split: _counts(members[split], dataset) for split in SPLITS},
         "warnings": list(dataset.warnings),
+        "strata": _strata(pairs),
+        "grouping": _grouping(pairs),
         "gaps": placement.gaps(pairs, dataset.label_map),
         "rater_agreement": _agreement(dataset, cases),
         "label_tables": dict(Counter(p.label_table for p in cases.values() if p.label_table)),
@@ -79,10 +83,23 @@ def _facts(
         "probed_labels": _probed(pairs, dataset),
         "doubtful_headers": _having(cases, DOUBT),
         "handled_headers": _having(cases, HANDLED),
+        "uneven_cases": sum(bool(pair.place) for pair in cases.values()),
         "snapped_pixels": sum(pair.snapped_pixels for pair in cases.values()),
+        "unlabelled": {
+            label.name: count
+            for label in dataset.label_map.foreground
+            if (count := sum(label.id in pair.unlabelled for pair in cases.values()))
+        },
         paths.MINI_TEST: [pair.id for pair in mini],
         "made_by": made_by,
     }
+
+
+def _channels(cases: Collection[Pair]) -> list[dict[str, Any]]:
+    """Of pictures of several channels each name, and how many cases lack it; none of grey ones."""
+    lacking = Counter(name for pair in cases for name in pair.absent.split(","))
+    names = next(iter(cases)).channel_names if cases else ()
+    return [{"name": name, "lacking_cases": lacking[name]} for name in names]
 
 
 def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
@@ -94,6 +111,8 @@ def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
         "pairs": len(pairs),
         "augmented": sum(bool(pair.parent) for pair in pairs),
         "empty": sum(pair.empty for pair in pairs),
+        "unannotated": sum(pair.unannotated for pair in pairs),
+        "ignored_pixels": sum(pair.ignored_pixels for pair in pairs),
         "class_pixels": {
             label.name: sum(pair.class_pixels[label.id] for pair in pairs) for label in labels
         },
@@ -101,6 +120,43 @@ def _counts(pairs: Sequence[Pair], dataset: Dataset) -> dict[str, Any]:
             label.name: len({pair.patient for pair in pairs if pair.class_pixels[label.id]})
             for label in labels
         },
+    }
+
+
+def _strata(pairs: Sequence[Pair]) -> dict[str, dict[str, dict[str, int]]]:
+    """Stratum -> value -> the patients of each split."""
+    counts: dict[str, dict[str, dict[str, set[str]]]] = {}
+    for text, split, patient in {(pair.strata, pair.split, pair.patient) for pair in pairs}:
+        for name, value in json.loads(text or "{}").items():
+            places = counts.setdefault(name, {}).setdefault(value, {one: set() for one in SPLITS})
+            places[split].add(patient)
+    return {
+        name: {
+            value: {split: len(patients) for split, patients in places.items()}
+            for value, places in sorted(values.items())
+        }
+        for name, values in sorted(counts.items())
+    }
+
+
+def _grouping(pairs: Sequence[Pair]) -> dict[str, Any] | None:
+    """How the patients were determined where no id is published, and the groups' sizes in cases."""
+    cases: dict[str, set[str]] = {}
+    basis = {pair.patient: pair.patient_basis for pair in pairs if pair.patient_basis}
+    for pair in pairs:
+        if basis.get(pair.patient, ALONE) != ALONE:
+            cases.setdefault(pair.patient, set()).add(pair.case)
+    if not basis:
+        return None
+    sizes = sorted(map(len, cases.values()))
+    return {
+        "groups": len(sizes),
+        "alone": len(basis) - len(sizes),
+        "cases_median": sizes[len(sizes) // 2] if sizes else 0,
+        "cases_largest": max(sizes, default=0),
+        "basis": sorted(set(basis.values())),
+        "by_names": GROUPED_BY_NAMES in basis.values(),
+        "listed_in": paths.LIKENESS,
     }
 
 
@@ -176,7 +232,7 @@ def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None
         members = [pair for pair in pairs if pair.split == split and not pair.parent]
         rows[split] = []
         for pair in _samples(members):
-            image = png.read_image(folder / split / pair.image)
+            image = png.read_shown(folder / split / pair.image)
             ids = png.read_mask(folder / split / pair.mask, dataset.label_map)
             rows[split].append(draw.outlined(image, ids, dataset.label_map))
     Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES)
@@ -188,7 +244,7 @@ def _samples(pairs: Sequence[Pair]) -> Iterator[Pair]:
     chosen = patients[:: -(-len(patients) // _SAMPLES)]
     for number, slices in enumerate(chosen):
         count = _SAMPLES // len(chosen) + (number < _SAMPLES % len(chosen))
-        shown = [pair for pair in slices if not pair.empty]
+        shown = [pair for pair in slices if any(pair.class_pixels[1:])]
         if len(shown) < count:
             shown = slices
         if count == 1:

@@ -5,21 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap
 from pipeline.labels import colours
 from pipeline.volumes.arrays import Image8, Rgb8
 
 _TITLE_PX = 22
+_HATCH_PX = 8
 
 
 def outlined(image: Image8, ids: Image8, label_map: LabelMap) -> Rgb8:
-    """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide."""
+    """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide.
+
+    What nobody annotated is hatched.
+    """
     rgb = np.repeat(image[..., None], 3, axis=-1)
-    edge = (_least(ids, 2) != ids) | (_greatest(ids, 1) != ids)
-    edge &= ids > 0
-    rgb[edge] = colours.colourise(ids[edge], label_map)
+    rgb[_hatch(ids)] = IGNORED_COLOUR
+    drawn = np.where(ids == IGNORED, np.uint8(0), ids)
+    edge = (_least(drawn, 2) != drawn) | (_greatest(drawn, 1) != drawn)
+    edge &= drawn > 0
+    rgb[edge] = colours.colourise(drawn[edge], label_map)
     return rgb
+
+
+def hatched(image: Image8, ids: Image8) -> Image8:
+    """A grey image (H, W) with what nobody annotated of class ids (H, W) hatched."""
+    return np.where(_hatch(ids), np.uint8(IGNORED_COLOUR[0]), image)
+
+
+def _hatch(ids: Image8) -> NDArray[np.bool_]:
+    """Thin lines through the pixels that nobody annotated, (H, W)."""
+    diagonal = np.add.outer(np.arange(ids.shape[0]), np.arange(ids.shape[1]))
+    return np.asarray((ids == IGNORED) & (diagonal % _HATCH_PX == 0))
 
 
 def _greatest(ids: Image8, reach: int) -> Image8:

@@ -35,6 +35,8 @@ def of_pairs(adapter: Adapter, pairs: Sequence[Pair], card: Mapping[str, Any]) -
             name: _counts([pair for pair in pairs if pair.split == name], label_map)
             for name in SPLITS
         },
+        "channels": card["channels"],
+        "by_channel": list(_by_channel(folder, originals, label_map)),
         "sheets": dict(_sheets(folder, originals, label_map)),
         "augmented": list(_augmented(folder, pairs, label_map)),
         "evidence": _evidence(pairs),
@@ -44,9 +46,12 @@ def of_pairs(adapter: Adapter, pairs: Sequence[Pair], card: Mapping[str, Any]) -
         "agreement": card["rater_agreement"],
         "tables": card["label_tables"],
         "snapped": card["snapped_pixels"],
+        "unlabelled": card["unlabelled"],
         "suspicious": card["suspicious_labels"],
         "probed": card["probed_labels"],
         "gaps": card["gaps"],
+        "strata": card["strata"],
+        "grouping": card["grouping"],
     }
 
 
@@ -57,6 +62,8 @@ def _counts(pairs: Sequence[Pair], label_map: LabelMap) -> dict[str, Any]:
         "cases": len({pair.case for pair in pairs}),
         "slices": len(originals),
         "empty": sum(pair.empty for pair in originals),
+        "unannotated": sum(pair.unannotated for pair in originals),
+        "ignored_pixels": sum(pair.ignored_pixels for pair in originals),
         "augmented": len(pairs) - len(originals),
         "class_pixels": [sum(pair.class_pixels[label.id] for pair in pairs) for label in label_map],
     }
@@ -87,6 +94,16 @@ def _sheets(
         yield split, [_of_pair(folder / split, pair, label_map) for pair in chosen]
 
 
+def _by_channel(folder: Path, originals: Sequence[Pair], label_map: LabelMap) -> Iterator[Tile]:
+    """Each channel of one slice, of a case that lacks as few as possible; none of grey pictures."""
+    fewest = min((len(pair.absent) for pair in originals), default=0)
+    for pair in _richest([pair for pair in originals if len(pair.absent) == fewest])[:1]:
+        if pair.channels:
+            image = png.read_image(folder / pair.split / pair.image, pair.depth)
+            for at, name in enumerate(pair.channel_names):
+                yield tiles.tile(name, image[..., at].copy(), label_map, px=_SMALL_PX)
+
+
 def _augmented(folder: Path, pairs: Sequence[Pair], label_map: LabelMap) -> Iterator[list[Tile]]:
     """The richest train slices of some patients, each with its augmented variants."""
     variants: dict[str, list[Pair]] = {}
@@ -110,7 +127,7 @@ def _richest(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _of_pair(folder: Path, pair: Pair, label_map: LabelMap) -> Tile:
-    image = png.read_image(folder / pair.image)
+    image = png.read_shown(folder / pair.image)
     ids = png.read_mask(folder / pair.mask, label_map)
     caption = json.loads(pair.warp)["variant"] if pair.warp else pair.id
     return tiles.tile(caption, image, label_map, ids, px=_SMALL_PX)

@@ -98,7 +98,7 @@ def _worst(
 def _judged(
     folder: Path, pair_id: str, prediction: Path, label_map: LabelMap, note: str = ""
 ) -> Tile:
-    image = png.read_image(folder / paths.IMAGES / f"{pair_id}.png")
+    image = png.read_shown(folder / paths.IMAGES / f"{pair_id}.png")
     truth = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
     predicted = png.read_mask(prediction, label_map) if prediction.is_file() else None
     return tiles.tile(pair_id, image, label_map, truth, predicted, _TILE_PX, note)
@@ -112,7 +112,7 @@ def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> I
     chosen = np.unique(np.linspace(0, len(epochs) - 1, _FILM_FRAMES).round().astype(int))
     shown = [pair_id for pair_id in ids if (epochs[0] / f"{pair_id}.png").is_file()]
     for pair_id in shown[:_FILM_STRIPS]:
-        image = png.read_image(folder / paths.IMAGES / f"{pair_id}.png")
+        image = png.read_shown(folder / paths.IMAGES / f"{pair_id}.png")
         frames = []
         for epoch in (epochs[index] for index in chosen):
             file = epoch / f"{pair_id}.png"

@@ -15,12 +15,14 @@ _ORDER = ("convert", "augment", "split", "train", "evaluate")
 class Recorded:
     """The sections of parameters that were recorded with what was made, ``what``.
 
-    ``partly``: only some parameters of each section were recorded.
+    ``partly``: only some parameters of each section were recorded. ``derived``: the dotted names of
+    values that follow from something else, whatever the parameter file says.
     """
 
     what: str
     sections: Mapping[str, Any]
     partly: bool = False
+    derived: tuple[str, ...] = ()
 
 
 def of_pairs(card: Mapping[str, Any]) -> Recorded:
@@ -35,7 +37,9 @@ def of_model(provenance: Mapping[str, Any]) -> Recorded:
     """
     offline = provenance["augment"].get("mode") == "offline"
     names = ("train",) if offline else ("train", "augment")
-    return Recorded("model", {name: provenance[name] for name in names})
+    several = bool(provenance.get("picture_channels"))  # then the network has as many
+    derived = ("train.network.channels",) if several else ()
+    return Recorded("model", {name: provenance[name] for name in names}, derived=derived)
 
 
 def of_scores(scores: Mapping[str, Any]) -> Recorded:
@@ -60,7 +64,7 @@ def changed(record: Recorded, now: Mapping[str, Any]) -> Iterator[tuple[str, str
     )
     for name in sorted(before if record.partly else before | after):
         values = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        if values[0] != values[1]:
+        if values[0] != values[1] and name not in record.derived:
             yield record.what, name, str(values[0]), str(values[1])
 
 

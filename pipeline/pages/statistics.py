@@ -18,8 +18,9 @@ from matplotlib import pyplot, ticker
 _UPRIGHT = 4  # so many classes leave room for the splits' names side by side
 _Shares = dict[tuple[str, str], np.ndarray]
 _BARS: tuple[tuple[str, Callable[[Pair], bool], str], ...] = (
-    ("with foreground", lambda pair: not pair.parent and not pair.empty, "#0072b2"),
+    ("with foreground", lambda pair: not pair.parent and any(pair.class_pixels[1:]), "#0072b2"),
     ("without", lambda pair: not pair.parent and pair.empty, "#bbbbbb"),
+    ("not annotated", lambda pair: pair.unannotated, "#eeeeee"),
     ("augmented", lambda pair: bool(pair.parent), "#e69f00"),
 )
 
@@ -42,6 +43,8 @@ def _draw_pairs(axes: Any, pairs: Sequence[Pair], originals: Sequence[Pair]) -> 
     tops = np.zeros(len(SPLITS))
     for name, held, shade in _BARS:
         heights = [sum(held(p) for p in pairs if p.split == split) for split in SPLITS]
+        if name == "not annotated" and not any(heights):
+            continue
         axes.bar(SPLITS, heights, bottom=tops, label=name, color=shade)
         tops += heights
     patients = [len({p.patient for p in originals if p.split == split}) for split in SPLITS]
@@ -94,7 +97,7 @@ def _shares(pairs: Sequence[Pair], classes: int) -> _Shares:
     Splits keep different shares of the others, so these would tell splits apart, not patients.
     """
     totals: _Shares = {}
-    for pair in (pair for pair in pairs if not pair.empty):
+    for pair in (pair for pair in pairs if any(pair.class_pixels[1:])):
         key = (pair.patient, pair.split)
         totals[key] = totals.get(key, np.zeros(classes)) + pair.class_pixels
     return {key: counts / counts.sum() for key, counts in totals.items()}

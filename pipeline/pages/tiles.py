@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from datasets_spec.contract import Label, LabelMap
+from pipeline.pages import draw
 from pipeline.volumes.arrays import Image8
 
 _QUALITY = 80
@@ -48,6 +49,8 @@ def tile(
 ) -> Tile:
     """A grey image (H, H) and class ids (H, H) as a tile of at most ``px``."""
     px = min(px, len(image))
+    if truth is not None:
+        image = draw.hatched(image, truth)
     return Tile(
         caption,
         webp(image, px),

@@ -31,7 +31,7 @@ class VariantMaker:
         variants = Variants(self.dataset, self.settings)
         made = []
         for parent in job.content:
-            image = png.read_image(self.source / parent.image)
+            image = png.read_image(self.source / parent.image, parent.depth)
             mask = png.read_mask(self.source / parent.mask, self.label_map)
             for name in variants.names:
                 key = variants.key(parent.id, name)

@@ -99,8 +99,11 @@ def _rows(names: Pseudonyms, case: Case) -> list[list[str]]:
     """Kind, pseudonym and raw id of everything about a case except its instances."""
     raw_ids = [("case", case.id), ("patient", case.patient)]
     raw_ids += [("rater", rater) for rater in case.labels if rater]
-    pictures = range(len(places.parts(case.image)))
-    raw_ids += [("source", places.relative(case.image, names.dataset, at)) for at in pictures]
+    raw_ids += [
+        ("source", places.relative(picture, names.dataset, at))
+        for picture in case.pictures.values()
+        for at in range(len(places.parts(picture)))
+    ]
     return [[kind, names.of(kind, raw_id), _cell(raw_id)] for kind, raw_id in raw_ids]
 
 

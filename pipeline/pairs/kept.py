@@ -21,19 +21,14 @@ from pipeline.volumes.findings import PAIR, Finding, finding
 
 def judged(
     pairs: Sequence[Pair],
-    image: NDArray[Any],
-    shades: Collection[int],
     truth: Mapping[str, NDArray[np.uint8]],
     label_map: LabelMap,
 ) -> list[Pair]:
     """All pairs of a case, with a finding for every class that is in no mask of theirs.
 
-    ``image`` and ``truth`` (class ids by the pairs' rater) are what they were made from, in one
-    shape; ``shades`` holds each picture's darkest and brightest value. Raises :class:`Problem`
-    where all pictures are of one value though the image is not, and where all foreground is
-    lost.
+    ``truth`` (class ids by the pairs' rater) is what they were made from. Raises :class:`Problem`
+    where all foreground is lost.
     """
-    _require_shades(image, shades)
     lost = [one for rater, ids in truth.items() for one in _lost(pairs, rater, ids, label_map)]
     if not lost:
         return list(pairs)
@@ -43,8 +38,11 @@ def judged(
     ]
 
 
-def _require_shades(image: NDArray[Any], shades: Collection[int]) -> None:
-    """Raises :class:`Problem` where pictures of a scan of several values all have one."""
+def require_shades(image: NDArray[Any], shades: Collection[int]) -> None:
+    """Raises :class:`Problem` where pictures of a scan of several values all have one.
+
+    ``shades`` holds each picture's darkest and brightest value.
+    """
     low, high = image.min(), image.max()
     if len(set(shades)) == 1 and low != high:
         raise Problem(

@@ -7,7 +7,8 @@ holds no clock and no host name: the same pairs give the same bytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -106,9 +107,39 @@ class Pair:
     patient_basis: str = ""
 
     @property
+    def channel_names(self) -> tuple[str, ...]:
+        """The names of the picture's channels; none of a grey picture."""
+        return tuple(filter(None, self.channels.split(",")))
+
+    @property
+    def depth(self) -> int:
+        """How many channels the picture has."""
+        return len(self.channel_names) or 1
+
+    @property
+    def present(self) -> tuple[bool, ...]:
+        """Of every channel whether the case has it."""
+        absent = self.absent.split(",")
+        return tuple(name not in absent for name in self.channel_names) or (True,)
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """Name and sha256 of every file: those of the image, and the mask."""
+        more = json.loads(self.more_digests) if self.more_digests else []
+        names = paths.picture_files(Path(self.image), self.depth)
+        digests = (self.image_digest, *more)
+        pictures = zip((one.as_posix() for one in names), digests, strict=True)
+        return (*pictures, (self.mask, self.mask_digest))
+
+    @property
     def empty(self) -> bool:
-        """Whether the mask has no foreground."""
-        return not any(self.class_pixels[1:])
+        """Whether the mask has no foreground, as far as somebody annotated it."""
+        return not any(self.class_pixels[1:]) and not self.unannotated
+
+    @property
+    def unannotated(self) -> bool:
+        """Whether nobody annotated any of the pixels."""
+        return self.ignored_pixels > 0 and not any(self.class_pixels)
 
 
 _TYPES = {
@@ -146,8 +177,20 @@ def blank(pair_id: str, **values: Any) -> Pair:
 
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
-    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest"),
+    *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
+    "ignored_pixels",
 )
+
+
+def strata_text(strata: Mapping[str, str]) -> str:
+    """Strata as the manifest's column holds them: JSON, sorted; "" for none."""
+    return json.dumps(dict(sorted(strata.items())), ensure_ascii=False) if strata else ""
+
+
+def strata_of(pair: Pair) -> dict[str, str]:
+    """What is known of the patient of a pair beside the id, such as {"site": "A"}."""
+    strata: dict[str, str] = json.loads(pair.strata or "{}")
+    return strata
 
 
 def inherited(pair: Pair, parent: Pair) -> Pair:

@@ -17,7 +17,11 @@ from pipeline.pairs.manifest import Pair
 
 
 class Sample(NamedTuple):
-    """A pair: its row of the manifest, a grey image and class ids, both (H, W) uint8."""
+    """A pair: its row of the manifest, an image and class ids (H, W), both uint8.
+
+    The image is (H, W), or (H, W, channels) where the row names several. Where nobody annotated,
+    the class id is :data:`datasets_spec.contract.IGNORED`.
+    """
 
     row: Pair
     image: NDArray[np.uint8]
@@ -46,7 +50,7 @@ class Samples(Sequence[Sample]):
             return Samples(self.folder, self.rows[index], self.label_map)
         row = self.rows[index]
         image, mask = self.folder / row.split / row.image, self.folder / row.split / row.mask
-        return Sample(row, png.read_image(image), png.read_mask(mask, self.label_map))
+        return Sample(row, png.read_image(image, row.depth), png.read_mask(mask, self.label_map))
 
 
 def open_folder(folder: Path, split: str = "") -> Samples:

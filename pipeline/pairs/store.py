@@ -48,12 +48,14 @@ def fill(
     failed: dict[str, Exception],
     case_of: Callable[[str], str] = str,
     present: Callable[[Job[T], Pair], Pair] = lambda _, pair: pair,
+    of_failed: Callable[[Pair], Pair] = lambda pair: pair,
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
     ``case_of`` turns a job's name into the case of its pairs. ``present`` brings the row of a pair
-    that is kept up to date, where no pixel follows from what changed. ``failed`` names what
-    could not even become a job; failures of the task are added. Raises :class:`Problem` at the
+    that is kept up to date, where no pixel follows from what changed, and ``of_failed`` that of a
+    pair which an earlier run made of a job that failed now. ``failed`` names what could not even
+    become a job; failures of the task are added. Raises :class:`Problem` at the
     end if anything failed, with all other pairs, those that an earlier run made of the failed jobs,
     and a manifest of them in place; and at once if another run fills the folder.
     """
@@ -67,7 +69,11 @@ def fill(
         missing = [job for job in jobs if job.fingerprint not in made]
         _make(folder, missing, task, workers, title, failed, made)
         lost = {case_of(name) for name in failed}
-        kept = {key: pairs for key, pairs in earlier.items() if pairs[0].case in lost}
+        kept = {
+            key: [of_failed(pair) for pair in pairs]
+            for key, pairs in earlier.items()
+            if pairs[0].case in lost
+        }
         pairs = _all(made | kept)
         _require_own_names(pairs, title)
         if pairs or not failed:
@@ -169,11 +175,7 @@ def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
         if not truth_record.is_whole(folder, name, digest):
             return False
-    return all(
-        files.holds(folder / name, digest)
-        for pair in pairs
-        for name, digest in ((pair.image, pair.image_digest), (pair.mask, pair.mask_digest))
-    )
+    return all(files.holds(folder / name, digest) for pair in pairs for name, digest in pair.files)
 
 
 def _all(made: dict[str, list[Pair]]) -> list[Pair]:
@@ -181,10 +183,10 @@ def _all(made: dict[str, list[Pair]]) -> list[Pair]:
 
 
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
-    kept: set[Any] = {folder / name for pair in pairs for name in (pair.image, pair.mask)}
+    kept: set[Any] = {folder / name for pair in pairs for name, _ in pair.files}
     kept |= {(folder / pair.truth).parent for pair in pairs if pair.truth}
-    for part in (paths.IMAGES, paths.MASKS, paths.TRUTH):
-        for file in (folder / part).glob("*"):
+    for part in (paths.IMAGES, f"{paths.IMAGES}_*", paths.MASKS, paths.TRUTH):
+        for file in folder.glob(f"{part}/*"):
             if file in kept:
                 continue
             if file.is_dir():

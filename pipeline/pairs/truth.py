@@ -1,4 +1,8 @@
-"""A case's class ids as NIfTI on the source's own grid: written by convert, read by evaluate."""
+"""A case's class ids on the source's own grid: written by convert, read by evaluate.
+
+They are NIfTI, but for slices without one spacing: no affine puts these at their places, so their
+ids are an array (columns, rows, slices) of NumPy's (``ids`` in an .npz) that claims no geometry.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from pipeline.pairs.truth_record import TruthRecord
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
 from pipeline.volumes import nifti, volume
-from pipeline.volumes.volume import Grid, Volume
+from pipeline.volumes.volume import Grid, Ml, Volume
 
 Ids = NDArray[np.uint8]
 
@@ -38,14 +42,23 @@ def write(
     ``folder``, and its sha256, for the manifest.
     """
     raters = drawn if len(drawn) > 1 else {}
+    places = image.uneven.places.tolist() if image.uneven else []
+    thicknesses = image.uneven.thicknesses.tolist() if image.uneven else []
     digests = {}
     for rater, ids in {**raters, **labels}.items():
-        name = truth_record.volume_name(rater)
+        name = truth_record.volume_name(rater, image.uneven is not None)
         file = folder / truth_record.place(case) / name
         with files.replacing(file, durable=False) as unfinished:
-            nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
+            if image.uneven is None:
+                nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
+            else:
+                with unfinished.open("wb") as stream:
+                    np.savez_compressed(stream, ids=image.grid.from_ras(ids))
         digests[name] = files.sha256(file)
-    return truth_record.write(folder, case, TruthRecord(kind, parts, tuple(raters), digests))
+    record = TruthRecord(
+        kind, parts, tuple(raters), digests, tuple(map(tuple, places)), tuple(thicknesses)
+    )
+    return truth_record.write(folder, case, record)
 
 
 @dataclass(frozen=True)
@@ -68,12 +81,18 @@ class KeptTruth:
         grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
         return cls(record, (converted / pair.truth).parent, grid, pair.plane, limits)
 
-    def file(self, rater: str) -> Path:
-        """The volume of a rater ("": the only one, or several fused), whose header is the source's.
+    @property
+    def voxel_ml(self) -> Ml:
+        """As :attr:`pipeline.volumes.volume.Volume.voxel_ml` of the source."""
+        return volume.voxel_ml(self.grid, self.record.thicknesses_mm)
 
-        Raises :class:`Problem` if it is not the file that convert wrote.
+    def file(self, rater: str) -> Path:
+        """The volume of a rater ("": the only one, or several fused).
+
+        A NIfTI has the source's header. Raises :class:`Problem` if it is not the file that convert
+        wrote.
         """
-        name = truth_record.volume_name(rater)
+        name = truth_record.volume_name(rater, self.record.uneven)
         file = self.folder / name
         if not files.holds(file, self.record.digests.get(name)):
             raise truth_record.changed(file, self.folder.parent.parent.name)
@@ -81,7 +100,11 @@ class KeptTruth:
 
     def stack(self, rater: str) -> Ids:
         """Class ids (N, rows, columns) of a rater: the slices that the pairs are made of."""
-        stored = nifti.read(self.file(rater), self.limits)
+        file = self.file(rater)
+        if self.record.uneven:
+            with np.load(file, allow_pickle=False) as arrays:
+                return volume.slices(self.grid.to_ras(arrays["ids"]), self.plane)
+        stored = nifti.read(file, self.limits)
         own = stored.grid.from_ras(stored.array).astype(np.uint8, copy=False)
         # the header holds the affine in single precision: the manifest's is the source's own
         return volume.slices(self.grid.to_ras(own), self.plane)

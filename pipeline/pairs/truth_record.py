@@ -4,8 +4,10 @@
 
     label.nii.gz              class ids on the source's own grid: the one rater, or several fused
     label_r<rater>.nii.gz     those that one of several raters drew
-    truth.json                a :class:`TruthRecord`: the kind of source, its parts, the raters, and
-                              the sha256 of each volume
+    truth.json                a :class:`TruthRecord`: the kind of source, its parts, the raters, the
+                              sha256 of each volume, and the places of slices without one spacing
+
+Of slices without one spacing the volumes are ``label.npz`` and so on: a NIfTI would state one.
 
 The manifest names ``truth.json`` with its sha256, which therefore stands for all of them. Cases,
 raters and instances have the names of the outputs (:mod:`pipeline.pairs.pseudonyms`). How the
@@ -36,13 +38,22 @@ class TruthRecord:
     ``parts``: the names under which a prediction is written part by part: of a DICOM series the
     SOPInstanceUID of each third index of its grid, of pictures a name for each slice; none of
     NIfTI. ``raters``: those of the raw data, where there are several. ``digests``: the sha256 of
-    each volume by its file's name.
+    each volume by its file's name. ``places_mm`` and ``thicknesses_mm``: of slices without one
+    spacing, in the order of the grid's third axis, where the first voxel of each lies (x, y, z in
+    RAS+), and how much of the stack it stands for; else none.
     """
 
     source: str
     parts: tuple[str, ...]
     raters: tuple[str, ...]
     digests: Mapping[str, str]
+    places_mm: tuple[tuple[float, ...], ...] = ()
+    thicknesses_mm: tuple[float, ...] = ()
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the source is slices without one spacing."""
+        return bool(self.places_mm)
 
 
 def place(case: str) -> str:
@@ -50,9 +61,9 @@ def place(case: str) -> str:
     return f"{paths.TRUTH}/{case}"
 
 
-def volume_name(rater: str) -> str:
+def volume_name(rater: str, uneven: bool) -> str:
     """The file of a rater's labels; "" for the only rater, or for several fused."""
-    return f"label_r{rater}.nii.gz" if rater else "label.nii.gz"
+    return f"label{f'_r{rater}' if rater else ''}{'.npz' if uneven else '.nii.gz'}"
 
 
 def write(folder: Path, case: str, record: TruthRecord) -> tuple[str, str]:
@@ -77,7 +88,12 @@ def read(folder: Path, name: str, digest: str) -> TruthRecord:
         raise changed(file, folder.name)
     content = json.loads(file.read_text("utf-8"))
     return TruthRecord(
-        content["source"], tuple(content["parts"]), tuple(content["raters"]), content["digests"]
+        content["source"],
+        tuple(content["parts"]),
+        tuple(content["raters"]),
+        content["digests"],
+        tuple(map(tuple, content["places_mm"])),
+        tuple(content["thicknesses_mm"]),
     )
 
 

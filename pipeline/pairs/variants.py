@@ -8,6 +8,8 @@ from (seed, dataset, pair, variant, "epoch", epoch).
 
 from __future__ import annotations
 
+import numpy as np
+
 from pipeline.pairs.manifest import Pair
 from pipeline.params.augment import Augment
 from pipeline.runtime import keys
@@ -21,15 +23,19 @@ ORIGINAL = ""
 class Variants:
     """The variants of ``augment.variants`` for one dataset. Threads may share it.
 
-    Raises :class:`Problem` for transforms that do not fit.
+    Raises :class:`Problem` for transforms that do not fit, or not pictures of so many ``channels``.
     """
 
-    def __init__(self, dataset: str, settings: Augment) -> None:
+    def __init__(self, dataset: str, settings: Augment, channels: int = 1) -> None:
         self._dataset, self._settings = dataset, settings
         self._chains = {
             name: chains.chain(steps, f"augment.variants.{name}")
             for name, steps in settings.variants.items()
         }
+        for name, chain in self._chains.items() if channels > 1 else ():
+            chains.require_channels(
+                chain, settings.variants[name], channels, f"augment.variants.{name}"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,8 +43,13 @@ class Variants:
         return tuple(self._chains)
 
     def wanted(self, pair: Pair) -> bool:
-        """Whether variants are made of ``pair``: not of variants, nor of empty slices if so set."""
-        return not pair.parent and (self._settings.empty_slices or not pair.empty)
+        """Whether variants are made of ``pair``: not of variants, nor of empty slices if so set.
+
+        Nor of what nobody annotated.
+        """
+        if pair.parent or pair.unannotated:
+            return False
+        return self._settings.empty_slices or not pair.empty
 
     def key(self, pair_id: str, name: str, epoch: int | None = None) -> tuple[object, ...]:
         """The key that a variant is drawn from; ``epoch`` None is offline."""
@@ -54,8 +65,13 @@ class Variants:
     def make(
         self, name: str, key: tuple[object, ...], image: Image8, mask: Image8
     ) -> tuple[Image8, Image8]:
-        """The variant ``name`` of a pair (H, W) uint8, drawn from ``key``."""
-        return chains.apply(self._chains[name], key, image, mask)
+        """The variant ``name`` of a pair uint8, (H, W) and (H, W) or, of several channels,
+        (H, W, channels), drawn from ``key``. A channel that is 0 everywhere stays so.
+        """
+        bent, ids = chains.apply(self._chains[name], key, image, mask)
+        if image.ndim == 3:
+            bent = np.where(image.any(axis=(0, 1)), bent, np.uint8(0))
+        return bent, ids
 
     def fresh(self, pair: Pair, epoch: int, image: Image8, mask: Image8) -> tuple[Image8, Image8]:
         """The pictures that ``epoch`` shows of ``pair``; augmented pairs stay as they are."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+from datasets_spec.contract import MOST_CHANNELS, is_slug
 from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.values import expect
 
-FUSIONS = ("majority", "staple", "each")
+FUSIONS = ("majority", "staple", "union", "agreed", "each")
 """Values of ``convert.raters`` other than the name of a rater (pipeline/labels/fusion.py)."""
+
+WINDOWS: Mapping[str, tuple[float, float]] = {
+    "brain": (40.0, 80.0),
+    "blood": (80.0, 200.0),
+    "bone": (600.0, 2800.0),
+}
+"""Level and width in HU of the windows that need none stated; `blood` is the subdural window."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +30,14 @@ class Convert:
     mr_percentiles: tuple[float, float]
     """The percentiles of an MR volume that are shown as black and as white."""
     raters: str
-    """What becomes of several raters: `majority`, `staple`, `each` (a pair for every rater), or one
-    rater's name."""
+    """What becomes of several raters: `majority`, `staple`, `union` (all that any rater drew),
+    `agreed` (where they disagree, nobody annotated), `each` (a pair for every rater), or one
+    rater's name. Of two raters, `majority` and `staple` keep what both drew alike."""
     label_table: str
     """`auto`, or the name of one of the tables of a dataset whose sources contradict each other."""
+    windows: dict[str, Any] = field(default_factory=dict)
+    """Of CT: several windows, each a channel of the pictures: a name and its [level, width] in HU;
+    `brain`, `blood` and `bone` need none. Empty: the dataset's own window, in grey."""
     dicom: Tolerances = USUAL
     """How far a DICOM series may be off; what is left out has its usual value."""
 
@@ -31,3 +45,28 @@ class Convert:
         expect(16 <= self.image_px <= 4096, "image_px", "16 to 4096", self.image_px)
         low, high = self.mr_percentiles
         expect(0 <= low < high <= 100, "mr_percentiles", "0 <= low < high <= 100", [low, high])
+        expect(
+            len(self.windows) != 1 and len(self.windows) <= MOST_CHANNELS,
+            "windows",
+            f"none, or 2 to {MOST_CHANNELS}",
+            self.windows,
+        )
+        for name, value in self.windows.items():
+            _window(name, value)
+
+    @property
+    def in_hu(self) -> dict[str, tuple[float, float]]:
+        """Level and width in HU of each of the windows, in their order."""
+        return {name: _window(name, value) for name, value in self.windows.items()}
+
+
+def _window(name: str, value: object) -> tuple[float, float]:
+    """Level and width in HU."""
+    expect(is_slug(name), "windows", "names of letters, digits, '.', '+', '-' and '_'", name)
+    if value is None:
+        expect(name in WINDOWS, "windows", f"[level, width] of {name}", value)
+        return WINDOWS[name]
+    numbers = value if isinstance(value, list | tuple) else ()
+    fits = len(numbers) == 2 and all(type(one) in (int, float) for one in numbers)
+    expect(fits and numbers[1] > 0, "windows", f"[level, width above 0] of {name}, in HU", value)
+    return float(numbers[0]), float(numbers[1])

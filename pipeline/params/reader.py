@@ -68,7 +68,7 @@ ABOVE = ("train", "evaluate")
 """Sections of the floor above, whose values :mod:`model.params` declares and checks."""
 _ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDABLE = ("convert", "augment", "split", "train")
-_LEAVES = {"variants"}  # replaced whole by an override, not merged
+_LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
 _TOP = {"datasets", "presets", *(field.name for field in dataclasses.fields(Params)), *ABOVE}
 
 

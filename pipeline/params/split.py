@@ -58,9 +58,14 @@ class Split:
     """Share of the slices without foreground that the split keeps."""
     mini_test: int
     """The number of test pictures that are also put into `mini_test`, to look at."""
+    strata: list[str]
+    """Strata of the patients, such as `site` or `age`, whose shares are the same in every split as
+    far as whole patients allow; the dataset's patients table names them."""
 
     def __post_init__(self) -> None:
         one_of("share_of", self.share_of, ("patients", "slices"))
         expect(self.folds == 0 or self.folds >= 3, "folds", "0, or 3 and more", self.folds)
         expect(0 <= self.fold < max(1, self.folds), "fold", "0 to below split.folds", self.fold)
         expect(1 <= self.mini_test <= 1000, "mini_test", "1 to 1000", self.mini_test)
+        distinct = len(set(self.strata)) == len(self.strata)
+        expect(distinct, "strata", "different names", self.strata)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Problem, slugs, unchecked
+from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
 from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
 from pipeline.runtime.files import require_regular
-from pipeline.sources import places
+from pipeline.sources import patients_table, places
 from pipeline.volumes import nifti
 
 _LOG = logging.getLogger(__name__)
@@ -59,6 +59,10 @@ def listing(adapter: Adapter) -> Listing:
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
     stated, faults = _stated(adapter, raw)
+    dataset = adapter.dataset
+    if dataset.patients is not None:
+        stated, without = patients_table.applied(dataset.patients, raw, stated, dataset.anonymous)
+        faults |= without
     ids, patients = (_slugs(getattr(case, name) for case in stated) for name in ("id", "patient"))
     labelled = [case for case in stated if isinstance(case.labels, Mapping)]
     raters = _slugs(rater for case in labelled for rater in case.labels if rater)
@@ -70,7 +74,8 @@ def listing(adapter: Adapter) -> Listing:
             name = ids.get(case.id, case.id)
             labels = {raters.get(rater, rater): label for rater, label in case.labels.items()}
             patient = patients.get(case.patient, case.patient)
-            found.append(replace(case, id=name, patient=patient, labels=labels))
+            image = _in_order(case, adapter.dataset.channels)
+            found.append(replace(case, id=name, patient=patient, image=image, labels=labels))
         except (AttributeError, TypeError, ValueError) as error:
             reason = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
             faults[str(name)] = Problem(reason, where=raw, remedy=layout)
@@ -115,6 +120,27 @@ def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]
             remedy="Correct the module; --debug shows the traceback.",
         ) from error
     return stated, faults
+
+
+def _in_order(case: Case, channels: Sequence[str]) -> Picture | Mapping[str, Picture]:
+    """The image of a case, its channels in the order of the dataset's.
+
+    Raises ValueError unless the dataset states that channels, and the case has one of them.
+    """
+    if not isinstance(case.image, Mapping):
+        if channels:
+            raise ValueError(
+                f"expected an image that maps channels ({', '.join(channels)}) to pictures, got"
+                f" {case.image}"
+            )
+        return case.image
+    strange = [str(name) for name in case.image if name not in channels]
+    if strange or not case.image:
+        raise ValueError(
+            f"expected channels among {', '.join(channels) or 'none'}, which Dataset.channels"
+            f" states, got {', '.join(strange) or 'no picture'}"
+        )
+    return {name: case.image[name] for name in channels if name in case.image}
 
 
 def _slugs(names: Iterable[object]) -> dict[str, str]:
@@ -173,7 +199,7 @@ def require_patients(dataset: str, cases: Iterable[Case], settings: Split) -> No
     least = max(len(SPLITS) - len(listed), settings.folds)
     if twice:
         what = f"expected one official split per patient, got two for {twice[0]}"
-        remedy = f"Correct Case.split in datasets_spec/{dataset}.py."
+        remedy = f"Correct Case.split in datasets_spec/{dataset}.py, or the patients table."
     elif settings.folds and "valid" in listed:
         what = f"expected no folds where the valid list is official, got {settings.folds}"
         remedy = "Set split.folds to 0 for this dataset."
@@ -204,29 +230,28 @@ def files(case: Case) -> list[Path]:
 def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
     """The files of the image (role None) and of each rater's label, in the case's order.
 
+    Of several channels, each is an image with a role of its own, which no rater's name can be.
+
     Raises :class:`Problem` that names a missing file and its existing partner.
     """
-    image = places.parts(case.image)
-    if not image:
-        raise Problem(
-            "expected slices, found none",
-            where=f"case {case.id}",
-            remedy="Unpack the case again, or remove its empty folder.",
-        )
-    roles: list[tuple[str | None, Sequence[Path]]] = [(None, image)]
+    roles: list[tuple[str | None, Sequence[Path]]] = []
+    for channel, picture in case.pictures.items():
+        roles.append((f"channel {channel}" if channel else None, places.parts(picture)))
+        _require_image(case, channel if roles[1:] else "", roles[-1][1])
+    _, image = roles[0]
     for rater, label in case.labels.items():
         for number, file in enumerate(places.parts(label)):
-            picture = image[number] if len(image) > 1 else image[0]
-            if not picture.exists():
+            partner = image[number] if len(image) > 1 else image[0]
+            if not partner.exists():
                 raise Problem(
                     f"expected the image of {file}, found none",
-                    where=picture,
+                    where=partner,
                     remedy="Add the missing image file, or remove its label.",
                 )
             if not file.exists():
                 by = f" of rater {rater}" if rater else ""
                 raise Problem(
-                    f"expected the label{by} of {picture}, found none",
+                    f"expected the label{by} of {partner}, found none",
                     where=file,
                     remedy="Add the missing label file, or remove its image.",
                 )
@@ -235,6 +260,27 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
         if not path.is_dir():
             require_regular(path)
     return [(role, [file for path in part for file in _below(path)]) for role, part in roles]
+
+
+def _require_image(case: Case, channel: str, files: Sequence[Path]) -> None:
+    """Raises :class:`Problem` for a picture without files, or a further channel that is missing.
+
+    The first picture is missed beside its label.
+    """
+    if not files:
+        raise Problem(
+            "expected slices, found none",
+            where=f"case {case.id}",
+            remedy="Unpack the case again, or remove its empty folder.",
+        )
+    missing = [file for file in files if channel and not file.exists()]
+    if missing:
+        raise Problem(
+            f"expected the picture of the channel {channel} of {case.id}, found none",
+            where=missing[0],
+            remedy="Add the file. Where the sequence was not taken, the adapter leaves its name"
+            " out of the case's image.",
+        )
 
 
 def _below(path: Path) -> list[Path]:
@@ -248,6 +294,8 @@ def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Folder -> the number of files that belong to no case, without hidden files."""
     raw = paths.raw(adapter.name)
     used = {file for case in found for file in files(case)}
+    if adapter.dataset.patients is not None:
+        used.add(raw / adapter.dataset.patients.file)
     left = (file.relative_to(raw) for file in _below(raw) if file not in used)
     shown = (file for file in left if not any(part.startswith(".") for part in file.parts))
     return dict(sorted(Counter(file.parent.as_posix() for file in shown).items()))

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from datasets_spec.contract import SPLITS, Case, Dataset, Picture, Problem
-from pipeline.labels import decode, pictures
+from pipeline.labels import decode, drawings, pictures
 from pipeline.labels.decode import INTEGER
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
+from pipeline.volumes.dicom import objects
+from pipeline.volumes.dicom.objects import Drawing
 from pipeline.volumes.findings import LABEL, Finding
 from pipeline.volumes.volume import Volume
 
@@ -39,6 +41,9 @@ class Seen:
 
 def read(dataset: Dataset, picture: Picture, limits: Limits = Limits()) -> Seen:
     """Read a label once. Raises :class:`Problem` only where it cannot be read at all."""
+    drawing = objects.drawing(picture)
+    if drawing is not None:
+        return _of_drawing(dataset, drawing, limits)
     try:
         raw, _ = decode.read_raw(dataset, picture, limits)
     except Problem as problem:
@@ -51,6 +56,16 @@ def read(dataset: Dataset, picture: Picture, limits: Limits = Limits()) -> Seen:
         some = ", ".join(f"{value:g}" for value in strange[:_MANY])
         doubt = f"values that the adapter does not declare: {some}"
     return Seen(_of_label(raw), frozenset(named[v] for v in values if named.get(v)), doubt)
+
+
+def _of_drawing(dataset: Dataset, drawing: Drawing, limits: Limits) -> Seen:
+    """What a DICOM SEG or RTSTRUCT shows; which names are its classes' is part of the doubt."""
+    try:
+        shown = drawings.classes(dataset, drawing, limits)
+    except Problem as problem:
+        return Seen((), frozenset(), str(problem))
+    names = [label.name for label in dataset.label_map]
+    return Seen((), frozenset(names[class_id] for class_id in shown))
 
 
 def _of_label(raw: Volume) -> tuple[Finding, ...]:
@@ -70,7 +85,8 @@ def _values(raw: Volume) -> set[float]:
 
 
 def _names(dataset: Dataset) -> Mapping[float, str]:
-    """Raw value -> the row that counts it, "" for the background."""
+    """Raw value -> the row that counts it, "" for the background and what is ignored."""
+    ignored: dict[float, str] = dict.fromkeys(dataset.ignored_values, "")
     if dataset.tables:
         classes: dict[int, set[int]] = defaultdict(set)
         for table in dataset.tables:
@@ -80,12 +96,13 @@ def _names(dataset: Dataset) -> Mapping[float, str]:
         return {
             value: f"{' or '.join(names[one] for one in sorted(ids))} ({value})" if any(ids) else ""
             for value, ids in sorted(classes.items())
-        }
+        } | ignored
     class_of = dataset.label_map.class_of
     if dataset.coding == "colours":
         class_of = pictures.packed_colours({label.id: label.colour for label in dataset.label_map})
     shown = {label.id: label.name for label in dataset.label_map.foreground}
-    return {value: shown.get(class_id, "") for value, class_id in class_of.items()}
+    named = {value: shown.get(class_id, "") for value, class_id in class_of.items()}
+    return named | ignored
 
 
 @dataclass

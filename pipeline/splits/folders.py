@@ -6,32 +6,40 @@ A folder of this project is judged by its manifest, any other by its files and t
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from datasets_spec.contract import SPLITS, Problem
+from datasets_spec.contract import IGNORED_COLOUR, SPLITS, Problem
 from pipeline import paths
 from pipeline.labels import colours
 from pipeline.pairs import identities, manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
-from pipeline.splits import contents, leaks
+from pipeline.runtime import files
+from pipeline.splits import contents, grouping, leaks
 from pipeline.splits.contents import Content, Files, Key
 from pipeline.splits.leaks import SHOWN, Violation
 
+_LOG = logging.getLogger(__name__)
 _MOST_COLOURS = 32
 """More colours than this over all masks of a folder without a label map are blends, not classes."""
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def check(
-    folder: Path, workers: int = 1, patient: str = "", limits: Limits = Limits()
+    folder: Path,
+    workers: int = 1,
+    patient: str = "",
+    limits: Limits = Limits(),
+    suggest: Path | None = None,
 ) -> list[Violation]:
     """The violations in a folder on disk: leaks, and unpaired, changed and unreadable files.
 
@@ -39,7 +47,9 @@ def check(
     ``patient`` is a regular expression for folders without a manifest: its match in a file's name
     (or its first group, if it has one) is the patient. In such folders, a picture counts as
     augmented if its name ends in "_" and another picture's name, whose patient it then has.
-    Pictures larger than ``limits`` allow count as unreadable.
+    Pictures larger than ``limits`` allow count as unreadable. ``suggest`` is a CSV file to which
+    all pairs of near-duplicates are written, grouped into patients; where no patient is known, also
+    pictures that look like slices of one scan (:mod:`pipeline.splits.grouping`).
 
     Raises :class:`Problem` if the folder does not have the layout, a split has no pictures, no
     name matches ``patient``, or a folder with a manifest is given that pattern.
@@ -52,6 +62,8 @@ def check(
     patients = _patients(folder, images, patient, bool(known))
     state = _read(folder, images, masks, known, patients, workers, limits)
     state.changed += ["/".join(key) for key in known.keys() - images.keys()]
+    if suggest is not None:
+        _suggest(suggest, folder, state.pairs, unknown=not known and not patient)
     found = leaks.judge(folder, state.pairs, state.blank)
     found += leaks.violations(
         {
@@ -64,6 +76,23 @@ def check(
     for dataset in sorted({pair.dataset for pair in known.values()}):
         found = [_explained(dataset, one) for one in found]
     return sorted(found, key=lambda one: leaks.PROMISES.index(one.promise))
+
+
+def _suggest(file: Path, folder: Path, pairs: Sequence[Pair], unknown: bool) -> None:
+    """Write which pictures are near-duplicates, and the patients that they suggest."""
+    groups = grouping.groups(
+        [pair for pair in pairs if pair.likeness],  # the others show nothing, or cannot be read
+        partial(leaks.shown, folder),
+        {pair.case: pair.case for pair in pairs} if unknown else None,
+    )
+    groups.write(file, lambda pair: f"{pair.split}/{pair.id}")
+    _LOG.info(
+        "check %s: %d pairs of like pictures in %d groups: %s",
+        folder,
+        len(groups.links),
+        len(groups.sizes()),
+        file,
+    )
 
 
 @dataclass
@@ -94,6 +123,7 @@ def _read(
         pair = known.get(key)
         if content.unchanged and pair is not None:
             state.pairs.append(pair)
+            state.changed += _changed(folder, pair)
             continue
         if pair is None:
             split, stem = key
@@ -111,6 +141,15 @@ def _read(
             state.changed.append("/".join(key))
         state.colours[key] = kinds.setdefault(content.colours, content.colours)
     return state
+
+
+def _changed(folder: Path, pair: Pair) -> list[str]:
+    """The files with the channels after the third that are not as in the manifest."""
+    return [
+        f"{pair.split}/{name}"
+        for name, digest in pair.files[1:-1]
+        if not files.holds(folder / pair.split / name, digest)
+    ]
 
 
 def _listing(folder: Path, part: str) -> Files:
@@ -180,10 +219,14 @@ def _stray_colours(folder: Path, shown: Mapping[Key, frozenset[int]]) -> list[st
 
 
 def _declared(folder: Path) -> set[int] | None:
-    """The colours of the card's label map; None where there is no card, or another program's."""
+    """The colours that masks may have by the card's label map, with that of what is ignored.
+
+    None where there is no card, or another program's.
+    """
     try:
         labels = json.loads((folder / paths.CARD).read_text("utf-8"))["labels"]
-        return {int(colours.pack(np.array(label["colour"]))) for label in labels}
+        known = [*(label["colour"] for label in labels), IGNORED_COLOUR]
+        return {int(colours.pack(np.array(colour))) for colour in known}
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 

@@ -18,6 +18,7 @@ from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 from pipeline.splits import near_duplicates
 from pipeline.volumes import picture_files
+from pipeline.volumes.arrays import Image8
 
 PATIENTS = "no patient is in two splits"
 PARENTS = "no parent of an augmented pair is in two splits"
@@ -91,11 +92,12 @@ def table(violations: Sequence[Violation], most: int | None = SHOWN) -> str:
     )
 
 
-def require(
-    violations: Sequence[Violation],
-    where: object,
-    remedy: str = "Split by patient, and augment the train split only.",
-) -> None:
+def of_like_pictures(violations: Iterable[Violation]) -> bool:
+    """Whether copies or near-duplicates are among what is broken, which may suggest patients."""
+    return any(one.promise in (COPIES, LIKENESSES) for one in violations)
+
+
+def require(violations: Sequence[Violation], where: object, remedy: str) -> None:
     """Raises :class:`Problem` if there are any violations."""
     if violations:
         raise Problem(
@@ -141,11 +143,16 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[str]:
     return examples
 
 
+def shown(folder: Path, pair: Pair) -> Image8:
+    """The picture of a pair in ``folder``, below the folder of its split once it has one."""
+    return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
+
+
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
     """Correlation and names of pictures that show the same slice but belong to two patients."""
 
     def reader(members: Sequence[Pair]) -> near_duplicates.ReadPicture:
-        return lambda at: png.read_image(folder / members[at].split / members[at].image)
+        return lambda at: shown(folder, members[at])
 
     def looks(members: Sequence[Pair]) -> list[near_duplicates.Look]:
         return [near_duplicates.Look(p.likeness, p.patient, p.image_digest) for p in members]

@@ -13,6 +13,7 @@ or JPEG-coded correlate above .98. Of copies of a dark CT that are darker still,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -63,17 +64,32 @@ class Likeness:
 
 def correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """The best correlation (-1 to 1) of two grey pictures over small shifts and mirror images."""
-    return _correlation(_thumbnail(first), _thumbnail(second))
+    return moved(thumbnail(first), thumbnail(second))
 
 
-def _thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def in_place(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """The correlation of two :func:`thumbnail` pictures as they lie, 0 for one of a single value.
+
+    Neighbouring slices of a scan show the head in one place. The sums are exact, so that every
+    machine gives the same number.
+    """
+    first, second = one.ravel().astype(np.int64), other.ravel().astype(np.int64)
+    count, both = first.size, int(first @ second)
+    a, b = int(first.sum()), int(second.sum())
+    spread = (count * int(first @ first) - a * a) * (count * int(second @ second) - b * b)
+    return (count * both - a * b) / math.sqrt(spread) if spread else 0.0
+
+
+def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A grey picture (H, W) uint8 -> what is compared of it, (128, 128) uint8."""
     size = (_COMPARE_PX, _COMPARE_PX)
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     # blurred, so that a shift by half a pixel hardly lowers the correlation of copies
     return np.asarray(cv2.GaussianBlur(small, (0, 0), _BLUR_PX), np.uint8)
 
 
-def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def moved(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """:func:`correlation` of two :func:`thumbnail` pictures."""
     inner = one[_SHIFT_PX:-_SHIFT_PX, _SHIFT_PX:-_SHIFT_PX]
     if inner.std() == 0 or other.std() == 0:
         return 0.0
@@ -93,7 +109,7 @@ def near_duplicates(
     different hashes, not with the number of pictures.
     """
     here, there = (
-        lru_cache(_REMEMBERED)(lambda at, read=read: _thumbnail(read(at))) for read in pictures
+        lru_cache(_REMEMBERED)(lambda at, read=read: thumbnail(read(at))) for read in pictures
     )
     patients: dict[str, int] = {}
     one, other = _Hashes(first, patients), _Hashes(second, patients)
@@ -103,7 +119,7 @@ def near_duplicates(
         for (digest, mine), (another, theirs) in kinds:
             if digest == another or (mine.keys() == theirs.keys() and len(mine) == 1):
                 continue
-            alike = _correlation(here(_any(mine)), there(_any(theirs)))
+            alike = moved(here(_any(mine)), there(_any(theirs)))
             if alike < SAME:
                 continue
             for patient, stranger in product(mine, theirs):

@@ -32,7 +32,7 @@ class Recipe:
 
 RECIPES = {
     "mni152_t1w": Recipe(t1w.make, 12),
-    "mni152_ncct": Recipe(ct.make, 24),
+    "mni152_ncct": Recipe(ct.make, 28),
 }
 
 

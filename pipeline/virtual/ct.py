@@ -1,7 +1,8 @@
 """Virtual head CT without contrast, with or without a haemorrhage, as two DICOM series.
 
 A haemorrhage is an ellipsoid with an irregular border; its oedema is a ring that extends further
-in white matter. :func:`plan` fixes all parameters of a patient before a voxel is made, so the truth
+in white matter. Most series have slices of 5 mm; four have the uneven spacing of :data:`UNEVEN`.
+:func:`plan` fixes all parameters of a patient before a voxel is made, so the truth
 is known exactly. Lengths are in mm, intensities in Hounsfield units.
 """
 
@@ -34,6 +35,39 @@ _SHADOW_MM = 30.0  # reach of the dark bands beside bone, left to right
 
 
 @dataclass(frozen=True)
+class Slices:
+    """Slices without one spacing, lowest first: places in steps of 5 mm, thicknesses in mm."""
+
+    at: tuple[float, ...]
+    thicknesses: tuple[float, ...]
+
+    @classmethod
+    def stacked(cls, *parts: tuple[int, float, float], gap: float = 0.0) -> Slices:
+        """Parts of so many slices of a spacing and a thickness, ``gap`` mm apart from edge to edge.
+
+        The edge of a slice is half a spacing from its centre.
+        """
+        depths: list[float] = []
+        thicknesses: list[float] = []
+        edge = 0.0
+        for count, spacing, thickness in parts:
+            depths += [edge + spacing * (number + 0.5) for number in range(count)]
+            thicknesses += [thickness] * count
+            edge += spacing * count + gap
+        return cls(tuple((one - depths[0]) / _SLICE_MM for one in depths), tuple(thicknesses))
+
+
+_TWO_THICKNESSES = Slices.stacked((34, 2.5, 2.5), (13, 5.0, 5.0))
+UNEVEN = {
+    25: _TWO_THICKNESSES,  # thin ones from the base of the skull on: a usual protocol
+    26: Slices.stacked((26, 3.0, 5.0), (14, 5.0, 5.0)),  # its lower slices overlap
+    27: Slices.stacked((12, 5.0, 5.0), (16, 5.0, 5.0), gap=7.0),  # a part was not scanned
+    28: _TWO_THICKNESSES,  # with a tilted gantry
+}
+"""The slices of the patients whose series have no one spacing, by their number."""
+
+
+@dataclass(frozen=True)
 class Bleed:
     """An intraparenchymal haemorrhage, its centre in the template, and its oedema."""
 
@@ -61,6 +95,7 @@ class Plan:
     brain: Intensities
     noise: float
     bleed: Bleed | None
+    uneven: Slices | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,7 +105,8 @@ class Plan:
     @property
     def frame(self) -> Frame:
         """Where the slices lie in the scanner."""
-        return Frame.around(self.table, self.shape, self.pixel_mm, _SLICE_MM, self.tilt)
+        at = self.uneven.at if self.uneven else ()
+        return Frame.around(self.table, self.shape, self.pixel_mm, _SLICE_MM, self.tilt, at)
 
 
 def make(patient: str, folder: Path) -> None:
@@ -86,6 +122,7 @@ def make(patient: str, folder: Path) -> None:
             intercept=drawn.intercept if kind == "ct" else 0,
             compressed=drawn.compressed,
             descending=drawn.descending,
+            thicknesses=drawn.uneven.thicknesses if drawn.uneven else (),
         )
         dicom_writer.write(folder / kind, series, drawn.frame, values)
 
@@ -94,7 +131,8 @@ def plan(patient: str) -> Plan:
     """The plan of ``sub-<number>``.
 
     Two of three patients have a haemorrhage, one of four was scanned with a tilted gantry, two of
-    five have compressed series, and every second one is stored with an intercept.
+    five have compressed series, and every second one is stored with an intercept. The slices of
+    those in :data:`UNEVEN` have no one spacing.
     """
     number = int(patient.removeprefix("sub-"))
     rng = np.random.default_rng(keys.key("mni152_ncct", patient, "plan"))
@@ -105,9 +143,11 @@ def plan(patient: str) -> Plan:
     def thrice(low: float, high: float) -> Vector:
         return within(low, high), within(low, high), within(low, high)
 
+    uneven = UNEVEN.get(number)
+    even = int(rng.integers(28, 33))
     return Plan(
         patient=patient,
-        slices=int(rng.integers(28, 33)),
+        slices=len(uneven.at) if uneven else even,
         pixel_mm=within(0.88, 0.96),
         table=(within(-6, 6), within(-6, 6), within(-400, 400)),
         tilt=within(8, 18) if number % 4 == 0 else 0.0,
@@ -127,6 +167,7 @@ def plan(patient: str) -> Plan:
             oedema_hu=within(15, 22),
             oedema_mm=within(4, 10),
         ),
+        uneven=uneven,
     )
 
 

@@ -26,7 +26,8 @@ class Frame:
 
     ``first`` is the centre of the first slice's first pixel, ``across`` and ``down`` are unit
     vectors along a row and a column, ``step`` is the vector from one slice to the next. A tilted
-    gantry has a ``step`` that is not normal to the slices.
+    gantry has a ``step`` that is not normal to the slices. ``at``: how many steps from the first
+    each slice lies, where they are not a step apart.
     """
 
     first: Vector
@@ -35,6 +36,7 @@ class Frame:
     step: Vector
     pixel_mm: float
     tilt: float
+    at: tuple[float, ...] = ()
 
     @classmethod
     def around(
@@ -44,22 +46,28 @@ class Frame:
         pixel_mm: float,
         step_mm: float,
         tilt: float = 0.0,
+        at: tuple[float, ...] = (),
     ) -> Frame:
         """Axial slices of ``shape`` (slices, rows, columns), the gantry tilted in degrees."""
         across, step = np.array([1.0, 0, 0]), np.array([0, 0, step_mm])
         angle = np.deg2rad(tilt)
         down = np.round([0, np.cos(angle), -np.sin(angle)], _DECIMALS)
         half = (np.array(shape) - 1) / 2
+        if at:
+            half[0] = at[-1] / 2
         first = middle - half[0] * step - pixel_mm * (half[1] * down + half[2] * across)
-        return cls(_vector(first), _vector(across), _vector(down), _vector(step), pixel_mm, tilt)
+        vectors = _vector(first), _vector(across), _vector(down), _vector(step)
+        return cls(*vectors, pixel_mm, tilt, at)
 
     def position(self, number: int) -> Vector:
         """The centre of a slice's first pixel."""
-        return _vector(np.array(self.first) + number * np.array(self.step))
+        steps = self.at[number] if self.at else number
+        return _vector(np.array(self.first) + steps * np.array(self.step))
 
     def points(self, shape: tuple[int, int, int]) -> NDArray[np.float64]:
         """The centres (3, slices, rows, columns) of all voxels."""
         slices, rows, columns = (np.arange(count, dtype=np.float64) for count in shape)
+        slices = np.array(self.at) if self.at else slices
         ways = [
             np.array(way)[:, None, None, None]
             for way in (self.first, self.step, self.down, self.across)
@@ -79,7 +87,8 @@ class WrittenSeries:
 
     ``name`` is unique to the series: its identifiers and file names are derived from it. Stored
     values are the real ones minus ``intercept``. With ``descending``, instance 1 is the last
-    slice. ``drawn``: class ids, not HU.
+    slice. ``drawn``: class ids, not HU. ``thicknesses``: of each slice in mm, where it is not the
+    step.
     """
 
     name: str
@@ -89,6 +98,7 @@ class WrittenSeries:
     intercept: int = 0
     compressed: bool = False
     descending: bool = False
+    thicknesses: tuple[float, ...] = ()
 
 
 def write(folder: Path, series: WrittenSeries, frame: Frame, values: NDArray[np.int16]) -> None:
@@ -121,7 +131,7 @@ def _header(series: WrittenSeries, frame: Frame, number: int, count: int) -> Dat
     header.DeidentificationMethod = "virtual patient, no person was scanned"
     header.SeriesDescription = "label" if series.drawn else "head"
     header.KVP = 120
-    header.SliceThickness = abs(frame.step[2])
+    header.SliceThickness = series.thicknesses[number] if series.thicknesses else abs(frame.step[2])
     header.GantryDetectorTilt = frame.tilt
     header.PatientPosition = "HFS"
     header.StudyInstanceUID = _uid(series.patient, "study")

@@ -206,8 +206,8 @@ _DICOM_PLACES = {
     ),
     "off-line": Kind(
         REFUSED,
-        "uneven spacing",
-        "expected evenly spaced slices in one line, got slices up to {off_mm:.3g} mm off it",
+        "slices out of line",
+        "expected slices in one line, got slices up to {off_mm:.3g} mm off it",
     ),
     "missing-slices": Kind(
         REFUSED,
@@ -216,13 +216,13 @@ _DICOM_PLACES = {
         " the normal {gaps}",
     ),
     "uneven-spacing": Kind(
-        REFUSED,
-        "uneven spacing",
-        "expected even spacing, got steps from {least_mm:.3g} to {most_mm:.3g} mm, {odd} of"
-        " {steps} differ, the first at {at_mm:.1f} mm",
-    ),
-    "uneven-steps": Kind(
         HANDLED, "uneven spacing", "steps of {steps}, every slice taken at its own place"
+    ),
+    "uneven-gap": Kind(
+        DOUBT,
+        "uneven spacing",
+        "{gaps} of the steps wider than the usual {usual_mm:.3g} mm, the widest {step_mm:.3g} mm at"
+        " {at_mm:.1f} mm, are slices missing?",
     ),
     "jittering-positions": Kind(
         HANDLED,
@@ -326,12 +326,84 @@ _LABELS = {
         "resampled",
         "by nearest neighbour from {from_grid} onto the image's {to_grid}",
     ),
+    "label-by-slice": Kind(
+        DOUBT,
+        "uneven spacing",
+        "a label whose header states one spacing, its {slices} slices laid on the image's one by"
+        " one, by up to {moved_mm:.3g} mm",
+    ),
     "class-resampled": Kind(HANDLED, "resampled", _VOLUME_CHANGE),
     "class-shrunk": Kind(DOUBT, "resampled", _VOLUME_CHANGE),
+    "two-raters": Kind(HANDLED, "raters", "two, of whom {fusion} keeps what both drew alike"),
+    "shortened-step": Kind(
+        HANDLED,
+        "tilt",
+        "the header states steps of {stated_mm:.4g} mm, the distance between the planes of a tilted"
+        " series, whose slices lie {true_mm:.4g} mm apart: its slices are taken for the image's",
+    ),
+    "segments-ignored": Kind(
+        HANDLED,
+        "drawing",
+        "{ignored} of {of} segments or regions are of no class, left out as the adapter states",
+    ),
+    "classes-overlap": Kind(
+        HANDLED,
+        "drawing",
+        "{voxels} voxels are drawn in two classes, the later of the label map taken",
+    ),
+    "fractional": Kind(
+        HANDLED,
+        "drawing",
+        "shares of a voxel, drawn where they are {threshold:g} or more",
+    ),
+    "frames-by-position": Kind(
+        DOUBT,
+        "drawing",
+        "{frames} of {of} frames or contours refer to other pictures than the image's, placed by"
+        " their positions",
+    ),
+    "contours-rasterised": Kind(
+        HANDLED,
+        "drawing",
+        "from {contours} contours on {slices} slices, a pixel is drawn where its centre is inside",
+    ),
+    "contours-centred": Kind(
+        HANDLED,
+        "drawing",
+        "outlines run through the centres of pixels, which are taken for inside",
+    ),
+    "contours-left-out": Kind(
+        DOUBT,
+        "drawing",
+        "{between} of {of} contours lie between the image's slices and {outside} beyond them, left"
+        " out",
+    ),
+    "contours-clipped": Kind(
+        DOUBT, "drawing", "{share:.1%} of what {name} encloses lies outside the image's slices"
+    ),
+    "contours-open": Kind(
+        DOUBT, "drawing", "{count} of {of} contours are points or open lines, left out"
+    ),
+    "contours-repeated": Kind(HANDLED, "drawing", "{count} contours are there twice, taken once"),
+    "contours-cross": Kind(
+        DOUBT,
+        "drawing",
+        "{pixels} pixels lie in two contours of one region that cross, taken for outside",
+    ),
+    "contours-missing": Kind(
+        DOUBT,
+        "drawing",
+        "{name} has no contour on {slices} slices between its first and its last",
+    ),
     "class-lost": Kind(
         DOUBT,
         "masks",
         "none shows {name}, of {voxels} voxels in the label: lost where the slices are shrunk",
+    ),
+    "earlier-conversion": Kind(
+        DOUBT,
+        "earlier conversion",
+        "the case could not be converted again: its pairs are those of an earlier conversion",
     ),
 }
 

@@ -117,17 +117,15 @@ def search(
     skip: Path | None = None,
     limits: Limits = Limits(),
     reserved: Collection[str] = (),
-    uneven: bool = False,
     key: str = "",
 ) -> Inventory:
     """Every scan that ``inputs`` are or hold in folders of any depth; a progress bar on a terminal.
 
     A file of a DICOM series stands for all files of the series in its folder. Hidden files and
     folders are not searched, nor is ``skip`` (such as the folder of results); inputs themselves
-    are. No scan gets a ``reserved`` name. ``uneven``: whether DICOM series without one spacing are
-    scans, see :attr:`pipeline.volumes.volume.Volume.uneven`. ``key``: which volume, of files and
-    series that hold several; those are not read without. Raises :class:`Problem` for an input
-    that is not there, or that is ``skip``.
+    are. No scan gets a ``reserved`` name. ``key``: which volume, of files and series that hold
+    several; those are not read without. Raises :class:`Problem` for an input that is not there,
+    or that is ``skip``.
     """
     for path in inputs:
         if not os.path.lexists(path):
@@ -138,7 +136,7 @@ def search(
                 where=path,
                 remedy="Name another one for the results: they are not searched for scans.",
             )
-    work = _Search(None if skip is None else os.path.realpath(skip), limits, uneven, key)
+    work = _Search(None if skip is None else os.path.realpath(skip), limits, key)
     with tqdm(desc="search", unit="file", disable=None, leave=False, delay=1) as bar:
         for file in work.below([path for path in inputs if path.is_dir()]):
             work.add(file)
@@ -173,7 +171,6 @@ class _Search:
 
     skip: str | None
     limits: Limits
-    uneven: bool
     key: str
     seen: dict[str, str] = field(default_factory=dict)
     images: dict[Path, None] = field(default_factory=dict)
@@ -280,7 +277,7 @@ class _Search:
     def _volumes(self) -> Iterator[Series]:
         """The series that can be read; the others are noted with the rules' reasons."""
         for (uid, _), instances in sorted(self.instances.items()):
-            every = dicom_series.all_judged(uid, instances, self.limits, uneven=self.uneven)
+            every = dicom_series.all_judged(uid, instances, self.limits)
             paths = {each.file for each in instances}
             several = len(every) > 1 and not all(one.left_out for one in every)
             chosen = [one for one in every if one.key == self.key] if several else every[:1]

@@ -36,13 +36,8 @@ class Uneven:
 
     @cached_property
     def usual(self) -> float:
-        """The largest step in mm that occurs twice, or the median if that is larger.
-
-        So the thicker slices of two thicknesses count, and a gap does not.
-        """
-        ascending = np.sort(self.steps)
-        twice = ascending[:-1][np.diff(ascending) <= _SAME_STEP * ascending[:-1]]
-        return max(float(np.median(ascending)), float(twice.max(initial=0)))
+        """See :func:`usual_step`."""
+        return usual_step(self.steps)
 
     @cached_property
     def thicknesses(self) -> Vector:
@@ -50,13 +45,25 @@ class Uneven:
 
         A slice reaches half the way to each neighbour, so what overlaps counts once; beyond the
         first and the last slice as far as towards their only neighbour; and nowhere further than
-        half the :attr:`usual` step, so that nothing is taken for seen within a gap.
+        half the :attr:`usual` step, so that nothing is taken for seen within a gap. Rounded to
+        1e-6 mm, since the last bits of depths differ between machines.
         """
         reach = np.minimum(self.steps, self.usual) / 2
-        return np.append(reach[:1], reach) + np.append(reach, reach[-1:])
+        thicknesses: Vector = np.append(reach[:1], reach) + np.append(reach, reach[-1:])
+        return thicknesses.round(6)
 
     def shifts(self, affine: NDArray[np.float64]) -> Vector:
         """How far each slice lies from where ``affine`` (4, 4) puts it, (N, 3) in mm."""
         even = affine[:3, 3] + np.arange(len(self.places))[:, None] * affine[:3, 2]
         shifts: Vector = self.places - even
         return shifts
+
+
+def usual_step(steps: Vector) -> float:
+    """The largest of ``steps`` that occurs twice, or the median if that is larger.
+
+    So the thicker slices of two thicknesses count, and a gap does not.
+    """
+    ascending = np.sort(steps)
+    twice = ascending[:-1][np.diff(ascending) <= _SAME_STEP * ascending[:-1]]
+    return max(float(np.median(ascending)), float(twice.max(initial=0)))

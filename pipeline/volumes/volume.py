@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import (
     apply_orientation,
+    inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
@@ -36,6 +37,10 @@ _RESAMPLE = (
 )
 
 
+Ml = float | NDArray[np.float64]
+"""A voxel's volume in ml: that of all, or of each slice (N,) in the order of :func:`slices`."""
+
+
 @dataclass(frozen=True)
 class Grid:
     """A source's own voxel grid: shape (i, j, k) and affine (4, 4), voxel index to mm."""
@@ -54,6 +59,11 @@ class Grid:
     def voxel_ml(self) -> float:
         """The volume of a voxel in ml."""
         return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
+    def slice_mm2(self) -> float:
+        """The area of a voxel within the slices that the third axis counts, in mm2."""
+        return float(np.linalg.norm(np.cross(self.affine[:3, 0], self.affine[:3, 1])))
 
     def to_ras(self, array: NDArray[Any]) -> NDArray[Any]:
         """An array in this grid's axis order -> (X, Y, Z) in RAS+ order."""
@@ -76,6 +86,18 @@ class Grid:
         steps: NDArray[np.float64] = along[:, _AXES[plane]] * [1, -1, -1]
         return steps
 
+    def world(self, plane: str) -> NDArray[np.float64]:
+        """The affine (4, 4) from (slice, row, column) in ``plane``, each from 0, to mm in RAS+."""
+        corner = []
+        for axis, count in enumerate(self.shape):  # its own index of the first slice's corner
+            along = np.arange(count).reshape([-1 if one == axis else 1 for one in range(3)])
+            own = self.to_ras(np.broadcast_to(along, self.shape))
+            corner.append(int(slices(own, plane)[0, 0, 0]))
+        affine = np.eye(4)
+        affine[:3, :3] = self.steps(plane)
+        affine[:3, 3] = (self.affine @ [*corner, 1])[:3]
+        return affine
+
     def distance(self, other: Grid) -> float:
         """The largest distance in mm between corresponding corners of two equal shapes."""
         far = np.array(self.shape) - 1
@@ -92,6 +114,10 @@ class Grid:
         """
         source, flip = self._orientation()[2]
         return next(plane for plane, axes in _AXES.items() if axes[0] == source), bool(flip > 0)
+
+    def in_order(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What belongs to each index of the third axis, in the order of :func:`slices`."""
+        return values[:: 1 if self.third[1] else -1]
 
     def _orientation(self) -> NDArray[np.float64]:
         orientation: NDArray[np.float64] = io_orientation(self.affine)
@@ -121,12 +147,29 @@ class Volume:
     uneven: Uneven | None = None
 
     @property
-    def voxel_ml(self) -> float:
-        """The volume of a voxel in ml; of slices without one spacing, the mean."""
+    def voxel_ml(self) -> Ml:
+        """The volume of a voxel in ml; of slices without one spacing, that of each, (N,)."""
+        return voxel_ml(self.grid, self.uneven.thicknesses if self.uneven else ())
+
+    @property
+    def places(self) -> list[tuple[tuple[float, ...], float]]:
+        """Of slices without one spacing, where each lies and how thick it is, in mm.
+
+        The place is the centre of its grid's first voxel (x, y, z in RAS+). In the order of
+        :func:`slices`, as :attr:`voxel_ml` is; nothing where there is one spacing.
+        """
         if self.uneven is None:
-            return self.grid.voxel_ml
-        mean = self.uneven.thicknesses.mean() / self.uneven.steps.mean()
-        return self.grid.voxel_ml * float(mean)
+            return []
+        places, thicknesses = (
+            self.grid.in_order(one).tolist()
+            for one in (self.uneven.places, self.uneven.thicknesses)
+        )
+        return [(tuple(place), mm) for place, mm in zip(places, thicknesses, strict=True)]
+
+    def ml(self, mask: NDArray[np.bool_]) -> float:
+        """The volume of a mask (X, Y, Z) in RAS+, in ml."""
+        voxels = np.count_nonzero(slices(mask, self.grid.third[0]), axis=(1, 2))
+        return float((voxels * self.voxel_ml).sum())
 
     def slice_uids(self, plane: str) -> tuple[str, ...]:
         """The SOPInstanceUID of each slice in ``plane``; "" where slices cut across instances."""
@@ -135,6 +178,17 @@ class Volume:
         if not self.uids or source != axis:
             return ("",) * int(self.array.shape[axis])
         return self.uids if flip > 0 else self.uids[::-1]
+
+
+def voxel_ml(grid: Grid, thicknesses: Sequence[float] | NDArray[np.float64]) -> Ml:
+    """The volume of a voxel in ml: one for all slices or, in the order of :func:`slices`, (N,).
+
+    ``thicknesses``: those of the slices that the third axis counts, in mm; none of one spacing.
+    """
+    if not len(thicknesses):
+        return grid.voxel_ml
+    of_each: NDArray[np.float64] = grid.slice_mm2 * grid.in_order(np.asarray(thicknesses)) / 1000
+    return of_each
 
 
 def per_instance(
@@ -163,28 +217,85 @@ def column_lengths(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def same_grid(image: Grid, label: Grid) -> bool:
-    """Whether both grids agree within :data:`SAME_GRID`."""
-    if image.shape != label.shape:
-        return False
-    return image.distance(label) <= SAME_GRID * min(image.spacing)
+    """Whether both grids have their voxels at the same places, within :data:`SAME_GRID`.
+
+    The order and the directions of the axes in which they are stored do not matter.
+    """
+    turned = _in_order_of(image, label)
+    return turned.shape == image.shape and (
+        image.distance(turned) <= SAME_GRID * min(image.spacing)
+    )
 
 
 def require_same_grid(image: Grid, label: Grid, where: object) -> None:
-    """Raises :class:`Problem` unless both grids agree within :data:`SAME_GRID`."""
-    if image.shape != label.shape:
+    """Raises :class:`Problem` unless both grids agree as :func:`same_grid` asks."""
+    turned = _in_order_of(image, label)
+    if turned.shape != image.shape:
         raise Problem(
-            f"expected the image's shape {image.shape}, got a label of shape {label.shape}",
+            f"expected the image's shape {image.shape}, got a label of shape {turned.shape}",
             where=where,
             remedy=_RESAMPLE,
         )
     if not same_grid(image, label):
         raise Problem(
             "expected the image's affine, got one whose corners lie up to"
-            f" {image.distance(label):.3g} mm away"
+            f" {image.distance(turned):.3g} mm away"
             f" (tolerance {SAME_GRID * min(image.spacing):.3g} mm)",
             where=where,
             remedy=f"Correct the header that is wrong. {_RESAMPLE}",
         )
+
+
+def require_own_plane(image: Volume, plane: str, where: object) -> None:
+    """Raises :class:`Problem` for slices without one spacing that cannot stand for themselves.
+
+    Pictures across them would be distorted, and predictions come back instance by instance.
+    """
+    own, _ = image.grid.third
+    if image.uneven and own != plane:
+        raise Problem(
+            f"expected slices in the plane in which this series of uneven spacing was taken, {own},"
+            f" got the dataset's plane {plane}",
+            where=where,
+            remedy=f'State plane="{own}" in the dataset, or resample the series to one spacing.',
+        )
+    if image.uneven and not image.uids:
+        raise Problem(
+            "expected distinct SOPInstanceUIDs, by which slices of uneven spacing are known, got"
+            " missing or repeated ones",
+            where=where,
+            remedy="Export the series again, or resample it to one spacing.",
+        )
+
+
+def in_order_of(image: Grid, label: Volume) -> Volume:
+    """The same voxels, stored in the order and directions of the image's axes: no resampling.
+
+    So the label of a scan may be stored with other axes, or by a converter that turns rows over.
+    """
+    turn = _turn(image, label.grid)
+    if not np.isfinite(turn).all() or (turn == _RAS).all():
+        return label
+    grid = _in_order_of(image, label.grid)
+    native = apply_orientation(label.grid.from_ras(label.array), turn)
+    return Volume(grid.to_ras(native), grid, findings=label.findings, modality=label.modality)
+
+
+def _turn(image: Grid, label: Grid) -> NDArray[np.float64]:
+    """Along which axis of the image each axis of the label runs, and in which direction, (3, 2)."""
+    turn: NDArray[np.float64] = io_orientation(np.linalg.solve(image.affine, label.affine))
+    return turn
+
+
+def _in_order_of(image: Grid, label: Grid) -> Grid:
+    """The grid that :func:`in_order_of` gives; the label's own where no axis runs along another."""
+    turn = _turn(image, label)
+    if not np.isfinite(turn).all():
+        return label
+    sides = np.empty(3, int)
+    sides[turn[:, 0].astype(int)] = label.shape
+    i, j, k = sides.tolist()
+    return Grid((i, j, k), label.affine @ inv_ornt_aff(turn, label.shape))
 
 
 def slices(array: NDArray[Any], plane: str) -> NDArray[Any]:

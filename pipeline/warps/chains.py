@@ -36,6 +36,8 @@ from pipeline.warps.steps import OURS, Spatial, Step, Tonal
 from pipeline.warps.warp import Shape, Strip, Warp
 
 Steps = Sequence[Mapping[str, Any]]
+_TRIAL_PX = 64
+_LONGEST = 200  # characters of another library's error
 DRAWS = 20
 """How often a field that folds is drawn again before its strength is refused."""
 
@@ -76,12 +78,36 @@ def apply(
 ) -> tuple[Image8, Image8]:
     """The chain on a pair of (H, W) uint8 pictures, with random numbers from ``seed_parts``.
 
+    An image of several channels is (H, W, channels): one field bends all of them.
+
     Raises :class:`Problem` for fields that fold, and if an albumentations transform changed
     the pictures' shape or made a class id that was not there.
     """
     for part in transforms:
         image, mask = part(seed_parts, image, mask)
     return image, mask
+
+
+def require_channels(parts: Sequence[Part], steps: Steps, channels: int, where: str) -> None:
+    """Raises :class:`Problem` unless a chain can be applied to so many channels, which is tried."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (_TRIAL_PX, _TRIAL_PX, channels), np.uint8)
+    mask = np.zeros((_TRIAL_PX, _TRIAL_PX), np.uint8)
+    for part in parts:
+        if not isinstance(part, _Theirs):
+            continue
+        name = next(iter(steps[part.position]))
+        try:
+            part((0, name), image, mask)
+        except Problem:
+            raise
+        except Exception as error:  # whatever a transform for colours meets
+            raise Problem(
+                f"expected transforms of pictures of {channels} channels, got {name}, which fails"
+                f" ({type(error).__name__}: {' '.join(str(error).split())[:_LONGEST]})",
+                where=where,
+                remedy="Leave it out for this dataset.",
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -130,8 +156,11 @@ class _Tone:
     def __call__(
         self, seed_parts: Sequence[object], image: Image8, mask: Image8
     ) -> tuple[Image8, Image8]:
-        happens = _happens(self.step, seed_parts, self.position)
-        return (self.step.tone(image) if happens else image), mask
+        if not _happens(self.step, seed_parts, self.position):
+            return image, mask
+        if image.ndim == 2:
+            return self.step.tone(image), mask
+        return np.dstack([self.step.tone(one.copy()) for one in image.transpose(2, 0, 1)]), mask
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,16 @@ BREAKAGES = {
     "wrong_patient": edited(FINDS, ("(patient, patient,", '(patient, "hippocampus",')),
     "wrong_rater": edited(FINDS, ('{"": labels', '{"1": labels')),
     "wrong_split": edited(FINDS, (CASE, CASE.replace("file})", 'file}, "test")'))),
+    "no_patients_table": edited(
+        FINDS,
+        (HEAD, HEAD + "from datasets_spec.contract import PatientsTable\n"),
+        ('modality="MR",', 'modality="MR",\n    patients=PatientsTable("participants.tsv"),'),
+    ),
+    "unknown_patient_of_two_cases": edited(
+        FINDS,
+        ('modality="MR",', 'modality="MR",\n    patients_unknown=True,'),
+        ("(patient, patient,", "(patient, patient[:-1],"),
+    ),
     "unsorted": edited(
         FINDS, (LOOP, LOOP.replace("names_in(", "reversed(names_in(").replace("):", ")):"))
     ),

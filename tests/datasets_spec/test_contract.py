@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_spec.contract import (
+    IGNORED_COLOUR,
     Case,
     Dataset,
     Label,
     LabelMap,
     Licence,
+    PatientsTable,
     Problem,
     RemoteFile,
     Source,
@@ -140,6 +142,34 @@ def test_label_map_counts_lists_and_finds_its_classes():
 def test_refuses_a_label_map_that_is_ambiguous(labels, message):
     with pytest.raises(ValueError, match=message):
         LabelMap(labels)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"ignored_values": (1, 7)}, r"not both: \[1\]"),
+        ({"ignored_values": (0xFF0000,), "coding": "colours"}, r"not both: \[16711680\]"),
+        ({"ignored_values": (9,), "coding": "binary"}, "state the coding values"),
+    ],
+)
+def test_refuses_values_that_are_ignored_and_a_class(facts, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(**facts)
+
+
+def test_a_class_id_as_a_value_may_be_ignored_where_labels_are_drawn_in_colours():
+    assert dataset(ignored_values=(1,), coding="colours").ignored_values == (1,)
+
+
+def test_refuses_a_class_in_the_colour_of_what_nobody_annotated():
+    with pytest.raises(ValueError, match="marks what nobody annotated"):
+        label(colour=IGNORED_COLOUR)
+
+
+@pytest.mark.parametrize("slices", [(), (-1, 2)])
+def test_refuses_annotated_slices_that_are_none_or_negative(tmp_path, slices):
+    with pytest.raises(ValueError, match="one or more indices from 0"):
+        case(tmp_path, annotated_slices=slices)
 
 
 def test_window_is_centred_on_its_level():
@@ -323,6 +353,29 @@ def test_a_case_takes_anything_where_it_is_checked_later_and_only_there(tmp_path
     assert made.id == "x (1)"
     with pytest.raises(ValueError, match="a case's id"):
         dataclasses.replace(made, split="valid")
+
+
+@pytest.mark.parametrize("file", ["/etc/p.tsv", "../p.tsv", "a/../p.csv", "p.xlsx", "p"])
+def test_a_patients_table_is_a_csv_or_tsv_below_the_raw_folder(file):
+    with pytest.raises(ValueError, match="below raw"):
+        PatientsTable(file)
+
+
+def test_a_patients_table_has_a_key():
+    with pytest.raises(ValueError, match="identifies a case"):
+        PatientsTable("p.tsv", key="")
+
+
+def test_refuses_patients_that_are_unknown_and_stated():
+    dataset(patients=PatientsTable("p.tsv", strata=("site",)), patients_unknown=True)
+    with pytest.raises(ValueError, match="not both"):
+        dataset(patients=PatientsTable("p.tsv", patient="person"), patients_unknown=True)
+
+
+@pytest.mark.parametrize("strata", [{"age": 61}, {1: "A"}])
+def test_refuses_strata_that_are_no_text(tmp_path, strata):
+    with pytest.raises(ValueError, match="strata are text"):
+        case(tmp_path, strata=strata)
 
 
 def test_refuses_a_case_without_labels(tmp_path):

@@ -11,7 +11,8 @@ download. It makes these promises, and each is tested for every module of the fo
 4.  It has a fixture in the true layout, of at most 50 KB, that draws every class, no two of them
     in the same numbers of voxels, so that no two can be exchanged unnoticed.
 5.  It finds the fixture's cases, at least one, with their patients, raters and official
-    splits, and no others; ids are unique and sorted.
+    splits, and no others; ids are unique and sorted. A patients table has a row for each; where no
+    patient is published, each case is one of its own.
 6.  Every file that it names is there, and lies below the raw folder.
 7.  Image and label of a case share one grid, and every label value is declared. They belong
     together: no other case's label explains the image better.
@@ -50,7 +51,7 @@ from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.runtime.files import sha256
-from pipeline.sources import listing, places
+from pipeline.sources import listing, patients_table, places
 from pipeline.volumes import profile, reader
 from tests.conftest import FIXTURES, PROJECT, Refused
 
@@ -80,7 +81,16 @@ def raw_folder(name: str, workplace: Path) -> Path:
 
 @pytest.fixture
 def cases(name: str, raw_folder: Path) -> list[Case]:
-    return list(datasets_spec.load(name).cases(paths.raw(name)))
+    adapter = datasets_spec.load(name)
+    listed = list(adapter.cases(paths.raw(name)))
+    table = adapter.dataset.patients
+    if table is None:
+        return listed
+    cases, faults = patients_table.applied(
+        table, paths.raw(name), listed, adapter.dataset.anonymous
+    )
+    assert not faults
+    return cases
 
 
 @pytest.fixture
@@ -137,7 +147,9 @@ def test_fixture_distinguishes_the_classes(name: str, expected: list[dict[str, A
     assert len(set(of_class)) == len(of_class)
 
 
-def test_finds_the_expected_cases(cases: list[Case], expected: list[dict[str, Any]]) -> None:
+def test_finds_the_expected_cases(
+    name: str, cases: list[Case], expected: list[dict[str, Any]]
+) -> None:
     found = [
         {"id": case.id, "patient": case.patient, "raters": sorted(case.labels), "split": case.split}
         for case in cases
@@ -146,6 +158,8 @@ def test_finds_the_expected_cases(cases: list[Case], expected: list[dict[str, An
     wanted = [{**{key: case[key] for key in keys}, "split": case.get("split")} for case in expected]
     assert wanted
     assert found == sorted(wanted, key=lambda case: str(case["id"]))
+    if datasets_spec.load(name).dataset.patients_unknown:
+        assert [case.patient for case in cases] == [case.id for case in cases]
 
 
 def test_names_existing_files_below_the_raw_folder(name: str, cases: list[Case]) -> None:
@@ -160,7 +174,7 @@ def test_image_and_label_share_a_grid_and_every_value_is_declared(
 ) -> None:
     dataset = datasets_spec.load(name).dataset
     for case in cases:
-        image = reader.read_image(case.image)
+        image = reader.read_image(case.first)
         truth = fusion.truth(dataset, image, case.labels, raters="each")
         assert set(truth.ids) == set(case.labels)
         for ids in truth.ids.values():
@@ -182,7 +196,7 @@ def test_no_other_label_explains_an_image_better(name: str, cases: list[Case]) -
         for case in cases
     ]
     for case, own in zip(cases, raw_labels, strict=True):
-        image = reader.read_image(case.image).array
+        image = reader.read_image(case.first).array
         best = max(explained(image, label) for label in own)
         others = [label for drawn in raw_labels for label in drawn if label.shape == image.shape]
         assert best == pytest.approx(max(explained(image, label) for label in others))
@@ -228,7 +242,7 @@ def test_names_a_missing_partner_and_keeps_the_others(
     refused: Refused,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    image = places.parts(cases[0].image)[0]
+    image = places.parts(cases[0].first)[0]
     label = places.parts(next(iter(cases[0].labels.values())))[0]
     lost = image if missing == "image" else label
     shutil.rmtree(lost) if lost.is_dir() else lost.unlink()

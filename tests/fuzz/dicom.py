@@ -404,7 +404,8 @@ def _differs(pixels: np.ndarray, header: pydicom.Dataset | None, read: Volume, i
         and not any("rescale" in one.code for one in read.findings)
     ):
         return "empty rescale tags of a CT pass without a finding"
-    origin = (read.grid.affine @ [0, 0, index, 1])[:3]
+    even = (read.grid.affine @ [0, 0, index, 1])[:3]
+    origin = even if read.uneven is None else read.uneven.places[index]
     if not np.allclose(origin, np.array(position) * (-1, -1, 1), atol=1e-2, rtol=1e-5):
         return "a slice at another place than its header says"
     if wanted.shape != pixels.shape:

@@ -82,6 +82,30 @@ def test_inventing_a_class_costs(workplace: Path, capsys: pytest.CaptureFixture[
     assert "mean of classes" not in lines
 
 
+@pytest.mark.parametrize("uneven", [4, 12])
+def test_slices_of_uneven_spacing_have_no_nsd_to_compare(
+    two: tuple[Path, Path], capsys: pytest.CaptureFixture[str], uneven: int
+) -> None:
+    """Nor do they count as the 1 of a class that is nowhere."""
+    for run in two:
+        file = run / paths.PER_CASE
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        for row in rows:
+            row["spacing"] = "uneven" if int(row["case"][1:]) < uneven else "even"
+            row["nsd"] = "" if row["spacing"] == "uneven" else row["nsd"]
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.DictWriter(stream, list(rows[0]))
+            table.writeheader()
+            table.writerows(rows)
+    compare(*two)
+    out = capsys.readouterr().out
+    [nsd] = [line for line in out.splitlines() if "core" in line and " nsd " in line] or [""]
+    assert ("+0.0500 [+0.0500, +0.0500]  8 of 8" in nsd) == (uneven == 4)
+    assert (nsd == "") == (uneven == 12)
+    assert "12 of 12" in out
+
+
 def test_cases_of_one_run_only_are_left_out_and_reported(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

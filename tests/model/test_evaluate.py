@@ -338,6 +338,25 @@ def test_metrics_are_few_and_scores_say_how_they_came_about(
     assert {"python", "keras", "numpy"} <= set(found["versions"])
 
 
+def test_dice_is_stated_by_stratum(settings: params_reader.Params, predict: Predict) -> None:
+    pairs = manifest.read(PAIRS)
+    site = {pair.patient: f"site of {pair.patient}" for pair in pairs}
+    manifest.write(
+        PAIRS,
+        [replace(p, strata=manifest.strata_text({"site": site[p.patient]})) for p in pairs],
+    )
+    _save_model(settings)
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    found = _found()["strata"]["site"]
+    assert len(found) == 2
+    dice = [one["dice_mean"] for one in found.values()]
+    assert [one["cases"] for one in found.values()] == [1, 1]
+    assert np.mean(dice) == pytest.approx(
+        _found()["model"]["mean_foreground"]["dice"]["mean"], abs=1e-5
+    )
+
+
 def test_distances_are_those_of_the_files_on_disk(
     settings: params_reader.Params, predict: Predict
 ) -> None:

@@ -199,7 +199,12 @@ def test_a_missing_parameter_file_is_reported(
 @pytest.mark.parametrize(
     ("section", "key", "value", "reason"),
     [
-        ("convert", "raters", "third", "majority, staple, each or the name of a rater"),
+        (
+            "convert",
+            "raters",
+            "third",
+            "majority, staple, union, agreed, each or the name of a rater",
+        ),
         ("convert", "label_table", "theirs", "expected one of auto, got 'theirs'"),
     ],
 )

@@ -14,7 +14,7 @@ from pipeline.volumes.dicom.of_files import FILES, of_files
 from pipeline.volumes.dicom.of_likeness import LIKENESS, has_own_frames, of_likeness
 from pipeline.volumes.dicom.of_padding import PADDING
 from pipeline.volumes.dicom.of_photometric import PHOTOMETRIC
-from pipeline.volumes.dicom.of_places import PLACES, STEPS, of_places
+from pipeline.volumes.dicom.of_places import PLACES, UNEVEN, of_places
 from pipeline.volumes.dicom.of_twins import TWINS, without_twins
 from pipeline.volumes.dicom.of_values import VALUES, of_values
 from pipeline.volumes.dicom.rules import Evidence, Match, Rule, Slices
@@ -25,7 +25,6 @@ RULES: tuple[Rule, ...] = (
     *LIKENESS,
     *TWINS,
     *PLACES,
-    STEPS,
     *VALUES,
     *PHOTOMETRIC,
     *PADDING,
@@ -36,12 +35,11 @@ _RULE_OFF = ("---",) * len(_COLUMNS)
 
 
 def of_series(
-    slices: Slices, limits: Limits, uneven: bool = False, tolerances: Tolerances = USUAL
+    slices: Slices, limits: Limits, tolerances: Tolerances = USUAL
 ) -> tuple[Slices, list[Match]]:
     """The slices of a series in order, repeated ones left out, and what the rules match.
 
-    What is refused ends the questions: later rules rely on what earlier ones ask. ``uneven``: see
-    :func:`~pipeline.volumes.dicom.of_places.of_places`.
+    What is refused ends the questions: later rules rely on what earlier ones ask.
     """
     unfit = of_files(slices, limits) or of_likeness(slices, tolerances)
     if unfit:
@@ -49,8 +47,8 @@ def of_series(
     single, twins = without_twins(geometry.ordered(slices), tolerances)
     if any(twin.refused for twin in twins):
         return single, twins
-    places = of_places(single, uneven, tolerances)
-    if has_own_frames(single) and any(one.finding.code == STEPS.code for one in places):
+    places = of_places(single, tolerances)
+    if has_own_frames(single) and any(one.finding.code == UNEVEN for one in places):
         return single, [_frames_of(single)]
     return single, [*twins, *places, *of_values(single)]
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.volumes.dicom import rules
 from pipeline.volumes.dicom.geometry import Line
-from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.rules import Evidence, Match, SeriesRule, Slices, files_of
 from pipeline.volumes.findings import Number
 from pipeline.volumes.nifti import SIDES_MM
+from pipeline.volumes.uneven import usual_step
 
 _KEEP_COMPLETE = "Take the complete series from its source."
 _EXPORT_AGAIN = "Export or download it again."
 _GAPS = 5  # missing slices in one line
 _STEPS = 3  # different ones in one line
-_OFF_LINE, _UNEVEN, _MISSING = "off-line", "uneven-spacing", "missing-slices"
+UNEVEN = "uneven-spacing"
+"""The code of what is matched by slices that need a place each."""
 _COVERED = 0.9  # of a step, by the thickness of a slice
 
 
@@ -48,19 +47,6 @@ def _of_no_thickness(line: Line) -> Evidence | None:
     return None if others or first.thickness else Evidence({}, files_of([first]))
 
 
-@dataclass(frozen=True)
-class _Uneven:
-    """Steps along the normal as multiples of the smallest usual one, ``base``.
-
-    ``odd``: those that are no single one; ``whole``: whether all are whole multiples.
-    """
-
-    base: float
-    times: NDArray[np.float64]
-    odd: tuple[int, ...]
-    whole: bool
-
-
 def _is_even(line: Line) -> bool:
     if len(line.slices) < 2:
         return True
@@ -68,85 +54,13 @@ def _is_even(line: Line) -> bool:
     return line.off <= allowed and float(line.along.min()) >= line.tolerances.same_place_mm
 
 
-def _uneven(line: Line) -> _Uneven | None:
-    """Steps that differ along the normal; None where they are even, or slices lie beside it."""
-    along = line.along
-    if (
-        _is_even(line)
-        or along.min() < line.tolerances.same_place_mm
-        or np.ptp(along) < line.tolerances.same_place_mm
-    ):
-        return None
-    base = float(np.median(along[along < 1.5 * along.min()]))
-    times = np.rint(along / base)
-    whole = np.abs(along - times * base) <= np.minimum(
-        line.tolerances.off_line_mm * times, line.tolerances.off_line_step * base
-    )
-    odd = np.flatnonzero((times > 1) | ~whole).tolist()
-    return _Uneven(base, times, tuple(odd), bool(whole.all()))
-
-
 def _of_line(line: Line) -> Evidence | None:
+    """Slices at one place, or beside the straight line from the first to the last."""
     if _is_even(line):
         return None
-    uneven = _uneven(line)
-    if uneven is None:
-        return Evidence({"off_mm": line.off}, files_of(line.slices))
-    if uneven.odd:
-        return None
-    off = float(np.abs(line.along - uneven.base).max())
-    return Evidence({"off_mm": off}, files_of(line.slices))
-
-
-def _gaps(line: Line) -> _Uneven | None:
-    """Missing slices: few steps are whole multiples of the others."""
-    uneven = _uneven(line)
-    if uneven is None or not uneven.odd or not uneven.whole:
-        return None
-    return uneven if len(uneven.odd) <= max(1, line.tolerances.few_gaps * len(line.along)) else None
-
-
-def _beside(line: Line, steps: Sequence[int]) -> list[Instance]:
-    """The slices on both sides of some steps."""
-    return [one for index in steps for one in line.slices[index : index + 2]]
-
-
-def _of_gaps(line: Line) -> Evidence | None:
-    gaps = _gaps(line)
-    if gaps is None:
-        return None
-    places = [
-        f"{gaps.times[index] - 1:.0f} between {line.depth(index):.1f} and"
-        f" {line.depth(index) + line.along[index]:.1f} mm"
-        for index in gaps.odd[:_GAPS]
-    ]
-    numbers: dict[str, Number] = {
-        "least_mm": float(line.along.min()),
-        "most_mm": float(line.along.max()),
-        "gaps": ", ".join(places),
-    }
-    return Evidence(numbers, files_of(_beside(line, gaps.odd)))
-
-
-def _of_spacing(line: Line) -> Evidence | None:
-    uneven = _uneven(line)
-    if uneven is None or not uneven.odd or _gaps(line):
-        return None
-    numbers: dict[str, Number] = {
-        "least_mm": float(line.along.min()),
-        "most_mm": float(line.along.max()),
-        "odd": len(uneven.odd),
-        "steps": len(line.along),
-        "at_mm": line.depth(uneven.odd[0]),
-    }
-    return Evidence(numbers, files_of(_beside(line, uneven.odd)))
-
-
-def _of_bend(line: Line) -> Evidence | None:
-    """Slices at one place, or beside the straight line from the first to the last."""
-    depths = np.append(0, line.along.cumsum())
     if line.along.min() < line.tolerances.same_place_mm:
         return Evidence({"off_mm": line.off}, files_of(line.slices))
+    depths = np.append(0, line.along.cumsum())
     ends = line.positions[-1] - line.positions[0]
     straight = line.positions[0] + np.outer(depths / depths[-1], ends)
     off = float(np.linalg.norm(line.positions - straight, axis=1).max())
@@ -157,43 +71,122 @@ def _of_bend(line: Line) -> Evidence | None:
     )
 
 
-def _are_thicker(line: Line) -> bool:
-    """Whether all steps that look like a missing slice are those of slices that are thicker."""
-    gaps = _gaps(line)
+@dataclass(frozen=True)
+class _Wide:
+    """A step that is ``times`` as wide as the others: which, counted from 0."""
+
+    step: int
+    times: int
+
+
+def _missing(line: Line) -> list[_Wide]:
+    """The steps in which slices are missing.
+
+    Few steps are whole multiples of all others or, in a part of its own spacing, of the equal steps
+    on both sides; and no slice beside them is as thick as that.
+    """
+    few = max(1, line.tolerances.few_gaps * len(line.along))
+    for wide in (_among_all(line), _among_neighbours(line)):
+        if len(wide) <= few and (missing := [one for one in wide if not _is_covered(line, one)]):
+            return missing
+    return []
+
+
+def _among_all(line: Line) -> list[_Wide]:
+    """Steps that are multiples of the smallest usual one, where all steps are whole multiples."""
+    along = line.along
+    base = float(np.median(along[along < 1.5 * along.min()]))
+    times = np.rint(along / base)
+    off = np.abs(along - times * base)
+    if (
+        off > np.minimum(line.tolerances.off_line_mm * times, line.tolerances.off_line_step * base)
+    ).any():
+        return []
+    return [_Wide(int(at), int(times[at])) for at in np.flatnonzero(times > 1)]
+
+
+def _among_neighbours(line: Line) -> list[_Wide]:
+    """Steps that are multiples of those before and after them, which are equal."""
+    before, here, after = line.along[:-2], line.along[1:-1], line.along[2:]
+    beside = (before + after) / 2
+    times = np.rint(here / beside)
+    alike = np.abs(before - after) <= line.tolerances.same_step * beside
+    whole = np.abs(here - times * beside) <= line.tolerances.off_line_step * beside
+    found = np.flatnonzero(alike & whole & (times > 1))
+    return [_Wide(int(at) + 1, int(times[at])) for at in found]
+
+
+def _is_covered(line: Line, wide: _Wide) -> bool:
+    """Whether a slice beside a step is thicker than others, and as thick as the step is wide."""
     thick = [one.thickness or 0.0 for one in line.slices]
-    wide = [(max(thick[at : at + 2]), line.along[at]) for at in (gaps.odd if gaps else ())]
-    return all(one > min(thick) and one >= _COVERED * step for one, step in wide)
+    here = max(thick[wide.step : wide.step + 2])
+    return here > min(thick) and here >= _COVERED * line.along[wide.step]
 
 
-def _of_steps(line: Line) -> Evidence:
+def _of_gaps(line: Line) -> Evidence | None:
+    missing = [] if _is_even(line) else _missing(line)
+    if not missing:
+        return None
+    places = [
+        f"{one.times - 1} between {line.depth(one.step):.1f} and"
+        f" {line.depth(one.step) + line.along[one.step]:.1f} mm"
+        for one in missing[:_GAPS]
+    ]
+    numbers: dict[str, Number] = {
+        "least_mm": float(line.along.min()),
+        "most_mm": float(line.along.max()),
+        "gaps": ", ".join(places),
+    }
+    beside = [one for at in missing for one in line.slices[at.step : at.step + 2]]
+    return Evidence(numbers, files_of(beside))
+
+
+def _of_spacing(line: Line) -> Evidence | None:
+    if _is_even(line):
+        return None
     counts = Counter(round(float(step), 1) for step in line.along)
     counted = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     shown = [f"{step:g} mm ({count})" for step, count in counted[:_STEPS]]
     return Evidence({"steps": ", ".join([*shown, *["..."] * (len(counted) > _STEPS)])})
 
 
+def _of_unseen(line: Line) -> Evidence | None:
+    if _is_even(line):
+        return None
+    usual = usual_step(line.along)
+    wide = np.flatnonzero(line.along > (1 + line.tolerances.same_step) * usual)
+    if not wide.size:
+        return None
+    widest = int(wide[line.along[wide].argmax()])
+    numbers: dict[str, Number] = {
+        "gaps": int(wide.size),
+        "step_mm": float(line.along[widest]),
+        "usual_mm": usual,
+        "at_mm": line.depth(widest),
+    }
+    return Evidence(numbers)
+
+
 def _of_jitter(line: Line) -> Evidence | None:
     """Slices off the line by more than usual, but not by more than is stated."""
     allowed = line.tolerances.off_line_mm
-    if len(line.slices) < 2 or line.off <= USUAL.off_line_mm or line.off > allowed:
+    if len(line.slices) < 2 or line.off <= USUAL.off_line_mm or not _is_even(line):
         return None
     return Evidence({"off_mm": line.off, "allowed_mm": allowed})
 
 
 def _of_tilt(line: Line) -> Evidence | None:
     # a shear as large as the step itself would be no tilt but a stack along another axis
-    if len(line.slices) < 2 or line.tilt <= line.tolerances.tilt_degrees:
+    if len(line.slices) < 2 or not _is_even(line) or line.tilt <= line.tolerances.tilt_degrees:
         return None
     return Evidence({"degrees": line.tilt, "aside_mm": line.aside})
 
 
 def _of_stated_step(line: Line) -> Evidence | None:
     stated = line.slices[0].step
-    if (
-        len(line.slices) < 2
-        or not stated
-        or abs(line.step - stated) <= line.tolerances.same_step * line.step
-    ):
+    if len(line.slices) < 2 or not stated or not _is_even(line):
+        return None
+    if abs(line.step - stated) <= line.tolerances.same_step * line.step:
         return None
     return Evidence({"step_mm": line.step, "stated_mm": stated})
 
@@ -231,28 +224,35 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_no_thickness,
     ),
     SeriesRule(
-        code=_OFF_LINE,
+        code="off-line",
         asks="the slices lie in one line",
-        tolerance=_TOLERANCE,
-        reason="no affine puts every slice at its place",
+        tolerance=f"{USUAL.off_line_mm:g} mm",
+        reason="slices that lie aside of each other make no volume",
         remedy=_KEEP_COMPLETE,
         check=_of_line,
     ),
     SeriesRule(
-        code=_MISSING,
-        asks="no step between slices is a multiple of the others",
+        code="missing-slices",
+        asks="no step between slices is a multiple of the others, or of the equal ones beside it,"
+        " but for a slice that is as thick",
         tolerance=f"{_TOLERANCE}; up to {USUAL.few_gaps:.0%} of the steps",
-        reason="readers would spread the slices that are left evenly, each at a wrong place",
+        reason="a part of the head was not seen, and nobody would know",
         remedy=_KEEP_COMPLETE,
         check=_of_gaps,
     ),
     SeriesRule(
-        code=_UNEVEN,
+        code=UNEVEN,
         asks="all steps between slices are equal",
         tolerance=_TOLERANCE,
-        reason="a volume has one spacing; only `predict` does without",
-        remedy="Take a series of one spacing, or resample it to NIfTI yourself.",
+        reason="every slice has a place of its own, and there is no NIfTI of all",
         check=_of_spacing,
+    ),
+    SeriesRule(
+        code="uneven-gap",
+        asks="no step is wider than the largest that occurs twice, or than the median",
+        tolerance=f"{USUAL.same_step:.0%}",
+        reason="slices may be missing; what lies in between is in no volume",
+        check=_of_unseen,
     ),
     SeriesRule(
         code="jittering-positions",
@@ -282,28 +282,8 @@ PLACES: tuple[SeriesRule[Line], ...] = (
         check=_of_numbers,
     ),
 )
-STEPS: SeriesRule[Line] = SeriesRule(
-    code="uneven-steps",
-    asks="the same, where each slice may have a place of its own (`predict`)",
-    tolerance=f"slices in one line: {USUAL.off_line_mm:g} mm",
-    reason="masks are written for each slice, and no NIfTI of all",
-    check=_of_steps,
-)
-_LINE, _NUMBERS = (
-    next(rule for rule in PLACES if rule.code == code) for code in (_OFF_LINE, "number-gaps")
-)
-_OF_UNEVEN = (replace(_LINE, check=_of_bend), STEPS, _NUMBERS)
 
 
-def of_places(ordered: Slices, uneven: bool = False, tolerances: Tolerances = USUAL) -> list[Match]:
-    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has.
-
-    ``uneven``: steps that differ are no reason to refuse slices that lie in one line.
-    """
-    line = Line(tuple(ordered), tolerances)
-    matches = rules.until_refused(PLACES, line)
-    codes = {one.finding.code for one in matches}
-    missing = _MISSING in codes and not _are_thicker(line)
-    if uneven and not missing and codes & {_OFF_LINE, _UNEVEN, _MISSING}:
-        return rules.until_refused(_OF_UNEVEN, line)
-    return matches
+def of_places(ordered: Slices, tolerances: Tolerances = USUAL) -> list[Match]:
+    """Gaps, uneven steps and tilt of slices in order, and sides that no voxel has."""
+    return rules.until_refused(PLACES, Line(tuple(ordered), tolerances))

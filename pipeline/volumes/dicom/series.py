@@ -20,7 +20,7 @@ from pipeline.runtime import files as runtime_files
 from pipeline.volumes.dicom import checks, header, several
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.of_files import is_capture, is_localizer
-from pipeline.volumes.dicom.of_places import STEPS
+from pipeline.volumes.dicom.of_places import UNEVEN
 from pipeline.volumes.dicom.rules import Match
 from pipeline.volumes.findings import finding
 
@@ -57,8 +57,8 @@ class Series:
 
     @property
     def uneven(self) -> bool:
-        """Whether its slices have no one spacing, and :func:`judged` was to accept that."""
-        return any(one.finding.code == STEPS.code for one in self.matches)
+        """Whether its slices have no one spacing."""
+        return any(one.finding.code == UNEVEN for one in self.matches)
 
     @property
     def folder(self) -> Path:
@@ -253,32 +253,24 @@ def refusal(series: Series, folder: Path | None = None) -> Problem:
 
 
 def all_judged(
-    uid: str,
-    slices: Sequence[Instance],
-    limits: Limits,
-    *,
-    uneven: bool = False,
-    tolerances: Tolerances = USUAL,
+    uid: str, slices: Sequence[Instance], limits: Limits, tolerances: Tolerances = USUAL
 ) -> tuple[Series, ...]:
-    """The volumes that ``slices`` of one SeriesInstanceUID, in any order, are; mostly one.
-
-    ``uneven``: whether slices without one spacing are accepted.
-    """
+    """The volumes that ``slices`` of one SeriesInstanceUID, in any order, are; mostly one."""
     left_out = _left_out(slices)
     if left_out:
         return (Series(uid, tuple(slices), (), left_out),)
     kept, beside = _without_overviews(slices)
     series = []
     for key, part in several.parts(kept, tolerances.same_place_mm).items():
-        ordered, matches = checks.of_series(part, limits, uneven, tolerances)
+        ordered, matches = checks.of_series(part, limits, tolerances)
         matches = _without_numbers(matches) if key or beside else matches
         series.append(Series(uid, tuple(ordered), (*matches, *beside), key=key))
     return tuple(series)
 
 
-def judged(uid: str, slices: Sequence[Instance], limits: Limits, *, uneven: bool = False) -> Series:
+def judged(uid: str, slices: Sequence[Instance], limits: Limits) -> Series:
     """The first of these volumes."""
-    return all_judged(uid, slices, limits, uneven=uneven)[0]
+    return all_judged(uid, slices, limits)[0]
 
 
 def _without_overviews(slices: Sequence[Instance]) -> tuple[Sequence[Instance], tuple[Match, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.delivery import viewer
-from model.delivery.measures import measured, world
+from model.delivery.measures import measured
 from model.delivery.viewer import PART_SLICES, Slice
 from pipeline.volumes.volume import Grid
 from tests.model.delivery.test_measures import LABELS
@@ -100,7 +100,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         facts: viewer.Facts = {
             "modality": "CT", "plane": "axial", "step_mm": 3.0, "seconds": 1.5,
             "window": (0.0, 80.0), "unit": "HU", "warnings": ["thick slices: 3 mm"],
-            "world": world(grid, "axial").tolist(),
+            "world": grid.world("axial").tolist(),
             "files": {"NIfTI": f"{name}.nii.gz"},
             "measures": measured(name, ids, LABELS, grid),
         }  # fmt: skip

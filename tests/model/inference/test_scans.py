@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.inference import scans
-from model.inference.member import Member, Viewed
+from model.inference.member import Member, viewed
 from model.inference.scans import slabs
 from pipeline.volumes import volume
 from pipeline.volumes.volume import Grid, Volume
@@ -169,6 +169,6 @@ def test_a_constant_scan_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_that_of_convert(image: Volume) -> None:
-    view = Viewed.of(image, member().facts)
+    view = viewed(image, member().facts)
     assert view.picture(0).shape == (64, 64)
     assert view.picture(0).dtype == np.uint8

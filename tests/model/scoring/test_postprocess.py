@@ -36,6 +36,24 @@ def test_the_search_scores_each_rule_as_it_is_applied(seed: int, planar: bool) -
             assert got == pytest.approx(overlaps(confusion(truth, corrected, 3))[label].dice)
 
 
+@given(seed=st.integers(0, 9999), fill=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_rules_take_a_thick_slice_for_as_many_thin_ones(seed: int, fill: bool) -> None:
+    rng = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(2, *SHAPE)), (0, 0, 1.5, 1.5))
+    truth, guess = (smooth > 0.08).astype(np.uint8)
+    times = rng.integers(1, 4, len(truth))
+    own, many = VOXEL_ML * times, [np.repeat(ids, times, axis=0) for ids in (truth, guess)]
+    sizes = [VOXEL_ML * count for count in (3.5, 10.5, 30.5)]
+    for rule in (Rule(fill, ml) for ml in sizes):
+        corrected = np.repeat(apply(guess, {1: rule}, own, False), times, axis=0)
+        assert np.array_equal(corrected, apply(many[1], {1: rule}, VOXEL_ML, False))
+    search, other = Search(2), Search(2)
+    search.add("p", truth, guess, own, False)
+    other.add("p", *many, VOXEL_ML, False)
+    np.testing.assert_allclose(search._dice[1], other._dice[1])
+
+
 def _search(patients: int, freckled: int) -> dict[int, Choice]:
     """Valid cases of which the first ``freckled`` have a freckle, and all are right otherwise."""
     search = Search(2)

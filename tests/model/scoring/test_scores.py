@@ -251,9 +251,9 @@ def test_overlaps_agree_with_simpleitk(seed: int) -> None:
         assert row["volume_error_ml"] == pytest.approx((volumes[1] - volumes[0]) * 0.002)
 
 
-def test_confusion_holds_for_256_classes() -> None:
-    truth = np.arange(256, dtype=np.uint8)
-    assert scores.overlaps(scores.confusion(truth, truth, 256)) == [Overlap(1, 1, 1)] * 256
+def test_confusion_holds_for_255_classes() -> None:
+    truth = np.arange(255, dtype=np.uint8)
+    assert scores.overlaps(scores.confusion(truth, truth, 255)) == [Overlap(1, 1, 1)] * 255
 
 
 @pytest.fixture(params=[1, 2, 16], autouse=True)
@@ -370,8 +370,8 @@ def test_negative_slices_count_what_is_marked_on_them() -> None:
     guess[0, :2, :2] = 1
     guess[6, 0, 0] = 1
     (one,) = scores.score(truth, guess, 2, STEPS, False, TOLERANCE)
-    assert (one.negative.slices, one.negative.marked, one.negative.voxels) == (5, 2, 5)
-    assert one.voxel_ml == pytest.approx(0.002)
+    assert (one.negative.slices, one.negative.marked) == (5, 2)
+    assert one.negative.ml == pytest.approx(5 * 0.002)
 
 
 @pytest.mark.parametrize("planar", [False, True])
@@ -444,3 +444,32 @@ def test_calibration_leaves_sure_background_out() -> None:
     probability[..., 0] = 1
     assert math.isnan(Calibration.of(truth, probability).ece)
     assert math.isnan(Calibration.none().ece)
+
+
+@given(
+    seed=st.integers(0, 9999),
+    times=st.lists(st.integers(1, 4), min_size=SHAPE[0], max_size=SHAPE[0]),
+)
+@settings(max_examples=25, deadline=None)
+def test_slices_of_several_thicknesses_score_as_so_many_thin_ones(
+    seed: int, times: list[int]
+) -> None:
+    """A slice that is three times as thick is worth three slices."""
+    truth, guess = _ids(seed), np.where(_blobs(seed), _ids(seed), 0).astype(np.uint8)
+    thin = scores.voxel_ml(STEPS)
+    found = scores.score(
+        truth, guess, CLASSES, STEPS, False, TOLERANCE, thin * np.array(times, float)
+    )
+    many = (np.repeat(ids, times, axis=0) for ids in (truth, guess))
+    for one, other in zip(found, scores.score(*many, CLASSES, STEPS, False, 1.0), strict=True):
+        assert not one.even
+        wanted = other.row()
+        for name, value in one.row().items():
+            if name in ("hd95_mm", "nsd"):
+                assert math.isnan(value)
+            else:
+                assert value == pytest.approx(wanted[name], nan_ok=True)
+        assert one.volumes.truth == pytest.approx(other.volumes.truth)
+        assert one.negative.ml == pytest.approx(other.negative.ml)
+        assert one.dice == pytest.approx(other.dice, nan_ok=True)
+        assert one.overlap.truth == (truth == 1 + found.index(one)).sum()

@@ -107,9 +107,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     read = png.read_image
 
-    def noted(file: Path) -> NDArray[np.uint8]:
+    def noted(file: Path, channels: int = 1) -> NDArray[np.uint8]:
         files.append(file)
-        return read(file)
+        return read(file, channels)
 
     monkeypatch.setattr(png, "read_image", noted)
     return files

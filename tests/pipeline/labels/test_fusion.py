@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from datasets_spec.contract import Dataset, Licence, Source
+from datasets_spec.contract import IGNORED, Dataset, Licence, Source
 from pipeline.labels import decode, fusion
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
@@ -169,6 +169,130 @@ def test_refuses_an_unknown_rater_and_lists_the_known(truth, refused):
     assert problem.where == "convert.raters"
     assert "1, 2, 4" in str(problem)
     assert "'3'" in str(problem)
+
+
+# --- what nobody annotated -------------------------------------------------------------------
+
+
+VOTES = {  # votes of the raters -> majority, staple, union, agreed
+    (1, 1): (1, 1, 1, 1),
+    (1, 0): (0, 0, 1, IGNORED),
+    (1, 2): (0, 0, IGNORED, IGNORED),
+    (0, 0): (0, 0, 0, 0),
+    (1, 1, 2): (1, 1, 1, IGNORED),
+    (0, 0, 2): (0, 0, 2, IGNORED),
+    (0, 1, 2): (0, 0, IGNORED, IGNORED),
+    (IGNORED, 1): (1, 1, 1, 1),
+    (IGNORED, 0): (0, 0, 0, 0),
+    (IGNORED, IGNORED): (IGNORED,) * 4,
+    (IGNORED, 1, 1): (1, 1, 1, 1),
+    (IGNORED, 1, 0): (0, 0, 1, IGNORED),
+    (IGNORED, IGNORED, 2): (2, 2, 2, 2),
+}
+
+
+@every("votes", VOTES)
+def test_raters_who_disagree_or_abstain(votes):
+    ids = {str(rater): drawing(vote) for rater, vote in enumerate(votes)}
+    for how, wanted in zip(("majority", "staple", "union", "agreed"), VOTES[votes], strict=True):
+        fused = fusion.fused(ids, how, 3)
+        assert list(fused) == [""]
+        assert fused[""].dtype == np.uint8
+        assert fused[""][0, 0, 0] == wanted, how
+        assert (fused[""][:, :, 1:] == drawing(0)[:, :, 1:]).all()
+
+
+def drawing(vote):
+    """A rim around a core that every rater drew alike, and one voxel with this vote."""
+    ids = drawn(12, 10)
+    ids[0, 0, 0] = vote
+    return ids
+
+
+@every("how", FUSIONS)
+@every("seed", range(4))
+def test_two_raters_are_fused_to_their_intersection(truth, how, seed):
+    row, column = np.random.default_rng(seed).integers(8, 13, 2)
+    one, other = RATERS["1"], drawn(row, column)
+    found = truth({"1": one, "2": other}, how)
+    np.testing.assert_array_equal(only(found), np.where(one == other, one, 0))
+    assert f"two, of whom {how} keeps what both drew alike" in texts(found.findings)
+
+
+@pytest.mark.parametrize("how", ["union", "agreed", "1"])
+def test_other_choices_of_two_raters_are_no_finding(truth, how):
+    assert not truth({"1": RATERS["1"], "2": RATERS["2"]}, how).findings
+
+
+@every("how", ["union", "agreed"])
+@every("seed", range(4))
+def test_union_and_agreement_are_their_definitions(how, seed):
+    ids = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2, IGNORED], np.uint8), (3, *SHAPE))
+    fused = fusion.fused({str(n): one for n, one in enumerate(ids)}, how, 3)[""]
+    for place in np.ndindex(SHAPE):
+        votes = [int(one) for one in ids[(slice(None), *place)] if one != IGNORED]
+        drawings = [vote for vote in votes if vote] if how == "union" else votes
+        times = sorted((drawings.count(vote), vote) for vote in set(drawings))
+        if how == "agreed":
+            wanted = votes[0] if len(set(votes)) == 1 else IGNORED
+        elif not drawings:
+            wanted = 0 if votes else IGNORED
+        else:
+            tie = len(times) > 1 and times[-1][0] == times[-2][0]
+            wanted = IGNORED if tie else times[-1][1]
+        assert fused[place] == wanted
+
+
+def test_raw_values_that_are_ignored_are_of_no_class(truth, refused):
+    label = np.zeros(SHAPE, np.int16)
+    label.reshape(-1)[:4] = (1, 77, -3, 2)
+    found = only(truth({"": label}, ignored_values=(77, -3)))
+    assert found.reshape(-1)[:5].tolist() == [1, IGNORED, IGNORED, 2, 0]
+    assert "got 77 in 1 voxels" in str(refused(lambda: truth({"": label}, ignored_values=(-3,))))
+
+
+def test_a_colour_that_is_ignored_is_of_no_class(tmp_path, dataset, label_map):
+    ids = np.random.default_rng(0).integers(0, 4, (2, 4, 6))
+    palette = np.array([*(label.colour for label in label_map), (255, 0, 255)], np.uint8)
+    image = reader.read_image(slices(tmp_path / "image", np.zeros((2, 4, 6), np.uint8)))
+    raters = {"": slices(tmp_path / "label", palette[ids])}
+    spec = replace(dataset, coding="colours", ignored_values=(0xFF00FF,))
+    found = only(fusion.truth(spec, image, raters, "majority"))
+    counts = np.bincount(ids.ravel(), minlength=4)
+    assert np.bincount(found.ravel(), minlength=256)[[0, 1, 2, IGNORED]].tolist() == counts.tolist()
+
+
+def test_what_a_rater_did_not_annotate_is_left_out_of_the_agreement(truth):
+    half, other = RATERS["1"].copy(), drawn(11, 10)
+    half[12:] = 99
+    found = truth({"1": half, "2": other}, "agreed", ignored_values=(99,))
+    assert found.agreement == pytest.approx(dice(half[:12], other[:12]))
+    assert (only(found)[12:] == other[12:]).all()
+
+
+@every("turn", [[[0, 1], [1, 1], [2, 1]], [[2, -1], [0, 1], [1, -1]], [[1, 1], [2, 1], [0, -1]]])
+def test_slices_that_were_annotated_are_counted_as_the_image_is_stored(tmp_path, dataset, turn):
+    scan, label = (
+        nib.Nifti1Image(array, AFFINE).as_reoriented(np.array(turn))
+        for array in (np.zeros(SHAPE, np.int16), RATERS["1"])
+    )
+    for name, one in (("image", scan), ("label", label)):
+        nib.save(one, tmp_path / f"{name}.nii")
+    image = reader.read_image(tmp_path / "image.nii")
+    labels = {"": tmp_path / "label.nii"}
+    found = fusion.truth(dataset, image, labels, "majority", annotated=(0, 2))
+    stored = image.grid.from_ras(only(found))
+    kept = np.isin(np.arange(stored.shape[2]), (0, 2))
+    np.testing.assert_array_equal(stored[..., kept], np.asarray(label.dataobj)[..., kept])
+    assert (stored[..., ~kept] == IGNORED).all()
+
+
+def test_refuses_an_annotated_slice_that_is_not_there(tmp_path, dataset, refused):
+    for name in ("image", "label"):
+        nib.save(nib.Nifti1Image(RATERS["1"], AFFINE), tmp_path / f"{name}.nii")
+    image, labels = reader.read_image(tmp_path / "image.nii"), {"": tmp_path / "label.nii"}
+    problem = refused(lambda: fusion.truth(dataset, image, labels, "majority", annotated=(0, 3)))
+    assert "expected annotated slices from 0 to 2, got 3" in str(problem)
 
 
 # --- agreement -------------------------------------------------------------------------------

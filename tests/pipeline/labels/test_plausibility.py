@@ -20,6 +20,7 @@ from pipeline.labels import plausibility
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.volumes import findings, nifti
+from pipeline.volumes.uneven import Uneven
 from pipeline.volumes.volume import Grid, Volume
 from tests.conftest import FIXTURES, PROJECT
 from tests.support import cohort
@@ -269,6 +270,22 @@ def test_a_lesion_of_more_than_half_a_brain_is_suspicious(mm):
     ids[ids != INFARCT] = 0
     large = any("more than 600" in words for words in suspicions(CT, image, ids, mm=mm))
     assert large == (mm > 1)
+
+
+@pytest.mark.parametrize("gap_mm", [1.0, 5000.0])
+def test_a_gap_between_slices_is_no_part_of_a_lesion(gap_mm):
+    """Whatever the mean of the steps is: each slice counts with its own thickness."""
+    image, ids = scan()
+    ids[ids != INFARCT] = 0
+    depths = np.arange(ids.shape[2], dtype=float)
+    depths[-1] += gap_mm
+    places = np.outer(depths, [0, 0, 1])
+    mean = np.diag([1, 1, depths[-1] / (len(depths) - 1), 1.0])
+    volume = Volume(image, Grid(ids.shape, mean), uneven=Uneven(places, np.array([0, 0, 1.0])))
+    found = plausibility.of_case(CT, volume, ids.astype(np.uint8), False)
+    assert not any("more than 600" in one.sentence for one in found)
+    even = plausibility.of_case(CT, replace(volume, uneven=None), ids.astype(np.uint8), False)
+    assert any("more than 600" in one.sentence for one in even) == (gap_mm > 1)
 
 
 # --- nothing wrong ---------------------------------------------------------------------------

@@ -61,6 +61,15 @@ def scan(**drawn):
 
 
 @pytest.mark.parametrize("table", TABLES)
+def test_what_nobody_annotated_does_not_choose_the_table(table):
+    image, label = head(table)
+    label[:, :2] = 99
+    ignoring = replace(HEAD, ignored_values=(99,))
+    verdict = probes.require_sure(probes.probe(ignoring, image, label), "a case")
+    assert verdict.table == table
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_the_order_of_t1_chooses_the_table_of_the_case(table):
     verdict = probes.require_sure(probes.probe(HEAD, *head(table)), "a case")
     assert verdict.table == table

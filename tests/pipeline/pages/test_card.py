@@ -20,6 +20,7 @@ from pipeline.pages import card
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
+from pipeline.splits.grouping import ALONE, GROUPED, GROUPED_BY_NAMES
 from pipeline.volumes.findings import LABEL, finding, to_json
 from tests.support import cohort
 
@@ -174,6 +175,40 @@ def _written(
     return json.loads((to / paths.CARD).read_text("utf-8")), (to / "README.md").read_text("utf-8")
 
 
+def test_patients_of_each_split_are_counted_by_stratum(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path
+) -> None:
+    sites = {pair.patient: "A|B" if pair.patient < "sub-04" else "C" for pair in pairs}
+    stated = [replace(p, strata=manifest.strata_text({"site": sites[p.patient]})) for p in pairs]
+    facts, text = _written(made, tmp_path / "other", stated)
+    where = {pair.patient: pair.split for pair in pairs}
+    for site, counts in facts["strata"]["site"].items():
+        assert counts == {
+            split: sum(where[p] == split and sites[p] == site for p in where) for split in SPLITS
+        }
+    assert sum(sum(counts.values()) for counts in facts["strata"]["site"].values()) == 6
+    assert r"| site | A\|B |" in text
+    assert "No patients are published" not in text
+
+
+@pytest.mark.parametrize("basis", [GROUPED, GROUPED_BY_NAMES])
+def test_how_unknown_patients_were_determined_is_stated(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path, basis: str
+) -> None:
+    grouped = [
+        replace(p, patient="group-sub-01" if p.case < "sub-04" else p.patient) for p in pairs
+    ]
+    grouped = [
+        replace(p, patient_basis=basis if p.patient.startswith("group") else ALONE) for p in grouped
+    ]
+    facts, text = _written(made, tmp_path / "other", grouped)
+    stated = facts["grouping"]
+    assert (stated["groups"], stated["alone"], stated["cases_largest"]) == (1, 3, 3)
+    assert stated["basis"] == [basis, ALONE]
+    assert basis in text
+    assert ("may lie in train and in test" in text) == (basis == GROUPED)
+
+
 def test_how_many_cases_were_probed_by_which_rules_is_counted(folder: Path, facts: dict) -> None:
     stated = facts["probed_labels"]
     assert stated["rules"] == dict.fromkeys(("amount", "brightness", "contact"), 6)
@@ -231,3 +266,22 @@ def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder:
     facts = json.loads((tmp_path / paths.CARD).read_text("utf-8"))
     assert (facts["doubtful_headers"], facts["handled_headers"]) == (2, 3)
     assert "Headers in doubt: 2. Handled: 3." in (tmp_path / "README.md").read_text("utf-8")
+    assert facts["uneven_cases"] == 0
+    assert "uneven" not in (tmp_path / "README.md").read_text("utf-8")
+
+
+def test_cases_of_uneven_spacing_are_counted(
+    tmp_path: Path, pairs: list[Pair], folder: Path
+) -> None:
+    for split in SPLITS:
+        shutil.copytree(folder / split, tmp_path / split)
+    uneven = sorted({pair.case for pair in pairs})[:2]
+    found = [
+        replace(pair, place=(0.0, 0.0, 1.0), thickness_mm=2.5) if pair.case in uneven else pair
+        for pair in pairs
+    ]
+    settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
+    card.write(tmp_path, ADAPTER, settings, found, [])
+    assert json.loads((tmp_path / paths.CARD).read_text("utf-8"))["uneven_cases"] == 2
+    words = "Of uneven spacing, every slice at its own place: 2."
+    assert words in (tmp_path / "README.md").read_text("utf-8")

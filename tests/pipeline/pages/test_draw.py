@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap
 from pipeline.labels import colours
 from pipeline.pages import draw
 from tests.support.every import every
@@ -26,3 +26,17 @@ def test_outlines_are_where_erosion_and_dilation_differ(
         wanted = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
         wanted[edge] = colours.colourise(ids, label_map)[edge]
         np.testing.assert_array_equal(draw.outlined(image, ids, label_map), wanted)
+
+
+def test_what_nobody_annotated_is_hatched_and_no_class(label_map: LabelMap) -> None:
+    image = np.full((40, 40), 200, np.uint8)
+    ids = np.zeros((40, 40), np.uint8)
+    ids[5:15, 5:15] = 1
+    plain = draw.outlined(image, ids, label_map)
+    ids[20:, :] = IGNORED
+    rgb = draw.outlined(image, ids, label_map)
+    np.testing.assert_array_equal(rgb[:20], plain[:20])
+    hatched = (rgb[20:] == IGNORED_COLOUR).all(axis=-1)
+    assert 0 < hatched.mean() < 0.2
+    assert (rgb[20:][~hatched] == 200).all()
+    np.testing.assert_array_equal(draw.hatched(image, ids)[20:] == 64, hatched)

@@ -38,39 +38,39 @@ WHOLE = case((90, 10, 0, 0), (90, 0, 10, 0))
 
 
 def test_a_case_that_kept_everything_stays_as_it_is() -> None:
-    assert kept.judged(WHOLE, IMAGE, {0, 255}, {"": TRUTH}, LABELS) == WHOLE
+    assert kept.judged(WHOLE, {"": TRUTH}, LABELS) == WHOLE
 
 
 @pytest.mark.parametrize("shade", [0, 255])
 def test_pictures_of_one_value_are_refused_where_the_scan_has_several(
     refused: Refused, shade: int
 ) -> None:
-    problem = refused(lambda: kept.judged(WHOLE, IMAGE, {shade}, {"": TRUTH}, LABELS))
+    problem = refused(lambda: kept.require_shades(IMAGE, {shade}))
     assert f"got {shade} in every pixel from values of 0 to 119" in problem.what
 
 
 def test_a_scan_of_one_value_may_be_one_colour() -> None:
-    assert kept.judged(WHOLE, np.full_like(IMAGE, 7), {0}, {"": TRUTH}, LABELS) == WHOLE
+    kept.require_shades(np.full_like(IMAGE, 7), {0})
 
 
 def test_masks_without_any_foreground_are_refused_where_the_label_has_some(
     refused: Refused,
 ) -> None:
     empty = case((100, 0, 0, 0), (100, 0, 0, 0))
-    problem = refused(lambda: kept.judged(empty, IMAGE, {0, 255}, {"": TRUTH}, LABELS))
+    problem = refused(lambda: kept.judged(empty, {"": TRUTH}, LABELS))
     assert "got none of 3 voxels" in problem.what
 
 
 def test_an_empty_label_makes_empty_masks() -> None:
     empty = case((100, 0, 0, 0))
-    assert kept.judged(empty, IMAGE, {0, 255}, {"": np.zeros_like(TRUTH)}, LABELS) == empty
+    assert kept.judged(empty, {"": np.zeros_like(TRUTH)}, LABELS) == empty
 
 
 def test_a_class_that_no_mask_shows_is_recorded_beside_the_other_findings() -> None:
     earlier = findings.finding("single-slice", thickness_mm=5)
     content = findings.to_json([earlier])
     pairs = [replace(pair, findings=content) for pair in case((90, 10, 0, 0), (95, 5, 0, 0))]
-    for pair in kept.judged(pairs, IMAGE, {0, 255}, {"": TRUTH}, LABELS):
+    for pair in kept.judged(pairs, {"": TRUTH}, LABELS):
         first, second = findings.from_json(pair.findings)
         assert first == earlier
         words = findings.text(second)
@@ -81,8 +81,8 @@ def test_a_class_that_no_mask_shows_is_recorded_beside_the_other_findings() -> N
 def test_raters_are_judged_one_by_one(refused: Refused) -> None:
     pairs = case((90, 5, 5, 0), rater="a") + case((100, 0, 0, 0), rater="b")
     nobody = np.zeros_like(TRUTH)
-    assert kept.judged(pairs, IMAGE, {0, 9}, {"a": TRUTH, "b": nobody}, LABELS) == pairs
-    refused(lambda: kept.judged(pairs, IMAGE, {0, 9}, {"a": TRUTH, "b": TRUTH}, LABELS))
+    assert kept.judged(pairs, {"a": TRUTH, "b": nobody}, LABELS) == pairs
+    refused(lambda: kept.judged(pairs, {"a": TRUTH, "b": TRUTH}, LABELS))
 
 
 # --- through convert ---------------------------------------------------------------------------

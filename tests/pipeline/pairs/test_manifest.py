@@ -95,7 +95,7 @@ COLUMNS = [field.name for field in dataclasses.fields(Pair)]
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_is_the_augmented_pairs_own_or_its_parents(name):
     own = {"id", "parent", "warp", "image", "mask", "image_digest", "mask_digest", "class_pixels"}
-    own |= {"fingerprint", "likeness", "truth", "truth_digest"}
+    own |= {"fingerprint", "likeness", "truth", "truth_digest", "ignored_pixels", "more_digests"}
     parent, child = pair(**{name: "a parent's"}), pair(**{name: "a child's"})
     made = getattr(manifest.inherited(child, parent), name)
     assert made == ("a child's" if name in own else "a parent's")

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets_spec.contract import Label, LabelMap
+from datasets_spec.contract import IGNORED, IGNORED_COLOUR, Label, LabelMap
 from pipeline.labels import colours
 from pipeline.pairs import png
 from pipeline.params.limits import Limits
 from pipeline.volumes import picture_files
 from tests.conftest import PROJECT, png_of
+from tests.support.every import every
 
 
 def classes(count):
@@ -39,7 +40,7 @@ def names(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 16, 17, 256])
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 16, 17, 255])
 def test_class_ids_come_back_from_the_file(tmp_path, count):
     ids = ids_of(count)
     file = tmp_path / "mask.png"
@@ -47,7 +48,29 @@ def test_class_ids_come_back_from_the_file(tmp_path, count):
     np.testing.assert_array_equal(png.read_mask(file, classes(count)), ids)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 17, 256])
+@every("count", [2, 3, 17, 255])
+@every("all_of_it", [False, True])
+def test_what_nobody_annotated_comes_back_in_its_colour(tmp_path, count, all_of_it):
+    ids = ids_of(count)
+    ids[3 if not all_of_it else slice(None), : 9 if not all_of_it else None] = IGNORED
+    file = tmp_path / "mask.png"
+    png.write_mask(file, ids, classes(count))
+    np.testing.assert_array_equal(png.read_mask(file, classes(count)), ids)
+    with Image.open(file) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), ids)
+        rgb = picture.convert("RGB")
+    assert (np.asarray(rgb)[ids == IGNORED] == IGNORED_COLOUR).all()
+    rgb.save(file)
+    np.testing.assert_array_equal(png.read_mask(file, classes(count)), ids)
+
+
+def test_what_nobody_annotated_excuses_no_stray_id(tmp_path, label_map, refused):
+    ids = np.array([[0, IGNORED, 3, 254]], np.uint8)
+    problem = refused(lambda: png.write_mask(tmp_path / "mask.png", ids, label_map))
+    assert "expected class ids 0 to 2, got 254 in 2 pixels" in str(problem)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 17, 255])
 def test_the_palette_is_the_label_maps_colours(tmp_path, count):
     ids, label_map = ids_of(count), classes(count)
     file = tmp_path / "mask.png"
@@ -75,7 +98,7 @@ def test_a_mask_that_is_a_view_comes_back(tmp_path, label_map):
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(2, 256), seed=st.integers(0, 99))
+@given(count=st.integers(2, 255), seed=st.integers(0, 99))
 def test_ids_survive_the_way_to_colours_and_back(count, seed):
     label_map = classes(count)
     ids = np.random.default_rng(seed).integers(0, count, (9, 11)).astype(np.uint8)

@@ -98,6 +98,16 @@ def test_values_of_contradicting_tables_are_counted_themselves(
     assert tally.read(dataset, volume(tmp_path / "b.nii.gz", 4)).shown == {"rim (4)"}
 
 
+def test_what_nobody_annotated_is_no_class_and_no_doubt(tmp_path: Path, dataset: Dataset) -> None:
+    label = volume(tmp_path / "a.nii.gz", 1, 99)
+    assert tally.read(dataset, label).doubt.endswith("does not declare: 99")
+    ignoring = replace(dataset, ignored_values=(99,))
+    assert tally.read(ignoring, label) == tally.Seen((), frozenset({"core"}))
+    drawn = drawing(tmp_path / "a.png", RED, (255, 0, 255))
+    coloured = replace(dataset, coding="colours", ignored_values=(0xFF00FF,))
+    assert tally.read(coloured, drawn).shown == {"core"}
+
+
 def test_what_cannot_be_read_at_all_is_an_error(tmp_path: Path, dataset: Dataset) -> None:
     (tmp_path / "l.nii.gz").write_bytes(b"not a scan")
     with pytest.raises(Problem, match="NIfTI"):

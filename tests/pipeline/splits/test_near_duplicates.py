@@ -40,6 +40,16 @@ def jpeg(picture: Picture) -> Picture:
     return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), np.uint8)
 
 
+def test_correlation_in_place_is_numpys_and_knows_no_shift() -> None:
+    one, other = (likeness.thumbnail(head(number)) for number in (1, 2))
+    wanted = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+    assert likeness.in_place(one, other) == pytest.approx(wanted, abs=1e-12)
+    assert likeness.in_place(one, one) == 1
+    assert likeness.in_place(one, np.zeros_like(one)) == 0
+    aside = np.roll(one, 6, 1)
+    assert likeness.in_place(one, aside) < 0.98 < likeness.moved(one, aside)
+
+
 COPIES: dict[str, Callable[[Picture], Picture]] = {
     "the same": lambda picture: picture,
     "brighter": lambda picture: np.clip(picture.astype(int) + 25, 0, 255).astype(np.uint8),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,3 +85,22 @@ def test_what_counts_is_the_volume_and_not_the_pixels(label_map):
     [(case, found)] = outliers(rows(volumes, label_map, affine), label_map).items()
     assert case == ("case05", "")
     assert texts(found) == "amount: 0.25 times the dataset's median volume of rim"
+
+
+def test_slices_of_uneven_spacing_count_with_their_own_thickness(label_map):
+    """Whatever the mean of their spacing is, which a gap may have made a hundred times as large."""
+    affine = np.tile(np.eye(4), (12, 1, 1))
+    affine[5] = np.diag([1, 1, 100, 1])
+    volumes = [(900, 400)] * 12
+    found = rows(volumes, label_map, affine)
+    thick = [replace(pair, thickness_mm=1.0) if pair.case == "case05" else pair for pair in found]
+    assert outliers(thick, label_map) == {}
+    thicker = [
+        replace(pair, thickness_mm=4.0 if pair.slice_index else 2.0)
+        if pair.case == "case05"
+        else pair
+        for pair in found
+    ]
+    [(case, [one, _])] = outliers(thicker, label_map).items()
+    assert case == ("case05", "")
+    assert text(one) == "amount: 3 times the dataset's median volume of core"

@@ -127,6 +127,58 @@ def test_shares_are_kept_within_the_tolerance(seed: int, patients: int, share_of
         assert abs(off) <= (1.5 * max(weight.values()) if share_of == "slices" else 1 + 1e-9)
 
 
+def with_sites(rows: Sequence[Pair]) -> list[Pair]:
+    """The rows of random patients, of whom six in ten are of site A, three of B and one of C."""
+    sites = {
+        f"p{n:04d}": "AAAAAABBBC"[np.random.default_rng([1, n]).integers(10)] for n in range(500)
+    }
+    return [replace(row, strata=f'{{"site": "{sites[row.patient]}"}}') for row in rows]
+
+
+def off(rows: Sequence[Pair], place: Placement) -> float:
+    """How far the splits' shares of the sites are from the cohort's, in the mean."""
+    sites = {row.patient: row.strata for row in rows}
+    whole = Counter(sites.values())
+    return float(
+        np.mean(
+            [
+                abs(Counter(sites[p] for p in of(place, split))[site] / len(of(place, split))
+                    - count / len(sites))
+                for split in SPLITS
+                for site, count in whole.items()
+            ]
+        )
+    )  # fmt: skip
+
+
+def test_strata_that_are_asked_for_have_the_same_shares_in_every_split() -> None:
+    without, balanced = [], []
+    for seed in range(6):
+        rows = with_sites(random_patients(seed, 80 + 20 * seed))
+        without.append(off(rows, assign("any", rows, DEFAULT)))
+        balanced.append(off(rows, assign("any", rows, replace(DEFAULT, strata=["site"]))))
+    assert np.mean(balanced) < 0.75 * np.mean(without)
+    assert max(balanced) < 0.05
+
+
+def test_strata_that_are_not_asked_for_change_nothing() -> None:
+    rows = random_patients(3, 60)
+    assert assign("any", with_sites(rows), DEFAULT) == assign("any", rows, DEFAULT)
+
+
+def test_a_patient_of_two_sites_has_one_place() -> None:
+    rows = with_sites(random_patients(3, 40))
+    rows = [replace(r, strata='{"site": "D"}') if r.case.endswith("b") else r for r in rows]
+    place = assign("any", rows, replace(DEFAULT, strata=["site"]))
+    assert place.keys() == {row.patient for row in rows}
+
+
+def test_an_unknown_stratum_is_refused(refused: Refused) -> None:
+    rows = with_sites(random_patients(3, 40))
+    problem = refused(lambda: assign("any", rows, replace(DEFAULT, strata=["scanner"])))
+    assert "(site), got 'scanner'" in problem.what
+
+
 @settings(max_examples=60, deadline=None)
 @given(cohorts(least=5), st.integers(3, 5), st.sampled_from(["patients", "slices"]))
 def test_folds_partition_the_patients(rows: list[Pair], folds: int, share_of: str) -> None:

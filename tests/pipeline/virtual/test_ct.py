@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from scipy.ndimage import binary_dilation
 
 import datasets_spec
 from pipeline.labels import plausibility
-from pipeline.virtual import anatomy, cohorts, ct
+from pipeline.virtual import anatomy, cohorts, ct, dicom_writer
 from pipeline.virtual.ct import HAEMORRHAGE, OEDEMA, Plan
+from pipeline.virtual.dicom_writer import WrittenSeries
 from pipeline.volumes import volume
 from pipeline.volumes.dicom import assemble
 from pipeline.volumes.volume import Volume
@@ -148,6 +150,65 @@ def test_a_tilted_patient_keeps_the_place_of_every_slice(patients: dict[str, Pat
     step, down = np.array(patient.plan.frame.step), np.array(patient.plan.frame.down)
     assert abs(step @ down) > 0.5
     assert step[0] == step[1] == 0
+
+
+@pytest.mark.parametrize("number", ct.UNEVEN)
+def test_slices_of_uneven_spacing_are_read_at_the_places_that_were_planned(
+    number: int, tmp_path: Path
+) -> None:
+    drawn = ct.plan(f"sub-{number}")
+    assert drawn.uneven is not None
+    values = np.random.default_rng(number).integers(0, 99, (drawn.slices, 8, 9)).astype(np.int16)
+    series = WrittenSeries(
+        drawn.patient, drawn.patient, 1, drawn=True, thicknesses=drawn.uneven.thicknesses
+    )
+    dicom_writer.write(tmp_path / "ct", series, drawn.frame, values)
+    read = assemble.read_series(tmp_path / "ct")
+    assert np.array_equal(read.grid.from_ras(read.array).transpose(2, 1, 0), values)
+    assert read.uneven is not None
+    places = [drawn.frame.position(index) for index in range(drawn.slices)]
+    assert read.uneven.places == pytest.approx(np.array(places) * [-1, -1, 1])
+    upright = np.cos(np.deg2rad(drawn.tilt))
+    height = 5 * upright * (drawn.uneven.at[-1] - drawn.uneven.at[0])
+    assert read.uneven.steps.sum() == pytest.approx(height, abs=1e-3)
+    points = drawn.frame.points(drawn.shape)
+    assert points.mean(axis=(2, 3))[:, [0, -1]].mean(axis=1) == pytest.approx(drawn.table, abs=1e-3)
+    headers = Patient(drawn, values, values, tmp_path).headers("ct")
+    assert [header.SliceThickness for header in headers] == list(drawn.uneven.thicknesses)
+
+
+@pytest.mark.parametrize(
+    ("number", "codes", "steps"),
+    [
+        (25, ["uneven-spacing"], {2.5: 33, 3.75: 1, 5.0: 12}),
+        (26, ["uneven-spacing"], {3.0: 25, 4.0: 1, 5.0: 13}),
+        (27, ["uneven-spacing", "uneven-gap"], {5.0: 26, 12.0: 1}),
+    ],
+)
+def test_uneven_series_are_of_two_thicknesses_overlap_or_have_a_gap(
+    number: int, codes: list[str], steps: dict[float, int], tmp_path: Path
+) -> None:
+    drawn = ct.plan(f"sub-{number}")
+    assert drawn.uneven is not None
+    series = WrittenSeries(
+        drawn.patient, drawn.patient, 1, drawn=True, thicknesses=drawn.uneven.thicknesses
+    )
+    values = np.ones((drawn.slices, 8, 9), np.int16)
+    values[:, 0, 0] = np.arange(drawn.slices)  # else slices would repeat each other
+    dicom_writer.write(tmp_path, series, drawn.frame, values)
+    read = assemble.read_series(tmp_path)
+    assert read.uneven is not None
+    assert [one.code for one in read.findings if one.code.startswith("uneven")] == codes
+    assert Counter(np.round(read.uneven.steps, 3).tolist()) == steps
+
+
+def test_two_thicknesses_come_with_a_tilted_gantry_too() -> None:
+    one, other = (ct.plan(f"sub-{number}") for number in (25, 28))
+    assert one.uneven == other.uneven
+    assert not one.tilt
+    assert other.tilt
+    assert one.bleed
+    assert other.bleed
 
 
 def test_headers_are_valid_and_say_nothing_but_the_scan(patient: Patient) -> None:
