@@ -29,6 +29,7 @@ from model.inference.sequences import Group
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
 from pipeline.pairs.pseudonyms import Pseudonyms
+from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
 from pipeline.runtime import fingerprints, imports, locks
 from pipeline.volumes import nifti, profile, search, slices, volume
@@ -300,7 +301,7 @@ def _fingerprint(group: Group, work: _Work) -> str:
     ]
     models = [(member.digest, member.axes) for member in work.predictor.members]
     return fingerprints.fingerprint(
-        digests, models, asdict(work.wish), asdict(work.limits), work.code
+        digests, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
     )
 
 

@@ -220,7 +220,13 @@ def _fetch(options: Namespace) -> None:
     workers = _workers(options)
     _of_each_dataset(
         options,
-        lambda dataset: fetch(dataset, workers, params.limits(options.params), options.subset),
+        lambda dataset: fetch(
+            dataset,
+            workers,
+            params.limits(options.params),
+            options.subset,
+            params.tolerances(options.params, dataset),
+        ),
     )
 
 

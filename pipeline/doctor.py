@@ -56,7 +56,10 @@ def _log_others(content: Folder) -> None:
         _LOG.info("%s  %s: %d files", _LEFT_OUT, printable(kind), count)
     volumes = len(content.volumes)
     if volumes > 1:
-        _LOG.info("%d volumes: a case of a dataset names the folder of one of them.", volumes)
+        keys = [one.key for one in content.volumes if one.key]
+        by_key = f", or one of a series by its key: OneVolume(folder, {keys[0]!r})" if keys else ""
+        line = "%d volumes: a case of a dataset names the folder of one of them%s."
+        _LOG.info(line, volumes, by_key)
 
 
 def _verdict(one: Series, limits: Limits) -> tuple[str, list[str]]:

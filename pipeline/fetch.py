@@ -13,6 +13,7 @@ import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import SPLITS, Case, Dataset, Problem, RemoteFile, printable
 from pipeline import paths
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor, files, locks
 from pipeline.sources import listing as raw
@@ -29,7 +30,13 @@ _EXAMPLES = 3
 _HEADINGS = {HANDLED: "Handled", DOUBT: "In doubt"}
 
 
-def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = False) -> None:
+def fetch(
+    dataset: str,
+    workers: int,
+    limits: Limits = Limits(),
+    subset: bool = False,
+    tolerances: Tolerances = USUAL,
+) -> None:
     """Bring the raw data of ``dataset`` and read every file of it once.
 
     ``subset`` states that fewer cases than published are meant to be here; the number is recorded
@@ -59,7 +66,7 @@ def fetch(dataset: str, workers: int, limits: Limits = Limits(), subset: bool = 
     raw.log_renamed(listing, f"fetch {dataset}")
     here = len(listing.cases) + len(listing.faults)
     whole = _require_count(adapter, here, subset)
-    _verify(adapter, listing, workers, limits, whole)
+    _verify(adapter, listing, workers, limits, tolerances, whole)
     _record_subset(adapter, here, subset)
 
 
@@ -167,10 +174,15 @@ class _Read:
 
 
 def _verify(
-    adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits, whole: bool
+    adapter: Adapter,
+    listing: raw.Listing,
+    workers: int,
+    limits: Limits,
+    tolerances: Tolerances,
+    whole: bool,
 ) -> None:
     """Read every file once, and count who shows what; raises :class:`Problem` for what is amiss."""
-    read = _read_cases(adapter, listing, workers, limits)
+    read = _read_cases(adapter, listing, workers, limits, tolerances)
     _log_findings(read.findings)
     if read.faults:
         raise _faulty(adapter, listing, read.faults)
@@ -190,12 +202,14 @@ def _verify(
         )
 
 
-def _read_cases(adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits) -> _Read:
+def _read_cases(
+    adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits, tolerances: Tolerances
+) -> _Read:
     """Every file of every case, read once; what fails is logged."""
     read = _Read(tally.Tally(adapter.dataset), sorted(listing.faults))
     for name in read.faults:
         _LOG.error("verify %s: %s: %s", adapter.name, name, listing.faults[name])
-    task = partial(_read_all, adapter.dataset, limits)
+    task = partial(_read_all, adapter.dataset, limits, tolerances)
     for outcome in executor.run(task, listing.cases, workers, f"verify {adapter.name}"):
         if outcome.result is None:
             read.faults.append(outcome.job.id)
@@ -257,12 +271,14 @@ def _some(folders: Iterable[str]) -> str:
     return ", ".join(named[:_NAMED]) + more
 
 
-def _read_all(dataset: Dataset, limits: Limits, case: Case) -> tally.Seen:
+def _read_all(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> tally.Seen:
     """What the files of a case show, all raters together; raises for what is refused."""
     raw.files(case)
     noted: list[Finding] = []
     for picture in case.pictures.values():
-        image = hounsfield.confirmed(dataset, reader.read_image(picture, limits), picture)
+        image = hounsfield.confirmed(
+            dataset, reader.read_image(picture, limits, tolerances), picture
+        )
         volume.require_own_plane(image, dataset.plane, picture)
         noted += image.findings
     seen = [tally.read(dataset, label, limits) for label in case.labels.values()]

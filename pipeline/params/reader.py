@@ -154,12 +154,19 @@ def limits(file: Path = paths.PARAMS) -> Limits:
     return _limits(_read(file), file)
 
 
-def tolerances(file: Path = paths.PARAMS) -> Tolerances:
-    """The part ``dicom`` of the section ``convert``; the usual values where there is none."""
+def tolerances(file: Path = paths.PARAMS, dataset: str = "") -> Tolerances:
+    """The part ``dicom`` of the section ``convert``; the usual values where there is none.
+
+    With what the entry of ``dataset`` overrides, if it is enabled.
+    """
     if file == paths.PARAMS and not file.exists():
         return Tolerances()
-    stated = _section(_read(file), "convert", file).get("dicom") or {}
-    built: Tolerances = _build(Tolerances, stated, f"{file}: convert: dicom", Params)
+    content = _read(file)
+    entry = (content.get("datasets") or {}).get(dataset) if dataset else None
+    sections = (content.get("convert"), (entry or {}).get("convert"))
+    stated = [(one or {}).get("dicom") or {} for one in sections]
+    where = f"{file}: convert: dicom"
+    built: Tolerances = _build(Tolerances, _merged(*stated), where, Params)
     return built
 
 

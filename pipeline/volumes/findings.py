@@ -138,7 +138,7 @@ def _mixed(what: str, heading: str = "") -> Kind:
     return Kind(
         REFUSED,
         f"mixed {heading or what}",
-        f"expected one {what}, got {{distinct}}, a different one in {{files}} of {{of}} files",
+        f"expected one {what}, got {{distinct}}, a different one in {{files}} of {{of}} slices",
     )
 
 
@@ -147,7 +147,7 @@ _DICOM_LIKENESS = {
         REFUSED,
         "mixed size",
         "expected slices of {shape} pixels of {spacing} mm, got {other_shape} of {other_spacing}"
-        " in {files} of {of} files",
+        " in {files} of {of} slices",
     ),
     "mixed-patient": _mixed("patient"),
     "mixed-study": _mixed("study"),
@@ -161,7 +161,7 @@ _DICOM_LIKENESS = {
         REFUSED,
         "mixed rescale",
         "expected RescaleSlope and RescaleIntercept in every slice, got none or one of them in"
-        " {files} of {of} files",
+        " {files} of {of} slices",
     ),
     "no-directions": Kind(
         REFUSED,
@@ -171,7 +171,7 @@ _DICOM_LIKENESS = {
     "mixed-orientation": Kind(
         REFUSED,
         "mixed orientation",
-        "expected the orientation {orientation}, got {other} in {files} of {of} files",
+        "expected the orientation {orientation}, got {other} in {files} of {of} slices",
     ),
 }
 

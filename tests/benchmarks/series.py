@@ -51,7 +51,7 @@ _EXPLAINED = """
 position that its header states. The other readers make a volume: *other* is one with other voxels,
 or with a corner more than {near} mm elsewhere. *Wrong*: a slice is not as its header states, or
 readers differ and none agrees. A dash: a reader refuses the series, makes several files of it, or
-has no decoder."""
+has no decoder; none makes a volume of slices without one spacing."""
 _KNOWN = """
 Known differences of second readers: SimpleITK and dcm2niix put the slices of a tilted gantry
 straight above each other; SimpleITK decodes 24 bits in 32 to other numbers; dcm2niix does not
@@ -95,7 +95,10 @@ def _judged(source: str, name: str, one: Series) -> Row:
             hounsfield.judged(read, "")
     except Problem as problem:
         return Row(source, name, REFUSED, problem.what)
-    readers = {reader: compare(one, read) for reader, compare in COMPARED.items()}
+    readers = {
+        reader: "-" if read.uneven and reader != "headers" else compare(one, read)
+        for reader, compare in COMPARED.items()
+    }
     differing = [reader for reader, answer in readers.items() if answer.startswith("other")]
     wrong = "headers" in differing or (differing and "same" not in readers.values())
     codes = ", ".join(one.code for one in read.findings)
@@ -157,7 +160,10 @@ def _by_headers(one: Series, read: Volume) -> str:
             padded = "PixelPaddingValue" in header  # which is set to the lowest value
             return "- (padding)" if padded else f"other values in slice {index}"
         place = turn @ np.array(_stated(header, frame, "ImagePositionPatient"), float)
-        if np.abs((read.grid.affine @ [0, 0, index, 1])[:3] - place).max() > _NEAR_PLACE_MM:
+        ours = (read.grid.affine @ [0, 0, index, 1])[:3]
+        if read.uneven is not None:
+            ours = read.uneven.places[index]
+        if np.abs(ours - place).max() > _NEAR_PLACE_MM:
             return f"other place of slice {index}"
     return "same"
 
@@ -308,8 +314,8 @@ def page(every: Sequence[Row]) -> str:
 
 
 def _heading() -> list[str]:
-    explained = textwrap.wrap(_EXPLAINED.format(near=_NEAR_MM), 100)
-    return [*explained, "", *textwrap.wrap(_KNOWN, 100)]
+    explained = textwrap.wrap(_EXPLAINED.format(near=_NEAR_MM).strip(), 100)
+    return [*explained, "", *textwrap.wrap(_KNOWN.strip(), 100)]
 
 
 def _cells(*cells: object) -> str:

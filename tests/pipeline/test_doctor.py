@@ -128,7 +128,7 @@ def capture(header: pydicom.Dataset, number: int) -> None:
         (
             on_slice(2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
             "mixed orientation",
-            "in 1 of 5 files",
+            "in 1 of 5 slices",
         ),
         (on_slice(-1, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "odd header", "perpendicular"),
         (on_slice(2, PixelSpacing=[0.5, 0.41]), "mixed size", "of (0.5, 0.41) in 1 of 5"),
@@ -156,7 +156,7 @@ def capture(header: pydicom.Dataset, number: int) -> None:
         (
             on_slice(2, PhotometricInterpretation="MONOCHROME1"),
             "mixed photometric",
-            "in 1 of 5 files",
+            "in 1 of 5 slices",
         ),
         (
             on_slice(
@@ -183,12 +183,12 @@ def capture(header: pydicom.Dataset, number: int) -> None:
             "240 bytes, where the header's sizes and bits need 120",
         ),
         (on_slice(2, BitsStored=12), "odd header", "BitsAllocated 16, BitsStored 12, HighBit 15"),
-        (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 files"),
-        (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 files"),
-        (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 files"),
-        (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 files"),
-        (two_frames, "mixed frame of reference", "in 2 of 5 files"),
-        (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 files"),
+        (on_slice(2, PixelRepresentation=0), "mixed pixel format", "in 1 of 5 slices"),
+        (on_slice(2, Modality="MR"), "mixed modality", "in 1 of 5 slices"),
+        (on_slice(2, StudyInstanceUID=OTHER), "mixed study", "in 1 of 5 slices"),
+        (on_slice(2, FrameOfReferenceUID=OTHER), "mixed frame of reference", "in 1 of 5 slices"),
+        (two_frames, "mixed frame of reference", "in 2 of 5 slices"),
+        (on_slice(2, PatientID="another"), "mixed patient", "in 1 of 5 slices"),
     ],
 )
 def test_refuses_by_name_what_would_make_a_wrong_volume(
@@ -299,8 +299,6 @@ def test_a_frame_of_reference_of_its_own_needs_even_places(
 
     write_series(FOLDER, change=change)
     assert "mixed frame of reference" in str(refused(lambda: assemble.read_series(FOLDER)))
-    [one] = series.examine(FOLDER).series
-    assert [str(match.finding.code) for match in one.refused] == ["mixed-frame-of-reference"]
 
 
 def test_bits_that_differ_are_decoded_by_each_header(workplace: Path) -> None:
@@ -335,9 +333,9 @@ def test_positions_may_jitter_as_far_as_is_stated(workplace: Path) -> None:
     write_series(FOLDER, change=jittering)
     assert assemble.read_series(FOLDER).uneven is not None
     read = assemble.read_series(FOLDER, tolerances=Tolerances(off_line_mm=0.4))
+    assert read.uneven is None
     [found] = read.findings
     assert "up to 0.3 mm from where even spacing puts them, within the stated 0.4" in text(found)
-    assert read.uneven is None
     assert read.grid.spacing[2] == pytest.approx(5)
 
 

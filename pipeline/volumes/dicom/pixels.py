@@ -15,11 +15,12 @@ from pydicom import filewriter
 from pydicom import uid as uids
 from pydicom.filebase import DicomBytesIO
 
+from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom import packed
 from pipeline.volumes.dicom.decoders import decoded
 from pipeline.volumes.dicom.header import Instance, file_meta
-from pipeline.volumes.dicom.pixel_data import inflated
+from pipeline.volumes.dicom.pixel_data import MOST_HEADER, PADDED, inflated
 
 
 def pixels(one: Instance) -> NDArray[np.float32]:
@@ -61,7 +62,15 @@ def _plain(one: Instance) -> Iterator[Path]:
         start = DicomBytesIO()
         filewriter.write_file_meta_info(start, meta, enforce_standard=False)
         plain.write(b"\0" * 128 + b"DICM" + start.getvalue())
+        most = MOST_HEADER + int(PADDED * picture * one.frames * one.samples * one.stored[0] / 8)
         for piece in inflated(stream):
             plain.write(piece)
+            if plain.tell() > most:
+                raise Problem(
+                    f"expected at most {most:,} bytes in a deflated file, as its header needs, got"
+                    " more",
+                    where=one.file,
+                    remedy="The file may be damaged; export or download it again.",
+                )
         plain.flush()
         yield Path(plain.name)

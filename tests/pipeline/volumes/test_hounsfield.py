@@ -286,7 +286,7 @@ def test_a_slice_that_lost_its_intercept_is_named(workplace: Path, refused: Refu
     write_series(Path("series"), change=change)
     problem = refused(lambda: assemble.read_series(Path("series")))
     assert "mixed rescale" in problem.what
-    assert "1 of 5 files" in problem.what
+    assert "1 of 5 slices" in problem.what
 
 
 @pytest.mark.parametrize(

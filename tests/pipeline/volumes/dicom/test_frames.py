@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from datasets_spec.contract import Case, OneVolume
+from datasets_spec.contract import Case, OneVolume, Problem
 from pipeline import paths
+from pipeline.__main__ import main
 from pipeline.convert import _work as made_from
 from pipeline.convert import convert
 from pipeline.pairs import manifest
 from pipeline.pairs.truth import KeptTruth
+from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.volumes import reader
 from pipeline.volumes.dicom import assemble, decoders, series
@@ -299,3 +302,33 @@ def test_another_volume_is_another_case(workplace: Path) -> None:
     Path("label.nii").write_bytes(b"label")
     assert work("echo 1") == work("echo 1")
     assert work("echo 1") != work("echo 2")
+
+
+def test_convert_takes_the_tolerances_that_are_stated(workplace: Path) -> None:
+    def jittering(header: pydicom.Dataset, number: int) -> None:
+        scanned()(header, number)
+        header.ImagePositionPatient[2] += [0, 0.3, 0, -0.2, 0][number]
+
+    raw = paths.raw("virtual_ncct") / "sub-01"
+    write_series(raw / "label", change=drawn())
+    write_series(raw / "ct", change=jittering)
+    usual = settings()
+    with pytest.raises(Problem):
+        convert("virtual_ncct", usual, 1)
+    lax = replace(usual.convert, dicom=Tolerances(off_line_mm=0.4))
+    convert("virtual_ncct", replace(usual, convert=lax), 1)
+    pairs = manifest.read(paths.converted("virtual_ncct"))
+    assert len(pairs) == 5
+    assert all("jittering-positions" in one.findings for one in pairs)
+
+
+def test_doctor_lists_each_volume_and_how_it_is_named(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    enhanced.write(FOLDER / "a.dcm", TWICE, echoes, modality="MR")
+    assert main(["doctor", str(FOLDER)]) == 0
+    said = capsys.readouterr().out
+    assert "5 frames" in said
+    assert "echo 1" in said
+    assert "echo 2" in said
+    assert "OneVolume(folder, 'echo 1')" in said
