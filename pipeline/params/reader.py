@@ -32,6 +32,7 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.params.augment import Augment
 from pipeline.params.convert import Convert
+from pipeline.params.dicom import USUAL
 from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
@@ -123,12 +124,17 @@ def load_as(whole: type[P], dataset: str, file: Path = paths.PARAMS) -> P:
 
 
 def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:
-    """Every section for ``dataset`` as written, with its entry's overrides, unchecked."""
+    """Every section for ``dataset`` as written, with its entry's overrides, unchecked.
+
+    Tolerances that are left out have their usual values.
+    """
     content, entry = _entry(dataset, file)
-    return {
+    sections = {
         name: _merged(content.get(name) or {}, (entry or {}).get(name) or {})
         for name in sorted(_TOP - {"datasets", "presets"})
     }
+    sections["convert"]["dicom"] = asdict(USUAL) | (sections["convert"].get("dicom") or {})
+    return sections
 
 
 def _entry(dataset: str, file: Path, whole: type[Params] = Params) -> tuple[dict[str, Any], Any]:

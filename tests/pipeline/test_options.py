@@ -33,6 +33,7 @@ VALUES = {
     "patient": ("--patient=^a", "--patient=^b"),
     "subset": ("", "--subset"),
     "all": ("", "--all"),
+    "suggest": ("--suggest=one.csv", "--suggest=other.csv"),
     "debug": ("", "--debug"),
 }
 
