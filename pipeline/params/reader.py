@@ -32,8 +32,7 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.params.augment import Augment
 from pipeline.params.convert import Convert
-from pipeline.params.dicom import USUAL
-from pipeline.params.dicom import Tolerances
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.params.values import OutOfRange, shown
