@@ -254,7 +254,7 @@ def _decided(
 def _vote(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
     image = reader.read_image(case.first, limits, tolerances)
-    label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits)
+    label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits, tolerances)
     if not label.array.any() or label.array.shape != image.array.shape:
         return ""
     verdict = tables.probe(dataset, image.array, label.array)

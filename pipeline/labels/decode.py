@@ -15,6 +15,7 @@ from pipeline.labels import by_slice, drawings, grids, pictures, tables
 from pipeline.labels.resample import volume_changes
 from pipeline.labels.slabs import blank, slabs
 from pipeline.labels.tables import AUTO, class_of_table
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.volumes.dicom import objects
 from pipeline.volumes.findings import LABEL, Finding
@@ -42,6 +43,7 @@ def drawn(
     table: str = AUTO,
     evidence: str = "",
     limits: Limits = Limits(),
+    tolerances: Tolerances = USUAL,
 ) -> Drawn:
     """Read and decode what each rater drew in one case, one after the other.
 
@@ -60,7 +62,7 @@ def drawn(
             findings += read.findings
             continue
         where = scan_of(picture) or paths_of(picture)[0].parent
-        raw, moved = read_raw(dataset, picture, limits)
+        raw, moved = read_raw(dataset, picture, limits, tolerances)
         if (image.instances or image.uids) and scan_of(picture) is None:
             raw = _beside(image, raw, where)
         stored, resampled = raw, False
@@ -99,6 +101,7 @@ def read_raw(
     dataset: Dataset,
     picture: Picture,
     limits: Limits = Limits(),
+    tolerances: Tolerances = USUAL,
 ) -> tuple[Volume, int]:
     """Raw label values of one rater, and the number of pixels whose colour was snapped."""
     if dataset.coding == "colours" and isinstance(picture, tuple):
@@ -112,7 +115,7 @@ def read_raw(
     if isinstance(picture, tuple):
         raw = pictures.values(picture, limits)
     else:
-        raw = read_image(picture, limits)
+        raw = read_image(picture, limits, tolerances)
     return (pictures.binary(raw, where) if dataset.coding == "binary" else raw), 0
 
 

@@ -28,6 +28,7 @@ from pipeline.labels import slabs
 from pipeline.labels.decode import Ids, drawn
 from pipeline.labels.tables import AUTO
 from pipeline.params.convert import FUSIONS
+from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.volumes.findings import LABEL, Finding, finding
 from pipeline.volumes.volume import Grid, Volume
@@ -62,16 +63,18 @@ def truth(
     evidence: str = "",
     limits: Limits = Limits(),
     annotated: Sequence[int] | None = None,
+    tolerances: Tolerances = USUAL,
 ) -> Truth:
     """Read, decode and fuse the labels of one case.
 
     ``table`` names the label table where the dataset declares several; ``auto`` lets the
     probe decide by ``image``. ``annotated``: the only slices that were annotated, as
-    :class:`~datasets_spec.contract.Case` states them. Raises :class:`Problem` for a label that
+    :class:`~datasets_spec.contract.Case` states them. ``tolerances`` are those of labels that are
+    DICOM series. Raises :class:`Problem` for a label that
     cannot be read, lies on another grid or holds undeclared values, that resampling takes more than
     :data:`LOST` from, or that is larger than ``limits`` allow, and for a rater that is not there.
     """
-    read = drawn(dataset, image, labels, table, evidence, limits)
+    read = drawn(dataset, image, labels, table, evidence, limits, tolerances)
     ids = read.ids
     if annotated is not None:
         ids = {rater: _only(one, image.grid, annotated) for rater, one in ids.items()}

@@ -78,6 +78,7 @@ class CaseMaker:
             self.decision.evidence,
             limits=self.limits,
             annotated=case.annotated_slices,
+            tolerances=self.settings.dicom,
         )
         unlabelled = _unlabelled(self.dataset, case, truth)
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))

@@ -60,7 +60,7 @@ _TAGS = [
     "PerFrameFunctionalGroupsSequence",
     *VARYING,
 ]
-_UNREADABLE = (
+UNREADABLE = (
     AttributeError,
     BytesLengthException,
     EOFError,
@@ -76,6 +76,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
 )
+"""What pydicom raises for damaged files."""
 _IMAGE = "Image Storage"  # how the standard names every class of pictures (PS3.4, annex B)
 FOREIGN = "not DICOM"
 """What :func:`read` calls a text, an archive or a picture beside a series."""
@@ -184,7 +185,7 @@ def read_all(file: Path, limits: Limits = Limits()) -> tuple[Instance, ...] | st
                         return kind  # dose grids and segmentations hold pixels, but no picture
                     raise ValueError("it does not say what it is: no SOPClassUID")
                 return _instances(file, kind, header, stream, limits)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             if _is_something_else(file):
                 return FOREIGN
             deep = isinstance(error, RecursionError)

@@ -6,9 +6,7 @@ A file is known by its SOP class, never by its name.
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from typing import BinaryIO
 import pydicom
 from pydicom import filereader
 from pydicom import uid as uids
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from datasets_spec.contract import Picture, Problem
 from pipeline import paths
@@ -35,24 +32,7 @@ STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
 _GROUP_8 = (b"\x08\x00", b"\x00\x08")  # in either byte order
 _REFUSED = ("1.2.840.10008.5.1.4.1.1.66.5",)
 """Surface Segmentation Storage, which nothing here reads."""
-_UNREADABLE = (
-    AttributeError,
-    BytesLengthException,
-    EOFError,
-    IndexError,
-    InvalidDicomError,
-    KeyError,
-    MemoryError,  # a damaged length can ask for any number of bytes
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RecursionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_UNREADABLE = (*header.UNREADABLE, IndexError, RuntimeError)
 _SHOWN = 3  # files in one line
 
 

@@ -304,17 +304,22 @@ def test_another_volume_is_another_case(workplace: Path) -> None:
     assert work("echo 1") != work("echo 2")
 
 
-def test_convert_takes_the_tolerances_that_are_stated(workplace: Path) -> None:
-    def jittering(header: pydicom.Dataset, number: int) -> None:
-        scanned()(header, number)
-        header.ImagePositionPatient[2] += [0, 0.3, 0, -0.2, 0][number]
+@pytest.mark.parametrize("label_too", [False, True])
+def test_convert_takes_the_tolerances_that_are_stated(workplace: Path, label_too: bool) -> None:
+    def jittering(change: Change) -> Change:
+        def changed(header: pydicom.Dataset, number: int) -> None:
+            change(header, number)
+            header.ImagePositionPatient[2] += [0, 0.3, 0, -0.2, 0][number]
+
+        return changed
 
     raw = paths.raw("virtual_ncct") / "sub-01"
-    write_series(raw / "label", change=drawn())
-    write_series(raw / "ct", change=jittering)
+    write_series(raw / "label", change=jittering(drawn()) if label_too else drawn())
+    write_series(raw / "ct", change=jittering(scanned()))
     usual = settings()
-    with pytest.raises(Problem):
-        convert("virtual_ncct", usual, 1)
+    if not label_too:
+        with pytest.raises(Problem):
+            convert("virtual_ncct", usual, 1)
     lax = replace(usual.convert, dicom=Tolerances(off_line_mm=0.4))
     convert("virtual_ncct", replace(usual, convert=lax), 1)
     pairs = manifest.read(paths.converted("virtual_ncct"))
