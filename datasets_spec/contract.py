@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -590,9 +591,17 @@ class Case:
         if self.split not in (None, *SPLITS):
             raise ValueError(f"case {self.id}: split is one of {SPLITS} or None, not {self.split}")
         if self.annotated_slices is not None and not (
-            self.annotated_slices and min(self.annotated_slices) >= 0
+            self.annotated_slices
+            and all(isinstance(one, Integral) and one >= 0 for one in self.annotated_slices)
         ):
-            raise ValueError(f"case {self.id}: annotated slices are one or more indices from 0")
+            raise ValueError(
+                f"case {self.id}: annotated slices are one or more indices from 0, not"
+                f" {self.annotated_slices!r}"
+            )
+        if isinstance(self.unlabelled, str):
+            raise ValueError(
+                f"case {self.id}: unlabelled is a tuple of names, not {self.unlabelled!r}"
+            )
         if isinstance(self.image, Mapping):
             object.__setattr__(self, "image", dict(self.image))
         object.__setattr__(self, "labels", dict(self.labels))

@@ -172,6 +172,8 @@ def _accepted(section: Any, name: str) -> str:
         wrong = (default[::-1],)
     elif isinstance(default, dict):
         return ""
+    elif isinstance(default, list):
+        return "a list of names"
     for value in wrong:
         try:
             dataclasses.replace(section, **{name: type(default)(value)})

@@ -84,6 +84,8 @@ def predict(
     found = search.search(inputs, skip=output, limits=limits, reserved=_FOLDERS, key=key)
     for one in found.unread:
         (_LOG.warning if one.missed else _LOG.info)("  not read: %s", one)
+    if key and found.scans and not any(one.volume for one in found.scans):
+        _LOG.warning("  --volume %r has no effect: no scan here holds several volumes", key)
     if not found.scans:
         raise Problem(
             "expected scans (NIfTI, MGZ, DICOM series) or pictures (PNG, JPEG), found none",

@@ -56,8 +56,13 @@ def _log_others(content: Folder) -> None:
         _LOG.info("%s  %s: %d files", _LEFT_OUT, printable(kind), count)
     volumes = len(content.volumes)
     if volumes > 1:
-        keys = [one.key for one in content.volumes if one.key]
-        by_key = f", or one of a series by its key: OneVolume(folder, {keys[0]!r})" if keys else ""
+        every = [one.key for one in content.volumes]
+        keys = [
+            one.key
+            for one in content.volumes
+            if one.key and every.count(one.key) == 1 and not one.refused
+        ]
+        by_key = f", or one by its key: OneVolume(folder, {keys[0]!r})" if keys else ""
         line = "%d volumes: a case of a dataset names the folder of one of them%s."
         _LOG.info(line, volumes, by_key)
 

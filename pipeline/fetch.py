@@ -232,12 +232,13 @@ def _log_findings(by_code: dict[tuple[str, str], list[str]]) -> None:
 def _faulty(adapter: Adapter, listing: raw.Listing, faults: Sequence[str]) -> Problem:
     total = len(listing.cases) + len(listing.faults)
     return Problem(
-        f"expected {total} complete cases, got {len(faults)} with missing or damaged files"
-        f" ({', '.join(faults[:_EXAMPLES])}{', ...' if len(faults) > _EXAMPLES else ''})",
+        f"expected {total} complete cases, got {len(faults)} that cannot be used"
+        f" ({', '.join(faults[:_EXAMPLES])}{', ...' if len(faults) > _EXAMPLES else ''}); each is"
+        " named above with the reason",
         where=paths.raw(adapter.name),
         remedy="Delete the named cases and fetch again."
         if adapter.dataset.source.recipe
-        else "Download or unpack the named files again.",
+        else "Correct what is named; download or unpack files that are missing or damaged again.",
     )
 
 

@@ -87,6 +87,7 @@ def grouped(
     _require_known(patterns, sequences)
     volumes = [one for one in scans if one.kind != PICTURE]
     places = {one.name: (one, *_below(one, inputs)) for one in volumes}
+    _require_matches(places, patterns)
     keys = _by_pattern(places, patterns) if patterns else _by_word(places, sequences)
     cases: dict[_Key, dict[str, Scan]] = defaultdict(dict)
     for name, (channel, key) in keys.items():
@@ -104,8 +105,7 @@ def grouped(
             f" {len(volumes)} scans{example}",
             remedy=_STATE.format(sequences[0], sequences[0]),
         )
-    if not patterns:
-        _require_agreement(list(cases.values()))
+    _require_agreement(list(cases.values()))
     names = scan_names.unique([Place(Path(*key)) for key in cases], reserved)
     groups = [
         Group(name, {one: case[one] for one in sequences if one in case})
@@ -125,8 +125,25 @@ def _require_agreement(cases: Sequence[Mapping[str, Scan]]) -> None:
             "expected names that differ in nothing but the channel for the scans of a case, got"
             f" {_named(list(found.values()))} and no two that agree",
             remedy="State what scans of a case have in common, such as --channel"
-            " t1w='{case}/*T1w*'.",
+            " t1w='{case}/*T1w*'; where no {case} does, each * has to stand for the same.",
         )
+
+
+def _require_matches(places: _Places, patterns: Mapping[str, str]) -> None:
+    """Raises :class:`Problem` for a pattern that no scan fits, with what it was compared with."""
+    for channel, pattern in patterns.items():
+        if not any(_matched(pattern, path) is not None for _, _, path in places.values()):
+            compared = [
+                path if "/" in pattern else Path(path).name for _, _, path in places.values()
+            ]
+            example = f", such as {compared[0]}" if compared else ""
+            raise Problem(
+                f"expected a scan of the channel {channel}, got none among {len(compared)}{example}"
+                f" that fits {pattern!r}",
+                where="--channel",
+                remedy="Correct the pattern (* and {case} stand for a part of one name or folder),"
+                " or leave it out where no case has this channel.",
+            )
 
 
 def _require_known(patterns: Mapping[str, str], sequences: Sequence[str]) -> None:

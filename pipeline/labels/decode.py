@@ -178,7 +178,8 @@ def class_ids(label: Volume, declared: Mapping[int, int], where: object) -> Volu
         f"expected the label values {sorted(declared)}, got {int(np.rint(value))} in"
         f" {count} voxels",
         where=where,
-        remedy="Declare the value in the dataset's label map, or correct the file.",
+        remedy="Declare the value in the dataset's label map, or in ignored_values if it marks what"
+        " nobody annotated, or correct the file.",
     )
 
 

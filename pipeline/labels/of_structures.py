@@ -46,6 +46,7 @@ class _Counts:
     crossed: int = 0
     drawn: int = 0
     centred: bool = False
+    stated: Counter[int] = field(default_factory=Counter)
     left_out: Counter[int] = field(default_factory=Counter)
     of_class: Counter[int] = field(default_factory=Counter)
     shown: Counter[int] = field(default_factory=Counter)
@@ -87,15 +88,24 @@ def onto(dataset: Dataset, regions: Sequence[Region], image: Volume, where: obje
 
 def classes(dataset: Dataset, regions: Sequence[Region], where: object) -> frozenset[int]:
     """The class ids that a structure set draws. Raises :class:`Problem` for unknown regions."""
-    class_of, _ = _classes(dataset.label_map, regions, where)
+    closed = [region for region in regions if any(one.encloses for one in region.contours)]
+    class_of, _ = _classes(dataset.label_map, closed, where)
     return frozenset(class_of.values()) - {0}
 
 
 def _classes(
     label_map: LabelMap, regions: Sequence[Region], where: object
 ) -> tuple[dict[int, int], tuple[Finding, ...]]:
-    """Number of a region that encloses something -> class id, 0 where it is left out."""
-    names = {one.number: one.name for one in regions if any(each.encloses for each in one.contours)}
+    """Number of a region that draws something -> class id, 0 where it is left out.
+
+    Points and open lines of no class, such as an isocentre, are nobody's drawing.
+    """
+    names = {
+        one.number: one.name
+        for one in regions
+        if any(each.encloses for each in one.contours)
+        or (one.contours and segment_names.is_class(label_map, one.name))
+    }
     return segment_names.classes_of(label_map, names, where, {})
 
 
@@ -120,6 +130,7 @@ def _by_slice(
     slice_of = {uid: index for index, uid in enumerate(image.uids) if known[uid] == 1}
     there: dict[int, list[tuple[float, Points]]] = defaultdict(list)
     counts.contours += len(region.contours)
+    counts.stated[class_id] += len(region.contours)
     for contour in region.contours:
         if not contour.encloses:
             counts.open += 1
@@ -196,6 +207,10 @@ def _of_counts(dataset: Dataset, counts: _Counts, where: object) -> Iterator[Fin
 
 def _of_classes(names: Sequence[str], counts: _Counts, where: object) -> Iterator[Finding]:
     """What each class lost outside of the slices, and slices without a contour in its midst."""
+    for class_id, contours in sorted(counts.stated.items()):
+        if not counts.shown[class_id]:
+            numbers = {"name": names[class_id], "contours": contours}
+            yield finding("contours-empty", LABEL, **numbers)
     for class_id, slices in sorted(counts.slices.items()):
         beyond = counts.clipped[class_id]
         share = beyond / max(beyond + counts.shown[class_id], 1)

@@ -41,5 +41,10 @@ def classes_of(
     return found, (finding("segments-ignored", LABEL, ignored=ignored, of=len(found)),)
 
 
+def is_class(label_map: LabelMap, name: str) -> bool:
+    """Whether ``name`` is one of a foreground class."""
+    return spelled(name) in {spelled(one) for label in label_map.foreground for one in label.names}
+
+
 def _shown(name: str, kind: str) -> str:
     return f"{name!r} ({kind})" if kind and spelled(kind) != spelled(name) else repr(name)

@@ -87,8 +87,10 @@ def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap)
 def _worst(
     folder: Path, run: Path, scores: Mapping[str, Any], label_map: LabelMap
 ) -> Iterator[Tile]:
-    """The test cases of lowest Dice, lowest first."""
+    """The test cases of lowest Dice, lowest first; without those that a new split moved since."""
     for one in scores["worst"]:
+        if not (folder / "test" / paths.IMAGES / f"{one['picture']}.png").is_file():
+            continue
         file = run / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png"
         rater = f", rater {one['rater']}" if one["rater"] else ""
         note = f"mean foreground Dice of the case{rater}: {one['dice']:.3f}"

@@ -169,8 +169,10 @@ def tolerances(file: Path = paths.PARAMS, dataset: str = "") -> Tolerances:
     content = _read(file)
     entry = (content.get("datasets") or {}).get(dataset) if dataset else None
     sections = (content.get("convert"), (entry or {}).get("convert"))
-    stated = [(one or {}).get("dicom") or {} for one in sections]
     where = f"{file}: convert: dicom"
+    stated = [{} if (own := (one or {}).get("dicom")) is None else own for one in sections]
+    for one in stated:
+        _mapping(one, where)
     built: Tolerances = _build(Tolerances, _merged(*stated), where, Params)
     return built
 

@@ -59,8 +59,8 @@ class Split:
     mini_test: int
     """The number of test pictures that are also put into `mini_test`, to look at."""
     strata: list[str]
-    """Strata of the patients, such as `site` or `age`, whose shares are the same in every split as
-    far as whole patients allow; the dataset's patients table names them."""
+    """Strata of the patients, such as `site` or `age`, that the splits share alike, as near as a
+    placement patient by patient comes; the dataset's patients table names them."""
 
     def __post_init__(self) -> None:
         one_of("share_of", self.share_of, ("patients", "slices"))

@@ -66,7 +66,8 @@ def listing(adapter: Adapter) -> Listing:
     ids, patients = (_slugs(getattr(case, name) for case in stated) for name in ("id", "patient"))
     labelled = [case for case in stated if isinstance(case.labels, Mapping)]
     raters = _slugs(rater for case in labelled for rater in case.labels if rater)
-    layout = f"Compare the folder with the layout in datasets_spec/{adapter.name}.py."
+    module = f"datasets_spec/{adapter.name}.py"
+    layout = f"Compare the folder with the layout in {module}."
     found: list[Case] = []
     for case in stated:
         name = str(case.id)
@@ -78,7 +79,10 @@ def listing(adapter: Adapter) -> Listing:
             found.append(replace(case, id=name, patient=patient, image=image, labels=labels))
         except (AttributeError, TypeError, ValueError) as error:
             reason = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
-            faults[str(name)] = Problem(reason, where=raw, remedy=layout)
+            remedy = (
+                f"Correct what {module} states of it, or compare the folder with the layout there."
+            )
+            faults[str(name)] = Problem(reason, where=raw, remedy=remedy)
     for name, times in Counter(case.id for case in found).items():
         if times > 1:
             faults[name] = Problem(

@@ -384,6 +384,9 @@ _LABELS = {
     "contours-open": Kind(
         DOUBT, "drawing", "{count} of {of} contours are points or open lines, left out"
     ),
+    "contours-empty": Kind(
+        DOUBT, "drawing", "{name} has {contours} contours, and no pixel's centre is inside"
+    ),
     "contours-repeated": Kind(HANDLED, "drawing", "{count} contours are there twice, taken once"),
     "contours-cross": Kind(
         DOUBT,

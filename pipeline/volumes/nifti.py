@@ -325,10 +325,15 @@ def _kind(source: Path) -> Any:
             where=source,
             remedy="Convert it to NIfTI.",
         )
+    with source.open("rb") as stream:
+        dicom = stream.read(132)[128:] == b"DICM"
     raise Problem(
-        "expected a NIfTI or MGZ file, got one without the header of either",
+        "expected a NIfTI or MGZ file, got "
+        + ("DICOM" if dicom else "one without the header of either"),
         where=source,
-        remedy="It may be truncated or something else; download or unpack it again.",
+        remedy="Name its folder: a DICOM series is read as a whole."
+        if dicom
+        else "It may be truncated or something else; download or unpack it again.",
     )
 
 

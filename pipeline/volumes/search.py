@@ -272,7 +272,9 @@ class _Search:
             elif nifti.choice(count, self.key) is not None:
                 yield file, self.key
             else:
-                self.note("files of several volumes", _ask([f"volume 1 to {count}"]), True, file)
+                self.note(
+                    "files of several volumes", self._ask([f"volume 1 to {count}"]), True, file
+                )
 
     def _volumes(self) -> Iterator[Series]:
         """The series that can be read; the others are noted with the rules' reasons."""
@@ -283,7 +285,7 @@ class _Search:
             chosen = [one for one in every if one.key == self.key] if several else every[:1]
             if not chosen:
                 keys = [one.key for one in every if not one.left_out]
-                self.note("files of several volumes", _ask(keys), True, *paths)
+                self.note("files of several volumes", self._ask(keys), True, *paths)
                 continue
             [one] = chosen
             if one.left_out:
@@ -295,6 +297,10 @@ class _Search:
                 self.note("files of a DICOM series", guilty + _in_words(problem), True, *paths)
             else:
                 yield one
+
+    def _ask(self, keys: Sequence[str]) -> str:
+        no = f"no {self.key!r}: " if self.key else ""
+        return f"{no}it holds {listed(keys)}; name one with --volume"
 
     def _is_searched(self, folder: Path) -> bool:
         if os.path.realpath(folder) == self.skip:
@@ -325,9 +331,13 @@ class _Search:
         elif content == header.FOREIGN:
             suffix = file.suffix.lower()
             kind = f"{suffix} files" if suffix[1:].isalpha() else "files without suffix"
-            self.note(kind, _NO_SCAN, False, file)
+            damaged = packed.is_packed(file)
+            reason = "no DICOM that gzip compressed; copy them again" if damaged else _NO_SCAN
+            self.note(kind, reason, damaged, file)
         else:
-            self.note(f"DICOM files ({content})", "no slices", False, file)
+            drawn = any(word in content for word in ("Segmentation", "Structure Set"))
+            reason = "a drawing; name the scan that it was drawn on" if drawn else "no slices"
+            self.note(f"DICOM files ({content})", reason, False, file)
 
     def _content(self, file: Path) -> tuple[Instance, ...] | Problem | str:
         try:
@@ -362,10 +372,6 @@ def _placed(several: Iterable[Series]) -> Iterator[tuple[Place, Series]]:
             part = f"s{number}" if own else f"s-{scan_names.digest(one.uid)}"
             parts = [part if len(those) > 1 else "", one.key]
             yield Place(folder, part="_".join(filter(None, parts))), one
-
-
-def _ask(keys: Sequence[str]) -> str:
-    return f"it holds {listed(keys)}; name one with --volume"
 
 
 def _in_words(problem: Problem) -> str:

@@ -144,6 +144,8 @@ def test_tolerances_that_are_left_out_are_the_usual_ones(write):
     ("stated", "words"),
     [
         ({"off_line_mm": 9.0}, "off_line_mm: expected above 0 and at most 5, got 9.0"),
+        (0.6, "dicom: expected a mapping of keys to values, got 0.6"),
+        ([], "dicom: expected a mapping of keys to values, got []"),
         ({"off_line": 1.0}, "expected keys among"),
         ({"few_gaps": "many"}, "expected float, got 'many'"),
     ],
@@ -151,6 +153,7 @@ def test_tolerances_that_are_left_out_are_the_usual_ones(write):
 def test_tolerances_that_do_not_fit_are_refused(write, refused, stated, words):
     file = write(entry={"convert": {"dicom": stated}})
     assert words in str(refused(lambda: params.load(NAME, file)))
+    assert words in str(refused(lambda: reader.tolerances(file, NAME)))
 
 
 # --- what does not fit -------------------------------------------------------------------------

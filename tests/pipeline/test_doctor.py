@@ -558,7 +558,7 @@ def test_several_volumes_are_listed_with_how_to_choose(workplace: Path, refused:
     write_series(FOLDER / "one")
     write_series(FOLDER / "two", count=3, change=on_slice(-1, SeriesInstanceUID=OTHER))
     problem = refused(lambda: assemble.read_series(FOLDER))
-    assert "expected one series, got 2" in problem.what
+    assert "expected one volume, got 2" in problem.what
     assert f"two: CT, 3 files of 10x12, {OTHER}" in problem.what
     assert "one series per folder" in problem.remedy
 
@@ -745,7 +745,7 @@ def test_pipes_and_devices_are_counted_and_never_opened(workplace: Path) -> None
 @pytest.mark.parametrize(
     ("names", "words", "remedy"),
     [
-        (["1.dcm.gz", "2.dcm.gz", "3.DCM.GZ"], "got 3 files .dcm.gz", "gunzip -r series"),
+        (["1.dcm.gz", "2.dcm.gz", "3.DCM.GZ"], "got 3 files .dcm.gz", "are they damaged?"),
         (["1.dcm.bz2"], "got 1 file .dcm.bz2", "Unpack them"),
         (["1.2.840.1.gz"], "got 1 file .gz", "gunzip -r series"),
         (["a.zip", "b.zip", "c.txt"], "got 2 files .zip, 1 file .txt", "unzip FILE"),

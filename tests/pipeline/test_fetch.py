@@ -229,7 +229,7 @@ def test_a_missing_file_is_distinguished_from_a_damaged_one(
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:1000])
     problem = refused(lambda: fetch.fetch(NAME, workers=1, subset=True))
-    assert "2 with missing or damaged" in str(problem)
+    assert "2 that cannot be used" in str(problem)
     words = capsys.readouterr().err.splitlines()
     assert any(lost.name in line and "found none" in line for line in words)
     assert any(cut.name in line and "cannot be read" in line for line in words)

@@ -17,7 +17,7 @@ from pipeline import paths
 from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.runtime import files as runtime_files
-from pipeline.volumes.dicom import checks, header, several
+from pipeline.volumes.dicom import checks, header, packed, several
 from pipeline.volumes.dicom.header import Instance
 from pipeline.volumes.dicom.of_files import is_capture, is_localizer
 from pipeline.volumes.dicom.of_places import UNEVEN
@@ -30,7 +30,8 @@ _REMEDIES = (
     ((".nii", ".nii.gz", ".mgz"), "NIfTI and MGZ are read file by file: name the file itself."),
     ((".tar.gz", ".tar.xz", ".tgz", ".tar"), "These are archives: unpack them (tar -xf FILE)."),
     ((".zip",), "These are archives: unpack them (unzip FILE)."),
-    ((".gz",), "DICOM compressed with gzip: unpack them (gunzip -r {folder})."),
+    (packed.ENDINGS, "They hold no DICOM that gzip compressed: are they damaged? Copy them again."),
+    ((".gz",), "If it is DICOM, compressed with gzip: unpack it (gunzip -r {folder})."),
     (_PACKED, "Unpack them."),
 )
 
@@ -171,10 +172,11 @@ def _without_dicom(folder: Path, suffixes: Counter[str]) -> Problem:
     contents = ", ".join([*counts, *(["..."] if len(ranking) > _SHOWN else [])])
     usual = ranking[0][0] if ranking else ""
     remedies = (remedy for endings, remedy in _REMEDIES if usual.endswith(endings))
+    otherwise = "" if contents else "Is everything unpacked, and the folder the right one?"
     return Problem(
         f"expected DICOM files, got {contents}" if contents else "expected DICOM files, found none",
         where=folder,
-        remedy=next(remedies, "").format(folder=folder),
+        remedy=next(remedies, otherwise).format(folder=folder),
     )
 
 
@@ -199,10 +201,13 @@ def only_volume(
         volumes = (chosen(volumes, key, folder),)
         if len(content.volumes) > 1:
             left_out.append(f"volumes of the same series ({len(content.volumes) - 1})")
+    elif key and [one.key for one in volumes].count(key) == 1:
+        volumes = (chosen(volumes, key, folder),)
+        left_out.append(f"other volumes ({len(content.volumes) - 1})")
     if len(volumes) > 1:
         facts = "; ".join(one.facts for one in volumes)
         raise Problem(
-            f"expected one series, got {len(volumes)} ({facts})",
+            f"expected one volume, got {len(volumes)} ({facts})",
             where=folder,
             remedy="Keep one series per folder: move the others out, or let the adapter name"
             " the folder of the right one.",

@@ -110,7 +110,19 @@ def test_patterns_state_the_channel_and_the_case(
         pytest.param(["a.nii"], {"t1w": "*.nii", "flair": "a*"}, "t1w or flair", id="two patterns"),
         pytest.param(["a.nii"], {"pd": "*.nii"}, "got 'pd'", id="another channel"),
         pytest.param(["a.nii"], {"t1w": "{case}_{case}"}, "expected {case} once", id="two cases"),
-        pytest.param(["a.nii"], {"t1w": "b*"}, "got none among 1 scans", id="no match"),
+        pytest.param(["a.nii"], {"t1w": "b*"}, "got none among 1, such as a.nii", id="no match"),
+        pytest.param(
+            ["a_t1.nii", "a_fl.nii"],
+            {"t1w": "*_t1.nii", "flair": "*_flair.nii"},
+            "the channel flair, got none among 2",
+            id="one pattern without a match",
+        ),
+        pytest.param(
+            ["3_t1.nii", "4_fl.nii"],
+            {"t1w": "*_t1.nii", "flair": "*_fl.nii"},
+            "no two that agree",
+            id="patterns whose wildcards differ",
+        ),
     ],
 )
 def test_what_names_leave_open_is_refused(

@@ -505,6 +505,37 @@ def test_points_lines_repeats_and_crossings_are_counted(tmp_path, dataset, slice
     assert int((stored(drawn, image)[3] == 1).sum()) == 100
 
 
+@pytest.mark.parametrize(
+    ("points", "kind", "rasterised"),
+    [
+        ([[3.0, 3.0]], "POINT", False),
+        ([[3.0, 3.0]], "CLOSED_PLANAR", False),
+        ([[3.1, 3.1], [3.4, 3.1], [3.2, 3.4]], "CLOSED_PLANAR", True),
+    ],
+)
+def test_a_class_whose_contours_hold_no_pixel_is_in_doubt(
+    tmp_path, dataset, slices, points, kind, rasterised
+) -> None:
+    source = slices("plain")
+    one = Outline(outlines.on_slice(source[1], np.array(points)), kind)
+    file = outlines.write(tmp_path / "rt", {"class_1": [one]})
+    drawn = read(dataset, file, outlines.volume_of(source))
+    found = codes(drawn)
+    assert not any(ids.any() for ids in drawn.ids.values())
+    assert found["contours-empty"] == {"name": "class_1", "contours": 1}
+    assert ("contours-rasterised" in found) == rasterised
+    assert ("contours-open" in found) != rasterised
+
+
+def test_points_of_no_class_are_nobodys_drawing(tmp_path, dataset, slices) -> None:
+    source = slices("plain")
+    isocentre = Outline(outlines.on_slice(source[1], np.array([[3.0, 3.0]])), "POINT")
+    drawn_one = square(source[1], 4.5, 14.5)
+    file = outlines.write(tmp_path / "rt", {"isocentre": [isocentre], "class_1": [drawn_one]})
+    found = codes(read(dataset, file, outlines.volume_of(source)))
+    assert set(found) == {"contours-rasterised"}
+
+
 @pytest.mark.parametrize("how", ["plain", "tilted", "uneven"])
 def test_contours_between_the_slices_are_refused_or_the_nearest_are_taken(
     tmp_path, dataset, slices, how, refused

@@ -145,7 +145,7 @@ def frames(header: pydicom.Dataset, number: int) -> None:
     ("change", "reason"),
     [
         (localizer, "missing along the normal 1 between"),
-        (other_series, "expected one series, got 2"),
+        (other_series, "expected one volume, got 2"),
         (gap, "expected even spacing, got steps from 5 to 10 mm"),
         (twin, "at the same"),
         (turned, "expected the orientation"),

@@ -192,6 +192,20 @@ def test_of_several_volumes_each_is_read_by_its_key(
     assert first in str(refused(lambda: reader.read_image(OneVolume(FOLDER, "echo 9"))))
 
 
+def test_a_key_that_one_series_of_a_folder_has_names_it(workplace: Path, refused: Refused) -> None:
+    enhanced.write(FOLDER / "a.dcm", TWICE, echoes, modality="MR")
+    enhanced.write(FOLDER / "b.dcm", base=another_series, modality="MR")
+    assert "expected one volume, got 3" in str(refused(lambda: reader.read_image(FOLDER)))
+    read = reader.read_image(OneVolume(FOLDER, "echo 2"))
+    assert read.array.shape[2] == 5
+    assert [text(one) for one in read.findings] == ["left out: other volumes (2)"]
+    assert "got 3" in str(refused(lambda: reader.read_image(OneVolume(FOLDER, "echo 9"))))
+
+
+def another_series(header: pydicom.Dataset, number: int) -> None:
+    header.SeriesInstanceUID, header.SOPInstanceUID = "1.2.9", f"1.2.9.{number}"
+
+
 def test_what_no_header_distinguishes_is_refused(workplace: Path, refused: Refused) -> None:
     enhanced.write(FOLDER / "a.dcm", TWICE, modality="MR")
     assert "every position has several" in str(refused(lambda: reader.read_image(FOLDER)))
