@@ -166,7 +166,7 @@ def fault(read: Sequence[Pair]) -> str:
     for pair in read:
         for field in dataclasses.fields(Pair):
             value = getattr(pair, field.name)
-            kind = {"str": str, "int": int}.get(str(field.type), tuple)
+            kind = {"str": str, "int": int, "float": float}.get(str(field.type), tuple)
             if type(value) is not kind:
                 return f"a value of another type ({field.name}: {type(value).__name__})"
             if kind is tuple and any(not isinstance(part, (int, float)) for part in value):

@@ -88,6 +88,7 @@ DECIDING = [
     "model/training/fit.py",
     "model/training/losses.py",
     "model/training/metrics.py",
+    "model/training/partial.py",
     "model/training/parts.py",
     "model/training/precision.py",
     "model/training/state.py",

@@ -197,7 +197,14 @@ def test_a_case_that_fails_now_keeps_its_pairs_and_is_reported_by_its_raw_id(
     file.write_bytes(file.read_bytes()[:200])
     refused(lambda: convert(NAME, clinic, 1))
     assert f"{PATIENTS[1]}: " in capsys.readouterr().err
-    assert manifest.read(paths.converted(NAME)) == before
+    after = manifest.read(paths.converted(NAME))
+    of_failed = [pair for pair in after if "earlier-conversion" in pair.findings]
+    assert {pair.case for pair in of_failed} == {
+        Pseudonyms(NAME, False, SALT).of("case", PATIENTS[1])
+    }
+    assert [replace(pair, findings="") for pair in after] == [
+        replace(pair, findings="") for pair in before
+    ]
 
 
 def test_predictions_are_named_by_the_instances_new_uids(settings: params.Params) -> None:
