@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec import Adapter
-from datasets_spec.contract import SPLITS, Case, Picture, Problem, slugs, unchecked
+from datasets_spec.contract import SPLITS, Case, LabelMap, Picture, Problem, slugs, unchecked
 from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
@@ -76,6 +76,7 @@ def listing(adapter: Adapter) -> Listing:
             labels = {raters.get(rater, rater): label for rater, label in case.labels.items()}
             patient = patients.get(case.patient, case.patient)
             image = _in_order(case, adapter.dataset.channels)
+            _require_classes(case, adapter.dataset.label_map)
             found.append(replace(case, id=name, patient=patient, image=image, labels=labels))
         except (AttributeError, TypeError, ValueError) as error:
             reason = str(error) if str(case.id) in str(error) else f"case {case.id}: {error}"
@@ -124,6 +125,17 @@ def _stated(adapter: Adapter, raw: Path) -> tuple[list[Case], dict[str, Problem]
             remedy="Correct the module; --debug shows the traceback.",
         ) from error
     return stated, faults
+
+
+def _require_classes(case: Case, label_map: LabelMap) -> None:
+    """Raises ValueError for a class of ``Case.unlabelled`` that the label map lacks."""
+    names = [label.name for label in label_map.foreground]
+    unknown = [one for one in case.unlabelled if one not in names]
+    if unknown and not isinstance(case.unlabelled, str):  # which the case itself refuses
+        raise ValueError(
+            f"Case.unlabelled of {case.id}: expected names of the classes {', '.join(names)}, got"
+            f" {unknown[0]!r}"
+        )
 
 
 def _in_order(case: Case, channels: Sequence[str]) -> Picture | Mapping[str, Picture]:

@@ -30,6 +30,7 @@ from pipeline.volumes.volume import Volume
 NIFTI, DICOM, PICTURE = "nifti", "dicom", "picture"
 _PICTURES = (".png", ".jpg", ".jpeg")
 _NO_SCAN = "no scan"
+_FOLDERS = 3  # in one line
 _Key = tuple[str, str]
 _NO_SCANS = (
     *(".bval", ".bvec", ".csv", ".html", ".json", ".keras", ".log", ".mat", ".md", ".npy", ".npz"),
@@ -294,7 +295,8 @@ class _Search:
                 problem = dicom_series.refusal(one)
                 file = next((each for each in sorted(paths) if str(each) == problem.where), None)
                 guilty = f"{file}: " if file else ""
-                self.note("files of a DICOM series", guilty + _in_words(problem), True, *paths)
+                reason = guilty + _in_words(problem) + _in_folders(paths)
+                self.note("files of a DICOM series", reason, True, *paths)
             else:
                 yield one
 
@@ -372,6 +374,15 @@ def _placed(several: Iterable[Series]) -> Iterator[tuple[Place, Series]]:
             part = f"s{number}" if own else f"s-{scan_names.digest(one.uid)}"
             parts = [part if len(those) > 1 else "", one.key]
             yield Place(folder, part="_".join(filter(None, parts))), one
+
+
+def _in_folders(files: Iterable[Path]) -> str:
+    """In which folders the files of one series lie, if in several."""
+    folders = sorted({str(file.parent) for file in files})
+    if len(folders) == 1:
+        return ""
+    more = f" and {len(folders) - _FOLDERS} more" if len(folders) > _FOLDERS else ""
+    return f" They lie in {', '.join(folders[:_FOLDERS])}{more}."
 
 
 def _in_words(problem: Problem) -> str:

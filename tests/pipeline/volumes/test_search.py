@@ -187,6 +187,17 @@ def test_what_is_not_there_is_refused(refused: Refused) -> None:
     )
 
 
+def test_the_folders_of_a_series_that_is_refused_are_named() -> None:
+    def other_sides(header: Any, number: int) -> None:
+        header.PixelSpacing = [0.7, 0.7]
+
+    write_series(ROOT / "one")
+    write_series(ROOT / "two", change=other_sides)
+    [unread] = search([ROOT]).unread
+    assert unread.missed
+    assert unread.reason.endswith(f"They lie in {ROOT / 'one'}, {ROOT / 'two'}.")
+
+
 def text(name: str) -> None:
     (ROOT / name).write_text("some text")
 
