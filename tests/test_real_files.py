@@ -43,6 +43,7 @@ REFUSED = {
     "test.mgz": "got 2 volumes",
 }
 REFUSED_KINDS = {
+    ".dcm": "got DICOM. Name its folder",
     ".BRIK": "got AFNI",
     ".BRIK.gz": "got AFNI",
     ".HEAD": "got AFNI",
@@ -50,7 +51,7 @@ REFUSED_KINDS = {
     ".REC": "got PARREC",
     ".mnc": "got Minc",
 }
-NEITHER = "without the header of either"  # tracks, scripts, texts, single DICOM files, PET
+NEITHER = "without the header of either"  # tracks, scripts, texts, PET
 
 
 def files_in(folder: Path) -> list[Path]:
