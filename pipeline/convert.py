@@ -72,13 +72,10 @@ def convert(dataset: str, settings: params.Params, workers: int) -> None:
         pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present, earlier)
     except Problem:
         if (folder / paths.MANIFEST).is_file():
-            made = manifest.read(folder)
-            _report_losses(dataset, made)
-            _report_suspicions(dataset, made)
+            _report_oddities(dataset, manifest.read(folder))
         raise
     _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings)
-    _report_losses(dataset, pairs)
-    _report_suspicions(dataset, pairs)
+    _report_oddities(dataset, pairs)
 
 
 def _deciding(dataset: Dataset) -> dict[str, str]:
@@ -185,25 +182,22 @@ def _warn_of_two_raters(dataset: str, cases: Sequence[Case], raters: str) -> Non
         )
 
 
-def _report_losses(dataset: str, pairs: Sequence[Pair]) -> None:
-    """Warn where resampling took so much of a class that its finding is a doubt."""
+def _report_oddities(dataset: str, pairs: Sequence[Pair]) -> None:
+    """Log in how many cases resampling took much of a class, and in how many labels look odd."""
     shrunk = {pair.case for pair in pairs if '"class-shrunk"' in pair.findings}
+    suspicious = {pair.case for pair in pairs if pair.suspicion}
+    total = len({pair.case for pair in pairs})
     if shrunk:
         message = (
             f"convert {dataset}: warning: resampling took more than {resample.DOUBTFUL:.0%} of a"
-            f" class from the labels of {len(shrunk)} of {len({pair.case for pair in pairs})}"
-            f" cases, such as {min(shrunk)}; the manifest and the report have the volumes"
+            f" class from the labels of {len(shrunk)} of {total} cases, such as {min(shrunk)}; the"
+            " manifest and the report have the volumes"
         )
         _LOG.warning(identities.explained(dataset, message))
-
-
-def _report_suspicions(dataset: str, pairs: Sequence[Pair]) -> None:
-    suspicious = {pair.case for pair in pairs if pair.suspicion}
     if suspicious:
         message = (
-            f"convert {dataset}: the labels of {len(suspicious)} of"
-            f" {len({pair.case for pair in pairs})} cases look suspicious, such as"
-            f" {min(suspicious)}; the manifest and the report say why"
+            f"convert {dataset}: the labels of {len(suspicious)} of {total} cases look suspicious,"
+            f" such as {min(suspicious)}; the manifest and the report say why"
         )
         _LOG.info(identities.explained(dataset, message))
 

@@ -87,8 +87,8 @@ def grouped(
     _require_known(patterns, sequences)
     volumes = [one for one in scans if one.kind != PICTURE]
     places = {one.name: (one, *_below(one, inputs)) for one in volumes}
-    _require_matches(places, patterns)
     keys = _by_pattern(places, patterns) if patterns else _by_word(places, sequences)
+    _require_matches(places, keys, patterns)
     cases: dict[_Key, dict[str, Scan]] = defaultdict(dict)
     for name, (channel, key) in keys.items():
         one = places[name][0]
@@ -129,21 +129,24 @@ def _require_agreement(cases: Sequence[Mapping[str, Scan]]) -> None:
         )
 
 
-def _require_matches(places: _Places, patterns: Mapping[str, str]) -> None:
+def _require_matches(
+    places: _Places, keys: Mapping[str, tuple[str, _Key]], patterns: Mapping[str, str]
+) -> None:
     """Raises :class:`Problem` for a pattern that no scan fits, with what it was compared with."""
+    fitting = {channel for channel, _ in keys.values()}
     for channel, pattern in patterns.items():
-        if not any(_matched(pattern, path) is not None for _, _, path in places.values()):
-            compared = [
-                path if "/" in pattern else Path(path).name for _, _, path in places.values()
-            ]
-            example = f", such as {compared[0]}" if compared else ""
-            raise Problem(
-                f"expected a scan of the channel {channel}, got none among {len(compared)}{example}"
-                f" that fits {pattern!r}",
-                where="--channel",
-                remedy="Correct the pattern (* and {case} stand for a part of one name or folder),"
-                " or leave it out where no case has this channel.",
-            )
+        if channel in fitting:
+            continue
+        paths = [path for _, _, path in places.values()]
+        compared = [path if "/" in pattern else Path(path).name for path in paths]
+        example = f", such as {compared[0]}" if compared else ""
+        raise Problem(
+            f"expected a scan of the channel {channel}, got none among {len(compared)}{example}"
+            f" that fits {pattern!r}",
+            where="--channel",
+            remedy="Correct the pattern (* and {case} stand for a part of one name or folder),"
+            " or leave it out where no case has this channel.",
+        )
 
 
 def _require_known(patterns: Mapping[str, str], sequences: Sequence[str]) -> None:

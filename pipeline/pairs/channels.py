@@ -18,6 +18,7 @@ from pipeline.volumes import volume, windows
 from pipeline.volumes.arrays import Image8
 from pipeline.volumes.volume import SAME_GRID, Grid, Volume
 
+_PLANE = "axial"  # in which grids are compared; any would do
 Images = Volume | Mapping[str, Volume]
 """One scan, or those of a case by the names of their channels, in order and on one grid."""
 
@@ -206,28 +207,17 @@ def _same_places(one: Volume, other: Volume) -> bool:
         theirs = theirs if np.dot(one.uneven.normal, other.uneven.normal) > 0 else theirs[::-1]
         if np.abs(one.uneven.places - theirs).max() > near:
             return False
-    return _world(one.grid).distance(_world(other.grid)) <= near
+    return _world(one).distance(_world(other)) <= near
 
 
 def _apart(one: Volume, other: Volume) -> str:
     if one.array.shape != other.array.shape:
         return ""
-    far = _world(one.grid).distance(_world(other.grid))
+    far = _world(one).distance(_world(other))
     return f", whose corners lie up to {far:.3g} mm apart"
 
 
-def _world(grid: Grid) -> Grid:
-    """The grid with its axes in RAS+ order, as the arrays of volumes have them."""
-    affine = np.eye(4)
-    steps = grid.steps("sagittal")  # slices along x, rows along z downwards, columns along y back
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = steps[:, 0], -steps[:, 2], -steps[:, 1]
-    own = [grid.to_ras(_along(grid.shape, axis)) for axis in range(3)]
-    affine[:3, 3] = (grid.affine @ [*(int(one[0, 0, 0]) for one in own), 1])[:3]
-    x, y, z = own[0].shape
-    return Grid((x, y, z), affine)
-
-
-def _along(shape: tuple[int, int, int], axis: int) -> NDArray[np.intp]:
-    """The index along ``axis`` at every voxel, without taking memory for it."""
-    index = np.arange(shape[axis]).reshape([-1 if one == axis else 1 for one in range(3)])
-    return np.broadcast_to(index, shape)
+def _world(scan: Volume) -> Grid:
+    """The grid of the scan's array as slices of one plane, whatever order it is stored in."""
+    n, rows, columns = volume.slices(scan.array, _PLANE).shape
+    return Grid((n, rows, columns), scan.grid.world(_PLANE))

@@ -25,6 +25,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from datasets_spec.contract import Problem
 from pipeline.pairs.manifest import Pair
@@ -119,13 +121,7 @@ def groups(
     links = [*_copies(pictures, read), *_alike(pictures, small, neighbours=order is not None)]
     following = [] if order is None else _following(pictures, small, order)
     links += following
-    forest = list(range(len(pictures)))
-    first: dict[str, int] = {}
-    for at, one in enumerate(pictures):
-        _join(forest, first.setdefault(one.patient, at), at)
-    for link in links:
-        _join(forest, link.first, link.second)
-    names = _named(pictures, [_root(forest, at) for at in forest])
+    names = _named(pictures, _components(pictures, links))
     return Groups(pictures, _once(links), names, by_names=bool(following))
 
 
@@ -248,26 +244,25 @@ def _once(links: Iterable[Link]) -> list[Link]:
     return list(found.values())
 
 
-def _root(forest: list[int], at: int) -> int:
-    while forest[at] != at:
-        forest[at] = forest[forest[at]]
-        at = forest[at]
-    return at
+def _components(pictures: Sequence[Pair], links: Sequence[Link]) -> list[int]:
+    """The number of the group of each picture: what a patient or a link joins is one."""
+    first: dict[str, int] = {}
+    of_patient = [(first.setdefault(one.patient, at), at) for at, one in enumerate(pictures)]
+    ends = np.array([*of_patient, *((link.first, link.second) for link in links)], np.intp)
+    here, there = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(len(here), bool), (here, there)), (len(pictures), len(pictures)))
+    numbers: list[int] = connected_components(graph, directed=False)[1].tolist()
+    return numbers
 
 
-def _join(forest: list[int], one: int, other: int) -> None:
-    roots = sorted((_root(forest, one), _root(forest, other)))
-    forest[roots[1]] = roots[0]
-
-
-def _named(pictures: Sequence[Pair], roots: Sequence[int]) -> list[str]:
+def _named(pictures: Sequence[Pair], numbers: Sequence[int]) -> list[str]:
     """The name of each picture's group: its first case's, or the patient's where it is alone."""
     cases: dict[int, set[str]] = {}
     patients: dict[int, set[str]] = {}
-    for one, root in zip(pictures, roots, strict=True):
-        cases.setdefault(root, set()).add(one.case)
-        patients.setdefault(root, set()).add(one.patient)
+    for one, number in zip(pictures, numbers, strict=True):
+        cases.setdefault(number, set()).add(one.case)
+        patients.setdefault(number, set()).add(one.patient)
     return [
-        f"group-{min(cases[root])}" if len(patients[root]) > 1 else next(iter(patients[root]))
-        for root in roots
+        f"group-{min(cases[number])}" if len(patients[number]) > 1 else next(iter(patients[number]))
+        for number in numbers
     ]

@@ -197,13 +197,12 @@ def only_volume(
     volumes = content.volumes
     if not volumes:
         raise Problem(f"expected a series of slices, got only {', '.join(left_out)}", where=folder)
-    if len({one.uid for one in volumes}) == 1:
+    one_series = len({one.uid for one in volumes}) == 1
+    if one_series or (key and [one.key for one in volumes].count(key) == 1):
         volumes = (chosen(volumes, key, folder),)
+        others = "volumes of the same series" if one_series else "other volumes"
         if len(content.volumes) > 1:
-            left_out.append(f"volumes of the same series ({len(content.volumes) - 1})")
-    elif key and [one.key for one in volumes].count(key) == 1:
-        volumes = (chosen(volumes, key, folder),)
-        left_out.append(f"other volumes ({len(content.volumes) - 1})")
+            left_out.append(f"{others} ({len(content.volumes) - 1})")
     if len(volumes) > 1:
         facts = "; ".join(one.facts for one in volumes)
         raise Problem(

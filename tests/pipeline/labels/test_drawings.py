@@ -97,6 +97,14 @@ def read(dataset: Dataset, file: Path, image: Volume) -> Drawn:
     return decode.drawn(dataset, image, {"": file})
 
 
+def as_nifti(file: Path, scan: Volume, order: tuple[int, int, int]) -> Volume:
+    """The scan as a converter may store it, its axes in another order and two of them turned."""
+    native = nib.Nifti1Image(scan.grid.from_ras(scan.array).astype(np.float32), scan.grid.affine)
+    turn = np.array([[order[0], -1], [order[1], 1], [order[2], -1]])
+    nib.save(native.as_reoriented(turn), file)
+    return reader.read_image(file)
+
+
 def stored(drawn: Drawn, image: Volume) -> np.ndarray:
     """Class ids (slices, rows, columns), as the instances store their pixels."""
     return image.grid.from_ras(drawn.ids[""]).transpose(2, 1, 0)
@@ -212,13 +220,7 @@ def test_a_seg_lies_on_the_nifti_that_was_made_of_the_series(
     source, ids = slices(how), mask()
     seg.write(tmp_path / "seg.dcm", source, ids, dataset.label_map, ABOUT)
     series_image = outlines.volume_of(source)
-    native = nib.Nifti1Image(
-        series_image.grid.from_ras(series_image.array).astype(np.float32),
-        series_image.grid.affine,
-    )
-    turn = np.array([[order[0], -1], [order[1], 1], [order[2], -1]])
-    nib.save(native.as_reoriented(turn), tmp_path / "image.nii")
-    image = reader.read_image(tmp_path / "image.nii")
+    image = as_nifti(tmp_path / "image.nii", series_image, order)
     drawn = read(dataset, tmp_path / "seg.dcm", image)
     expected = series_image.grid.to_ras(ids.transpose(2, 1, 0))
     np.testing.assert_array_equal(drawn.ids[""], expected)
@@ -414,13 +416,7 @@ def test_contours_lie_on_the_nifti_that_was_made_of_the_series(
     source, ids = slices(how), mask()
     file = drawn_as_contours(tmp_path / "rt", source, ids)
     series_image = outlines.volume_of(source)
-    native = nib.Nifti1Image(
-        series_image.grid.from_ras(series_image.array).astype(np.float32),
-        series_image.grid.affine,
-    )
-    turn = np.array([[order[0], -1], [order[1], 1], [order[2], -1]])
-    nib.save(native.as_reoriented(turn), tmp_path / "image.nii")
-    image = reader.read_image(tmp_path / "image.nii")
+    image = as_nifti(tmp_path / "image.nii", series_image, order)
     expected = series_image.grid.to_ras(ids.transpose(2, 1, 0))
     np.testing.assert_array_equal(read(dataset, file, image).ids[""], expected)
 

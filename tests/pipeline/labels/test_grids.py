@@ -268,5 +268,5 @@ def test_convert_warns_of_what_resampling_took(workplace, caplog, change, warned
     numbers = {"name": "core", "before_ml": 1.0, "after_ml": 1 + change, "change": change}
     noted = findings.to_json([findings.finding(code, LABEL, **numbers, outside=0.0)])
     pairs = [cohort.pair(f"p{n}_0", findings=noted if n == 2 else "") for n in range(1, 4)]
-    convert._report_losses(cohort.DATASET, pairs)
+    convert._report_oddities(cohort.DATASET, pairs)
     assert ("more than 5% of a class from the labels of 1 of 3 cases" in caplog.text) == warned
