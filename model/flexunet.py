@@ -26,7 +26,7 @@ def flexunet(network: Network, classes: int) -> keras.Model:
     The head is float32 whatever the dtype policy. ``network`` is checked when it is
     built: ``image_px`` is a multiple of 2^(num_layers - 1).
     """
-    pictures = keras.Input((network.image_px, network.image_px, network.channels), name="picture")
+    pictures = keras.Input((network.image_px, network.image_px, network.inputs), name="picture")
     x = layers.Rescaling(1 / 255, name="unit_range")(pictures)
     if network.input_normalization == "zscore":
         x = _standardised(x)

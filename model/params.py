@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets_spec
-from datasets_spec.contract import MOST_CHANNELS, Problem
+from datasets_spec.contract import MOST_CHANNELS, PLANES, Problem
 from pipeline import paths
 from pipeline.pairs import channels
 from pipeline.params import reader
@@ -29,7 +29,10 @@ LOSSES = (
 """The losses of model/training/losses.py."""
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
+SOURCES = ("pairs", "scans")
+"""What a network learns from: the 512-pixel pairs of the split, or slices of the kept scans."""
 _MOST_PICTURE_PX = 4096
+_MOST_NEIGHBOURS = 7  # on either side
 _MOST_PARTS = 32  # along a side of a picture
 
 
@@ -63,6 +66,19 @@ class Network:
     picture_px: int = 0
     """Above `image_px`, pictures are brought to this width and height, and the network sees parts
     of them of `image_px` x `image_px`; 0 brings whole pictures to `image_px`."""
+    block: str = "plain"
+    """The two convolutions of a level: `plain` as FlexUNet has them, or `residual`, which adds
+    what came in to what comes out."""
+    neighbours: int = 0
+    """Slices on either side of a slice that the network sees too, as further channels (2.5-D)."""
+    field_mm: float = 0.0
+    """Field of view: a whole picture shows a square of this many mm, or of the slice's longer side
+    where that is more; 0 always takes the slice's own."""
+
+    @property
+    def inputs(self) -> int:
+        """The channels that the network sees: those of a picture and of all its neighbours."""
+        return self.channels * (2 * self.neighbours + 1)
 
     @property
     def whole_px(self) -> int:
@@ -92,6 +108,14 @@ class Network:
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
         one_of("input_normalization", self.input_normalization, ("none", "zscore"))
+        one_of("block", self.block, ("plain", "residual"))
+        expect(
+            0 <= self.neighbours <= _MOST_NEIGHBOURS,
+            "neighbours",
+            f"0 to {_MOST_NEIGHBOURS}",
+            self.neighbours,
+        )
+        expect(self.field_mm >= 0, "field_mm", "0 or more", self.field_mm)
         step = 2 ** (self.num_layers - 1)
         if self.image_px < step or self.image_px % step:
             near = max(step, self.image_px // step * step)
@@ -116,6 +140,17 @@ class Train:
 
     seed: int
     """Seeds the initial weights, the order of the pairs and the dropout."""
+    source: str
+    """`pairs` are the pictures of the split, brought to the network's size; `scans` are slices of
+    the scans that convert kept, drawn at the network's size. Other planes, neighbours and a field
+    of view take `scans`, and these no variants from the disk: `augment.mode: online`."""
+    plane: str
+    """The plane of the slices that the network sees: `own` is the dataset's."""
+    folds: int
+    """Above 0, the patients of train and valid are dealt into so many folds, and `fold` is judged
+    instead of valid; test stays apart."""
+    fold: int
+    """Which of `folds`, counted from 0."""
     network: Network
     """The shape of the network."""
     loss: str
@@ -129,12 +164,20 @@ class Train:
     """For the loss `boundary`: how much more a pixel on a boundary counts."""
     boundary_px: int
     """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
+    label_smoothing: float
+    """For losses with a cross-entropy: this share of each pixel's truth is spread over all
+    classes."""
+    overlap_over: str
+    """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
+    of each `picture`."""
     optimizer: str
     """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
     """The initial learning rate."""
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
+    warm_up_steps: int
+    """Steps over which the learning rate rises from 0 to its value."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""
@@ -184,6 +227,27 @@ class Train:
     """Also write logs with DVCLive, where it is installed."""
 
     def __post_init__(self) -> None:
+        one_of("source", self.source, SOURCES)
+        one_of("plane", self.plane, ("own", *PLANES))
+        expect(self.folds == 0 or self.folds >= 2, "folds", "0, or 2 or more", self.folds)
+        most = max(self.folds - 1, 0)
+        expect(0 <= self.fold <= most, "fold", f"0 to {most}", self.fold)
+        for name, value, usual in (
+            ("plane", self.plane, "own"),
+            ("network", self.network.neighbours, 0),
+            ("network", self.network.field_mm, 0.0),
+            ("folds", self.folds, 0),
+        ):
+            what = f"{usual!r} of neighbours and field_mm" if name == "network" else repr(usual)
+            expect(
+                self.source == "scans" or value == usual,
+                name,
+                f"{what} where source is 'pairs'",
+                value,
+            )
+        one_of("overlap_over", self.overlap_over, ("batch", "picture"))
+        smoothing = self.label_smoothing
+        expect(0 <= smoothing < 1, "label_smoothing", "0 to below 1", smoothing)
         one_of("loss", self.loss, LOSSES)
         one_of("optimizer", self.optimizer, ("adam", "adamw"))
         one_of("schedule", self.schedule, ("plateau", "cosine"))
@@ -213,6 +277,7 @@ class Train:
             "clipvalue",
             "clipnorm",
             "steps_per_epoch",
+            "warm_up_steps",
             "epoch_change_pictures",
         ):
             expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))

@@ -20,6 +20,7 @@ CHANNELS_IN_FILE = 3
 """Of a picture of several channels, in one RGB file."""
 MASKS = "masks"
 TRUTH = "truth"
+SCANS = "scans"
 MANIFEST = "manifest.parquet"
 MINI_TEST = "mini_test"
 CARD = "dataset.json"
@@ -27,6 +28,8 @@ STATISTICS = "statistics.png"
 SAMPLES = "samples.png"
 LIKENESS = "likeness.csv"
 
+MEMBERS = "members"
+ENSEMBLE = "ensemble"
 MODEL = "model.keras"
 MODEL_ONNX = "model.onnx"
 HISTORY = "history.csv"
@@ -74,6 +77,16 @@ def suggested(dataset: str) -> Path:
 def run(dataset: str) -> Path:
     """The outputs of ``train`` and ``evaluate``."""
     return RUNS / dataset
+
+
+def member(dataset: str, name: str) -> Path:
+    """The outputs of ``train`` for a further network of a dataset."""
+    return run(dataset) / MEMBERS / name
+
+
+def ensemble(dataset: str) -> Path:
+    """The outputs of ``ensemble``: all networks of a dataset as one."""
+    return run(dataset) / ENSEMBLE
 
 
 def epoch_change(folder: Path, epoch: int) -> Path:

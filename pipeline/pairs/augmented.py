@@ -46,6 +46,8 @@ class VariantMaker:
                     likeness="",
                     truth="",
                     truth_digest="",
+                    scan="",
+                    scan_digest="",
                 )
                 made.append(put(self.folder, pair, bent_image, bent_mask, self.label_map))
         return made

@@ -56,7 +56,9 @@ class Pair:
     ``more_digests`` is a JSON list of the sha256 of the files with the channels after the third.
     ``ignored_pixels`` counts what nobody annotated, and ``unlabelled`` are the ids of the classes
     that nobody annotated in the case. ``strata`` (JSON) is what else is known of the patient, and
-    ``patient_basis`` how the patient was determined where no id is published.
+    ``patient_basis`` how the patient was determined where no id is published. ``scan`` (none on
+    augmented pairs) is where convert keeps the case's scan in 8 bits on the source's grid, relative
+    to ``data/converted/<dataset>``.
     """
 
     id: str
@@ -105,6 +107,8 @@ class Pair:
     unlabelled: tuple[int, ...] = ()
     strata: str = ""
     patient_basis: str = ""
+    scan: str = ""
+    scan_digest: str = ""
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -178,7 +182,7 @@ def blank(pair_id: str, **values: Any) -> Pair:
 _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
     *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
-    "ignored_pixels",
+    *("ignored_pixels", "scan", "scan_digest"),
 )
 
 
