@@ -22,7 +22,7 @@ from typing import Any
 import keras
 
 from datasets_spec.contract import Dataset
-from model.params import Network, Params
+from model.params import SOURCES, Network, Params
 from pipeline import paths
 from pipeline.pairs import channels
 from pipeline.runtime import files, fingerprints, imports, modelfile
@@ -156,6 +156,8 @@ def require(
     if digest is not None:
         wanted["dataset_digest"] = digest
     trained = _DEFAULTS | origin | origin["train"]["network"]
+    wanted["source"] = settings.train.source
+    trained["source"] = origin["train"].get("source", SOURCES[0])
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(
@@ -178,10 +180,16 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "dataset": dataset,
         "labels": [[label.id, label.name, list(label.colour)] for label in facts.label_map],
         "modality": facts.modality,
-        "plane": facts.plane,
+        "plane": plane_of(facts, settings),
         "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
         "picture_channels": [asdict(one) for one in channels.of(facts, settings.convert.in_hu)],
     }
+
+
+def plane_of(facts: Dataset, settings: Params) -> str:
+    """The plane of the slices that the network sees."""
+    plane = settings.train.plane
+    return facts.plane if plane == "own" else plane
 
 
 def _code(online: bool) -> str:
