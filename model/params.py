@@ -345,6 +345,14 @@ def _fitted(settings: Params, dataset: str, file: Path) -> Params:
             where=f"{file}: train: channel_dropout of {dataset}",
             remedy="Correct it in the parameter file.",
         )
+    mode = settings.augment.mode
+    if settings.train.source == "scans" and mode != "online" and settings.augment.variants:
+        raise Problem(
+            f"expected online where train.source is scans, got {mode}: the variants on disk are of"
+            " pairs",
+            where=f"{file}: augment: mode of {dataset}",
+            remedy="Set augment.mode to online, or augment.variants to {}.",
+        )
     network = replace(settings.train.network, channels=len(names) or wanted)
     return replace(settings, train=replace(settings.train, network=network))
 

@@ -33,6 +33,7 @@ _LONGEST = 200  # characters of a foreign value in a message
 _DEFAULTS = {one.name: one.default for one in fields(Network) if one.default is not MISSING}
 _DEFAULTS |= {"picture_channels": []}  # of models from before there were any
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
+_SLICES = "model.training.slices"
 RUNNERS = (
     *fingerprints.RUNNERS,
     "datasets_spec",
@@ -52,7 +53,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "split": asdict(settings.split),
         "train": asdict(settings.train),
         "dataset_digest": dataset_digest(dataset),
-        "code": _code(settings.augment.mode != "offline"),
+        "code": _code(settings.augment.mode != "offline", settings.train.source == "scans"),
         "project": imports.project_version(),
         "packages": packages(),
     }
@@ -192,12 +193,13 @@ def plane_of(facts: Dataset, settings: Params) -> str:
     return facts.plane if plane == "own" else plane
 
 
-def _code(online: bool) -> str:
+def _code(online: bool, scans: bool) -> str:
     """The sha256 of the code that decides weights: comments and docstrings do not count.
 
     ``online``: with the code of the variants that training draws; others are in the dataset.
+    ``scans``: with the code that draws slices of kept scans.
     """
     deciding: set[Path] = set()
-    for module in (DECIDING, *[_VARIANTS] * online):
+    for module in (DECIDING, *[_VARIANTS] * online, *[_SLICES] * scans):
         deciding |= imports.closure(module, without=RUNNERS)
     return hashlib.sha256(json.dumps(fingerprints.substances(deciding)).encode()).hexdigest()
