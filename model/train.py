@@ -72,7 +72,9 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     of_train, of_valid = _pairs(data, facts.label_map, settings)
     run = _run(dataset, facts, settings, share, loggers)
     run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
-    mode = settings.augment.mode
+    online = None
+    if settings.augment.mode != "offline":
+        online = Variants(dataset, settings.augment, image_px=settings.convert.image_px).fresh
     judged = [pair for pair in of_valid if not pair.unannotated]
     codes = Codes.of([*of_train, *judged], len(facts.label_map))
     learn, valid = fit.batches(
@@ -81,7 +83,7 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
         judged,
         facts.label_map,
         run.wanted,
-        None if mode == "offline" else Variants(dataset, settings.augment).fresh,
+        online,
         share,
         run.folder,
         codes,
