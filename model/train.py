@@ -74,8 +74,10 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     of_train = _without_variants(seen.train, settings)
     run = _run(dataset, facts, settings, share, loggers, seen)
     run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
-    mode = settings.augment.mode
     judged = [pair for pair in seen.valid if not pair.unannotated]
+    online = None
+    if settings.augment.mode != "offline":
+        online = Variants(dataset, settings.augment, image_px=settings.convert.image_px).fresh
     codes = Codes.of([*of_train, *judged], len(facts.label_map))
     learn, valid = fit.batches(
         data,
@@ -83,7 +85,7 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
         judged,
         facts.label_map,
         run.wanted,
-        None if mode == "offline" else Variants(dataset, settings.augment).fresh,
+        online,
         share,
         run.folder,
         codes,

@@ -48,13 +48,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     ``folder`` holds the split's ``images`` and ``masks``. With a ``seed`` the order is
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
-    every pair is shown as what that gives for the epoch, before it is brought to the
-    network's size; it is called by several threads. The share ``foreground_oversampling`` of an
-    epoch, spread evenly over its batches, gives way to pairs that show the foreground classes in
-    turn, drawn by the same key. ``share``: every process has its part of each batch. With a folder
-    ``scratch`` and without ``online``, pictures larger than the network's are decoded once: see
-    :class:`_Cache`. Of several channels, each that a pair has is 0 everywhere with the probability
-    ``channel_dropout``, drawn by seed, epoch and the place in the epoch, but never all of them.
+    every pair is shown as what that gives for the epoch, whole and at the network's size; it is
+    called by several threads. The share ``foreground_oversampling`` of an epoch, spread evenly over
+    its batches, gives way to pairs that show the foreground classes in turn, drawn by the same key.
+    ``share``: every process has its part of each batch. With a folder ``scratch``, pictures larger
+    than the network's are decoded once: see :class:`_Cache`. Of several channels, each that a pair
+    has is 0 everywhere with the probability ``channel_dropout``, drawn by seed, epoch and the place
+    in the epoch, but never all of them.
 
     A network that sees parts is shown, with a ``seed``, one part of each pair, drawn by seed, epoch
     and the place in the epoch; where a pair stands for a class, a part with a pixel of it. Without,
@@ -94,9 +94,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._channel_dropout = channel_dropout if seed is not None else 0.0
         depth = self._present.shape[1] * (2 * network.neighbours + 1)
         self._cache = (
-            _Cache(scratch, len(self._pairs), network.whole_px, depth)
-            if scratch and (read or not online)
-            else None
+            _Cache(scratch, len(self._pairs), network.whole_px, depth) if scratch else None
         )
         self._grid = [(0, 0)] if seed is not None else parts.edge_to_edge(network)
         self.show(0)
@@ -136,14 +134,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     def _whole(self, position: int) -> tuple[Grey, Grey]:
         """What the epoch shows of the pair at a position, at the size of whole pictures."""
-        pair, px = self._pairs[position], self._network.whole_px
+        pair = self._pairs[position]
         image, ids = self._read(position)
         if self._online:
             image, ids = self._online(pair, self._epoch, image, ids)
-        return picture_at(image, px), labels_at(self._codes.encoded(ids, pair.unlabelled), px)
+        return image, self._codes.encoded(ids, pair.unlabelled)
 
     def _read(self, position: int) -> tuple[Grey, Grey]:
-        """The pair at a position, at the size of whole pictures; for ``online``, as on disk."""
+        """The pair at a position, at the size of whole pictures."""
         if self._cache and (kept := self._cache.get(position)):
             return kept
         pair, px = self._pairs[position], self._network.whole_px
@@ -152,8 +150,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         else:
             image = png.read_image(self._folder / pair.image, pair.depth)
             ids = png.read_mask(self._folder / pair.mask, self._label_map)
-            if self._online:
-                return image, ids
         small = picture_at(image, px), labels_at(ids, px)
         if self._cache and (self._reader or px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
