@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from model.normalization import BatchNormalization
 from model.params import Network
 
 _GROUPS = 8  # of group normalisation, or as many as divide the filters
@@ -126,7 +127,7 @@ def _normalised(x: keras.KerasTensor, how: str, name: str) -> keras.KerasTensor:
     """By the batch (Ioffe & Szegedy 2015), by groups of filters of one picture (Wu & He 2018) or
     by each filter of one picture (Ulyanov et al. 2016)."""
     if how == "batch":
-        return layers.BatchNormalization(momentum=0.9, name=name)(x)
+        return BatchNormalization(momentum=0.9, name=name)(x)
     if how == "group":
         groups = math.gcd(_GROUPS, x.shape[-1])
         return layers.GroupNormalization(groups, name=name)(x)
