@@ -165,7 +165,7 @@ class Train:
     boundary_px: int
     """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     label_smoothing: float
-    """For losses with a cross-entropy: this share of each pixel's truth is spread over all
+    """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
     classes."""
     overlap_over: str
     """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
@@ -177,7 +177,8 @@ class Train:
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
     warm_up_steps: int
-    """Steps over which the learning rate rises from 0 to its value."""
+    """Updates of the weights over which the learning rate rises from 0 to what the schedule gives;
+    0 starts with that."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""

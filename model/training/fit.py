@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, optimizers
+from keras import layers, ops, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
 from model import number_format
@@ -140,9 +141,25 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
     else:  # Loshchilov & Hutter, ICLR 2019
         made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if wanted.warm_up_steps:
+        _warm_up(made, wanted.warm_up_steps)
     # fit would end every epoch with the averages in the place of the weights: see `averaged`
     made.finalize_variable_values = lambda _: None
     return made
+
+
+def _warm_up(made: optimizers.Optimizer, steps: int) -> None:
+    """Let the learning rate rise over the first updates, by the optimizer's own count of them.
+
+    The count is a variable that a checkpoint keeps, so that a training resumes amid the rise. What
+    `learning_rate` is given, by epochs, stays the rate that is reached.
+    """
+    whole = made._get_current_learning_rate
+
+    def rising() -> Any:
+        return whole() * ops.minimum((ops.cast(made.iterations, "float32") + 1) / steps, 1.0)
+
+    made._get_current_learning_rate = rising
 
 
 def learn_epoch(
