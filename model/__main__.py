@@ -14,6 +14,7 @@ from pipeline.__main__ import (
     debug_wanted,
     end,
     guarded,
+    named_by_stage,
     params_option,
     wanted_datasets,
 )
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can correct."""
     return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
+
+
+def _network_option(parser: ArgumentParser) -> None:
+    dataset_option(parser, "; or a member's name, from params.yaml")
 
 
 def _runs_option(parser: ArgumentParser) -> None:
@@ -106,12 +111,25 @@ def _inspect(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
-    def act(dataset: str, settings: params.Params) -> None:
-        from model.train import train
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.params import reader
+    from pipeline.runtime import shortages
 
-        train(dataset, settings)
+    members = reader.members(options.params)
+    options.dataset = options.dataset or named_by_stage("member")
+    names = list(wanted_datasets(options))
+    if not options.dataset and not named_by_stage(options.verb):
+        names += members
+    for name in names:
+        if name in members:
+            dataset, settings = params.load_member(name, options.params)
+        else:
+            dataset, settings = name, params.load(name, options.params)
+        with shortages.named(f"train {name}"), identities.explaining(dataset):
+            from model.train import train
 
-    _of_each_dataset(options, act)
+            train(dataset, settings, name if name in members else "")
 
 
 def _evaluate(options: Namespace) -> None:
@@ -181,7 +199,10 @@ VERBS = {
         _inspect,
     ),
     "train": Verb(
-        "train a FlexUNet on data/dataset/<dataset>", "virtual_mni152", _OF_A_DATASET, _train
+        "train a FlexUNet on data/dataset/<dataset>",
+        "virtual_mni152",
+        (_network_option, params_option),
+        _train,
     ),
     "evaluate": Verb(
         "score it on the test split, in the source's own grid",
