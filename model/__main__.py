@@ -141,6 +141,34 @@ def _evaluate(options: Namespace) -> None:
     _of_each_dataset(options, act)
 
 
+def _ensemble(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.runtime import shortages
+
+    named = options.dataset or named_by_stage(options.verb)
+    for dataset in wanted_datasets(options):
+        settings = params.load(dataset, options.params)
+        wanted = params.ensemble(dataset, options.params)
+        if wanted is None:
+            if named:
+                raise Problem(
+                    f"expected {dataset} below 'ensembles:', found none",
+                    where=options.params,
+                    remedy="Add it there, and at least one network of it below 'members:'.",
+                )
+            continue
+        members = {
+            name: params.load_member(name, options.params)[1]
+            for name in params.members(dataset, options.params)
+        }
+        with shortages.named(f"ensemble {dataset}"), identities.explaining(dataset):
+            from model.ensemble import ensemble
+
+            ensemble(dataset, wanted, settings, members)
+
+
 def _predict(options: Namespace) -> None:
     from model.delivery.wish import Wish
     from model.inference import places, sequences
@@ -209,6 +237,12 @@ VERBS = {
         "virtual_mni152",
         _OF_A_DATASET,
         _evaluate,
+    ),
+    "ensemble": Verb(
+        "fuse a dataset's networks into one bundle, scored as one and one by one",
+        "virtual_mni152",
+        _OF_A_DATASET,
+        _ensemble,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

@@ -22,8 +22,17 @@ ORDER = {
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
-    "model": ("compare", "evaluate", "export", "inspect", "predict", "preflight", "train"),
-}
+    "model": (
+        "compare",
+        "ensemble",
+        "evaluate",
+        "export",
+        "inspect",
+        "predict",
+        "preflight",
+        "train",
+    ),
+}  # fmt: skip
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [
     file.relative_to(PROJECT) for floor in ORDER for file in sorted((PROJECT / floor).rglob("*.py"))

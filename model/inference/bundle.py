@@ -31,6 +31,7 @@ STATED = "ensemble.json"
 FORMAT = 1
 _MOST_MEMBERS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}\.(keras|onnx)")
+_REMEDY = "Copy it again: it may be damaged; or make it again: python -m model ensemble"
 _NONSENSE = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
@@ -109,13 +110,23 @@ def unpacked(bundle: Bundle) -> Iterator[list[Path]]:
         yield targets
 
 
+@contextmanager
+def naming(bundle: Bundle, file: Path) -> Iterator[None]:
+    """Within the block, a :class:`Problem` of an unpacked member names it as one of the bundle."""
+    try:
+        yield
+    except Problem as problem:
+        where = bundle.file / file.name
+        raise Problem(problem.what, where=where, remedy=_REMEDY) from None
+
+
 def write(target: Path, members: Mapping[str, Path], content: Mapping[str, Any]) -> None:
     """Write the bundle of model files, which get the names that they are keys of.
 
     ``content`` is all that is stated but for the format and the members. The same files and
     content give the same bytes.
     """
-    stated: dict[str, Any] = {"format": FORMAT, **content, "members": []}
+    stated: dict[str, Any] = {**content, "format": FORMAT, "members": []}
     for name, file in members.items():
         stated["members"].append(
             {"name": name, "file": f"{name}{file.suffix}", "sha256": files.sha256(file)}
@@ -138,8 +149,7 @@ def digest(bundle: Bundle) -> str:
 
 def unfit(file: Path, what: str) -> Problem:
     """The :class:`Problem` of a bundle that cannot be used."""
-    remedy = "Copy it again: it may be damaged; or make it again: python -m model ensemble"
-    return Problem(what, where=file, remedy=remedy)
+    return Problem(what, where=file, remedy=_REMEDY)
 
 
 def _weights(stated: Any, members: int) -> Weights | None:

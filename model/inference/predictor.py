@@ -117,13 +117,10 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
     """The models of a bundle; :class:`Problem` names those that cannot be used in it."""
     members = []
     with bundle.unpacked(stated) as files:
-        for file, name in zip(files, stated.names, strict=True):
-            try:
+        for file in files:
+            with bundle.naming(stated, file):
                 one = Member.of(file, mirror_images)
-            except Problem as problem:
-                where = stated.file / name
-                raise Problem(problem.what, where=where, remedy=problem.remedy) from None
-            members.append(replace(one, file=stated.file / name))
+            members.append(replace(one, file=stated.file / file.name))
     for other in members[1:]:
         _require_alike(members[0], other)
     classes = len(members[0].facts.label_map)
