@@ -32,7 +32,7 @@ VERBS = {
         "preflight",
         "train",
     ),
-}  # fmt: skip
+}
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [
     file.relative_to(PROJECT) for floor in ORDER for file in sorted((PROJECT / floor).rglob("*.py"))
