@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 import yaml
 
+from model import params
 from model.__main__ import main
+from model.evaluate import evaluate
 from model.inference import bundle
 from model.inference.predictor import Predictor
 from pipeline import paths
 from pipeline.pairs import manifest
+from pipeline.report import report
 from tests.support import cohort
 from tests.support.models import save_untrained
 
@@ -41,8 +45,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         content["members"] = {"second": {"dataset": cohort.DATASET, "train": {"seed": 2}}}
         content["ensembles"] = {cohort.DATASET: None}
         paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+        FOLDER.mkdir()
+        (FOLDER / paths.PER_CASE).touch()
         patch.setenv("DVC_STAGE", "member@second")
         assert main(["train"]) == 0
+        assert not FOLDER.exists()  # scores of an ensemble with an earlier network
         patch.setenv("DVC_STAGE", f"ensemble@{cohort.DATASET}")
         assert main(["ensemble"]) == 0
     yield folder
@@ -113,6 +120,20 @@ def test_the_table_has_all_networks_and_each_alone(here: Path) -> None:
     alone = found["alone", "second"]["dice"]["mean"]
     assert gain["mean"] == pytest.approx(of_all - alone, abs=1e-5)
     assert gain["low"] <= gain["mean"] <= gain["high"]
+
+
+def test_the_page_shows_what_each_network_adds(here: Path) -> None:
+    evaluate(cohort.DATASET, params.load(cohort.DATASET))
+    report([cohort.DATASET], paths.PARAMS)
+    page = (paths.REPORT / "index.html").read_text("utf-8")
+    assert "<h3>The ensemble</h3>" in page
+    assert "Every network weighs alike." in page
+    rows = re.findall(r'<th scope="row">((?:all together|only)[^<]*)</th>', page)
+    assert rows == ["all together", f"only {cohort.DATASET}", "only second"]
+    assert "  ensemble: mean foreground Dice " in (paths.REPORT / "summary.txt").read_text("utf-8")
+    (FOLDER / paths.METRICS).unlink()
+    report([cohort.DATASET], paths.PARAMS)
+    assert "The ensemble" not in (paths.REPORT / "index.html").read_text("utf-8")
 
 
 def test_what_a_bundle_states_is_what_its_members_are(here: Path) -> None:
