@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import datasets_spec
 from datasets_spec.contract import MOST_CHANNELS, PLANES, Problem
@@ -310,6 +311,23 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """How the networks of a dataset become one: an entry of the section `ensembles`."""
+
+    PARTIAL: ClassVar[bool] = True
+    """Whatever of it is left out of a parameter file has its usual value."""
+
+    weights: str = "auto"
+    """`auto`: valid may weigh networks, or the planes that they see, class by class, where that
+    gains more than noise over equal weights; `equal` does not ask."""
+    own: bool = True
+    """Whether the dataset's own network takes part; else its members do alone."""
+
+    def __post_init__(self) -> None:
+        one_of("weights", self.weights, ("auto", "equal"))
+
+
+@dataclass(frozen=True)
 class Params(reader.Params):
     """Everything in params.yaml that holds for one dataset."""
 
@@ -325,6 +343,25 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
     """
     settings = reader.load_as(Params, dataset, file)
     return _fitted(settings, dataset, file)
+
+
+def load_member(member: str, file: Path = paths.PARAMS) -> tuple[str, Params]:
+    """The dataset of a member, and its parameters: the dataset's with the member's overrides.
+
+    Raises :class:`Problem` as :func:`load` does, and for a member that the file does not name.
+    """
+    dataset, settings = reader.load_member_as(Params, member, file)
+    return dataset, _fitted(settings, dataset, file)
+
+
+def members(dataset: str, file: Path = paths.PARAMS) -> tuple[str, ...]:
+    """The names of the members of ``dataset``, in the file's order."""
+    return tuple(name for name, its in reader.members(file).items() if its == dataset)
+
+
+def ensemble(dataset: str, file: Path = paths.PARAMS) -> Ensemble | None:
+    """The entry of ``dataset`` below ``ensembles``; None where it has none."""
+    return reader.ensemble_as(Ensemble, dataset, file)
 
 
 def _fitted(settings: Params, dataset: str, file: Path) -> Params:

@@ -217,7 +217,7 @@ def _scan(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, A
     source = delivery.Source(name, scan.path, scan.series, work.names.uid)
     about = About(
         facts.dataset,
-        work.predictor.members[0].digest,
+        work.predictor.digest or work.predictor.members[0].digest,
         imports.project_version(),
         f"FlexUNet, mean of {len(work.predictor.members)} networks",
     )
@@ -314,8 +314,9 @@ def _fingerprint(group: Group, work: _Work) -> str:
         for channel, scan in group.scans.items()
     ]
     models = [(member.digest, member.axes) for member in work.predictor.members]
+    together = models, work.predictor.digest
     return fingerprints.fingerprint(
-        digests, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
+        digests, together, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
     )
 
 

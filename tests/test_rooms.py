@@ -22,7 +22,16 @@ ORDER = {
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
-    "model": ("compare", "evaluate", "export", "inspect", "predict", "preflight", "train"),
+    "model": (
+        "compare",
+        "ensemble",
+        "evaluate",
+        "export",
+        "inspect",
+        "predict",
+        "preflight",
+        "train",
+    ),
 }
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [

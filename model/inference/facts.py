@@ -24,7 +24,8 @@ from pipeline.runtime import modelfile
 LEAST_PATIENTS = 5
 """Of valid, to decide anything by what they gain."""
 T = TypeVar("T")
-_NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
+NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
+"""What a file of nonsense raises where it is given its types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,7 @@ class Facts:
         def part(name: str, read: Callable[[], T]) -> T:
             try:
                 return read()
-            except _NONSENSE as error:
+            except NONSENSE as error:
                 said = str(error)[:200] or type(error).__name__
                 raise modelfile.unfit(
                     file, f"expected {name} in its {modelfile.PROVENANCE}, got {said}"
@@ -148,7 +149,7 @@ class Facts:
             percentiles=convert.mr_percentiles,
             image_px=convert.image_px,
             network=network,
-            rules=part("post-processing", lambda: _rules(chosen, len(labels))),
+            rules=part("post-processing", lambda: rules_of(chosen, len(labels))),
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
@@ -208,7 +209,11 @@ def _window(stated: Mapping[str, Any]) -> Window | None:
     return Window(float(stated["level"]), float(stated["width"]))
 
 
-def _rules(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
+def rules_of(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
+    """The post-processing of each class in a section ``chosen``; None where there was no choosing.
+
+    Raises one of :data:`NONSENSE` for what is none.
+    """
     if "postprocessing" not in chosen:
         return None
     rules = {

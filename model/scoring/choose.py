@@ -67,7 +67,7 @@ def choose(
     best = best or valid([way])[0]
     rules = best.search.choose(wanted.seed) if wanted.postprocess else {}
     return chosen | {
-        "postprocessing": {str(label): _stated(choice) for label, choice in rules.items()}
+        "postprocessing": {str(label): stated(choice) for label, choice in rules.items()}
     }
 
 
@@ -137,7 +137,8 @@ def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
     }
 
 
-def _stated(choice: Choice) -> dict[str, Any]:
+def stated(choice: Choice) -> dict[str, Any]:
+    """A rule and what it gained, as it stands in a section ``chosen``."""
     return {
         **asdict(choice.rule),
         "gain": choice.gain,
