@@ -139,7 +139,7 @@ def _asked(member: Member, view: Views, at: slice, done: Done) -> Probabilities:
         chosen = range(start, min(start + member.at_once, at.stop))
         guesses = member.of_pictures([view.picture(index) for index in chosen])
         for index, guess in zip(chosen, guesses, strict=True):
-            answer[:, index - at.start] = sampler(guess)
+            answer[:, index - at.start] = member.temperatures(sampler(guess))
         done(len(chosen))
     return answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, product
 
@@ -28,18 +28,23 @@ Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
 
 Means = dict[str, list[float]]
+Look = Callable[[Sequence[Stack], Probabilities, Probabilities], object]
+"""Called with every slice: what each rater drew (rows, columns), the network's own probabilities
+and calibrated ones (classes, rows, columns), all on the source's grid."""
 
 
 @dataclass
 class Beside:
     """The network beside what one rater drew: the truth (N, H, W), and sums over the pictures.
 
-    ``reference`` holds the values of each annotated slice by the names in
+    ``calibration`` is that of the network's own probabilities, ``calibrated`` that of the
+    calibrated ones. ``reference`` holds the values of each annotated slice by the names in
     :data:`reference.METRICS`, ``reference_background`` those of an all-background mask.
     """
 
     truth: Stack
     calibration: Calibration = field(default_factory=Calibration.none)
+    calibrated: Calibration = field(default_factory=Calibration.none)
     reference: Means = field(default_factory=dict)
     reference_background: Means = field(default_factory=dict)
 
@@ -80,7 +85,13 @@ def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]
     return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
 
 
-def answer(member: Member, drawings: Drawings, label_map: LabelMap, limits: Limits) -> Answer:
+def answer(
+    member: Member,
+    drawings: Drawings,
+    label_map: LabelMap,
+    limits: Limits,
+    look: Look = lambda *_: None,
+) -> Answer:
     """Ask the network about every slice of a case, some at a time.
 
     Raises :class:`Problem` if the labels that convert kept of the case are not there.
@@ -94,7 +105,10 @@ def answer(member: Member, drawings: Drawings, label_map: LabelMap, limits: Limi
     for batch in _batches(by_slice, member.at_once):
         predicted = _ask(member, batch, beside, label_map)
         for (pair, *_), one in zip(batch, predicted, strict=True):
-            stack[pair.slice_index] = class_ids(sampler(one))
+            own = sampler(one)
+            probability = member.temperatures(own)
+            stack[pair.slice_index] = class_ids(probability)
+            look([each.truth[pair.slice_index] for each in beside], own, probability)
     return Answer(kept, stack, len(stack) - len(drawings[0]), beside, kept.grid.steps(first.plane))
 
 
@@ -108,6 +122,7 @@ def _ask(
     )
     background = np.zeros_like(predicted)
     background[..., 0] = 1
+    calibrated = np.moveaxis(member.temperatures(np.moveaxis(predicted, -1, 0)), 0, -1)
     for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
         masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
         truth = np.stack([labels_at(ids, predicted.shape[1]) for ids in masks])
@@ -117,6 +132,7 @@ def _ask(
             values = reference.METRICS[name](truth, guess, unlabelled)
             means.setdefault(name, []).extend(values[np.isfinite(values)].tolist())
         one.calibration += Calibration.of(truth, predicted, unlabelled)
+        one.calibrated += Calibration.of(truth, calibrated, unlabelled)
     return predicted
 
 
