@@ -12,7 +12,7 @@ from tests.conftest import PROJECT
 ORDER = {
     "pipeline": (
         "paths", "runtime", "params", "volumes", "labels", "sources", "virtual", "warps", "pairs",
-        "splits", "pages",
+        "structure", "splits", "pages",
     ),
     "model": (
         "params", "network_input", "regions", "number_format", "normalization", "flexunet",
