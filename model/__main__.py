@@ -33,6 +33,13 @@ def _runs_option(parser: ArgumentParser) -> None:
     parser.add_argument("run_b", type=Path, help="another run's folder")
 
 
+def _folds_options(parser: ArgumentParser) -> None:
+    text = "how many, 3 or more (split.folds, or 5 where that is 0)"
+    parser.add_argument("--folds", type=int, default=0, metavar="K", help=text)
+    text = "only these, counted from 0, such as on one of several machines (all)"
+    parser.add_argument("--fold", type=int, nargs="+", default=[], metavar="N", help=text)
+
+
 def _predict_options(parser: ArgumentParser) -> None:
     from model.delivery.wish import SEG_KINDS
     from model.inference.mirrors import MIRRORS
@@ -123,6 +130,15 @@ def _evaluate(options: Namespace) -> None:
     _of_each_dataset(options, act)
 
 
+def _crossvalidate(options: Namespace) -> None:
+    def act(dataset: str, settings: params.Params) -> None:
+        from model.crossvalidate import crossvalidate
+
+        crossvalidate(dataset, settings, options.params, options.folds, options.fold)
+
+    _of_each_dataset(options, act)
+
+
 def _predict(options: Namespace) -> None:
     from model.delivery.wish import Wish
     from model.inference import places, sequences
@@ -188,6 +204,12 @@ VERBS = {
         "virtual_mni152",
         _OF_A_DATASET,
         _evaluate,
+    ),
+    "crossvalidate": Verb(
+        "train and score fold by fold, and pool the patients",
+        "virtual_mni152 --folds 5",
+        (dataset_option, _folds_options, params_option),
+        _crossvalidate,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

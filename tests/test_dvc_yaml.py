@@ -105,7 +105,10 @@ def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
 def test_dvc_pushes_no_pictures(stage: str) -> None:
     outs = body(stage)["outs"]
     pushed = {out for out in outs if isinstance(out, str)}
-    numbers = ("confusion.csv", "curves.png", "model.keras", "per_case.csv", "scores.json")
+    numbers = (
+        *("cases.json", "confusion.csv", "curves.png", "model.keras", "per_case.csv"),
+        "scores.json",
+    )
     assert pushed <= {f"runs/${{key}}/{name}" for name in numbers}
     assert all(
         settings["push"] is False
