@@ -29,8 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _runs_option(parser: ArgumentParser) -> None:
-    parser.add_argument("run_a", type=Path, help="a run's folder, as evaluate filled it")
-    parser.add_argument("run_b", type=Path, help="another run's folder")
+    text = "a run's folder, as evaluate filled it, or its folds, as crossvalidate did; two of them"
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help=text)
+    text = "one or several runs that B is; then those before are A, such as of several seeds"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="RUN", help=text)
 
 
 def _folds_options(parser: ArgumentParser) -> None:
@@ -95,9 +97,17 @@ def _preflight(options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
     from model.compare import compare
 
-    compare(options.run_a, options.run_b)
+    a, b = options.runs, options.against
+    if not b and len(a) != 2:
+        raise Problem(
+            f"expected two runs, got {len(a)}",
+            where="compare",
+            remedy="Where a side is several runs, write: compare A1 A2 --against B1 B2",
+        )
+    compare(*((a, b) if b else ([a[0]], [a[1]])))
 
 
 # Verbs import Keras after the parameters were read, so that --help and errors come at once.

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Fold:
         return fingerprints.fingerprint(
             self.content,
             [files.sha256(folder / paths.MANIFEST) for folder in pairs],
-            [fingerprints.code(f"{one.floor}.{one.verb}") for one in self.steps],
+            [_code(f"{one.floor}.{one.verb}") for one in self.steps],
             [os.environ.get("KERAS_BACKEND", ""), *_versions()],
         )
 
@@ -180,6 +181,12 @@ def _link(source: Path, target: Path) -> None:
             remedy="Allow them (on Windows: developer mode), or see the other way in"
             " docs/how-to/cross-validation.md.",
         ) from None
+
+
+@cache
+def _code(module: str) -> str:
+    """The fingerprint of a verb's code, read once."""
+    return fingerprints.code(module)
 
 
 def _versions() -> Sequence[str]:
