@@ -124,7 +124,16 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     ignored = PathSpec.from_lines("gitignore", patterns)
     assert ignored.match_file("data/dataset/.virtual_mni152.lock")
     assert ignored.match_file("runs/.virtual_mni152.lock")
+    assert ignored.match_file("runs/virtual_mni152/.folds.lock")
+    assert ignored.match_file("runs/virtual_mni152/folds/.fold_0.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
+
+
+def test_the_report_depends_on_pooled_scores_and_on_no_folder_of_a_fold() -> None:
+    patterns = (PROJECT / ".dvcignore").read_text("utf-8").splitlines()
+    ignored = PathSpec.from_lines("gitignore", patterns)
+    assert not ignored.match_file((paths.folds("virtual_mni152") / paths.METRICS).as_posix())
+    assert ignored.match_file((paths.fold("virtual_mni152", 3) / paths.PARAMS).as_posix())
 
 
 @pytest.mark.parametrize("stage", ["convert", "split"])
