@@ -22,6 +22,7 @@ from model.inference.facts import Facts
 from model.inference.member import Member, viewed
 from model.inference.predictor import Predictor
 from model.predict import predict
+from model.preflight import preflight
 from model.train import train
 from model.training import slices
 from model.training.batches import Batches
@@ -292,6 +293,14 @@ def test_variants_on_disk_are_refused(mode: str, workplace: Path, refused: Refus
     assert "augment: mode" in problem.where
     settings = cohort.write_params(**{**SEEN, "augment.mode": mode, "augment.variants": {}})
     assert settings.train.source == "scans"
+
+
+def test_steps_for_fewer_channels_than_slices_and_sequences_are_refused(
+    workplace: Path, refused: Refused
+) -> None:
+    hue = {"augment.variants": {"hue": [{"HueSaturationValue": None}]}}
+    cohort.write_params(**{**SEEN, **hue, "train.network.neighbours": 2})
+    assert "pictures of 5 channels" in refused(lambda: preflight(paths.PARAMS)).what
 
 
 def test_every_rater_has_rows_of_their_own(workplace: Path) -> None:
