@@ -81,7 +81,7 @@ def slabs(
     theirs.
     """
     image = channels.first(images)
-    _require_own_plane(members, image)
+    require_own_plane(members, image)
     rows = [None] * len(members) if weights is None else list(weights)
     voices = [
         _Voice(member, viewed(images, member.facts, own_grey), row)
@@ -154,8 +154,11 @@ def _planes(members: Sequence[Member]) -> list[str]:
     return list(dict.fromkeys(member.facts.plane for member in members))
 
 
-def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
-    """Pictures across slices without one spacing would be distorted."""
+def require_own_plane(members: Sequence[Member], image: Volume) -> None:
+    """Raises :class:`Problem` for slices without one spacing that a member would cut across.
+
+    Its pictures would be distorted.
+    """
     own, _ = image.grid.third
     others = [one for one in members if image.uneven and one.facts.plane != own]
     if others:
