@@ -393,5 +393,5 @@ def test_the_ingredients_of_a_training_name_the_split_and_the_plane(
     origin = provenance.of(cohort.DATASET, facts, settings)
     mixed = checkpoint.ingredients(origin, settings.train)
     assert mixed["plane"] == "coronal"
-    assert mixed["split"]["empty_slices"] == {"train": 0.2, "valid": 1.0, "test": 1.0}
+    assert mixed["split.empty_slices"] == {"train": 0.2, "valid": 1.0, "test": 1.0}
     assert origin["code"] != provenance._code(online=True, scans=False)
