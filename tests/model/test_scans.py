@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import datasets_spec
-from datasets_spec.contract import IGNORED
+from datasets_spec.contract import IGNORED, PLANES, Case
 from model import params, provenance
 from model.evaluate import evaluate
 from model.export import export
@@ -28,6 +28,7 @@ from model.scoring import answers
 from model.train import train
 from model.training import slices
 from model.training.batches import Batches
+from model.training.partial import Codes
 from model.training.slices import KeptSlices
 from pipeline import paths
 from pipeline.convert import convert
@@ -395,3 +396,44 @@ def test_the_ingredients_of_a_training_name_the_split_and_the_plane(
     assert mixed["plane"] == "coronal"
     assert mixed["split.empty_slices"] == {"train": 0.2, "valid": 1.0, "test": 1.0}
     assert origin["code"] != provenance._code(online=True, scans=False)
+
+
+def test_what_nobody_annotated_is_not_learnt_in_any_plane(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some slices nothing is known; slices across them are known in part."""
+    folders = cohort.write_raw(patients=3)
+    cases = [
+        Case(
+            name,
+            name,
+            folder / f"{name}_T1w.nii",
+            {"": folder / f"{name}_dseg.nii"},
+            annotated_slices=(0, 1, 2),
+        )
+        for name, folder in folders.items()
+    ]
+    adapter = replace(datasets_spec.load(cohort.DATASET), cases=lambda _: iter(cases))
+    monkeypatch.setattr(datasets_spec, "load", lambda _: adapter)
+    convert(cohort.DATASET, cohort.write_params(), 1)
+    splits = ("train", "valid", "test")
+    of_case = dict(zip(folders, splits, strict=True))
+    pairs = [replace(one, split=of_case[one.case]) for one in manifest.read(CONVERTED)]
+    manifest.write(DATASET, pairs)
+    everything = {"split.empty_slices": dict.fromkeys(splits, 1.0)}
+    left_out, partial = 0, 0
+    for plane in PLANES:
+        seen = of(cohort.write_params(**{**SEEN, **everything, "train.plane": plane}))
+        assert seen.read
+        rows = seen.train + seen.valid
+        every = [row for drawn in seen.read.rows(pairs) for row in drawn if row.split != "test"]
+        assert {row.id for row in rows} == {row.id for row in every if not row.unannotated}
+        left_out += len(every) - len(rows)
+        for row in rows:
+            _, ids = seen.read(row)
+            unknown = np.count_nonzero(ids == IGNORED)
+            assert row.ignored_pixels == unknown < ids.size
+            partial += unknown > 0
+        assert Codes.of(rows, cohort.CLASSES).partial == any(row.ignored_pixels for row in rows)
+    assert left_out
+    assert partial
