@@ -119,8 +119,8 @@ class KnotGrid:
     def folds(self) -> bool:
         """By the Jacobian's determinant, which within a cell is least at one of its corners."""
         x, y = cv2.split(self.knots / np.float32(self.cell))
-        xx, yx = np.diff(x, axis=1) + np.float32(1), np.diff(y, axis=1)
-        xy, yy = np.diff(x, axis=0), np.diff(y, axis=0) + np.float32(1)
+        xx, yx = x[:, 1:] - x[:, :-1] + np.float32(1), y[:, 1:] - y[:, :-1]
+        xy, yy = x[1:] - x[:-1], y[1:] - y[:-1] + np.float32(1)
         low, high = slice(None, -1), slice(1, None)
         return any(
             bool((xx[row] * yy[:, col] - yx[row] * xy[:, col]).min(initial=1) <= 0)
