@@ -21,6 +21,7 @@ _TILE_PX, _FRAME_PX = 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
+_NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
     "scores": None,
     "rows": [],
@@ -44,6 +45,7 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
         curves = list(_curves(run / paths.HISTORY))
     return {
         **(_scored(adapter, run) if scored else _NOT_SCORED),
+        "ensemble": _ensemble(paths.ensemble(adapter.name)),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
@@ -68,6 +70,28 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         "confusion": confusion,
         "worst": worst,
     }
+
+
+def _ensemble(folder: Path) -> dict[str, Any] | None:
+    """The scores of a dataset's networks as one, with what each adds; None where there are none."""
+    if not all((folder / name).is_file() for name in (*paths.SCORED, paths.MEMBERS_TABLE)):
+        return None
+    with reading(folder / paths.SCORES):
+        scores = json_of(folder / paths.SCORES)
+        rows = [
+            {
+                "name": f"{_NETWORKS[one['networks']]} {one['member']}".strip(),
+                "dice": one["dice"],
+                "gain": one["all_gain"],
+            }
+            for one in scores["members"]
+        ]
+        weighed = {
+            name: one["members"]
+            for name, one in scores["weights"]["classes"].items()
+            if scores["weights"]["kept"] and one["kept"]
+        }
+        return {"scores": scores, "rows": rows, "weighed": weighed}
 
 
 def spread(one: Mapping[str, Any]) -> str:
