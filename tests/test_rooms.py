@@ -16,7 +16,7 @@ ORDER = {
     ),
     "model": (
         "params", "network_input", "regions", "number_format", "normalization", "flexunet",
-        "inference", "delivery", "provenance", "training", "scoring",
+        "inference", "delivery", "provenance", "training", "scoring", "folds",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
@@ -24,6 +24,7 @@ VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
     "model": (
         "compare",
+        "crossvalidate",
         "ensemble",
         "evaluate",
         "export",
