@@ -95,9 +95,12 @@ class KnotGrid:
     @staticmethod
     def of(displacements: NDArray[np.float64], cell: int) -> KnotGrid:
         """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
-        exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
-        quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
-        return KnotGrid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+        largest = max(displacements.max(initial=0), -displacements.min(initial=0))
+        quantum = max(_QUANTUM, 2.0 ** (int(np.frexp(largest)[1]) - _KNOT_BITS))
+        knots = displacements / quantum
+        np.rint(knots, out=knots)  # in place: at 512 px memory is what costs
+        knots *= quantum
+        return KnotGrid(knots.astype(np.float32), cell)
 
     def field(self, shape: Shape) -> Field:
         if self.cell == 1:
