@@ -243,8 +243,8 @@ def _heading() -> list[str]:
         f" {PX}x{PX} px for a network of {SMALL} px, batches of {BATCH}; each pair is bent anew by"
         " an affine map and an elastic field, and toned by gamma, contrast and noise. The best of"
         f" {ROUNDS} interleaved rounds, on {os.cpu_count()} processors that others used too (load"
-        f" average {os.getloadavg()[0]:.1f} at the beginning): processor time counts, and pairs/s by"
-        " the clock are the least that can be had.\n"
+        f" average {os.getloadavg()[0]:.1f} at the beginning): processor time counts, and pairs/s"
+        " by the clock are the least that can be had.\n"
         "`python -m tests.benchmarks.feeding` writes this page anew.\n",
     ]
 
