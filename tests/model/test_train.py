@@ -30,6 +30,7 @@ from model.training.devices import Share
 from model.training.watch import EpochChange, draw_curves, loggers
 from pipeline import paths
 from pipeline.pairs import manifest, png
+from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks, modelfile
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
@@ -226,6 +227,22 @@ def test_training_and_validation_see_their_own_split(
     assert counts == [30, 6]
     assert len(fitted["pairs"]) == wanted
     assert [len(fitted["valid"][index][0]) for index in range(len(fitted["valid"]))] == [4, 2]
+
+
+def test_lengths_in_pixels_are_those_of_the_datasets_pictures(
+    fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cohort.prepare(**{"augment.mode": "online", "train.epochs": 1})
+    asked: list[dict[str, int]] = []
+
+    def variants(*given: Any, **more: int) -> Variants:
+        asked.append(more)
+        return Variants(*given, **more)
+
+    monkeypatch.setattr("model.train.Variants", variants)
+    train(cohort.DATASET, settings)
+    assert asked == [{"image_px": settings.convert.image_px}]
+    assert settings.convert.image_px > settings.train.network.whole_px
 
 
 @pytest.mark.parametrize(
