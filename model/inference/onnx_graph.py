@@ -71,7 +71,7 @@ def layout(network: Network, classes: int, provenance: str = "") -> Layout:
         *(field(1, node) for node in graph.nodes),
         field(2, "flexunet"),
         *graph.tensors,
-        field(11, _value(PICTURE, _UINT8, (px, px, network.channels))),
+        field(11, _value(PICTURE, _UINT8, (px, px, network.inputs))),
         field(12, _value(PROBABILITIES, _FLOAT, (px, px, classes))),
     ]
     return [
@@ -97,7 +97,7 @@ class _Graph:
         x = self._node("Transpose", "channels_first", [PICTURE], perm=[0, 3, 1, 2])
         x = self._node("Cast", "numbers", [x], to=_FLOAT)
         x = self._node("Mul", "unit_range", [x, self._floats("of_255", [1 / 255])])
-        filters = network.channels
+        filters = network.inputs
         if network.input_normalization == "zscore":
             x = self._standardised(x)
         skips = []

@@ -23,7 +23,7 @@ from model import number_format
 from model.flexunet import flexunet, trainable
 from model.params import Train
 from model.training import precision
-from model.training.batches import Batches, Fresh
+from model.training.batches import Batches, Fresh, Read
 from model.training.devices import Share
 from model.training.losses import loss_of
 from model.training.metrics import Scores
@@ -57,8 +57,12 @@ def batches(
     share: Share,
     scratch: Path,
     codes: Codes,
+    read: Read | None = None,
 ) -> tuple[Batches, Batches]:
-    """What is learnt from and what is judged by, of the dataset in ``folder``."""
+    """What is learnt from and what is judged by, of the dataset in ``folder``.
+
+    With ``read``, rows that are read by it; each is read once, here.
+    """
     learn = Batches(
         folder / "train",
         of_train,
@@ -73,6 +77,7 @@ def batches(
         scratch=scratch,
         codes=codes,
         channel_dropout=wanted.channel_dropout,
+        read=read,
     )
     valid = Batches(
         folder / "valid",
@@ -83,7 +88,11 @@ def batches(
         share=share,
         scratch=scratch,
         codes=codes,
+        read=read,
     )
+    for name, one in {"train": learn, "valid": valid}.items():
+        if read:
+            one.fill(f"read {name}")
     return learn, valid
 
 

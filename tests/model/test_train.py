@@ -354,7 +354,10 @@ def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_
     assert _content() == earlier
     train(cohort.DATASET, cohort.write_params(**{"train.learning_rate": 0.5, "train.epochs": 1}))
     assert len(_history(Path())) == 1
-    folders = [RUN / paths.EPOCH_CHANGE, checkpoint.folder(cohort.DATASET) / paths.EPOCH_CHANGE]
+    folders = [
+        RUN / paths.EPOCH_CHANGE,
+        checkpoint.folder(RUN) / paths.EPOCH_CHANGE,
+    ]
     assert [sorted(file.name for file in one.iterdir()) for one in folders] == [["epoch_001"]] * 2
     assert not (RUN / paths.PREDICTIONS).exists()
     assert not [name for name in paths.SCORED if (RUN / name).exists()]
@@ -480,7 +483,7 @@ def test_fewer_epochs_cost_the_trained_ones_nothing(
 def test_half_a_checkpoint_starts_over(
     broken: str, whole: bool, earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = checkpoint.folder(cohort.DATASET) / broken
+    file = checkpoint.folder(RUN) / broken
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.unlink() if whole else file.write_bytes(content)
@@ -538,7 +541,7 @@ def test_the_precision_that_auto_chose_is_stated_by_the_model_and_kept(
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
     train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
     assert "resumes after epoch 1" in capsys.readouterr().out
-    recorded = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
+    recorded = modelfile.read(checkpoint.folder(RUN) / "last.keras")
     assert (recorded["precision"], recorded["train"]["precision"]) == ("bfloat16", "auto")
 
 

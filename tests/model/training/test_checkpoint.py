@@ -33,7 +33,7 @@ from tests.test_repro import Project
 pytestmark = pytest.mark.slow
 
 RUN = paths.run(cohort.DATASET)
-PLACE = checkpoint.folder(cohort.DATASET)
+PLACE = checkpoint.folder(paths.run(cohort.DATASET))
 # everything that has a memory
 KNOBS: dict[str, Any] = {
     "train.network.deep_supervision": True,
