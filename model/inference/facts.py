@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
+from model.inference.structure import CORRECTED
 from model.params import Network
 from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
 from pipeline.params.values import OutOfRange
 from pipeline.runtime import modelfile
+from pipeline.structure.label_rules import LabelRule
 
 LEAST_PATIENTS = 5
 """Of valid, to decide anything by what they gain."""
@@ -90,7 +92,8 @@ class Facts:
     the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
     None where its training had not come to choosing. ``scans``: what its training scans were like
     (:mod:`model.inference.familiarity`), of several channels the first. ``channels``: those of its
-    pictures, none of grey ones.
+    pictures, none of grey ones. ``label_rules``: those of train's labels that predictions are made
+    to obey, because valid gained by it.
     """
 
     dataset: str
@@ -106,6 +109,7 @@ class Facts:
     scans: Mapping[str, Any]
     tiles: Tiles = Tiles()
     channels: tuple[Channel, ...] = ()
+    label_rules: tuple[LabelRule, ...] = ()
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -145,6 +149,7 @@ class Facts:
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
+            label_rules=part("label rules", lambda: label_rules_of(chosen, len(labels))),
             channels=part("channels", lambda: _channels(provenance, network.channels)),
         )
 
@@ -201,6 +206,19 @@ def _rules(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
     strange = [label for label in rules if not 0 < label < classes]
     if strange:
         raise ValueError(f"a rule for class {strange[0]} of {classes}")
+    return rules
+
+
+def label_rules_of(chosen: Mapping[str, Any], classes: int) -> tuple[LabelRule, ...]:
+    """The label rules that a section ``chosen`` keeps; none of models from before there were any.
+
+    Raises ArithmeticError, LookupError, TypeError or ValueError for what is none.
+    """
+    stated = chosen.get("label_rules") or []
+    rules = tuple(LabelRule.of(one["rule"]) for one in stated if one["kept"])
+    for rule in rules:
+        if rule.kind not in CORRECTED or max(rule.classes) >= classes or rules.count(rule) > 1:
+            raise ValueError(f"a label rule {rule.kind} of the classes {rule.classes}")
     return rules
 
 

@@ -64,6 +64,11 @@ class Answer:
         return self.kept.voxel_ml
 
     @property
+    def world(self) -> NDArray[np.float64] | None:
+        """The affine (4, 4) of the stacks' indices to mm; None of slices without one spacing."""
+        return None if self.kept.record.uneven else self.kept.grid.world(self.kept.plane)
+
+    @property
     def planar(self) -> bool:
         """Whether the source is pictures without geometry."""
         return self.kept.record.source == truth_record.PICTURES
