@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 
 from datasets_spec.contract import IGNORED
 from model.inference.facts import LEAST_PATIENTS
 from model.inference.structure import obey
-from model.scoring import choose
 from model.scoring.obeying import Case, Cases
 from model.scoring.postprocess import Rule, Search
 from model.scoring.scores import confusion, overlaps
@@ -140,9 +137,8 @@ def test_a_thick_slice_counts_as_many_thin_ones() -> None:
     )
 
 
-def test_what_is_stated_is_read_again() -> None:
-    tried = searched(cases(6, 6), CORONAL).obey(1)
-    stated = {"label_rules": [asdict(one) | {"kept": one.kept} for one in tried]}
-    assert choose.obeyed(stated) == tried
-    assert choose.obeyed({}) == []
-    assert "divided by a coronal plane" in tried[0].in_words(NAMES)
+def test_a_gain_is_told_in_words() -> None:
+    [one] = searched(cases(6, 6), CORONAL).obey(1)
+    words = one.in_words(NAMES)
+    assert words.startswith(f"{one.gain:+.4f} Dice [")
+    assert words.endswith("head and tail are divided by a coronal plane, head on the anterior side")
