@@ -1,4 +1,4 @@
-"""What valid decides of a trained model: label rules, post-processing, mirror images, overlap.
+"""What valid decides of a trained model: rules, mirrors, overlap of parts, calibration.
 
 They are chosen once, after training, and stand in the model's file from then on, so that every
 prediction of it follows them. Test has no part in it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ from model import provenance
 from model.inference import tiles
 from model.inference.member import Member
 from model.inference.rules import Rule
+from model.inference.sampling import Probabilities
+from model.inference.temperature import NONE
 from model.params import Train
 from model.scoring import answers
 from model.scoring.answers import Answer, Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.obeying import Obeyed
 from model.scoring.postprocess import Choice, Search, helps
+from model.scoring.scores import Stack
+from model.scoring.temperature import Sample
 from pipeline import paths
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
@@ -40,6 +44,7 @@ class _Trial:
     way: Member
     search: Search
     seconds: float = 0.0
+    voxels: Sample = field(default_factory=Sample)
 
 
 def choose(
@@ -51,11 +56,11 @@ def choose(
     A network that sees parts is asked about overlapping ones unless they lose by more than noise.
     Raises :class:`Problem` if the labels that convert kept are not there.
     """
-    known = label_rules.of_card(paths.dataset(dataset) / paths.CARD) if wanted.postprocess else ()
+    known = rules_to_try(dataset, wanted)
     valid = partial(_tried, pairs=pairs, dataset=dataset, limits=limits, known=known)
     chosen: dict[str, Any] = {"mirrors": {"kept": False}}
     axes = member.facts.mirrors.axes if wanted.mirrors != "never" else ()
-    way, best = replace(member, axes=()), None
+    way, best = replace(member, axes=(), temperatures=NONE), None
     if way.facts.network.picture_px:
         apart, smooth = valid([replace(way, overlap=share) for share in (0.0, tiles.OVERLAP)])
         chosen["tiles"] = gain = _gain(apart, smooth, wanted.seed, "tiles")
@@ -70,9 +75,22 @@ def choose(
         gain["kept"] = more or wanted.mirrors == "always"
         best = mirrored if gain["kept"] else best
     best = best or valid([way])[0]
-    followed = best.search.obey(wanted.seed) if wanted.postprocess else []
-    rules = best.search.choose(wanted.seed) if wanted.postprocess else {}
-    return chosen | {
+    if wanted.calibrate != "never":
+        always = wanted.calibrate == "always"
+        chosen["temperature"] = best.voxels.choose(wanted.seed, always=always)
+    return chosen | rules_of(best.search, wanted)
+
+
+def rules_to_try(dataset: str, wanted: Train) -> tuple[LabelRule, ...]:
+    """The label rules that a dataset's card states, where ``wanted`` lets valid choose any."""
+    return label_rules.of_card(paths.dataset(dataset) / paths.CARD) if wanted.postprocess else ()
+
+
+def rules_of(search: Search, wanted: Train) -> dict[str, Any]:
+    """The parts of a section ``chosen`` that say what is done to predictions."""
+    followed = search.obey(wanted.seed) if wanted.postprocess else []
+    rules = search.choose(wanted.seed) if wanted.postprocess else {}
+    return {
         "label_rules": [asdict(one) | {"kept": one.kept} for one in followed],
         "postprocessing": {str(label): _stated(choice) for label, choice in rules.items()},
     }
@@ -125,10 +143,23 @@ def _tried(
     for drawings in answers.cases(pairs, "valid", dataset):
         for trial in trials:
             start = time.process_time()
-            answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits)
+            look = _look(trial.voxels, drawings)
+            answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits, look)
             trial.seconds += time.process_time() - start
             _add(trial.search, drawings, answer)
     return trials
+
+
+def _look(voxels: Sample, drawings: Drawings) -> answers.Look:
+    """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
+    first, slices = drawings[0][0], len(drawings) * len(drawings[0])
+    voxels.begin(first.patient)
+
+    def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
+        for truth in truths:
+            voxels.add(truth, own, slices, first.unlabelled)
+
+    return look
 
 
 def _add(search: Search, drawings: Drawings, answer: Answer) -> None:
