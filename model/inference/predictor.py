@@ -64,9 +64,7 @@ class Predictor:
         for other in members[1:]:
             _require_alike(members[0], other)
         facts = [member.facts for member in members]
-        first, *others = (one.label_rules for one in facts)
-        shared = tuple(rule for rule in first if all(rule in other for other in others))
-        return cls(members, _common(facts), label_rules=shared)
+        return cls(members, _common(facts), label_rules=shared_label_rules(facts))
 
     @property
     def facts(self) -> Facts:
@@ -165,6 +163,12 @@ def _require_alike(first: Member, other: Member) -> None:
                 where=other.file,
                 remedy="An ensemble's models predict the same classes of the same kind of scan.",
             )
+
+
+def shared_label_rules(every: Sequence[Facts]) -> tuple[LabelRule, ...]:
+    """The label rules that predictions of all members are made to obey, in the first's order."""
+    first, *others = (one.label_rules for one in every)
+    return tuple(rule for rule in first if all(rule in other for other in others))
 
 
 def _common(every: Sequence[Facts]) -> dict[int, Rule]:

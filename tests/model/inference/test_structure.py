@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+from typing import Any
+
 import numpy as np
 import pytest
 
+from model.inference.facts import NONSENSE, label_rules_of
+from model.inference.predictor import shared_label_rules
 from model.inference.rules import Rule, apply
 from model.inference.structure import CORRECTED, obey
 from pipeline.structure.label_rules import APART, DIVIDED, KINDS, NESTED, ONCE, LabelRule
 from pipeline.volumes.volume import Grid
+from tests.support import members
 from tests.support.anatomy import (
     ANTERIOR,
     CORE,
@@ -179,3 +185,38 @@ def test_kinds_without_a_correction_change_nothing() -> None:
     truth, world = stack(Patient.drawn(3), identity_grid(), "axial")
     assert set(KINDS) - set(CORRECTED) == {APART}
     assert np.array_equal(obey(truth, [LabelRule(APART, (HEAD, TAIL))], world), truth)
+
+
+def _stated(*changes: dict[str, Any]) -> dict[str, Any]:
+    one = {"rule": asdict(CORONAL), "gain": 0.01, "low": 0.001, "high": 0.02, "patients": 9}
+    return {"label_rules": [one | {"kept": True} | change for change in changes]}
+
+
+def test_a_model_states_its_label_rules() -> None:
+    assert label_rules_of(_stated({}), 3) == (CORONAL,)
+    assert label_rules_of(_stated({"kept": False}), 3) == ()
+    assert label_rules_of({}, 3) == ()  # of before there were any
+
+
+@every(
+    "changes",
+    [
+        [{"rule": asdict(LabelRule(DIVIDED, (1, 3), ANTERIOR))}],  # of three classes
+        [{"rule": asdict(LabelRule(APART, (1, 2)))}],
+        [{}, {}],
+        [{"rule": {"kind": "once"}}],
+        [{"rule": [1]}],
+    ],
+)
+def test_nonsense_in_a_models_file_is_refused(changes: list[dict[str, Any]]) -> None:
+    with pytest.raises(NONSENSE):
+        label_rules_of(_stated(*changes), 3)
+
+
+def test_models_together_obey_what_all_of_them_obey() -> None:
+    both, one = (
+        replace(members.member(), facts=replace(members.facts(), label_rules=rules))
+        for rules in ((CORONAL, INSIDE), (INSIDE,))
+    )
+    assert shared_label_rules([both.facts, one.facts]) == (INSIDE,)
+    assert shared_label_rules([both.facts]) == (CORONAL, INSIDE)

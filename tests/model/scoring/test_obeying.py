@@ -137,7 +137,7 @@ def test_a_thick_slice_counts_as_many_thin_ones() -> None:
     )
 
 
-def test_a_gain_is_told_in_words() -> None:
+def test_a_gain_is_stated_in_words() -> None:
     [one] = searched(cases(6, 6), CORONAL).obey(1)
     words = one.in_words(NAMES)
     assert words.startswith(f"{one.gain:+.4f} Dice [")
