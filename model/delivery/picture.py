@@ -21,6 +21,7 @@ from PIL import Image
 from datasets_spec.contract import Problem
 from model.delivery import measures, viewer
 from model.delivery.wish import Wish
+from model.inference.expected import Expected
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
 from model.inference.temperature import Temperatures
@@ -81,8 +82,10 @@ def deliver(
     With probabilities, ``<name>.npz`` (H, W, classes) float16.
     """
     ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
+    expected = Expected.none(len(predictor.label_map))
     for rows, strip in _strips(answers, grey.shape[0]):
         ids[rows] = class_ids(strip)
+        expected.add(strip, ids[rows])
     ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
     label_map = predictor.label_map
     made = [folder / f"{name}.png"]
@@ -97,6 +100,7 @@ def deliver(
             overlay = Image.fromarray(draw.outlined(grey, ids, label_map))
             overlay.save(unfinished, "png", compress_level=1)
     counted = measures.measured(name, ids[None], label_map)
+    measures.with_expected(counted, label_map, expected.dice)
     record: dict[str, Any] = {"measures": counted, "view": None}
     if wish.view:
         stated: viewer.Facts = {

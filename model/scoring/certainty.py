@@ -68,7 +68,10 @@ class Sureness:
         guess = class_ids(probability)
         self.expected.add(probability, guess)
         known = truth != IGNORED
-        self.likelihood.add(truth[known], probability[:, known])
+        if known.all():
+            self.likelihood.add(truth.ravel(), probability.reshape(len(probability), -1))
+        else:
+            self.likelihood.add(truth[known], probability[:, known])
         beside = near(guess) & known
         p, hit = probability[:, beside], guess[beside] == truth[beside]
         self.near += Calibration.counted(p.max(axis=0), hit)
@@ -79,7 +82,10 @@ class Sureness:
 
 @dataclass(frozen=True)
 class Certainty:
-    """Those of the network's own probabilities, and of calibrated ones: what counts."""
+    """Those of calibrated probabilities, which count, and of the network's own before.
+
+    The latter are of nothing where nothing was calibrated.
+    """
 
     own: Sureness
     calibrated: Sureness
@@ -100,7 +106,8 @@ class Certainty:
 
         What nobody annotated is left out; classes of ``unlabelled`` count as background.
         """
-        self.own.add(truth, merged(own, unlabelled))
+        if own is not calibrated:
+            self.own.add(truth, merged(own, unlabelled))
         self.calibrated.add(truth, merged(calibrated, unlabelled))
 
 

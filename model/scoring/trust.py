@@ -39,10 +39,10 @@ def calibration(
             "nll": _likelihood(patients, [one.likelihood for one in sure], resamples),
         }
 
-    own = of([one.calibration for one in scored], [one.certainty.own for one in scored])
-    if not temperatures:
-        return {**own, "temperatures": None, "before": None}
     found = of([one.calibrated for one in scored], [one.certainty.calibrated for one in scored])
+    if not temperatures:
+        return {**found, "temperatures": None, "before": None}
+    own = of([one.calibration for one in scored], [one.certainty.own for one in scored])
     names = [label.name for label in label_map]
     return {**found, "temperatures": dict(zip(names, temperatures, strict=True)), "before": own}
 
@@ -54,11 +54,10 @@ def uncertainty(
 
     ``before``: see :func:`calibration`.
     """
-    own = [one.certainty.own for one in scored]
-    if not temperatures:
-        return {**_doubt(scored, own, resamples), "before": None}
     found = _doubt(scored, [one.certainty.calibrated for one in scored], resamples)
-    return {**found, "before": _doubt(scored, own, resamples)}
+    if not temperatures:
+        return {**found, "before": None}
+    return {**found, "before": _doubt(scored, [one.certainty.own for one in scored], resamples)}
 
 
 def _doubt(
