@@ -73,11 +73,11 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
         dataset,
         scored,
         choices,
-        member.temperatures.of_class,
         worst,
         label_map,
         wanted,
         origin["convert"],
+        member.temperatures.of_class,
     )
     results.write(run, scored, found, label_map)
     _report(dataset, found)

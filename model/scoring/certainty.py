@@ -95,6 +95,16 @@ class Certainty:
         """Of no slices."""
         return cls(Sureness(Expected.none(classes)), Sureness(Expected.none(classes)))
 
+    @property
+    def changed(self) -> bool:
+        """Whether probabilities were calibrated."""
+        return self.own.likelihood.voxels > 0
+
+    @property
+    def before(self) -> Sureness:
+        """Those of the network's own probabilities."""
+        return self.own if self.changed else self.calibrated
+
     def add(
         self,
         truth: Stack,

@@ -75,7 +75,7 @@ def choose(
         chosen["temperature"] = best.voxels.choose(wanted.seed, always=always)
     rules = best.search.choose(wanted.seed) if wanted.postprocess else {}
     return chosen | {
-        "postprocessing": {str(label): _stated(choice) for label, choice in rules.items()}
+        "postprocessing": {str(label): stated(choice) for label, choice in rules.items()}
     }
 
 
@@ -158,7 +158,8 @@ def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
     }
 
 
-def _stated(choice: Choice) -> dict[str, Any]:
+def stated(choice: Choice) -> dict[str, Any]:
+    """A rule and what it gained, as it stands in a section ``chosen``."""
     return {
         **asdict(choice.rule),
         "gain": choice.gain,

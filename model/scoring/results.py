@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.params import Evaluate
-from model.scoring import certainty, pictures, scores, summary, trust
+from model.scoring import certainty, pictures, scored_json, scores, summary, trust
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
 from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
@@ -33,15 +33,16 @@ def results(
     dataset: str,
     scored: Sequence[Scored],
     choices: Mapping[int, Choice],
-    temperatures: Sequence[float],
     worst: Sequence[Scored],
     label_map: LabelMap,
     wanted: Evaluate,
     converted_with: Mapping[str, Any],
+    temperatures: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Everything about the run, as it stands in scores.json.
 
-    ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with.
+    ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with,
+    ``temperatures`` those by class that calibrated the probabilities of all cases.
     """
     resamples = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
     rows = summary.rows(scored, label_map, resamples)
@@ -58,7 +59,7 @@ def results(
         **rows,
         "strata": summary.strata(scored),
         "calibration": trust.calibration(scored, resamples, temperatures, label_map),
-        "uncertainty": trust.uncertainty(scored, resamples, temperatures),
+        "uncertainty": trust.uncertainty(scored, resamples),
         "raters": summary.raters(scored, label_map, resamples),
         "postprocessing": _choices(choices, label_map),
         "worst": [
@@ -202,7 +203,8 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
-    _write_table(run / paths.CALIBRATION, *trust.table(found["calibration"]))
+    write_table(run / paths.CALIBRATION, *trust.table(found["calibration"]))
+    _write_json(run / paths.CASES, scored_json.written(scored))
     _write_json(run / paths.SCORES, found)
     _write_json(run / paths.METRICS, metrics(found))
 
@@ -210,7 +212,7 @@ def write(
 def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMap) -> None:
     """Voxels by true and predicted class, as a table and as a picture."""
     names = [label.name for label in label_map]
-    _write_table(
+    write_table(
         run / paths.CONFUSION,
         ("truth", "predicted", "voxels"),
         [
@@ -224,6 +226,7 @@ def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMa
 
 def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -> None:
     rows = []
+    pooled = any(one.fold for one in scored)
     for one in scored:
         foreground = zip(
             label_map.foreground, one.final, one.certainty.calibrated.expected.dice, strict=True
@@ -243,15 +246,18 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
                     "" if one.planar else "even" if of_class.even else "uneven",
                     f"{one.ignored if of_class.annotated else 1:.6f}",
                     "" if math.isnan(expected) else f"{expected:.6f}",
+                    *([one.fold] if pooled else []),
                 )
             )
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
     last = ("negative_slices", "negative_marked", "spacing", "ignored_share", "expected_dice")
-    _write_table(file, (*head, *more, *last), rows)
+    fold = ["fold"] * pooled
+    write_table(file, (*head, *more, *last, *fold), rows)
 
 
-def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV with these columns at once or not at all."""
     with (
         files.replacing(file) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8") as stream,

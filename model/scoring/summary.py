@@ -28,7 +28,7 @@ class Scored:
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
     ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
     that nobody annotated. ``calibration`` is of the network's own probabilities, ``calibrated`` of
-    calibrated ones.
+    calibrated ones. ``fold``: that of a cross-validation in which it was tested.
     """
 
     case: str
@@ -51,6 +51,7 @@ class Scored:
     uneven: bool
     strata: Mapping[str, str] = field(default_factory=dict)
     ignored: float = 0.0
+    fold: str = ""
 
     @property
     def dice(self) -> float:

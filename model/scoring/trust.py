@@ -27,8 +27,9 @@ def calibration(
 ) -> dict[str, Any]:
     """The errors of calibration with their intervals, and the bins behind them.
 
-    ``before`` holds the same of the network's own probabilities, none where these were used as they
-    are. ``temperatures``: by class, background first, or none.
+    ``before`` holds the same of the network's own probabilities, none where all of these were used
+    as they are. ``temperatures``: by class, background first; none where they are not the same for
+    all cases, or there are none.
     """
     patients = [one.patient for one in scored]
 
@@ -40,24 +41,23 @@ def calibration(
         }
 
     found = of([one.calibrated for one in scored], [one.certainty.calibrated for one in scored])
-    if not temperatures:
-        return {**found, "temperatures": None, "before": None}
-    own = of([one.calibration for one in scored], [one.certainty.own for one in scored])
+    before = None
+    if any(one.certainty.changed for one in scored):
+        before = of([one.calibration for one in scored], [one.certainty.before for one in scored])
     names = [label.name for label in label_map]
-    return {**found, "temperatures": dict(zip(names, temperatures, strict=True)), "before": own}
+    named = dict(zip(names, temperatures, strict=True)) if temperatures else None
+    return {**found, "temperatures": named, "before": before}
 
 
-def uncertainty(
-    scored: Sequence[Scored], resamples: Resamples, temperatures: Sequence[float]
-) -> dict[str, Any]:
+def uncertainty(scored: Sequence[Scored], resamples: Resamples) -> dict[str, Any]:
     """How well a pixel's doubt marks errors, and a case's expected Dice its Dice.
 
     ``before``: see :func:`calibration`.
     """
     found = _doubt(scored, [one.certainty.calibrated for one in scored], resamples)
-    if not temperatures:
+    if not any(one.certainty.changed for one in scored):
         return {**found, "before": None}
-    return {**found, "before": _doubt(scored, [one.certainty.own for one in scored], resamples)}
+    return {**found, "before": _doubt(scored, [one.certainty.before for one in scored], resamples)}
 
 
 def _doubt(
