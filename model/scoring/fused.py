@@ -130,7 +130,6 @@ def _compare(
     """Add some slices to the sums of what one rater drew."""
     truth, last = one.truth[at], np.moveaxis(probability, 0, -1)
     one.calibration += Calibration.of(truth, last, unlabelled)
-    one.calibrated += Calibration.of(truth, last, unlabelled)
     background = np.zeros((1, 1, 1, len(probability)), np.float32)
     background[..., 0] = 1
     guesses = (

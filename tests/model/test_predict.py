@@ -219,7 +219,7 @@ def test_the_expected_dice_of_what_was_drawn_is_stated() -> None:
         if row["kind"] == "class"
     }
     for name in names:
-        assert float(stated["s", name]) == pytest.approx(wanted[name], abs=0.01)  # maps have 8 bits
+        assert float(stated["s", name]) == pytest.approx(wanted[name], abs=1e-3)
     assert stated["shot", "dark"] == ""  # nothing was drawn
     assert 0.8 < float(stated["shot", "bright"]) < 1
     assert all(row["expected_dice"] == "" for row in rows() if row["kind"] != "class")
