@@ -10,6 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ from model.scoring.fused import Case
 from model.scoring.one_by_one import OfCase, OneByOne
 from model.scoring.summary import Scored
 from model.scoring.together import Choosing, Network
+from model.training import slices
 from pipeline import paths
 from pipeline.pairs import manifest
-from pipeline.runtime import imports, locks
+from pipeline.pairs.manifest import Pair
+from pipeline.runtime import imports, locks, modelfile
 
 _LOG = logging.getLogger(__name__)
 _DEFINITIONS = {
@@ -62,41 +65,43 @@ def ensemble(
     networks = {**({dataset: settings} if wanted.own else {}), **members}
     folder = paths.ensemble(dataset)
     with locks.alone(folder):
-        files, origins = _models(dataset, networks)
+        files = _models(dataset, networks)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
-            _fuse(dataset, wanted, settings, files, Path(scratch))
-            _score(dataset, settings, origins[0]["convert"], Path(scratch))
+            _fuse(dataset, wanted, networks, files, settings, Path(scratch))
+            _score(dataset, settings, Path(scratch))
 
 
-def _models(
-    dataset: str, networks: Mapping[str, Params]
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """The model file of every network, each made with its parameters for these pairs.
-
-    With their provenances. Raises :class:`Problem` for one that is missing or of other parameters.
-    """
+def _models(dataset: str, networks: Mapping[str, Params]) -> dict[str, Path]:
+    """The model file of every network, each made with its parameters for these pairs."""
     facts, digest = datasets_spec.load(dataset).dataset, provenance.dataset_digest(dataset)
     files = {
         name: (paths.run(dataset) if name == dataset else paths.member(dataset, name)) / paths.MODEL
         for name in networks
     }
-    return files, [
+    for name, settings in networks.items():
         provenance.require(files[name], dataset, facts, settings, digest)
-        for name, settings in networks.items()
-    ]
+    return files
 
 
 def _fuse(
-    dataset: str, wanted: Ensemble, settings: Params, files: Mapping[str, Path], scratch: Path
+    dataset: str,
+    wanted: Ensemble,
+    networks: Mapping[str, Params],
+    files: Mapping[str, Path],
+    settings: Params,
+    scratch: Path,
 ) -> None:
     """Let valid choose, and write the bundle."""
-    pairs = manifest.read(paths.dataset(dataset))
-    learnt = frozenset(pair.patient for pair in pairs if pair.split == "train")
-    networks = [Network(name, Member.of(file), learnt) for name, file in files.items()]
-    choosing = Choosing(networks, pairs, dataset, settings.limits, scratch)
-    chosen = choosing.choose(wanted, settings.train)
+    pairs = [pair for pair in manifest.read(paths.dataset(dataset)) if not pair.parent]
+    asked = [
+        Network(name, Member.of(file), _learnt(dataset, pairs, networks[name], file))
+        for name, file in files.items()
+    ]
+    chosen = Choosing(asked, pairs, dataset, settings.limits, scratch).choose(
+        wanted, settings.train
+    )
     content = {
         "dataset": dataset,
         "dataset_digest": provenance.dataset_digest(dataset),
@@ -107,9 +112,16 @@ def _fuse(
     bundle.write(paths.ensemble(dataset) / paths.BUNDLE, files, content)
 
 
-def _score(
-    dataset: str, settings: Params, converted_with: Mapping[str, Any], scratch: Path
-) -> None:
+def _learnt(dataset: str, pairs: list[Pair], settings: Params, file: Path) -> frozenset[str]:
+    """The patients that a network learnt from: those of train, or of the folds that it states."""
+    trained = modelfile.read(file)["train"]
+    folds, fold = (int(trained.get(name, 0)) for name in ("folds", "fold"))
+    own = replace(settings, train=replace(settings.train, folds=folds, fold=fold))
+    dealt = slices.folded(dataset, pairs, own)
+    return frozenset(pair.patient for pair in dealt if pair.split == "train")
+
+
+def _score(dataset: str, settings: Params, scratch: Path) -> None:
     """Score the bundle on test, as one and one by one, and keep its predictions."""
     folder, label_map = paths.ensemble(dataset), datasets_spec.load(dataset).dataset.label_map
     stated = bundle.read(folder / paths.BUNDLE)
@@ -125,7 +137,8 @@ def _score(
     worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
     pictures.draw_overlays(predictions, paths.dataset(dataset), label_map)
     choices = choose.choices(dict(stated.chosen))
-    found = results.results(dataset, scored, choices, worst, label_map, wanted, converted_with)
+    convert = asdict(settings.convert)
+    found = results.results(dataset, scored, choices, worst, label_map, wanted, convert)
     found["definitions"] |= _DEFINITIONS
     found |= {"members": each.summary(wanted.seed, dataset), "weights": stated.chosen["weights"]}
     results.write(folder, scored, found, label_map)
@@ -140,9 +153,9 @@ def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Para
     label_map, drawings = predictor.label_map, case.drawings
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []
-    for slices, one in zip(drawings, answer.beside, strict=True):
-        native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
-        shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
+    for pairs, one in zip(drawings, answer.beside, strict=True):
+        native.write(folder / paths.NATIVE, pairs[0], final, answer.kept, label_map)
+        shown.append(pictures.write_masks(folder, pairs, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
     return judge.score(drawings, answer, final, shown, len(label_map), tolerance_mm)
 

@@ -95,7 +95,7 @@ def _write_onnx(network: keras.Model, origin: dict[str, Any], source: Path, targ
     with files.replacing(target) as unfinished:
         with unfinished.open("wb") as stream:
             stream.writelines(parts)
-        runner = onnx_file.runner(unfinished, shape.image_px, shape.channels, classes)
+        runner = onnx_file.runner(unfinished, shape.image_px, shape.inputs, classes)
         return comparison(network, runner, shape, source)
 
 
@@ -120,7 +120,7 @@ def comparison(network: keras.Model, runner: onnx_file.Runner, shape: Network, s
     for anything more. The pictures, in the size and channels of ``shape``: noise, black, white, a
     gradient, a noisy disc and a chessboard.
     """
-    pictures = _pictures(shape.image_px, shape.channels)
+    pictures = _pictures(shape.image_px, shape.inputs)
     theirs, ours = _answers(network, pictures), np.concatenate([runner(one) for one in pictures])
     apart = _distance(ours, theirs)
     words = f"at most {apart:.1e} from Keras' probabilities on {len(pictures)} pictures"

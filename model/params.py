@@ -14,6 +14,7 @@ from datasets_spec.contract import MOST_CHANNELS, PLANES, Problem
 from pipeline import paths
 from pipeline.pairs import channels
 from pipeline.params import reader
+from pipeline.params.augment import Augment
 from pipeline.params.values import expect, one_of
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
@@ -166,7 +167,7 @@ class Train:
     boundary_px: int
     """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     label_smoothing: float
-    """For losses with a cross-entropy: this share of each pixel's truth is spread over all
+    """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
     classes."""
     overlap_over: str
     """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
@@ -178,7 +179,8 @@ class Train:
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
     warm_up_steps: int
-    """Steps over which the learning rate rises from 0 to its value."""
+    """Updates of the weights over which the learning rate rises from 0 to what the schedule gives;
+    0 starts with that."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""
@@ -350,7 +352,24 @@ def load_member(member: str, file: Path = paths.PARAMS) -> tuple[str, Params]:
     Raises :class:`Problem` as :func:`load` does, and for a member that the file does not name.
     """
     dataset, settings = reader.load_member_as(Params, member, file)
+    if settings.train.source == "pairs":
+        _require_same_variants(load(dataset, file).augment, settings.augment, f"{file}: {member}")
     return dataset, _fitted(settings, dataset, file)
+
+
+def _require_same_variants(of_dataset: Augment, of_member: Augment, where: str) -> None:
+    """Raises :class:`Problem` for variants on the disk that the dataset's augment does not make."""
+    there = of_dataset.mode != "online"
+    same = replace(of_member, mode=of_dataset.mode) == of_dataset
+    if of_member.mode == "online" or (there and (same or of_member.mode == "both")):
+        return
+    what = "those of its dataset" if there else "none: its dataset's are drawn online"
+    raise Problem(
+        f"expected the variants on the disk to be {what}, got others with the mode"
+        f" {of_member.mode!r}",
+        where=f"{where}: augment",
+        remedy="Write 'mode: online', with which a network draws variants of its own.",
+    )
 
 
 def members(dataset: str, file: Path = paths.PARAMS) -> tuple[str, ...]:
@@ -381,6 +400,14 @@ def _fitted(settings: Params, dataset: str, file: Path) -> Params:
             f"expected 0 for pictures of one channel, got {settings.train.channel_dropout}",
             where=f"{file}: train: channel_dropout of {dataset}",
             remedy="Correct it in the parameter file.",
+        )
+    mode = settings.augment.mode
+    if settings.train.source == "scans" and mode != "online" and settings.augment.variants:
+        raise Problem(
+            f"expected online where train.source is scans, got {mode}: the variants on disk are of"
+            " pairs",
+            where=f"{file}: augment: mode of {dataset}",
+            remedy="Set augment.mode to online, or augment.variants to {}.",
         )
     network = replace(settings.train.network, channels=len(names) or wanted)
     return replace(settings, train=replace(settings.train, network=network))

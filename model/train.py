@@ -24,13 +24,13 @@ from model.inference import familiarity
 from model.inference.facts import Facts
 from model.params import Train
 from model.scoring import choose
-from model.training import checkpoint, devices, fit, precision, watch
+from model.training import checkpoint, devices, fit, precision, slices, watch
 from model.training.devices import Share
 from model.training.fit import Fitting
 from model.training.partial import Codes
+from model.training.slices import Slices
 from model.training.state import State
 from pipeline import paths
-from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks, modelfile
@@ -72,11 +72,15 @@ def train(dataset: str, settings: params.Params, member: str = "") -> None:
 def _train(dataset: str, settings: params.Params, member: str, folder: Path, share: Share) -> None:
     facts, data = datasets_spec.load(dataset).dataset, paths.dataset(dataset)
     loggers = watch.loggers(settings.train, folder) if share.leads else {}
-    of_train, of_valid = _pairs(data, facts.label_map, settings)
-    run = _run(dataset, facts, settings, member, folder, share, loggers)
+    seen = slices.of(dataset, facts, settings)
+    _require_foreground(seen.train, seen.valid, facts.label_map, settings.train, data)
+    of_train = _without_variants(seen.train, settings)
+    run = _run(dataset, facts, settings, member, folder, share, loggers, seen)
     run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
-    mode = settings.augment.mode
-    judged = [pair for pair in of_valid if not pair.unannotated]
+    judged = [pair for pair in seen.valid if not pair.unannotated]
+    online = None
+    if settings.augment.mode != "offline":
+        online = Variants(dataset, settings.augment, image_px=settings.convert.image_px).fresh
     codes = Codes.of([*of_train, *judged], len(facts.label_map))
     learn, valid = fit.batches(
         data,
@@ -84,10 +88,11 @@ def _train(dataset: str, settings: params.Params, member: str, folder: Path, sha
         judged,
         facts.label_map,
         run.wanted,
-        None if mode == "offline" else Variants(dataset, settings.augment).fresh,
+        online,
         share,
         run.folder,
         codes,
+        seen.read,
     )
     state, resumes = _state(run, len(facts.label_map))
     pixels = np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()
@@ -105,7 +110,7 @@ def _train(dataset: str, settings: params.Params, member: str, folder: Path, sha
     _epochs(run, state, fitting)
     if share.leads:
         _publish(run, state)  # also when nothing was left to train
-        _choose(run, of_valid, settings)
+        _choose(run, seen.cases, settings)
         score = state.history[state.best_epoch - 1][run.wanted.monitor]
         _LOG.info(
             "train %s: kept epoch %d (%s %.4f): %s",
@@ -125,27 +130,21 @@ def _run(
     folder: Path,
     share: Share,
     loggers: dict[Path, watch.Logger],
+    seen: Slices,
 ) -> _Run:
     place = checkpoint.folder(folder)
-    pictures = watch.EpochChange(paths.dataset(dataset), place, facts.label_map, settings.train)
+    shown = (paths.dataset(dataset), place, facts.label_map, settings.train, seen.read)
+    pictures = watch.EpochChange(*shown)
     origin = provenance.of(dataset, facts, settings)
     name = member or dataset
     return _Run(name, dataset, settings.train, share, folder, place, loggers, pictures, origin)
 
 
-def _pairs(
-    folder: Path, label_map: LabelMap, settings: params.Params
-) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to learn from and to be judged by; online, variants on disk are left out.
-
-    Raises :class:`Problem` where a split is empty or shows no foreground.
-    """
-    pairs = manifest.read(folder)
-    of_train, of_valid = (_of_split(pairs, split, folder) for split in ("train", "valid"))
-    _require_foreground(of_train, of_valid, label_map, settings.train, folder)
-    if settings.augment.mode == "online":
-        of_train = [pair for pair in of_train if not pair.parent]
-    return of_train, of_valid
+def _without_variants(of_train: list[Pair], settings: params.Params) -> list[Pair]:
+    """The pairs to learn from: online, variants on disk are left out."""
+    if settings.augment.mode != "online":
+        return of_train
+    return [pair for pair in of_train if not pair.parent]
 
 
 def _state(run: _Run, classes: int) -> tuple[State, bool]:
@@ -271,17 +270,6 @@ def _choose(run: _Run, of_valid: Sequence[Pair], settings: params.Params) -> Non
         if choice.kept:
             name = facts.label_map.labels[label].name
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, choice.gain)
-
-
-def _of_split(pairs: Sequence[Pair], split: str, folder: Path) -> list[Pair]:
-    members = [pair for pair in pairs if pair.split == split]
-    if not members:
-        raise Problem(
-            f"expected pairs of the split {split!r}, found none",
-            where=folder,
-            remedy="Check split.empty_slices and that the patients have labels.",
-        )
-    return members
 
 
 def _require_foreground(

@@ -20,9 +20,9 @@ from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.params.split import Split
-from pipeline.runtime import files, keys, locks
+from pipeline.runtime import files, locks
 from pipeline.sources import listing, places
-from pipeline.splits import grouping, leaks, outliers, placement
+from pipeline.splits import grouping, leaks, outliers, placement, thinning
 from pipeline.splits.grouping import Groups
 from pipeline.volumes import findings
 from pipeline.volumes.findings import Finding
@@ -67,7 +67,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
         if (not pair.unannotated or (pair.case, pair.rater) in judged)
-        and _kept(dataset, pair, where[pair.patient], settings.split)
+        and thinning.kept(dataset, pair, where[pair.patient], settings.split)
     ]
     _report_unannotated(dataset, converted, placed)
     kept = {pair.id for pair in placed}
@@ -294,14 +294,6 @@ def _warn_of_earlier(dataset: str, converted: Sequence[Pair]) -> None:
 def _same(one: Pair, other: Pair) -> bool:
     """Whether all columns are equal, NaN and NaN included."""
     return one == other or repr(one) == repr(other)
-
-
-def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
-    """Whether the split keeps the pair: all with foreground, and a share of those without."""
-    if not pair.empty:
-        return True
-    share: float = getattr(settings.empty_slices, split)
-    return keys.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
 def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Finding]]) -> Pair:

@@ -15,8 +15,8 @@ ORDER = {
         "splits", "pages",
     ),
     "model": (
-        "params", "network_input", "regions", "number_format", "flexunet", "inference", "delivery",
-        "provenance", "training", "scoring",
+        "params", "network_input", "regions", "number_format", "normalization", "flexunet",
+        "inference", "delivery", "provenance", "training", "scoring",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""

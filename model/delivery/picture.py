@@ -125,7 +125,7 @@ def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
     """Ask every member about the picture as convert makes it."""
     answers = []
     for one in predictor.members:
-        canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.image_px)
+        canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.drawn_px)
         square = np.rint(canvas.image(grey)).astype(np.uint8)
         sampler = one.sampler(canvas)
         answers.append((sampler, sampler.wide(one.of_pictures([square])[0])))

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
-from model.params import Network
+from model.params import SOURCES, Network
 from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
-from pipeline.params.values import OutOfRange
+from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import modelfile
 
 LEAST_PATIENTS = 5
@@ -91,7 +91,8 @@ class Facts:
     the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
     None where its training had not come to choosing. ``scans``: what its training scans were like
     (:mod:`model.inference.familiarity`), of several channels the first. ``channels``: those of its
-    pictures, none of grey ones.
+    pictures, none of grey ones. ``plane`` is that of the slices that the network sees, ``source``
+    what they are drawn from: :data:`model.params.SOURCES`.
     """
 
     dataset: str
@@ -107,11 +108,17 @@ class Facts:
     scans: Mapping[str, Any]
     tiles: Tiles = Tiles()
     channels: tuple[Channel, ...] = ()
+    source: str = "pairs"
 
     @property
     def sequences(self) -> tuple[str, ...]:
         """The names of the channels that are scans of their own; none where one scan is all."""
         return tuple(one.name for one in self.channels if one.own)
+
+    @property
+    def drawn_px(self) -> int:
+        """The side of the pictures that are drawn of slices: convert's, or the network's own."""
+        return self.image_px if self.source == "pairs" else self.network.whole_px
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any], file: Path) -> Facts:
@@ -147,6 +154,7 @@ class Facts:
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
             channels=part("channels", lambda: _channels(provenance, network.channels)),
+            source=part("source", lambda: _source(provenance, network)),
         )
 
 
@@ -183,6 +191,16 @@ def _channels(provenance: Mapping[str, Any], seen: int) -> tuple[Channel, ...]:
     if len({one.own for one in several}) > 1:
         raise ValueError("channels of which some alone are scans of their own")
     return several
+
+
+def _source(provenance: Mapping[str, Any], network: Network) -> str:
+    """Models from before there was a choice state none: they saw pairs."""
+    source = provenance["train"].get("source", SOURCES[0])
+    if source not in SOURCES:
+        raise ValueError(shown(source))
+    if source == "pairs" and (network.neighbours or network.field_mm):
+        raise ValueError("pairs beside neighbours or a field of view")
+    return str(source)
 
 
 def _window(stated: Mapping[str, Any]) -> Window | None:

@@ -71,7 +71,8 @@ class Member:
     def of_pictures(self, pictures: Sequence[Picture]) -> Probabilities:
         """Square pictures of any size -> (B, px, px, classes), px as ``whole_px``.
 
-        They are grey (H, H), or (H, H, channels), as convert makes them.
+        They are grey (H, H), or (H, H, channels), as convert makes them, or as many channels as the
+        network sees of a slice and its neighbours.
         """
         network = self.facts.network
 
@@ -92,8 +93,18 @@ def viewed(images: Images, facts: Facts, own_grey: bool = False) -> Views:
     of other channels than the model's.
     """
     bounds = facts.window.bounds if facts.window else None
-    seen = (facts.channels, facts.plane, bounds, facts.percentiles, facts.image_px)
-    return Views.of(images, *seen, own_grey)
+    return Views.of(
+        images,
+        facts.channels,
+        facts.plane,
+        bounds,
+        facts.percentiles,
+        facts.drawn_px,
+        own_grey,
+        facts.network.neighbours,
+        facts.network.field_mm,
+        in_8_bits=facts.source == "scans",
+    )
 
 
 @lru_cache(maxsize=8)
@@ -134,4 +145,4 @@ def _opened(file: Path) -> tuple[dict[str, Any], Run]:
         )
     provenance = onnx_file.read(file)
     network, classes = stated.network(provenance, file)
-    return provenance, onnx_file.runner(file, network.image_px, network.channels, classes)
+    return provenance, onnx_file.runner(file, network.image_px, network.inputs, classes)

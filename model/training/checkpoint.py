@@ -56,6 +56,8 @@ def ingredients(origin: dict[str, Any], wanted: Train) -> dict[str, Any]:
     mixed |= {key: value for key, value in origin.items() if key not in apart}
     if origin["augment"]["mode"] == "offline":  # then its variants are pairs, and so in the digest
         mixed["augment"] = {"mode": "offline"}
+    if origin["train"].get("source") == "scans":  # whose slices a split's digest does not hold
+        mixed |= {"plane": origin["plane"], "split": origin["split"]}
     mixed |= origin["packages"]
     return dict(json.loads(json.dumps(mixed)))  # tuples are lists, as in what comes back
 
