@@ -34,8 +34,17 @@ def _network_option(parser: ArgumentParser) -> None:
 
 
 def _runs_option(parser: ArgumentParser) -> None:
-    parser.add_argument("run_a", type=Path, help="a run's folder, as evaluate filled it")
-    parser.add_argument("run_b", type=Path, help="another run's folder")
+    text = "a run's folder, as evaluate filled it, or its folds, as crossvalidate did; two of them"
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help=text)
+    text = "one or several runs that B is; then those before are A, such as of several seeds"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="RUN", help=text)
+
+
+def _folds_options(parser: ArgumentParser) -> None:
+    text = "how many, 3 or more (split.folds, or 5 where that is 0)"
+    parser.add_argument("--folds", type=int, default=0, metavar="K", help=text)
+    text = "only these, counted from 0, such as on one of several machines (all)"
+    parser.add_argument("--fold", type=int, nargs="+", default=[], metavar="N", help=text)
 
 
 def _predict_options(parser: ArgumentParser) -> None:
@@ -93,9 +102,17 @@ def _preflight(options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
     from model.compare import compare
 
-    compare(options.run_a, options.run_b)
+    a, b = options.runs, options.against
+    if not b and len(a) != 2:
+        raise Problem(
+            f"expected two runs, got {len(a)}",
+            where="compare",
+            remedy="Where a side is several runs, write: compare A1 A2 --against B1 B2",
+        )
+    compare(*((a, b) if b else ([a[0]], [a[1]])))
 
 
 # Verbs import Keras after the parameters were read, so that --help and errors come at once.
@@ -167,6 +184,15 @@ def _ensemble(options: Namespace) -> None:
             from model.ensemble import ensemble
 
             ensemble(dataset, wanted, settings, members)
+
+
+def _crossvalidate(options: Namespace) -> None:
+    def act(dataset: str, settings: params.Params) -> None:
+        from model.crossvalidate import crossvalidate
+
+        crossvalidate(dataset, settings, options.params, options.folds, options.fold)
+
+    _of_each_dataset(options, act)
 
 
 def _predict(options: Namespace) -> None:
@@ -243,6 +269,12 @@ VERBS = {
         "virtual_mni152",
         _OF_A_DATASET,
         _ensemble,
+    ),
+    "crossvalidate": Verb(
+        "train and score fold by fold, and pool the patients",
+        "virtual_mni152 --folds 5",
+        (dataset_option, _folds_options, params_option),
+        _crossvalidate,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

@@ -222,6 +222,10 @@ class Train:
     """Whether a prediction is the mean over mirror images (test-time augmentation). `auto`: where
     training saw mirrored pictures and valid gains more than noise; `always`: where training saw
     some; `never`."""
+    calibrate: str
+    """Whether valid may choose a temperature for each class, by which probabilities are calibrated;
+    class ids stay as they are. `auto`: where it gains more than noise in patients that it does not
+    follow from; `always`; `never`."""
     epoch_change_pictures: int
     """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
     tensorboard: bool
@@ -258,6 +262,7 @@ class Train:
         one_of("jit", self.jit, ("auto", "always", "never"))
         one_of("monitor", self.monitor, MONITORS)
         one_of("mirrors", self.mirrors, ("auto", "always", "never"))
+        one_of("calibrate", self.calibrate, ("auto", "always", "never"))
         expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
         expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
         for name in ("reducer_factor", "tversky_alpha"):

@@ -24,6 +24,8 @@ from pipeline.runtime import files, locks
 from pipeline.sources import listing, places
 from pipeline.splits import grouping, leaks, outliers, placement, thinning
 from pipeline.splits.grouping import Groups
+from pipeline.structure import drawings, probe
+from pipeline.structure.probe import Probed
 from pipeline.volumes import findings
 from pipeline.volumes.findings import Finding
 
@@ -89,7 +91,8 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         if groups is not None:
             groups.write(unfinished / paths.LIKENESS)
         manifest.write(unfinished, pairs)
-        card.write(unfinished, adapter, settings, pairs, mini)
+        obeyed = _label_rules(dataset, pairs, settings, adapter.dataset.label_map)
+        card.write(unfinished, adapter, settings, pairs, mini, obeyed)
     _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)
 
 
@@ -114,6 +117,17 @@ def _grouped(
     if not groups.by_names:
         _LOG.warning("split %s: warning: %s", dataset, grouping.NO_ORDER)
     return groups
+
+
+def _label_rules(
+    dataset: str, pairs: Sequence[Pair], settings: params.Params, label_map: LabelMap
+) -> Probed:
+    """What the labels of train obey, by their shapes in the source's own grid."""
+    drawn = drawings.of_train(pairs, paths.converted(dataset), settings.limits)
+    obeyed = probe.probe(drawn, len(label_map), dataset)
+    for one in obeyed.rules:
+        _LOG.info("split %s: %s", dataset, one.sentence([label.name for label in label_map]))
+    return obeyed
 
 
 def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:

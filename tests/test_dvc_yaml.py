@@ -131,8 +131,10 @@ def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
 def test_dvc_pushes_no_pictures(stage: str) -> None:
     outs = body(stage)["outs"]
     pushed = {out for out in outs if isinstance(out, str)}
-    numbers = ("confusion.csv", "curves.png", "model.keras", "per_case.csv", "scores.json")
-    numbers += ("ensemble.zip", "members.csv")
+    numbers = (
+        *("cases.json", "confusion.csv", "curves.png", "model.keras", "per_case.csv"),
+        *("scores.json", "ensemble.zip", "members.csv"),
+    )
     folders = ("runs/${key}", "runs/${key}/ensemble", "runs/${item.dataset}/members/${key}")
     assert pushed <= {f"{folder}/{name}" for folder in folders for name in numbers}
     assert all(
@@ -152,8 +154,17 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     assert ignored.match_file("runs/virtual_mni152/.ensemble.lock")
     assert ignored.match_file("runs/virtual_mni152/members/.second.lock")
     assert ignored.match_file("runs/virtual_mni152/members/second/checkpoint/last.keras")
+    assert ignored.match_file("runs/virtual_mni152/.folds.lock")
+    assert ignored.match_file("runs/virtual_mni152/folds/.fold_0.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
     assert not ignored.match_file("runs/virtual_mni152/members/second/model.keras")
+
+
+def test_the_report_depends_on_pooled_scores_and_on_no_folder_of_a_fold() -> None:
+    patterns = (PROJECT / ".dvcignore").read_text("utf-8").splitlines()
+    ignored = PathSpec.from_lines("gitignore", patterns)
+    assert not ignored.match_file((paths.folds("virtual_mni152") / paths.METRICS).as_posix())
+    assert ignored.match_file((paths.fold("virtual_mni152", 3) / paths.PARAMS).as_posix())
 
 
 @pytest.mark.parametrize("stage", ["convert", "split"])

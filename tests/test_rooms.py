@@ -12,11 +12,11 @@ from tests.conftest import PROJECT
 ORDER = {
     "pipeline": (
         "paths", "runtime", "params", "volumes", "labels", "sources", "virtual", "warps", "pairs",
-        "splits", "pages",
+        "structure", "splits", "pages",
     ),
     "model": (
         "params", "network_input", "regions", "number_format", "normalization", "flexunet",
-        "inference", "delivery", "provenance", "training", "scoring",
+        "inference", "delivery", "provenance", "training", "scoring", "folds",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
@@ -24,6 +24,7 @@ VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
     "model": (
         "compare",
+        "crossvalidate",
         "ensemble",
         "evaluate",
         "export",

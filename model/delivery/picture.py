@@ -25,6 +25,7 @@ from model.inference import fusing
 from model.inference.fusing import Weights
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
+from model.inference.temperature import Temperatures
 from pipeline.pages import draw
 from pipeline.pairs import png
 from pipeline.pairs.canvas import Canvas
@@ -35,8 +36,9 @@ from pipeline.volumes.limits import require_pixels
 
 _STRIP_BYTES = 1 << 24
 _DARK = 16
-Answers = list[tuple[Sampler, Probabilities]]
-"""Of each member the way back to the picture's pixels, and its answer with columns sampled."""
+Answers = list[tuple[Sampler, Probabilities, Temperatures]]
+"""Of each member the way back to the picture's pixels, its answer with columns sampled, and what
+calibrates it."""
 _TINGE = 8  # by which the channels of a grey JPEG may differ
 
 
@@ -128,7 +130,7 @@ def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
         canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.drawn_px)
         square = np.rint(canvas.image(grey)).astype(np.uint8)
         sampler = one.sampler(canvas)
-        answers.append((sampler, sampler.wide(one.of_pictures([square])[0])))
+        answers.append((sampler, sampler.wide(one.of_pictures([square])[0]), one.temperatures))
     return answers
 
 
@@ -140,7 +142,7 @@ def _strips(
     step = max(1, _STRIP_BYTES // (4 * classes * width))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        strips = [sampler.tall(wide, rows) for sampler, wide in answers]
+        strips = [calibrated(sampler.tall(wide, rows)) for sampler, wide, calibrated in answers]
         yield rows, fusing.fused(strips, [""] * len(strips), weights)
 
 

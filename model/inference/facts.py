@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
+from model.inference.temperature import NONE, Temperatures
 from model.params import SOURCES, Network
 from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
@@ -90,9 +91,10 @@ class Facts:
     ``window``: of a CT, in HU; None for the percentiles of each scan. ``image_px``: the side of
     the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
     None where its training had not come to choosing. ``scans``: what its training scans were like
-    (:mod:`model.inference.familiarity`), of several channels the first. ``channels``: those of its
-    pictures, none of grey ones. ``plane`` is that of the slices that the network sees, ``source``
-    what they are drawn from: :data:`model.params.SOURCES`.
+    (:mod:`model.inference.familiarity`), of several channels the first. ``temperatures``: what
+    calibrates its probabilities. ``channels``: those of its pictures, none of grey ones. ``plane``
+    is that of the slices that the network sees, ``source`` what they are drawn from:
+    :data:`model.params.SOURCES`.
     """
 
     dataset: str
@@ -107,6 +109,7 @@ class Facts:
     mirrors: Mirrors
     scans: Mapping[str, Any]
     tiles: Tiles = Tiles()
+    temperatures: Temperatures = NONE
     channels: tuple[Channel, ...] = ()
     source: str = "pairs"
 
@@ -153,6 +156,9 @@ class Facts:
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
+            temperatures=part(
+                "temperature", lambda: Temperatures.of(chosen.get("temperature") or {}, len(labels))
+            ),
             channels=part("channels", lambda: _channels(provenance, network.channels)),
             source=part("source", lambda: _source(provenance, network)),
         )

@@ -221,7 +221,7 @@ def _asked(member: Member, slices: Slices, at: slice, done: Done) -> Probabiliti
             answer[0, index - at.start] = 1
         guesses = member.of_pictures(list(pictures.values())) if pictures else ()
         for index, guess in zip(pictures, guesses, strict=True):
-            answer[:, index - at.start] = sampler(guess)
+            answer[:, index - at.start] = member.temperatures(sampler(guess))
         done(len(chosen))
     return answer
 

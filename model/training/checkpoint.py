@@ -35,7 +35,10 @@ from pipeline.runtime import files, modelfile
 _LOG = logging.getLogger(__name__)
 _ARRAY, _STATE = "training/{:04d}.npy", "training.json"
 # what may change without making another training of it; of the first two, see `earlier`
-_FREE = ("epochs", "epoch_change_pictures", "tensorboard", "dvclive", "postprocess", "mirrors")
+_FREE = (
+    *("epochs", "epoch_change_pictures", "tensorboard", "dvclive"),
+    *("postprocess", "mirrors", "calibrate"),
+)
 # what the dataset's digest or the code's stands for, and what moves no weight
 _IMPLIED = ("convert", "split", "project", "plane", "meanings", "scans")
 

@@ -40,22 +40,38 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
     """
     run, label_map = paths.run(adapter.name), adapter.dataset.label_map
     folder = paths.dataset(adapter.name) / paths.MINI_TEST
-    scored = all((run / name).is_file() for name in paths.SCORED)
+    pairs = paths.dataset(adapter.name)
     with reading(run / paths.HISTORY):
         curves = list(_curves(run / paths.HISTORY))
     return {
-        **(_scored(adapter, run) if scored else _NOT_SCORED),
+        **(_scored(adapter, run, pairs) or _NOT_SCORED),
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
+        "folds": of_folds(adapter),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
     }
 
 
-def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
+def of_folds(adapter: Adapter) -> dict[str, Any]:
+    """Part of a run ("" is the dataset's own network) -> its pooled scores over all folds."""
+    place = paths.folds(adapter.name)
+    parts = [place, *sorted((place / paths.MEMBERS).glob("*")), place / paths.ENSEMBLE]
+    found = {}
+    for part in parts:
+        name = "" if part == place else part.relative_to(place).as_posix()
+        if pooled := _scored(adapter, part, part / paths.PREDICTIONS):
+            found[name] = pooled
+    return found
+
+
+def _scored(adapter: Adapter, run: Path, pairs: Path) -> dict[str, Any]:
+    """What is shown of an evaluation in ``run`` of ``pairs``; empty unless all of it is there."""
+    if not all((run / name).is_file() for name in paths.SHOWN):
+        return {}
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
-        worst = list(_worst(paths.dataset(adapter.name), run, scores, adapter.dataset.label_map))
+        worst = list(_worst(pairs, run, scores, adapter.dataset.label_map))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
         rows = _rows(run / paths.PER_CASE)

@@ -23,7 +23,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,6 +71,11 @@ ABOVE = ("train", "evaluate")
 """Sections of the floor above, whose values :mod:`model.params` declares and checks."""
 _ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDABLE = ("convert", "augment", "split", "train")
+_BESIDE: Mapping[str, Callable[[str, Any], str]] = {
+    "members": lambda _, entry: str((entry or {}).get("dataset")),
+    "ensembles": lambda name, _: name,
+}
+"""Sections of entries beside ``datasets``, and how each states its dataset."""
 _LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
 _SECTIONS = {*(field.name for field in dataclasses.fields(Params)), *ABOVE}
 _TOP = {"datasets", "presets", "members", "ensembles", *_SECTIONS}
@@ -179,6 +184,23 @@ def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:
     }
     sections["convert"]["dicom"] = asdict(USUAL) | (sections["convert"].get("dicom") or {})
     return sections
+
+
+def narrowed(
+    dataset: str, overrides: Mapping[str, Any], file: Path = paths.PARAMS
+) -> dict[str, Any]:
+    """A parameter file's content for ``dataset`` alone, whose entry has ``overrides`` on top.
+
+    Of the entries beside ``datasets``, only those of this dataset are left.
+    """
+    content, entry = _entry(dataset, file)
+    content.pop("presets", None)
+    content["datasets"] = {dataset: _merged(entry or {}, dict(overrides))}
+    for section, own in _BESIDE.items():
+        if content.get(section):
+            kept = {key: one for key, one in content[section].items() if own(key, one) == dataset}
+            content[section] = kept
+    return content
 
 
 def _entry(dataset: str, file: Path, whole: type[Params] = Params) -> tuple[dict[str, Any], Any]:
