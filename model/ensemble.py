@@ -136,9 +136,9 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
     predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
     worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
     pictures.draw_overlays(predictions, paths.dataset(dataset), label_map)
-    choices = choose.choices(dict(stated.chosen))
-    convert = asdict(settings.convert)
-    found = results.results(dataset, scored, choices, worst, label_map, wanted, convert)
+    chosen, convert = dict(stated.chosen), asdict(settings.convert)
+    choices, obeyed = choose.choices(chosen), choose.obeyed(chosen)
+    found = results.results(dataset, scored, choices, worst, label_map, wanted, convert, obeyed)
     found["definitions"] |= _DEFINITIONS
     found |= {"members": each.summary(wanted.seed, dataset), "weights": stated.chosen["weights"]}
     results.write(folder, scored, found, label_map)
@@ -149,7 +149,7 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
 def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Params) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the ensemble's folder."""
     answer = fused.answer(case, predictor.weights, counted.look)
-    final = judge.postprocessed(answer, predictor.rules)
+    final = judge.postprocessed(answer, predictor.rules, predictor.label_rules)
     label_map, drawings = predictor.label_map, case.drawings
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []

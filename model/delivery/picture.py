@@ -85,7 +85,7 @@ def deliver(
     ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
     for rows, strip in _strips(answers, predictor.weights, grey.shape[0]):
         ids[rows] = class_ids(strip)
-    ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
+    ids = predictor.postprocessed(ids[None])[0]
     label_map = predictor.label_map
     made = [folder / f"{name}.png"]
     png.write_mask(made[0], ids, label_map)

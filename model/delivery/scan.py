@@ -127,7 +127,7 @@ class Delivery:
                 stack[slab.at] = class_ids(slab.probability)
                 self._put(slab, maps)
                 del slab  # before the next is computed
-        final = self.predictor.postprocessed(stack, self.image.voxel_ml, planar=False)
+        final = self.predictor.postprocessed(stack, self.image)
         return final, list(self._maps().values())
 
     def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:

@@ -19,10 +19,11 @@ from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
 from model.inference.scans import Done, Slab
-from model.regions import Amount
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
+from pipeline.structure.label_rules import LabelRule
 from pipeline.volumes import volume
+from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
 Look = Callable[[Slab], object]
@@ -33,15 +34,17 @@ Look = Callable[[Slab], object]
 class Predictor:
     """Models of the same classes and modality, whose probabilities are averaged.
 
-    ``rules``: the post-processing of each class id: what all members chose on valid, or what valid
-    chose for a bundle. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
-    ``digest``: of the bundle that the models come from, "" of models from files of their own.
+    ``rules``: the post-processing of each class id, and ``label_rules``: those that predictions
+    are made to obey: what all members chose on valid, or what valid chose for a bundle.
+    ``weights``: see :mod:`model.inference.fusing`; None are equal ones. ``digest``: of the bundle
+    that the models come from, "" of models from files of their own.
     """
 
     members: tuple[Member, ...]
     rules: dict[int, Rule]
     weights: Weights | None = None
     digest: str = ""
+    label_rules: tuple[LabelRule, ...] = ()
 
     @classmethod
     def of(cls, files: Sequence[Path], mirror_images: str = "auto") -> Predictor:
@@ -60,7 +63,10 @@ class Predictor:
         members = tuple(Member.of(file, mirror_images) for file in files)
         for other in members[1:]:
             _require_alike(members[0], other)
-        return cls(members, _common([member.facts for member in members]))
+        facts = [member.facts for member in members]
+        first, *others = (one.label_rules for one in facts)
+        shared = tuple(rule for rule in first if all(rule in other for other in others))
+        return cls(members, _common(facts), label_rules=shared)
 
     @property
     def facts(self) -> Facts:
@@ -84,10 +90,19 @@ class Predictor:
         return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, self.weights)
 
     def postprocessed(
-        self, ids: NDArray[np.uint8], voxel_ml: Amount, planar: bool
+        self, ids: NDArray[np.uint8], image: Volume | None = None
     ) -> NDArray[np.uint8]:
-        """Class ids (N, rows, columns) by :attr:`rules`."""
-        return rules.apply(ids, self.rules, voxel_ml, planar) if self.rules else ids
+        """Class ids (N, rows, columns) by :attr:`label_rules` and :attr:`rules`.
+
+        ``image``: the scan that they are of, in the plane of the first member; None for a picture,
+        whose pixels are cubes of 1 mm.
+        """
+        if not self.rules and not self.label_rules:
+            return ids
+        if image is None:
+            return rules.apply(ids, self.rules, 0.001, planar=True)
+        world = None if image.uneven else image.grid.world(self.facts.plane)
+        return rules.apply(ids, self.rules, image.voxel_ml, False, self.label_rules, world)
 
     def __call__(
         self, images: Images, look: Look = lambda _: None, *, own_grey: bool = False
@@ -109,7 +124,7 @@ class Predictor:
                 stack[slab.at] = class_ids(slab.probability)
                 look(slab)
                 del slab  # before the next is computed
-        final = self.postprocessed(stack, image.voxel_ml, planar=False)
+        final = self.postprocessed(stack, image)
         return volume.unslice(final, plane)
 
 
@@ -129,10 +144,11 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
         raise bundle.unfit(stated.file, what)
     try:
         chosen = facts.rules_of(stated.chosen, classes) or {}
+        obeyed = facts.label_rules_of(stated.chosen, classes)
     except facts.NONSENSE as error:
-        what = f"expected post-processing in its {bundle.STATED}, got {str(error)[:200]}"
+        what = f"expected rules in its {bundle.STATED}, got {str(error)[:200]}"
         raise bundle.unfit(stated.file, what) from None
-    return Predictor(tuple(members), chosen, stated.weights, bundle.digest(stated))
+    return Predictor(tuple(members), chosen, stated.weights, bundle.digest(stated), obeyed)
 
 
 def _require_alike(first: Member, other: Member) -> None:

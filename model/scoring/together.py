@@ -69,7 +69,8 @@ class Choosing:
         label_map = members[0].facts.label_map
         of = weigh.groups([one.facts.plane for one in members])
         rows = weigh.candidates(of if wanted.weights == "auto" else [""] * len(members))
-        search, plain = weigh.Search(rows, label_map), postprocess.Search(len(label_map))
+        known = choose.rules_to_try(self.dataset, train)
+        search, plain = weigh.Search(rows, label_map), postprocess.Search(len(label_map), known)
         for one in self._judged():
             counted = weigh.OfCase(self._case(one), weigh.among(rows, one.voters))
             self._add(plain, one, None, counted)
@@ -78,15 +79,13 @@ class Choosing:
         weights = weigh.table(choices, len(members), len(label_map))
         section = self._stated(choices)
         if weights is not None:
-            weighed = postprocess.Search(len(label_map))
+            weighed = postprocess.Search(len(label_map), known)
             for one in self._judged():
                 self._add(weighed, one, of_some(weights, one.voters))
             section |= _gain(plain, weighed, train.seed)
             weights = weights if section["kept"] else None
             plain = weighed if section["kept"] else plain
-        rules = plain.choose(train.seed) if train.postprocess else {}
-        stated = {str(label): choose.stated(choice) for label, choice in rules.items()}
-        return Chosen(weights, {"weights": section, "postprocessing": stated})
+        return Chosen(weights, {"weights": section} | choose.rules_of(plain, train))
 
     def _judged(self) -> Iterator[_Judged]:
         """Every case with those who may judge it; of several planes, all have to have a vote."""
@@ -124,7 +123,8 @@ class Choosing:
         planar = kept.record.source == truth_record.PICTURES
         for truth in case.truths:
             drawn = case.back(truth)
-            search.add(first.patient, drawn, stack, kept.voxel_ml, planar, first.unlabelled)
+            ml, world = kept.voxel_ml, answers.world(kept)
+            search.add(first.patient, drawn, stack, ml, planar, first.unlabelled, world)
 
     def _stated(self, choices: dict[int, weigh.Choice]) -> dict[str, Any]:
         """What was tried of each class, and whether it gained on patients left out."""
