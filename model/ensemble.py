@@ -19,6 +19,7 @@ from model import provenance
 from model.inference import bundle
 from model.inference.member import Member
 from model.inference.predictor import Predictor
+from model.inference.temperature import NONE
 from model.params import Ensemble, Params
 from model.scoring import (
     answers,
@@ -96,7 +97,11 @@ def _fuse(
     """Let valid choose, and write the bundle."""
     pairs = [pair for pair in manifest.read(paths.dataset(dataset)) if not pair.parent]
     asked = [
-        Network(name, Member.of(file), _learnt(dataset, pairs, networks[name], file))
+        Network(
+            name,
+            replace(Member.of(file), temperatures=NONE),
+            _learnt(dataset, pairs, networks[name], file),
+        )
         for name, file in files.items()
     ]
     chosen = Choosing(asked, pairs, dataset, settings.limits, scratch).choose(
@@ -129,7 +134,8 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
     scored: list[Scored] = []
     each = OneByOne(label_map)
     for drawings in answers.cases(manifest.read(paths.dataset(dataset)), "test", dataset):
-        case = Case(predictor.members, drawings, settings.limits, scratch)
+        own = settings.limits, scratch, predictor.temperatures
+        case = Case(predictor.members, drawings, *own)
         counted = OfCase(case, names, predictor.weights)
         scored += _test_case(case, predictor, counted, settings)
         each.add(counted)

@@ -22,7 +22,6 @@ from datasets_spec.contract import Problem
 from model.delivery import measures, viewer
 from model.delivery.wish import Wish
 from model.inference import fusing
-from model.inference.fusing import Weights
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
 from model.inference.temperature import Temperatures
@@ -83,7 +82,7 @@ def deliver(
     With probabilities, ``<name>.npz`` (H, W, classes) float16.
     """
     ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
-    for rows, strip in _strips(answers, predictor.weights, grey.shape[0]):
+    for rows, strip in _strips(answers, predictor, grey.shape[0]):
         ids[rows] = class_ids(strip)
     ids = predictor.postprocessed(ids[None])[0]
     label_map = predictor.label_map
@@ -91,7 +90,7 @@ def deliver(
     png.write_mask(made[0], ids, label_map)
     if wish.probabilities:
         made.append(folder / f"{name}.npz")
-        strips = _strips(answers, predictor.weights, grey.shape[0])
+        strips = _strips(answers, predictor, grey.shape[0])
         _write_probabilities(made[-1], strips, (*grey.shape, len(label_map)))
     if wish.overlays:
         made.append(folder / "overlays" / f"{name}.png")
@@ -135,7 +134,7 @@ def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
 
 
 def _strips(
-    answers: Answers, weights: Weights | None, height: int
+    answers: Answers, predictor: Predictor, height: int
 ) -> Iterator[tuple[slice, Probabilities]]:
     """The members' mean probabilities (classes, rows, W) of some rows of a picture at a time."""
     classes, _, width = answers[0][1].shape
@@ -143,7 +142,8 @@ def _strips(
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
         strips = [calibrated(sampler.tall(wide, rows)) for sampler, wide, calibrated in answers]
-        yield rows, fusing.fused(strips, [""] * len(strips), weights)
+        mean = fusing.fused(strips, [""] * len(strips), predictor.weights)
+        yield rows, predictor.temperatures(mean)
 
 
 def _write_probabilities(

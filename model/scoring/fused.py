@@ -20,6 +20,7 @@ from model.inference.fusing import Weights
 from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities, class_ids
 from model.inference.scans import Slices
+from model.inference.temperature import NONE, Temperatures
 from model.scoring import reference
 from model.scoring.answers import Answer, Beside, Drawings
 from model.scoring.scores import Calibration, Stack
@@ -36,12 +37,14 @@ from pipeline.volumes.arrays import Image8
 Answers = NDArray[np.float32]
 """Of each network (members, classes, n, rows, columns)."""
 Look = Callable[[slice, Answers, Probabilities], object]
-"""Called with some slices, what each network answers to them, and what all do together."""
+"""Called with some slices, what each network answers to them, and what all do, not calibrated."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One case, and the networks that are asked about it; what is computed waits in ``scratch``.
+
+    ``temperatures``: what calibrates the networks' answer.
 
     Stacks are (N, rows, columns) in the plane of the first network, as :mod:`model.inference.scans`
     has them.
@@ -51,6 +54,7 @@ class Case:
     drawings: Drawings
     limits: Limits
     scratch: Path
+    temperatures: Temperatures = NONE
 
     @cached_property
     def kept(self) -> KeptTruth:
@@ -106,7 +110,7 @@ def predicted(case: Case, weights: Weights | None, *looks: Look) -> Stack:
     stack = np.empty(case.truths[0].shape, np.uint8)
     for at, answers in case.slabs():
         probability = fusing.fused(answers, case.planes, weights)
-        stack[at] = class_ids(probability)
+        stack[at] = class_ids(case.temperatures(probability))
         for look in looks:
             look(at, answers, probability)
         del answers, probability  # before the next are computed
@@ -124,6 +128,9 @@ def answer(case: Case, weights: Weights | None, *looks: Look) -> Answer:
     def compare(at: slice, _: Answers, probability: Probabilities) -> None:
         for one in beside:
             _compare(one, at, probability, case.drawings[0][0].unlabelled)
+            calibrated = np.moveaxis(case.temperatures(probability), 0, -1)
+            unlabelled = case.drawings[0][0].unlabelled
+            one.calibrated += Calibration.of(one.truth[at], calibrated, unlabelled)
 
     stack, missing = predicted(case, weights, compare, *looks), case.missing
     for one in beside:

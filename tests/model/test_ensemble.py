@@ -33,6 +33,7 @@ FOLDER = paths.ensemble(cohort.DATASET)
 BUNDLE = FOLDER / paths.BUNDLE
 MEMBER = paths.member(cohort.DATASET, "second")
 
+SMALL = {"train.epochs": 1, "train.calibrate": "always"}
 SECOND = {
     "dataset": cohort.DATASET,
     "augment": {"mode": "online"},
@@ -49,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        save_untrained(cohort.DATASET, cohort.prepare(**{"train.epochs": 1}))
+        save_untrained(cohort.DATASET, cohort.prepare(**SMALL))
         content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
         content["members"] = {"second": SECOND}
         content["ensembles"] = {cohort.DATASET: None}
@@ -153,6 +154,8 @@ def test_what_a_bundle_states_is_what_its_members_are(here: Path) -> None:
     assert [one.digest for one in predictor.members] == list(stated.digests)
     assert [one.facts.plane for one in predictor.members] == ["axial", "coronal"]
     assert predictor.digest
+    assert len(predictor.temperatures.of_class) == cohort.CLASSES
+    assert not any(one.temperatures.of_class for one in predictor.members)  # of members alone
 
 
 def test_an_exported_bundle_needs_no_keras(here: Path) -> None:
