@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from model import params
 from model.scoring.together import Choosing, Network
 from pipeline import paths
@@ -12,6 +14,8 @@ from pipeline.params.limits import Limits
 from tests.conftest import PROJECT
 from tests.support import cohort
 from tests.support.members import member
+
+pytestmark = pytest.mark.slow
 
 TRAIN, VALID = ("p1", "p2", "p3"), ("p4", "p5")
 
