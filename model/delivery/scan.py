@@ -136,7 +136,7 @@ class Delivery:
                 expected.add(slab.probability, stack[slab.at])
                 self._put(slab, maps)
                 del slab  # before the next is computed
-        final = self.predictor.postprocessed(stack, self.image.voxel_ml, planar=False)
+        final = self.predictor.postprocessed(stack, self.image)
         return final, list(self._maps().values())
 
     def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:

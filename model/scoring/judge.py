@@ -15,13 +15,17 @@ from model.scoring.certainty import Certainty
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
 from pipeline.pairs import manifest
+from pipeline.structure.label_rules import LabelRule
 
 
-def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
+def postprocessed(
+    answer: Answer, rules: Mapping[int, Rule], label_rules: Sequence[LabelRule] = ()
+) -> Stack:
     """The prediction by the rules that valid chose."""
-    if not rules:
+    if not rules and not label_rules:
         return answer.predicted
-    return apply(answer.predicted, rules, answer.voxel_ml, answer.planar)
+    planar, world = answer.planar, answer.world
+    return apply(answer.predicted, rules, answer.voxel_ml, planar, label_rules, world)
 
 
 def score(

@@ -20,6 +20,7 @@ from datasets_spec.contract import LabelMap
 from model.params import Evaluate
 from model.scoring import certainty, pictures, scored_json, scores, summary, trust
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
+from model.scoring.obeying import Obeyed
 from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from model.scoring.summary import Scored, number
@@ -37,16 +38,19 @@ def results(
     label_map: LabelMap,
     wanted: Evaluate,
     converted_with: Mapping[str, Any],
+    obeyed: Sequence[Obeyed] = (),
     temperatures: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Everything about the run, as it stands in scores.json.
 
     ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with,
-    ``temperatures`` those by class that calibrated the probabilities of all cases.
+    ``obeyed`` the label rules that were tried on valid, ``temperatures`` those by class that
+    calibrated the probabilities of all cases.
     """
     resamples = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
     rows = summary.rows(scored, label_map, resamples)
-    if not any(choice.kept for choice in choices.values()):
+    kept = [one.kept for one in choices.values()] + [one.kept for one in obeyed]
+    if not any(kept):
         del rows["before_postprocessing"]
     patients = len(resamples.patients)
     uneven = sum(one.uneven for one in scored)
@@ -61,6 +65,7 @@ def results(
         "calibration": trust.calibration(scored, resamples, temperatures, label_map),
         "uncertainty": trust.uncertainty(scored, resamples),
         "raters": summary.raters(scored, label_map, resamples),
+        "label_rules": [_obeyed(one, label_map) for one in obeyed],
         "postprocessing": _choices(choices, label_map),
         "worst": [
             {
@@ -90,6 +95,18 @@ def _choices(choices: Mapping[int, Choice], label_map: LabelMap) -> dict[str, An
             "kept": choice.kept,
         }
         for label, choice in choices.items()
+    }
+
+
+def _obeyed(one: Obeyed, label_map: LabelMap) -> dict[str, Any]:
+    return {
+        "rule": asdict(one.rule),
+        "words": one.rule.in_words([label.name for label in label_map]),
+        "gain": number(one.gain),
+        "low": number(one.low),
+        "high": number(one.high),
+        "valid_patients": one.patients,
+        "kept": one.kept,
     }
 
 

@@ -28,9 +28,11 @@ from model import params as params_reader
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.inference.member import Member
+from model.inference.predictor import Predictor
 from model.scoring import choose
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from pipeline import paths
+from pipeline.api import read_scan
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.pairs import manifest, png, pseudonyms
@@ -39,6 +41,7 @@ from pipeline.runtime import imports, modelfile
 from pipeline.split import split
 from pipeline.splits.placement import assign
 from pipeline.volumes import nifti
+from pipeline.volumes.volume import slices, unslice
 from tests.conftest import FIXTURES, Refused
 from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support import cohort
@@ -490,6 +493,53 @@ def test_postprocessing_that_helps_on_valid_is_kept_and_both_are_shown(
     for case in _cases():
         truth = np.asanyarray(_raw(case, "dseg").dataobj)
         assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+
+
+def _state_rule(**rule: object) -> None:
+    """Let the card state what its few patients could not show."""
+    card = json.loads((PAIRS / paths.CARD).read_text("utf-8"))
+    card["label_rules"]["rules"] = [rule]
+    (PAIRS / paths.CARD).write_text(json.dumps(card), "utf-8")
+
+
+def test_predictions_obey_a_label_rule_that_helps_on_valid(
+    workplace: Path, predict: Predict
+) -> None:
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    predict(_freckled())
+    _state_rule(kind="once", classes=[1], normal=[], free=False)
+    _choose(settings)
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    [rule] = found["label_rules"]
+    assert rule["kept"]
+    assert rule["valid_patients"] == 6
+    assert rule["words"] == f"{FOREGROUND[0]} is one piece"
+    assert not any(one["kept"] for one in found["postprocessing"].values())  # nothing is left
+    assert found["before_postprocessing"]["mean_foreground"]["dice"]["mean"] < 1
+    assert found["model"]["mean_foreground"]["dice"]["mean"] == 1
+    predictor = Predictor.of([RUN / paths.MODEL])
+    [obeyed] = predictor.label_rules
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj)
+        assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+        image = read_scan(paths.raw(cohort.DATASET) / case / f"{case}_T1w.nii")
+        stack = slices(image.grid.to_ras(truth), "axial").copy()
+        stack[0, 0, :2] = obeyed.classes[0]  # predict does what evaluate does
+        corrected = predictor.postprocessed(stack, image)
+        assert np.array_equal(image.grid.from_ras(unslice(corrected, "axial")), truth)
+
+
+@pytest.mark.parametrize("classes", [[9], ["1"], 3])
+def test_a_card_of_nonsense_is_named(
+    settings: params_reader.Params, predict: Predict, refused: Refused, classes: object
+) -> None:
+    predict(_nothing)
+    _state_rule(kind="twice", classes=classes, normal=[], free=False)
+    problem = refused(lambda: _choose(settings))
+    assert "expected the label rules of the dataset" in problem.what
+    assert "python -m pipeline split" in problem.remedy
 
 
 def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predict) -> None:
