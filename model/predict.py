@@ -161,6 +161,8 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
         _LOG.info("model %s: %s, %s, %s", member.file, facts.dataset, facts.modality, facts.plane)
         if facts.rules is None:
             _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
+        if member.temperatures.of_class:
+            _LOG.info("  %s", member.temperatures.sentence)
         for rule in facts.label_rules:
             _LOG.info("  made to obey: %s", rule.in_words([one.name for one in facts.label_map]))
         if facts.mirrors.axes:
