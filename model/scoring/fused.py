@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import Problem
 from model.inference import fusing, scans
 from model.inference.fusing import Weights
 from model.inference.member import Member, viewed
@@ -73,7 +74,18 @@ class Case:
         return [one.facts.plane for one in self.members]
 
     def slabs(self) -> Iterator[tuple[slice, Answers]]:
-        """What each network answers, some slices at a time: :func:`model.inference.scans.every`."""
+        """What each network answers, some slices at a time: :func:`model.inference.scans.every`.
+
+        Raises :class:`Problem` where slices have no one spacing and a network is of another plane.
+        """
+        others = [one for one in self.members if one.facts.plane != self.kept.plane]
+        if self.kept.record.uneven and others:
+            raise Problem(
+                f"expected networks of {self.kept.plane} slices, as those of this series of uneven"
+                f" spacing are, got one of {others[0].facts.plane} slices",
+                where=self.drawings[0][0].case,
+                remedy="Leave it out, resample it to one spacing, or take such members out.",
+            )
         shape = volume.unslice(self.truths[0], self.planes[0]).shape
         seen = [self._shown_to(one) for one in self.members]
         yield from scans.every(self.members, seen, shape, self.scratch)
