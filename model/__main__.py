@@ -14,6 +14,7 @@ from pipeline.__main__ import (
     debug_wanted,
     end,
     guarded,
+    named_by_stage,
     params_option,
     wanted_datasets,
 )
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0, or 2 for an error that a user can correct."""
     return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
+
+
+def _network_option(parser: ArgumentParser) -> None:
+    dataset_option(parser, "; or a member's name, from params.yaml")
 
 
 def _runs_option(parser: ArgumentParser) -> None:
@@ -123,12 +128,25 @@ def _inspect(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
-    def act(dataset: str, settings: params.Params) -> None:
-        from model.train import train
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.params import reader
+    from pipeline.runtime import shortages
 
-        train(dataset, settings)
+    members = reader.members(options.params)
+    options.dataset = options.dataset or named_by_stage("member")
+    names = list(wanted_datasets(options))
+    if not options.dataset and not named_by_stage(options.verb):
+        names += members
+    for name in names:
+        if name in members:
+            dataset, settings = params.load_member(name, options.params)
+        else:
+            dataset, settings = name, params.load(name, options.params)
+        with shortages.named(f"train {name}"), identities.explaining(dataset):
+            from model.train import train
 
-    _of_each_dataset(options, act)
+            train(dataset, settings, name if name in members else "")
 
 
 def _evaluate(options: Namespace) -> None:
@@ -147,6 +165,34 @@ def _crossvalidate(options: Namespace) -> None:
         crossvalidate(dataset, settings, options.params, options.folds, options.fold)
 
     _of_each_dataset(options, act)
+
+
+def _ensemble(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.runtime import shortages
+
+    named = options.dataset or named_by_stage(options.verb)
+    for dataset in wanted_datasets(options):
+        settings = params.load(dataset, options.params)
+        wanted = params.ensemble(dataset, options.params)
+        if wanted is None:
+            if named:
+                raise Problem(
+                    f"expected {dataset} below 'ensembles:', found none",
+                    where=options.params,
+                    remedy="Add it there, and at least one network of it below 'members:'.",
+                )
+            continue
+        members = {
+            name: params.load_member(name, options.params)[1]
+            for name in params.members(dataset, options.params)
+        }
+        with shortages.named(f"ensemble {dataset}"), identities.explaining(dataset):
+            from model.ensemble import ensemble
+
+            ensemble(dataset, wanted, settings, members)
 
 
 def _predict(options: Namespace) -> None:
@@ -207,7 +253,10 @@ VERBS = {
         _inspect,
     ),
     "train": Verb(
-        "train a FlexUNet on data/dataset/<dataset>", "virtual_mni152", _OF_A_DATASET, _train
+        "train a FlexUNet on data/dataset/<dataset>",
+        "virtual_mni152",
+        (_network_option, params_option),
+        _train,
     ),
     "evaluate": Verb(
         "score it on the test split, in the source's own grid",
@@ -220,6 +269,12 @@ VERBS = {
         "virtual_mni152 --folds 5",
         (dataset_option, _folds_options, params_option),
         _crossvalidate,
+    ),
+    "ensemble": Verb(
+        "fuse a dataset's networks into one bundle, scored as one and one by one",
+        "virtual_mni152",
+        _OF_A_DATASET,
+        _ensemble,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

@@ -12,11 +12,11 @@ from tests.conftest import PROJECT
 ORDER = {
     "pipeline": (
         "paths", "runtime", "params", "volumes", "labels", "sources", "virtual", "warps", "pairs",
-        "splits", "pages",
+        "structure", "splits", "pages",
     ),
     "model": (
-        "params", "network_input", "regions", "number_format", "flexunet", "inference", "delivery",
-        "provenance", "training", "scoring", "folds",
+        "params", "network_input", "regions", "number_format", "normalization", "flexunet",
+        "inference", "delivery", "provenance", "training", "scoring", "folds",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
@@ -25,6 +25,7 @@ VERBS = {
     "model": (
         "compare",
         "crossvalidate",
+        "ensemble",
         "evaluate",
         "export",
         "inspect",

@@ -187,7 +187,7 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
-    _write_table(
+    write_table(
         run / paths.CALIBRATION,
         ("confidence", "right", "pixels"),
         [tuple(one.values()) for one in found["calibration"]["bins"]],
@@ -200,7 +200,7 @@ def write(
 def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMap) -> None:
     """Voxels by true and predicted class, as a table and as a picture."""
     names = [label.name for label in label_map]
-    _write_table(
+    write_table(
         run / paths.CONFUSION,
         ("truth", "predicted", "voxels"),
         [
@@ -236,10 +236,11 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
     last = ("negative_slices", "negative_marked", "spacing", "ignored_share", *["fold"] * pooled)
-    _write_table(file, (*head, *more, *last), rows)
+    write_table(file, (*head, *more, *last), rows)
 
 
-def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV with these columns at once or not at all."""
     with (
         files.replacing(file) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8") as stream,

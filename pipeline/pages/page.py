@@ -145,3 +145,6 @@ def _summary_of(section: Mapping[str, Any]) -> Iterator[str]:
             " the reference projects' dice_coef_multiclass"
             f" {one['reference']['dice_coef_multiclass']:.3f}"
         )
+    if section["ensemble"]:
+        dice = section["ensemble"]["scores"]["model"]["mean_foreground"]["dice"]
+        yield f"  ensemble: mean foreground Dice {of_run.spread(dice)}"
