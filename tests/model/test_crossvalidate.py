@@ -6,6 +6,10 @@ import contextlib
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -298,6 +302,28 @@ def test_a_verb_that_fails_is_named_with_its_fold(
     fold.prepare()
     problem = refused(lambda: crossvalidate._run(Step("pipeline", "split", "nobody"), fold))
     assert "fold 1 to go through split, got exit status 2" in problem.what
+
+
+def test_a_verb_ends_with_the_program_that_runs_it(
+    settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `kill` reaches that program alone."""
+    verbs: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def sleeping(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        verbs.append(start([sys.executable, "-c", "import time; time.sleep(60)"]))
+        raise_later()
+        return verbs[0]
+
+    def raise_later() -> None:
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+
+    monkeypatch.setattr(crossvalidate, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(subprocess, "Popen", sleeping)
+    with pytest.raises(KeyboardInterrupt):
+        crossvalidate._run(Step("model", "train", NAME), Fold.stated(NAME, 0, 3, paths.PARAMS))
+    assert verbs[0].poll() is not None
 
 
 def test_a_verb_works_in_the_folder_of_its_fold(settings: params.Params) -> None:
