@@ -158,15 +158,6 @@ def _evaluate(options: Namespace) -> None:
     _of_each_dataset(options, act)
 
 
-def _crossvalidate(options: Namespace) -> None:
-    def act(dataset: str, settings: params.Params) -> None:
-        from model.crossvalidate import crossvalidate
-
-        crossvalidate(dataset, settings, options.params, options.folds, options.fold)
-
-    _of_each_dataset(options, act)
-
-
 def _ensemble(options: Namespace) -> None:
     from datasets_spec.contract import Problem
     from model import params
@@ -193,6 +184,15 @@ def _ensemble(options: Namespace) -> None:
             from model.ensemble import ensemble
 
             ensemble(dataset, wanted, settings, members)
+
+
+def _crossvalidate(options: Namespace) -> None:
+    def act(dataset: str, settings: params.Params) -> None:
+        from model.crossvalidate import crossvalidate
+
+        crossvalidate(dataset, settings, options.params, options.folds, options.fold)
+
+    _of_each_dataset(options, act)
 
 
 def _predict(options: Namespace) -> None:
@@ -264,17 +264,17 @@ VERBS = {
         _OF_A_DATASET,
         _evaluate,
     ),
-    "crossvalidate": Verb(
-        "train and score fold by fold, and pool the patients",
-        "virtual_mni152 --folds 5",
-        (dataset_option, _folds_options, params_option),
-        _crossvalidate,
-    ),
     "ensemble": Verb(
         "fuse a dataset's networks into one bundle, scored as one and one by one",
         "virtual_mni152",
         _OF_A_DATASET,
         _ensemble,
+    ),
+    "crossvalidate": Verb(
+        "train and score fold by fold, and pool the patients",
+        "virtual_mni152 --folds 5",
+        (dataset_option, _folds_options, params_option),
+        _crossvalidate,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

@@ -132,14 +132,9 @@ def test_dvc_pushes_no_pictures(stage: str) -> None:
     outs = body(stage)["outs"]
     pushed = {out for out in outs if isinstance(out, str)}
     numbers = (
-        "cases.json",
-        "confusion.csv",
-        "curves.png",
-        "model.keras",
-        "per_case.csv",
-        "scores.json",
+        *("cases.json", "confusion.csv", "curves.png", "model.keras", "per_case.csv"),
+        *("scores.json", "ensemble.zip", "members.csv"),
     )
-    numbers += ("ensemble.zip", "members.csv")
     folders = ("runs/${key}", "runs/${key}/ensemble", "runs/${item.dataset}/members/${key}")
     assert pushed <= {f"{folder}/{name}" for folder in folders for name in numbers}
     assert all(
@@ -157,9 +152,10 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     assert ignored.match_file("data/dataset/.virtual_mni152.lock")
     assert ignored.match_file("runs/.virtual_mni152.lock")
     assert ignored.match_file("runs/virtual_mni152/.ensemble.lock")
-    assert ignored.match_file("runs/virtual_mni152/folds/.fold_0.lock")
     assert ignored.match_file("runs/virtual_mni152/members/.second.lock")
     assert ignored.match_file("runs/virtual_mni152/members/second/checkpoint/last.keras")
+    assert ignored.match_file("runs/virtual_mni152/.folds.lock")
+    assert ignored.match_file("runs/virtual_mni152/folds/.fold_0.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
     assert not ignored.match_file("runs/virtual_mni152/members/second/model.keras")
 

@@ -45,8 +45,8 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
         curves = list(_curves(run / paths.HISTORY))
     return {
         **(_scored(adapter, run, pairs) or _NOT_SCORED),
-        "folds": of_folds(adapter),
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
+        "folds": of_folds(adapter),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),

@@ -67,8 +67,7 @@ def prepare(work: Path, system: str, minutes: float) -> None:
     content = yaml.safe_load((PROJECT / paths.PARAMS).read_text("utf-8"))
     entry = content.pop("presets")[DATASET]
     content |= {"datasets": {DATASET: entry if system == "preset" else None}}
-    for section in ("members", "ensembles"):
-        content.pop(section, None)
+    content |= {"members": {}, "ensembles": {}}
     _keep(place, content)
     start = time.monotonic()
     _run(place, "pipeline", "convert", DATASET)
