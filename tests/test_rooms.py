@@ -16,13 +16,13 @@ ORDER = {
     ),
     "model": (
         "params", "network_input", "regions", "number_format", "flexunet", "inference", "delivery",
-        "provenance", "training", "scoring",
+        "provenance", "training", "scoring", "planning",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
-    "model": ("compare", "evaluate", "export", "inspect", "predict", "preflight", "train"),
+    "model": ("compare", "evaluate", "export", "inspect", "plan", "predict", "preflight", "train"),
 }
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [
