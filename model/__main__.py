@@ -14,6 +14,7 @@ from pipeline.__main__ import (
     debug_wanted,
     end,
     guarded,
+    named_by_stage,
     params_option,
     wanted_datasets,
 )
@@ -28,9 +29,22 @@ def main(arguments: list[str] | None = None) -> int:
     return guarded(lambda: run(_parser().parse_args(arguments)), debug_wanted(arguments))
 
 
+def _network_option(parser: ArgumentParser) -> None:
+    dataset_option(parser, "; or a member's name, from params.yaml")
+
+
 def _runs_option(parser: ArgumentParser) -> None:
-    parser.add_argument("run_a", type=Path, help="a run's folder, as evaluate filled it")
-    parser.add_argument("run_b", type=Path, help="another run's folder")
+    text = "a run's folder, as evaluate filled it, or its folds, as crossvalidate did; two of them"
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help=text)
+    text = "one or several runs that B is; then those before are A, such as of several seeds"
+    parser.add_argument("--against", type=Path, nargs="+", default=[], metavar="RUN", help=text)
+
+
+def _folds_options(parser: ArgumentParser) -> None:
+    text = "how many, 3 or more (split.folds, or 5 where that is 0)"
+    parser.add_argument("--folds", type=int, default=0, metavar="K", help=text)
+    text = "only these, counted from 0, such as on one of several machines (all)"
+    parser.add_argument("--fold", type=int, nargs="+", default=[], metavar="N", help=text)
 
 
 def _predict_options(parser: ArgumentParser) -> None:
@@ -88,9 +102,17 @@ def _preflight(options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
     from model.compare import compare
 
-    compare(options.run_a, options.run_b)
+    a, b = options.runs, options.against
+    if not b and len(a) != 2:
+        raise Problem(
+            f"expected two runs, got {len(a)}",
+            where="compare",
+            remedy="Where a side is several runs, write: compare A1 A2 --against B1 B2",
+        )
+    compare(*((a, b) if b else ([a[0]], [a[1]])))
 
 
 def _plan_options(parser: ArgumentParser) -> None:
@@ -132,12 +154,25 @@ def _inspect(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
-    def act(dataset: str, settings: params.Params) -> None:
-        from model.train import train
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.params import reader
+    from pipeline.runtime import shortages
 
-        train(dataset, settings)
+    members = reader.members(options.params)
+    options.dataset = options.dataset or named_by_stage("member")
+    names = list(wanted_datasets(options))
+    if not options.dataset and not named_by_stage(options.verb):
+        names += members
+    for name in names:
+        if name in members:
+            dataset, settings = params.load_member(name, options.params)
+        else:
+            dataset, settings = name, params.load(name, options.params)
+        with shortages.named(f"train {name}"), identities.explaining(dataset):
+            from model.train import train
 
-    _of_each_dataset(options, act)
+            train(dataset, settings, name if name in members else "")
 
 
 def _evaluate(options: Namespace) -> None:
@@ -145,6 +180,43 @@ def _evaluate(options: Namespace) -> None:
         from model.evaluate import evaluate
 
         evaluate(dataset, settings)
+
+    _of_each_dataset(options, act)
+
+
+def _ensemble(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
+    from model import params
+    from pipeline.pairs import identities
+    from pipeline.runtime import shortages
+
+    named = options.dataset or named_by_stage(options.verb)
+    for dataset in wanted_datasets(options):
+        settings = params.load(dataset, options.params)
+        wanted = params.ensemble(dataset, options.params)
+        if wanted is None:
+            if named:
+                raise Problem(
+                    f"expected {dataset} below 'ensembles:', found none",
+                    where=options.params,
+                    remedy="Add it there, and at least one network of it below 'members:'.",
+                )
+            continue
+        members = {
+            name: params.load_member(name, options.params)[1]
+            for name in params.members(dataset, options.params)
+        }
+        with shortages.named(f"ensemble {dataset}"), identities.explaining(dataset):
+            from model.ensemble import ensemble
+
+            ensemble(dataset, wanted, settings, members)
+
+
+def _crossvalidate(options: Namespace) -> None:
+    def act(dataset: str, settings: params.Params) -> None:
+        from model.crossvalidate import crossvalidate
+
+        crossvalidate(dataset, settings, options.params, options.folds, options.fold)
 
     _of_each_dataset(options, act)
 
@@ -214,13 +286,28 @@ VERBS = {
         _inspect,
     ),
     "train": Verb(
-        "train a FlexUNet on data/dataset/<dataset>", "virtual_mni152", _OF_A_DATASET, _train
+        "train a FlexUNet on data/dataset/<dataset>",
+        "virtual_mni152",
+        (_network_option, params_option),
+        _train,
     ),
     "evaluate": Verb(
         "score it on the test split, in the source's own grid",
         "virtual_mni152",
         _OF_A_DATASET,
         _evaluate,
+    ),
+    "ensemble": Verb(
+        "fuse a dataset's networks into one bundle, scored as one and one by one",
+        "virtual_mni152",
+        _OF_A_DATASET,
+        _ensemble,
+    ),
+    "crossvalidate": Verb(
+        "train and score fold by fold, and pool the patients",
+        "virtual_mni152 --folds 5",
+        (dataset_option, _folds_options, params_option),
+        _crossvalidate,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

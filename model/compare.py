@@ -1,11 +1,17 @@
-"""compare: two runs on the same test cases, class by class: paired differences with intervals."""
+"""compare: two runs on the same test cases, class by class: paired differences with intervals.
+
+A side may be a run, a member, an ensemble, a cross-validation (whose cases are of all patients), or
+several of these, such as the same training with three seeds: a case that several of them scored
+counts with the mean of its scores.
+"""
 
 from __future__ import annotations
 
 import csv
 import logging
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,56 +54,169 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def compare(run_a: Path, run_b: Path) -> None:
-    """Report what run B does better or worse than run A on the cases that both scored."""
-    a, b = _read(run_a), _read(run_b)
-    shared = [key for key in a if key in b]
+def compare(run_a: Path | Sequence[Path], run_b: Path | Sequence[Path]) -> None:
+    """Report what side B does better or worse than side A on the cases that both scored.
+
+    Raises :class:`Problem` for a folder without scores, and for sides that share no case or differ
+    in its truth.
+    """
+    a, b = (_Side.read([one] if isinstance(one, Path) else one) for one in (run_a, run_b))
+    shared = [key for key in a.rows if key in b.rows]
     if not shared:
         raise Problem(
             "expected runs that scored the same cases and classes, got none in common",
-            where=f"{run_a} and {run_b}",
-            remedy="Compare two runs of one dataset and one split.",
+            where=f"{a.name} and {b.name}",
+            remedy="Compare runs of one dataset and one split, or two cross-validations.",
         )
-    other = [key for key in shared if a[key]["truth"] != b[key]["truth"]]
-    if other:
-        case, _, name = other[0]
-        raise Problem(
-            f"expected the same truth in both runs, got {a[other[0]]['truth']} and"
-            f" {b[other[0]]['truth']} voxels of {name} in {case}",
-            where=f"{run_a} and {run_b}",
-            remedy="Evaluate both runs anew on the same data.",
-        )
-    _report(run_a, run_b, a, b)
+    _require_same_truth(a.rows, b.rows, shared, f"{a.name} and {b.name}")
+    _report(a, b)
 
 
-def _report(run_a: Path, run_b: Path, a: _Rows, b: _Rows) -> None:
+@dataclass(frozen=True)
+class _Side:
+    """One or several folders, what they scored together, and the folds that tested each case."""
+
+    tables: Mapping[Path, _Rows]
+    rows: _Rows
+    folds: Mapping[tuple[str, str], frozenset[str]]
+
+    @classmethod
+    def read(cls, folders: Sequence[Path]) -> _Side:
+        """Raises :class:`Problem` for a folder without scores, and where truths differ."""
+        rows: _Rows = {}
+        tables, folds = {}, defaultdict(set)
+        for folder in folders:
+            parts = _parts(folder)
+            tables[folder] = _together(list(parts.values()), str(folder))
+            for fold, part in parts.items():
+                for case, rater, _ in part:
+                    folds[case, rater].add(fold)
+        rows = _together(list(tables.values()), " and ".join(map(str, folders)))
+        return cls(tables, rows, {case: frozenset(those) for case, those in folds.items()})
+
+    @property
+    def name(self) -> str:
+        """Its folders, as they were given."""
+        return " + ".join(map(str, self.tables))
+
+    @property
+    def folded(self) -> bool:
+        """Whether every case is of a fold."""
+        return all("" not in those for those in self.folds.values())
+
+
+def _together(tables: Sequence[_Rows], where: str) -> _Rows:
+    """The rows of several tables; a case that several have has the means of their scores."""
+    if len(tables) == 1:
+        return tables[0]
+    found: dict[_Key, list[dict[str, str]]] = defaultdict(list)
+    for table in tables:
+        _require_same_truth(table, {key: rows[0] for key, rows in found.items()}, table, where)
+        for key, row in table.items():
+            found[key].append(row)
+    return {key: rows[0] | _means(rows) for key, rows in found.items()}
+
+
+def _means(rows: Sequence[dict[str, str]]) -> dict[str, str]:
+    """The mean of each score of one case and class; none where no row has it."""
+    means = {}
+    for score in _SCORES:
+        known = any(row[score] for row in rows)
+        mean = float(mean_over([_value(row, score) for row in rows]))
+        means[score] = repr(mean) if known and math.isfinite(mean) else ""
+    return means
+
+
+def _require_same_truth(a: _Rows, b: _Rows, keys: Iterable[_Key], where: str) -> None:
+    for key in keys:
+        if key in a and key in b and a[key]["truth"] != b[key]["truth"]:
+            raise Problem(
+                f"expected the same truth in both runs, got {a[key]['truth']} and"
+                f" {b[key]['truth']} voxels of {key[2]} in {key[0]}",
+                where=where,
+                remedy="Evaluate both runs anew on the same data.",
+            )
+
+
+def _report(a: _Side, b: _Side) -> None:
     """The table of differences, with how it came about."""
-    shared = [key for key in a if key in b]
-    patients = len({a[key]["patient"] for key in shared})
+    shared = [key for key in a.rows if key in b.rows]
+    patients = len({a.rows[key]["patient"] for key in shared})
     cases = len({key[:2] for key in shared})
     _LOG.info(
         "A %s, B %s: B - A, paired over %d test cases of %d patients;",
-        run_a,
-        run_b,
+        a.name,
+        b.name,
         cases,
         patients,
     )
     few = "; too few patients for an interval to be trusted" * (patients < FEW)
     _LOG.info("95 %% intervals of %d bootstrap resamples of patients%s", RESAMPLES, few)
-    left = len({key[:2] for key in {*a, *b}}) - cases
+    left = len({key[:2] for key in {*a.rows, *b.rows}}) - cases
     if left:
         _LOG.info("%d cases are in one run only and left out", left)
+    for name, side in (("A", a), ("B", b)):
+        _report_folders(name, side)
     _LOG.info("%24s %-9s %7s %7s   %-22s  better in B", "", "score", "A", "B", "B - A")
-    for one in differences(a, b):
-        gain = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-        mark = "" if one.clear else "  no clear difference"
-        _LOG.info(
-            f"{one.name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {gain}"
-            f"  {one.better} of {one.cases}{mark}"
-        )
+    for one in differences(a.rows, b.rows):
+        _LOG.info("%s", _line(one, one.name))
+    if a.folded and b.folded:
+        _report_folds(a, b)
     _LOG.info(
         "A class that is in neither truth nor prediction counts as 1 here: to invent it costs."
     )
+
+
+def _line(one: Difference, name: str) -> str:
+    gain = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+    mark = "" if one.clear else "  no clear difference"
+    return (
+        f"{name:24} {one.score:9} {one.a:7.4f} {one.b:7.4f}   {gain}"
+        f"  {one.better} of {one.cases}{mark}"
+    )
+
+
+def _report_folders(name: str, side: _Side) -> None:
+    """Of several folders, the mean Dice of each: how much chance there is in a training."""
+    if len(side.tables) == 1:
+        return
+    found = {folder: differences(rows, rows)[0].a for folder, rows in side.tables.items()}
+    _LOG.info(
+        "%s is %d folders, of mean Dice %s: %.4f to %.4f",
+        name,
+        len(found),
+        ", ".join(f"{mean:.4f}" for mean in found.values()),
+        min(found.values()),
+        max(found.values()),
+    )
+
+
+def _report_folds(a: _Side, b: _Side) -> None:
+    """The first row, fold by fold; what cannot be told fold by fold, and why."""
+    shared = a.folds.keys() & b.folds.keys()
+    moved = sum(a.folds[case] != b.folds[case] for case in shared)
+    if moved:
+        _LOG.info(
+            "%d of %d cases were tested in another fold of B than of A: the networks learnt from"
+            " other patients, and the difference is of that too",
+            moved,
+            len(shared),
+        )
+        return
+    numbers = sorted({fold for case in shared for fold in a.folds[case]}, key=_in_order)
+    if any(len(a.folds[case]) > 1 for case in shared):  # an official test list, the same in all
+        return
+    for number in numbers:
+        a_rows, b_rows = (
+            {key: row for key, row in side.rows.items() if number in side.folds[key[:2]]}
+            for side in (a, b)
+        )
+        for one in differences(a_rows, b_rows)[:1]:
+            _LOG.info("%s", _line(one, f"fold {number}"))
+
+
+def _in_order(fold: str) -> tuple[int, str]:
+    return (int(fold) if fold.isdecimal() else 0, fold)
 
 
 def differences(a: _Rows, b: _Rows) -> list[Difference]:
@@ -146,29 +265,42 @@ def _value(row: dict[str, str], score: str) -> float:
 
 
 def _read(run: Path) -> _Rows:
+    """What a folder scored; the folds of a cross-validation are together."""
+    return _together(list(_parts(run).values()), str(run))
+
+
+def _parts(run: Path) -> dict[str, _Rows]:
+    """Fold -> what it scored, of a cross-validation; all of a run is of the fold ""."""
     file = run / paths.PER_CASE
     if not file.is_file():
         raise Problem(
             "expected the scores of a run, found none",
             where=file,
             remedy="Name a run's folder, such as runs/msd_hippocampus, after: python -m model"
-            " evaluate",
+            " evaluate; or runs/msd_hippocampus/folds, after: python -m model crossvalidate",
         )
+    found: dict[str, list[dict[str, str]]] = defaultdict(list)
     try:
         with require_regular(file).open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        _require_numbers(rows)
+            for row in csv.DictReader(stream):
+                found[row.get("fold") or ""].append(row)
+        _require_numbers([row for rows in found.values() for row in rows])
+        for rows in found.values():
+            _require_every_class(rows)
     except (ValueError, csv.Error) as error:
         raise Problem(
             f"expected a table of scores, got {error}",
             where=file,
             remedy="Was it changed by hand, or by an earlier version? Evaluate the run again.",
         ) from None
-    return {(row["case"], row["rater"], row["class"]): row for row in rows}
+    return {
+        fold: {(row["case"], row["rater"], row["class"]): row for row in rows}
+        for fold, rows in found.items()
+    }
 
 
 def _require_numbers(rows: Sequence[dict[str, str]]) -> None:
-    """Raise ValueError unless every row has its names and numbers, and a case every class once."""
+    """Raise ValueError unless every row has its names and numbers."""
     if not rows:
         raise ValueError("no row")
     for row in rows:
@@ -181,6 +313,10 @@ def _require_numbers(rows: Sequence[dict[str, str]]) -> None:
         for score in _SCORES:
             if row[score] and not 0 <= _number(row[score]) <= 1:
                 raise ValueError(f"{score} {row[score][:20]!r} of {case}, not 0 to 1")
+
+
+def _require_every_class(rows: Sequence[dict[str, str]]) -> None:
+    """Raise ValueError unless every case has every class once."""
     keys = [(row["case"], row["rater"], row["class"]) for row in rows]
     cases, classes = {key[:2] for key in keys}, {key[2] for key in keys}
     if len(set(keys)) < len(keys) or len(keys) != len(cases) * len(classes):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.inference import keras_file, onnx_file, places, stated
+from model.inference import bundle, keras_file, onnx_file, places, stated
 from model.params import Network
 from pipeline.runtime import files, modelfile
 
@@ -32,6 +32,7 @@ _OF_KERAS = {
     "openvino": ("openvino", "model.xml"),
 }
 """What Keras calls a format, and the file or folder that it writes."""
+_BUNDLE = ".zip"
 _MOST = 1e-5  # difference of two probabilities
 
 
@@ -40,10 +41,14 @@ def export(model: str, form: str, output: Path | None = None) -> None:
 
     It computes in float32, whatever it was trained in. By default, ONNX goes beside the model, as
     ``<stem>.onnx``, and anything else into a folder ``<stem>_<format>``. The same model gives the
-    same ONNX bytes. Raises :class:`Problem` if the model cannot be used, a package is missing,
-    ``output`` is something else, or ONNX' probabilities are not Keras'; then nothing is written.
+    same ONNX bytes. A bundle becomes one of ONNX files, ``<stem>_onnx.zip``. Raises
+    :class:`Problem` if the model cannot be used, a package is missing, ``output`` is something
+    else, or ONNX' probabilities are not Keras'; then nothing is written.
     """
     source = places.model_file(model)
+    if bundle.is_one(source):
+        _export_bundle(source, form, output or source.with_name(f"{source.stem}_onnx{_BUNDLE}"))
+        return
     if source.suffix == places.ONNX:
         raise Problem(
             "expected a model as Keras writes it, got one that was exported already",
@@ -61,13 +66,36 @@ def export(model: str, form: str, output: Path | None = None) -> None:
     _LOG.info("export %s: %s (%.1f MB), %s", source, target, _bytes(target) / 1e6, note)
 
 
+def _export_bundle(source: Path, form: str, target: Path) -> None:
+    """Write a bundle whose members are ONNX files; all else that it states stays."""
+    if form != "onnx" or target.is_dir() or target.suffix != _BUNDLE:
+        raise Problem(
+            f"expected a bundle to become a file *{_BUNDLE} of ONNX files, got {form} as"
+            f" {target.name}",
+            where=source,
+            remedy="Export its members one by one, or give another --output.",
+        )
+    _require_package(form)
+    stated = bundle.read(source)
+    with bundle.unpacked(stated) as members:
+        exported = {}
+        for file in members:
+            exported[file.stem] = file.with_suffix(places.ONNX)
+            with bundle.naming(stated, file):
+                network, origin = keras_file.keras_network(file)
+                note = _write_onnx(network, origin, file, exported[file.stem])
+            _LOG.info("export %s: %s, %s", source, exported[file.stem].name, note)
+        bundle.write(target, exported, stated.content)
+    _LOG.info("export %s: %s (%.1f MB)", source, target, _bytes(target) / 1e6)
+
+
 def _write_onnx(network: keras.Model, origin: dict[str, Any], source: Path, target: Path) -> str:
     shape, classes = stated.network(origin, source)
     parts = onnx_file.parts(shape, classes, origin, keras_file.arrays(network))
     with files.replacing(target) as unfinished:
         with unfinished.open("wb") as stream:
             stream.writelines(parts)
-        runner = onnx_file.runner(unfinished, shape.image_px, shape.channels, classes)
+        runner = onnx_file.runner(unfinished, shape.image_px, shape.inputs, classes)
         return comparison(network, runner, shape, source)
 
 
@@ -92,7 +120,7 @@ def comparison(network: keras.Model, runner: onnx_file.Runner, shape: Network, s
     for anything more. The pictures, in the size and channels of ``shape``: noise, black, white, a
     gradient, a noisy disc and a chessboard.
     """
-    pictures = _pictures(shape.image_px, shape.channels)
+    pictures = _pictures(shape.image_px, shape.inputs)
     theirs, ours = _answers(network, pictures), np.concatenate([runner(one) for one in pictures])
     apart = _distance(ours, theirs)
     words = f"at most {apart:.1e} from Keras' probabilities on {len(pictures)} pictures"

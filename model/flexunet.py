@@ -14,6 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from model.normalization import BatchNormalization
 from model.params import Network
 
 _GROUPS = 8  # of group normalisation, or as many as divide the filters
@@ -105,7 +106,12 @@ def _standardised(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> keras.KerasTensor:
-    """Convolution, dropout, convolution; each convolution activated, then normalised."""
+    """Convolution, dropout, convolution; each convolution activated, then normalised.
+
+    A residual block adds what came in, by a convolution of 1 where it has other filters than what
+    comes out (He et al., CVPR 2016).
+    """
+    came = x
     for half in range(2):
         x = layers.Conv2D(
             _filters(network, level),
@@ -119,14 +125,18 @@ def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> ker
         x = _normalised(x, network.normalization, f"{name}_norm_{half}")
         if half == 0:
             x = layers.Dropout(network.dropout_rate * level, name=f"{name}_dropout")(x)
-    return x
+    if network.block == "plain":
+        return x
+    if came.shape[-1] != x.shape[-1]:
+        came = layers.Conv2D(x.shape[-1], 1, name=f"{name}_shortcut")(came)
+    return layers.Add(name=f"{name}_sum")([x, came])
 
 
 def _normalised(x: keras.KerasTensor, how: str, name: str) -> keras.KerasTensor:
     """By the batch (Ioffe & Szegedy 2015), by groups of filters of one picture (Wu & He 2018) or
     by each filter of one picture (Ulyanov et al. 2016)."""
     if how == "batch":
-        return layers.BatchNormalization(momentum=0.9, name=name)(x)
+        return BatchNormalization(momentum=0.9, name=name)(x)
     if how == "group":
         groups = math.gcd(_GROUPS, x.shape[-1])
         return layers.GroupNormalization(groups, name=name)(x)

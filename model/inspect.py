@@ -46,7 +46,7 @@ def inspect(dataset: str, settings: params.Params) -> None:
     px = network.image_px
     whole = network.picture_px
     parts = f", parts of {whole} x {whole}" if whole else ""
-    _LOG.info("%s: %d x %d x %d pixels%s", dataset, network.channels, px, px, parts)
+    _LOG.info("%s: %d x %d x %d pixels%s", dataset, network.inputs, px, px, parts)
     heads = ("level", "pixels", "filters", "kernel", "dilation", "parameters", "MFLOP")
     _LOG.info("%8s%8s%9s%8s%10s%14s%13s", *heads)
     for row in table:
@@ -145,7 +145,7 @@ def draw(table: list[Level], network: Network, classes: int, file: Path) -> None
                 ((below, -depth - 0.7), (centre, low)),
             ):
                 axis.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": _GREY})
-    ends = f"{network.channels} x {network.image_px}²", f"{classes} x {network.image_px}²"
+    ends = f"{network.inputs} x {network.image_px}²", f"{classes} x {network.image_px}²"
     for x, text in zip((-4.2, 4.2), ends, strict=True):
         axis.text(x, 0.75, text, ha="center", fontsize=8)
     axis.set(xlim=(-6.4, 6.4), ylim=(-last - 0.8, 1.1))

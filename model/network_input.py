@@ -43,24 +43,29 @@ def labels_at(ids: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
 
 
 def model_input(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Square pictures of any size -> (B, px, px, channels) uint8, px as ``whole_px``.
+    """Square pictures of any size -> (B, px, px, inputs) uint8, px as ``whole_px``.
 
-    They are grey (H, H), or (H, H, channels).
+    They are grey (H, H), or (H, H, channels), of a network with neighbours those of all slices.
     """
     return stacked([picture_at(picture, network.whole_px) for picture in pictures], network)
 
 
 def stacked(pictures: Sequence[NDArray[np.uint8]], network: Network) -> NDArray[np.uint8]:
-    """Pictures or parts of one size (px, px) -> (B, px, px, channels) uint8; grey is repeated.
+    """Pictures or parts of one size (px, px) -> (B, px, px, inputs) uint8.
 
-    Raises :class:`Problem` for pictures of more or fewer channels than the network sees.
+    Grey slices (px, px, 2 * neighbours + 1) are repeated for networks of several channels, and so
+    is a grey picture (px, px): its own neighbour. Raises :class:`Problem` for pictures of more or
+    fewer channels than the network sees.
     """
     every = np.stack(pictures)
     if every.ndim == 3:
-        return np.repeat(every[..., None], network.channels, axis=-1)
-    if every.shape[-1] != network.channels:
+        return np.repeat(every[..., None], network.inputs, axis=-1)
+    slices = 2 * network.neighbours + 1
+    if every.shape[-1] == slices:
+        return np.repeat(every, network.channels, axis=-1)
+    if every.shape[-1] != network.inputs:
         raise Problem(
-            f"expected pictures of {network.channels} channels, which the network sees, got"
+            f"expected pictures of {network.inputs} channels, which the network sees, got"
             f" {every.shape[-1]}"
         )
     return every

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import datasets_spec
 from datasets_spec.contract import MOST_CHANNELS, PLANES, Problem
@@ -165,7 +166,7 @@ class Train:
     boundary_px: int
     """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     label_smoothing: float
-    """For losses with a cross-entropy: this share of each pixel's truth is spread over all
+    """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
     classes."""
     overlap_over: str
     """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
@@ -177,7 +178,8 @@ class Train:
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
     warm_up_steps: int
-    """Steps over which the learning rate rises from 0 to its value."""
+    """Updates of the weights over which the learning rate rises from 0 to what the schedule gives;
+    0 starts with that."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""
@@ -219,6 +221,10 @@ class Train:
     """Whether a prediction is the mean over mirror images (test-time augmentation). `auto`: where
     training saw mirrored pictures and valid gains more than noise; `always`: where training saw
     some; `never`."""
+    calibrate: str
+    """Whether valid may choose a temperature for each class, by which probabilities are calibrated;
+    class ids stay as they are. `auto`: where it gains more than noise in patients that it does not
+    follow from; `always`; `never`."""
     epoch_change_pictures: int
     """How many pictures of `mini_test` are drawn after every epoch; no decision uses them."""
     tensorboard: bool
@@ -255,6 +261,7 @@ class Train:
         one_of("jit", self.jit, ("auto", "always", "never"))
         one_of("monitor", self.monitor, MONITORS)
         one_of("mirrors", self.mirrors, ("auto", "always", "never"))
+        one_of("calibrate", self.calibrate, ("auto", "always", "never"))
         expect(0 < self.learning_rate <= 1, "learning_rate", "above 0 to 1", self.learning_rate)
         expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
         for name in ("reducer_factor", "tversky_alpha"):
@@ -309,6 +316,23 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """How the networks of a dataset become one: an entry of the section `ensembles`."""
+
+    PARTIAL: ClassVar[bool] = True
+    """Whatever of it is left out of a parameter file has its usual value."""
+
+    weights: str = "auto"
+    """`auto`: valid may weigh networks, or the planes that they see, class by class, where that
+    gains more than noise over equal weights; `equal` does not ask."""
+    own: bool = True
+    """Whether the dataset's own network takes part; else its members do alone."""
+
+    def __post_init__(self) -> None:
+        one_of("weights", self.weights, ("auto", "equal"))
+
+
+@dataclass(frozen=True)
 class Params(reader.Params):
     """Everything in params.yaml that holds for one dataset."""
 
@@ -324,6 +348,25 @@ def load(dataset: str, file: Path = paths.PARAMS) -> Params:
     """
     settings = reader.load_as(Params, dataset, file)
     return _fitted(settings, dataset, file)
+
+
+def load_member(member: str, file: Path = paths.PARAMS) -> tuple[str, Params]:
+    """The dataset of a member, and its parameters: the dataset's with the member's overrides.
+
+    Raises :class:`Problem` as :func:`load` does, and for a member that the file does not name.
+    """
+    dataset, settings = reader.load_member_as(Params, member, file)
+    return dataset, _fitted(settings, dataset, file)
+
+
+def members(dataset: str, file: Path = paths.PARAMS) -> tuple[str, ...]:
+    """The names of the members of ``dataset``, in the file's order."""
+    return tuple(name for name, its in reader.members(file).items() if its == dataset)
+
+
+def ensemble(dataset: str, file: Path = paths.PARAMS) -> Ensemble | None:
+    """The entry of ``dataset`` below ``ensembles``; None where it has none."""
+    return reader.ensemble_as(Ensemble, dataset, file)
 
 
 def _fitted(settings: Params, dataset: str, file: Path) -> Params:
@@ -344,6 +387,14 @@ def _fitted(settings: Params, dataset: str, file: Path) -> Params:
             f"expected 0 for pictures of one channel, got {settings.train.channel_dropout}",
             where=f"{file}: train: channel_dropout of {dataset}",
             remedy="Correct it in the parameter file.",
+        )
+    mode = settings.augment.mode
+    if settings.train.source == "scans" and mode != "online" and settings.augment.variants:
+        raise Problem(
+            f"expected online where train.source is scans, got {mode}: the variants on disk are of"
+            " pairs",
+            where=f"{file}: augment: mode of {dataset}",
+            remedy="Set augment.mode to online, or augment.variants to {}.",
         )
     network = replace(settings.train.network, channels=len(names) or wanted)
     return replace(settings, train=replace(settings.train, network=network))

@@ -217,7 +217,7 @@ def _scan(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, A
     source = delivery.Source(name, scan.path, scan.series, work.names.uid)
     about = About(
         facts.dataset,
-        work.predictor.members[0].digest,
+        work.predictor.digest or work.predictor.members[0].digest,
         imports.project_version(),
         f"FlexUNet, mean of {len(work.predictor.members)} networks",
     )
@@ -281,11 +281,23 @@ def _picture(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str
     warnings = ["it is in colour: its brightness was taken"] * grey.coloured
     if grey.dark:
         warnings.append("it looks almost black: 12-bit values in a 16-bit file? Rescale it")
+    warnings += _without_mm(work.predictor)
     warnings += _oddities(slices.volume_of(grey.picture[None]), scan.path, work.predictor, True)
     outputs, content = picture.deliver(
         work.output, name, grey.picture, work.predictor, work.wish, scan.path, warnings
     )
     return outputs, {**content, "warnings": warnings, "notes": []}
+
+
+def _without_mm(predictor: Predictor) -> list[str]:
+    """What a picture, a slice without mm and neighbours, cannot show the models."""
+    networks = [one.facts.network for one in predictor.members]
+    field = max(one.field_mm for one in networks)
+    return [
+        *[f"it states no mm: the model's field of view, {field:g} mm, is not kept"] * (field > 0),
+        *["the model sees neighbouring slices too: the picture stands for them"]
+        * any(one.neighbours for one in networks),
+    ]
 
 
 def _sources(scan: Scan) -> list[Path]:
@@ -302,8 +314,9 @@ def _fingerprint(group: Group, work: _Work) -> str:
         for channel, scan in group.scans.items()
     ]
     models = [(member.digest, member.axes) for member in work.predictor.members]
+    together = models, work.predictor.digest
     return fingerprints.fingerprint(
-        digests, models, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
+        digests, together, asdict(work.wish), asdict(work.limits), asdict(USUAL), work.code
     )
 
 

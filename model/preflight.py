@@ -23,14 +23,16 @@ _EXPERIMENTS = (".dvc", "tmp", "exps")
 
 
 def preflight(params_file: Path) -> None:
-    """Check every name and every parameter of all enabled datasets, and write that they fit.
+    """Check every name and parameter of all datasets and members, and write that they fit.
 
     What is written never changes, so that another dataset makes nothing of the others again.
     Raises :class:`Problem` for the first name, parameter or transform that does not fit.
     """
-    names = reader.enabled(params_file)
-    for name in names:
-        settings = params.load(name, params_file)
+    names, members = reader.enabled(params_file), reader.members(params_file)
+    networks = [(name, params.load(name, params_file)) for name in names]
+    networks += [params.load_member(name, params_file) for name in members]
+    for name, settings in networks:
+        params.ensemble(name, params_file)
         try:
             several = channels.of(datasets_spec.load(name).dataset, settings.convert.in_hu)
             Variants(name, settings.augment, len(several) or 1)
@@ -40,7 +42,7 @@ def preflight(params_file: Path) -> None:
     _reach_raw_data(names)
     with files.replacing(paths.PREFLIGHT) as unfinished:
         unfinished.write_text("Every parameter of every enabled dataset fits.\n", "utf-8")
-    _LOG.info("preflight: the parameters fit, of %s", ", ".join(names))
+    _LOG.info("preflight: the parameters fit, of %s", ", ".join((*names, *members)))
 
 
 def _reach_raw_data(names: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import keras
 
 from datasets_spec.contract import Dataset
-from model.params import Network, Params
+from model.params import SOURCES, Network, Params
 from pipeline import paths
 from pipeline.pairs import channels
 from pipeline.runtime import files, fingerprints, imports, modelfile
@@ -33,6 +33,7 @@ _LONGEST = 200  # characters of a foreign value in a message
 _DEFAULTS = {one.name: one.default for one in fields(Network) if one.default is not MISSING}
 _DEFAULTS |= {"picture_channels": []}  # of models from before there were any
 DECIDING, _VARIANTS = "model.training.fit", "pipeline.pairs.variants"
+_SLICES = "model.training.slices"
 RUNNERS = (
     *fingerprints.RUNNERS,
     "datasets_spec",
@@ -52,7 +53,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "split": asdict(settings.split),
         "train": asdict(settings.train),
         "dataset_digest": dataset_digest(dataset),
-        "code": _code(settings.augment.mode != "offline"),
+        "code": _code(settings.augment.mode != "offline", settings.train.source == "scans"),
         "project": imports.project_version(),
         "packages": packages(),
     }
@@ -156,6 +157,8 @@ def require(
     if digest is not None:
         wanted["dataset_digest"] = digest
     trained = _DEFAULTS | origin | origin["train"]["network"]
+    wanted["source"] = settings.train.source
+    trained["source"] = origin["train"].get("source", SOURCES[0])
     for name, value in wanted.items():
         if value != trained.get(name):
             raise modelfile.unfit(
@@ -178,18 +181,25 @@ def _pictures(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
         "dataset": dataset,
         "labels": [[label.id, label.name, list(label.colour)] for label in facts.label_map],
         "modality": facts.modality,
-        "plane": facts.plane,
+        "plane": plane_of(facts, settings),
         "window": asdict(facts.window) if facts.window else {"percentiles": [low, high]},
         "picture_channels": [asdict(one) for one in channels.of(facts, settings.convert.in_hu)],
     }
 
 
-def _code(online: bool) -> str:
+def plane_of(facts: Dataset, settings: Params) -> str:
+    """The plane of the slices that the network sees."""
+    plane = settings.train.plane
+    return facts.plane if plane == "own" else plane
+
+
+def _code(online: bool, scans: bool) -> str:
     """The sha256 of the code that decides weights: comments and docstrings do not count.
 
     ``online``: with the code of the variants that training draws; others are in the dataset.
+    ``scans``: with the code that draws slices of kept scans.
     """
     deciding: set[Path] = set()
-    for module in (DECIDING, *[_VARIANTS] * online):
+    for module in (DECIDING, *[_VARIANTS] * online, *[_SLICES] * scans):
         deciding |= imports.closure(module, without=RUNNERS)
     return hashlib.sha256(json.dumps(fingerprints.substances(deciding)).encode()).hexdigest()

@@ -24,13 +24,13 @@ from model.inference import familiarity
 from model.inference.facts import Facts
 from model.params import Train
 from model.scoring import choose
-from model.training import checkpoint, devices, fit, precision, watch
+from model.training import checkpoint, devices, fit, precision, slices, watch
 from model.training.devices import Share
 from model.training.fit import Fitting
 from model.training.partial import Codes
+from model.training.slices import Slices
 from model.training.state import State
 from pipeline import paths
-from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks, modelfile
@@ -42,9 +42,11 @@ _LOG = logging.getLogger(__name__)
 class _Run:
     """What all steps of a training need: where it writes, who looks at it, what it is made from.
 
-    ``folder`` is ``runs/<dataset>``, ``place`` the checkpoint's folder in it.
+    ``name`` is the dataset's or the member's, ``folder`` is ``runs/<dataset>`` or, of a member,
+    ``runs/<dataset>/members/<member>``, and ``place`` the checkpoint's folder in it.
     """
 
+    name: str
     dataset: str
     wanted: Train
     share: Share
@@ -55,25 +57,30 @@ class _Run:
     origin: dict[str, Any]
 
 
-def train(dataset: str, settings: params.Params) -> None:
-    """Train on ``data/dataset/<dataset>`` and fill ``runs/<dataset>``.
+def train(dataset: str, settings: params.Params, member: str = "") -> None:
+    """Train on ``data/dataset/<dataset>`` and fill ``runs/<dataset>``, or the folder of a member.
 
     Raises :class:`Problem` if a split is empty, what was asked for is not installed, or the
     loss is no number any more, and at once if another run fills the folder.
     """
     share = devices.join(settings.train.batch_pairs)
-    with locks.alone(paths.run(dataset)) if share.leads else nullcontext():
-        _train(dataset, settings, share)
+    folder = paths.member(dataset, member) if member else paths.run(dataset)
+    with locks.alone(folder) if share.leads else nullcontext():
+        _train(dataset, settings, member, folder, share)
 
 
-def _train(dataset: str, settings: params.Params, share: Share) -> None:
+def _train(dataset: str, settings: params.Params, member: str, folder: Path, share: Share) -> None:
     facts, data = datasets_spec.load(dataset).dataset, paths.dataset(dataset)
-    loggers = watch.loggers(settings.train, paths.run(dataset)) if share.leads else {}
-    of_train, of_valid = _pairs(data, facts.label_map, settings)
-    run = _run(dataset, facts, settings, share, loggers)
+    loggers = watch.loggers(settings.train, folder) if share.leads else {}
+    seen = slices.of(dataset, facts, settings)
+    _require_foreground(seen.train, seen.valid, facts.label_map, settings.train, data)
+    of_train = _without_variants(seen.train, settings)
+    run = _run(dataset, facts, settings, member, folder, share, loggers, seen)
     run.origin["scans"] = familiarity.known((pair.patient, pair.profile) for pair in of_train)
-    mode = settings.augment.mode
-    judged = [pair for pair in of_valid if not pair.unannotated]
+    judged = [pair for pair in seen.valid if not pair.unannotated]
+    online = None
+    if settings.augment.mode != "offline":
+        online = Variants(dataset, settings.augment, image_px=settings.convert.image_px).fresh
     codes = Codes.of([*of_train, *judged], len(facts.label_map))
     learn, valid = fit.batches(
         data,
@@ -81,10 +88,11 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
         judged,
         facts.label_map,
         run.wanted,
-        None if mode == "offline" else Variants(dataset, settings.augment).fresh,
+        online,
         share,
         run.folder,
         codes,
+        seen.read,
     )
     state, resumes = _state(run, len(facts.label_map))
     pixels = np.sum([pair.class_pixels for pair in of_train], axis=0).tolist()
@@ -102,11 +110,11 @@ def _train(dataset: str, settings: params.Params, share: Share) -> None:
     _epochs(run, state, fitting)
     if share.leads:
         _publish(run, state)  # also when nothing was left to train
-        _choose(run, of_valid, settings)
+        _choose(run, seen.cases, settings)
         score = state.history[state.best_epoch - 1][run.wanted.monitor]
         _LOG.info(
             "train %s: kept epoch %d (%s %.4f): %s",
-            dataset,
+            run.name,
             state.best_epoch,
             run.wanted.monitor,
             score,
@@ -118,28 +126,25 @@ def _run(
     dataset: str,
     facts: Dataset,
     settings: params.Params,
+    member: str,
+    folder: Path,
     share: Share,
     loggers: dict[Path, watch.Logger],
+    seen: Slices,
 ) -> _Run:
-    folder, place = paths.run(dataset), checkpoint.folder(dataset)
-    pictures = watch.EpochChange(paths.dataset(dataset), place, facts.label_map, settings.train)
+    place = checkpoint.folder(folder)
+    shown = (paths.dataset(dataset), place, facts.label_map, settings.train, seen.read)
+    pictures = watch.EpochChange(*shown)
     origin = provenance.of(dataset, facts, settings)
-    return _Run(dataset, settings.train, share, folder, place, loggers, pictures, origin)
+    name = member or dataset
+    return _Run(name, dataset, settings.train, share, folder, place, loggers, pictures, origin)
 
 
-def _pairs(
-    folder: Path, label_map: LabelMap, settings: params.Params
-) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to learn from and to be judged by; online, variants on disk are left out.
-
-    Raises :class:`Problem` where a split is empty or shows no foreground.
-    """
-    pairs = manifest.read(folder)
-    of_train, of_valid = (_of_split(pairs, split, folder) for split in ("train", "valid"))
-    _require_foreground(of_train, of_valid, label_map, settings.train, folder)
-    if settings.augment.mode == "online":
-        of_train = [pair for pair in of_train if not pair.parent]
-    return of_train, of_valid
+def _without_variants(of_train: list[Pair], settings: params.Params) -> list[Pair]:
+    """The pairs to learn from: online, variants on disk are left out."""
+    if settings.augment.mode != "online":
+        return of_train
+    return [pair for pair in of_train if not pair.parent]
 
 
 def _state(run: _Run, classes: int) -> tuple[State, bool]:
@@ -164,7 +169,7 @@ def _announce(run: _Run, state: State, fitting: Fitting, resumes: bool) -> None:
             start += f"; the outputs are those of the first {wanted.epochs}"
     _LOG.info(
         "train %s: %s parameters, %s, %s; %s",
-        run.dataset,
+        run.name,
         f"{fitting.network.count_params():,}",
         run.origin["packages"]["backend"],
         state.precision,
@@ -184,9 +189,7 @@ def _announce(run: _Run, state: State, fitting: Fitting, resumes: bool) -> None:
 def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
     """Train until ``state`` is finished, and keep every epoch."""
     wanted, kept = run.wanted, state.epochs
-    progress = watch.TimeLeft(
-        f"train {run.dataset}", wanted.epochs, len(fitting.learn), state.epochs
-    )
+    progress = watch.TimeLeft(f"train {run.name}", wanted.epochs, len(fitting.learn), state.epochs)
     try:
         while not state.finished(wanted):
             start = time.monotonic()
@@ -205,7 +208,7 @@ def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
             progress.show(state.epochs, logs, wanted.monitor, time.monotonic() - start)
     except KeyboardInterrupt:
         then = f"resumes after epoch {kept}" if kept else "starts over"
-        _LOG.info("train %s: stopped; the same command %s", run.dataset, then)
+        _LOG.info("train %s: stopped; the same command %s", run.name, then)
         raise
     finally:
         progress.bar.close()
@@ -228,7 +231,7 @@ def _clear(run: _Run, resumes: bool, finished: bool) -> None:
     for name in names:
         (run.folder / name).unlink(missing_ok=True)
     folders = [run.folder / paths.EPOCH_CHANGE]
-    folders += [] if finished else [run.folder / paths.PREDICTIONS]
+    folders += [] if finished else [run.folder / paths.PREDICTIONS, paths.ensemble(run.dataset)]
     folders += [] if resumes else [run.place, *(run.folder / name for name in watch.LOGGERS)]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -267,17 +270,6 @@ def _choose(run: _Run, of_valid: Sequence[Pair], settings: params.Params) -> Non
         if choice.kept:
             name = facts.label_map.labels[label].name
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, choice.gain)
-
-
-def _of_split(pairs: Sequence[Pair], split: str, folder: Path) -> list[Pair]:
-    members = [pair for pair in pairs if pair.split == split]
-    if not members:
-        raise Problem(
-            f"expected pairs of the split {split!r}, found none",
-            where=folder,
-            remedy="Check split.empty_slices and that the patients have labels.",
-        )
-    return members
 
 
 def _require_foreground(

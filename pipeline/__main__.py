@@ -135,12 +135,16 @@ def wanted_datasets(options: Namespace) -> tuple[str, ...]:
     """
     from pipeline.params import reader as params
 
-    stage, _, dataset = os.environ.get("DVC_STAGE", "").partition("@")
     if options.dataset:
         return (options.dataset,)
-    if dataset and stage.rpartition(":")[2] == options.verb:
-        return (dataset,)
-    return params.enabled(options.params)
+    named = named_by_stage(options.verb)
+    return (named,) if named else params.enabled(options.params)
+
+
+def named_by_stage(stage: str) -> str:
+    """What the DVC stage that runs this is for, if it is ``stage``; else ""."""
+    running, _, name = os.environ.get("DVC_STAGE", "").partition("@")
+    return name if running.rpartition(":")[2] == stage else ""
 
 
 def params_option(parser: ArgumentParser) -> None:
@@ -155,12 +159,12 @@ def debug_option(parser: ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def dataset_option(parser: ArgumentParser) -> None:
+def dataset_option(parser: ArgumentParser, more: str = "") -> None:
     """The option of every verb that works on one dataset, or on all that are enabled."""
     import datasets_spec
 
     names = ", ".join(datasets_spec.names())
-    parser.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}")
+    parser.add_argument("dataset", nargs="?", help=f"default: all enabled; known: {names}{more}")
 
 
 def _folder_option(parser: ArgumentParser) -> None:

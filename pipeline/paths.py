@@ -32,6 +32,9 @@ MEMBERS = "members"
 ENSEMBLE = "ensemble"
 MODEL = "model.keras"
 MODEL_ONNX = "model.onnx"
+BUNDLE = "ensemble.zip"
+BUNDLE_ONNX = "ensemble_onnx.zip"
+MEMBERS_TABLE = "members.csv"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 EPOCH_CHANGE = "epoch_change_infer"
@@ -45,8 +48,12 @@ PREDICTIONS = "predictions"
 NATIVE = "native"
 WORST = "worst"
 OVERLAYS = "overlays"
-SCORED = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
+CASES = "cases.json"
+SHOWN = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
+"""What the page needs of an evaluation."""
+SCORED = (*SHOWN, CASES)
 """What ``evaluate`` writes into a run beside its predictions; stale once the model has changed."""
+FOLDS_TABLE = "folds.csv"
 
 
 def raw(dataset: str) -> Path:
@@ -87,6 +94,16 @@ def member(dataset: str, name: str) -> Path:
 def ensemble(dataset: str) -> Path:
     """The outputs of ``ensemble``: all networks of a dataset as one."""
     return run(dataset) / ENSEMBLE
+
+
+def folds(dataset: str) -> Path:
+    """The outputs of ``crossvalidate``: the pooled scores, and a folder for each fold."""
+    return run(dataset) / "folds"
+
+
+def fold(dataset: str, number: int) -> Path:
+    """The working folder of a fold: parameters, dataset and run of its own."""
+    return folds(dataset) / f"fold_{number}"
 
 
 def epoch_change(folder: Path, epoch: int) -> Path:

@@ -20,10 +20,12 @@ from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.params.split import Split
-from pipeline.runtime import files, keys, locks
+from pipeline.runtime import files, locks
 from pipeline.sources import listing, places
-from pipeline.splits import grouping, leaks, outliers, placement
+from pipeline.splits import grouping, leaks, outliers, placement, thinning
 from pipeline.splits.grouping import Groups
+from pipeline.structure import drawings, probe
+from pipeline.structure.probe import Probed
 from pipeline.volumes import findings
 from pipeline.volumes.findings import Finding
 
@@ -67,7 +69,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         _placed(pair, where[pair.patient], unlike)
         for pair in converted
         if (not pair.unannotated or (pair.case, pair.rater) in judged)
-        and _kept(dataset, pair, where[pair.patient], settings.split)
+        and thinning.kept(dataset, pair, where[pair.patient], settings.split)
     ]
     _report_unannotated(dataset, converted, placed)
     kept = {pair.id for pair in placed}
@@ -89,7 +91,8 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         if groups is not None:
             groups.write(unfinished / paths.LIKENESS)
         manifest.write(unfinished, pairs)
-        card.write(unfinished, adapter, settings, pairs, mini)
+        obeyed = _label_rules(dataset, pairs, settings, adapter.dataset.label_map)
+        card.write(unfinished, adapter, settings, pairs, mini, obeyed)
     _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)
 
 
@@ -114,6 +117,17 @@ def _grouped(
     if not groups.by_names:
         _LOG.warning("split %s: warning: %s", dataset, grouping.NO_ORDER)
     return groups
+
+
+def _label_rules(
+    dataset: str, pairs: Sequence[Pair], settings: params.Params, label_map: LabelMap
+) -> Probed:
+    """What the labels of train obey, by their shapes in the source's own grid."""
+    drawn = drawings.of_train(pairs, paths.converted(dataset), settings.limits)
+    obeyed = probe.probe(drawn, len(label_map), dataset)
+    for one in obeyed.rules:
+        _LOG.info("split %s: %s", dataset, one.sentence([label.name for label in label_map]))
+    return obeyed
 
 
 def _require_no_leak(dataset: str, folder: Path, pairs: Sequence[Pair]) -> None:
@@ -294,14 +308,6 @@ def _warn_of_earlier(dataset: str, converted: Sequence[Pair]) -> None:
 def _same(one: Pair, other: Pair) -> bool:
     """Whether all columns are equal, NaN and NaN included."""
     return one == other or repr(one) == repr(other)
-
-
-def _kept(dataset: str, pair: Pair, split: str, settings: Split) -> bool:
-    """Whether the split keeps the pair: all with foreground, and a share of those without."""
-    if not pair.empty:
-        return True
-    share: float = getattr(settings.empty_slices, split)
-    return keys.key(settings.seed, dataset, pair.id, "empty") < share * 2**63
 
 
 def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Finding]]) -> Pair:

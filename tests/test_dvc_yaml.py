@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,15 @@ from tests.conftest import PROJECT
 
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"))["stages"]
 OF_A_DATASET = ("convert", "augment", "split", "train", "evaluate")
-FLOOR_OF = {"train": "model", "evaluate": "model", "preflight": "model"}
+OF_NETWORKS = {"member": "${members}", "ensemble": "${ensembles}"}
+VERB_OF = {"member": "train"}  # of another name than the stage
+ON_MODELS_FLOOR = ("train", "evaluate", "preflight", *OF_NETWORKS)
+
+
+def verb(stage: str) -> str:
+    """Floor and verb, such as "model.train"."""
+    floor = "model" if stage in ON_MODELS_FLOOR else "pipeline"
+    return f"{floor}.{VERB_OF.get(stage, stage)}"
 
 
 def body(stage: str) -> dict[str, Any]:
@@ -33,14 +42,15 @@ def code_deps(stage: str) -> set[str]:
 
 
 def test_the_stages_stand_in_order() -> None:
-    assert list(STAGES) == ["preflight", *OF_A_DATASET, "report"]
+    pairs = OF_A_DATASET[:-1]
+    assert list(STAGES) == ["preflight", *pairs, "member", "evaluate", "ensemble", "report"]
 
 
 def test_every_stage_of_a_dataset_waits_for_the_preflight() -> None:
     """Its output never changes, so that another dataset makes nothing of the others again."""
     [out] = body("preflight")["outs"]
     assert set(out) == {paths.PREFLIGHT.as_posix()}
-    for stage in OF_A_DATASET:
+    for stage in (*OF_A_DATASET, *OF_NETWORKS):
         assert paths.PREFLIGHT.as_posix() in body(stage)["deps"]
     assert {"params.yaml", "datasets_spec"} <= set(body("preflight")["deps"])
     assert "params" not in body("preflight")
@@ -54,32 +64,48 @@ def test_the_preflight_is_never_taken_from_the_run_cache() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_deps_are_the_import_closure(stage: str) -> None:
-    needed = {file.as_posix() for file in closure(f"{FLOOR_OF.get(stage, 'pipeline')}.{stage}")}
-    if stage not in OF_A_DATASET:
+    needed = {file.as_posix() for file in closure(verb(stage))}
+    if stage not in (*OF_A_DATASET, *OF_NETWORKS):
         needed = {file for file in needed if not file.startswith("datasets_spec/")}
         assert "datasets_spec" in body(stage)["deps"]
     else:
-        needed.add("datasets_spec/${key}.py")
+        needed.add(f"datasets_spec/{'${item.dataset}' if stage == 'member' else '${key}'}.py")
     assert code_deps(stage) == needed
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_dep_of_code_exists(stage: str) -> None:
     for dep in code_deps(stage):
-        assert (PROJECT / dep.replace("${key}", "virtual_mni152")).is_file()
+        assert (PROJECT / re.sub(r"\$\{.*\}", "virtual_mni152", dep)).is_file()
         assert dep.split("/")[0] in FLOORS
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_command_is_four_words_and_holds_no_name_that_a_shell_would_obey(stage: str) -> None:
-    floor = FLOOR_OF.get(stage, "pipeline")
-    assert body(stage)["cmd"] == f"python -m {floor} {stage}"
+    assert body(stage)["cmd"] == f"python -m {verb(stage).replace('.', ' ')}"
     assert body(stage)["desc"]
 
 
 @pytest.mark.parametrize("stage", OF_A_DATASET)
 def test_a_stage_runs_for_each_dataset(stage: str) -> None:
     assert STAGES[stage]["foreach"] == "${datasets}"
+
+
+@pytest.mark.parametrize("stage", OF_NETWORKS)
+def test_a_stage_runs_for_each_member_and_each_ensemble(stage: str) -> None:
+    assert STAGES[stage]["foreach"] == OF_NETWORKS[stage]
+    assert f"{OF_NETWORKS[stage].strip('${}')}.${{key}}" in body(stage)["params"]
+
+
+def test_a_member_is_trained_as_the_datasets_own_network_is() -> None:
+    own = {one.replace("${key}", "${item.dataset}") for one in body("train")["params"]}
+    assert set(body("member")["params"]) == {*own, "members.${key}"}
+
+
+def test_an_ensemble_waits_for_all_members() -> None:
+    deps = body("ensemble")["deps"]
+    assert {"runs/${key}/members", "runs/${key}/model.keras"} <= set(deps)
+    assert "members" in body("ensemble")["params"]  # one that is taken out, too
 
 
 @pytest.mark.parametrize("stage", OF_A_DATASET)
@@ -105,8 +131,12 @@ def test_what_is_filled_bit_by_bit_is_kept_between_runs(stage: str) -> None:
 def test_dvc_pushes_no_pictures(stage: str) -> None:
     outs = body(stage)["outs"]
     pushed = {out for out in outs if isinstance(out, str)}
-    numbers = ("confusion.csv", "curves.png", "model.keras", "per_case.csv", "scores.json")
-    assert pushed <= {f"runs/${{key}}/{name}" for name in numbers}
+    numbers = (
+        *("cases.json", "confusion.csv", "curves.png", "model.keras", "per_case.csv"),
+        *("scores.json", "ensemble.zip", "members.csv"),
+    )
+    folders = ("runs/${key}", "runs/${key}/ensemble", "runs/${item.dataset}/members/${key}")
+    assert pushed <= {f"{folder}/{name}" for folder in folders for name in numbers}
     assert all(
         settings["push"] is False
         for out in outs
@@ -121,7 +151,20 @@ def test_a_lock_is_no_dependency_of_the_report() -> None:
     ignored = PathSpec.from_lines("gitignore", patterns)
     assert ignored.match_file("data/dataset/.virtual_mni152.lock")
     assert ignored.match_file("runs/.virtual_mni152.lock")
+    assert ignored.match_file("runs/virtual_mni152/.ensemble.lock")
+    assert ignored.match_file("runs/virtual_mni152/members/.second.lock")
+    assert ignored.match_file("runs/virtual_mni152/members/second/checkpoint/last.keras")
+    assert ignored.match_file("runs/virtual_mni152/.folds.lock")
+    assert ignored.match_file("runs/virtual_mni152/folds/.fold_0.lock")
     assert not ignored.match_file("runs/virtual_mni152/metrics.json")
+    assert not ignored.match_file("runs/virtual_mni152/members/second/model.keras")
+
+
+def test_the_report_depends_on_pooled_scores_and_on_no_folder_of_a_fold() -> None:
+    patterns = (PROJECT / ".dvcignore").read_text("utf-8").splitlines()
+    ignored = PathSpec.from_lines("gitignore", patterns)
+    assert not ignored.match_file((paths.folds("virtual_mni152") / paths.METRICS).as_posix())
+    assert ignored.match_file((paths.fold("virtual_mni152", 3) / paths.PARAMS).as_posix())
 
 
 @pytest.mark.parametrize("stage", ["convert", "split"])

@@ -12,17 +12,29 @@ from tests.conftest import PROJECT
 ORDER = {
     "pipeline": (
         "paths", "runtime", "params", "volumes", "labels", "sources", "virtual", "warps", "pairs",
-        "splits", "pages",
+        "structure", "splits", "pages",
     ),
     "model": (
-        "params", "network_input", "regions", "number_format", "flexunet", "inference", "delivery",
-        "provenance", "training", "scoring", "planning",
+        "params", "network_input", "regions", "number_format", "normalization", "flexunet",
+        "inference", "delivery", "provenance", "training", "scoring", "folds",
+        "planning",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
     "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
-    "model": ("compare", "evaluate", "export", "inspect", "plan", "predict", "preflight", "train"),
+    "model": (
+        "compare",
+        "crossvalidate",
+        "ensemble",
+        "evaluate",
+        "export",
+        "inspect",
+        "plan",
+        "predict",
+        "preflight",
+        "train",
+    ),
 }
 DOORS = ("__init__", "__main__", "cli")
 MODULES = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ from PIL import Image
 from datasets_spec.contract import Problem
 from model.delivery import measures, viewer
 from model.delivery.wish import Wish
+from model.inference import fusing
+from model.inference.fusing import Weights
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
+from model.inference.temperature import Temperatures
 from pipeline.pages import draw
 from pipeline.pairs import png
 from pipeline.pairs.canvas import Canvas
@@ -33,8 +36,9 @@ from pipeline.volumes.limits import require_pixels
 
 _STRIP_BYTES = 1 << 24
 _DARK = 16
-Answers = list[tuple[Sampler, Probabilities]]
-"""Of each member the way back to the picture's pixels, and its answer with columns sampled."""
+Answers = list[tuple[Sampler, Probabilities, Temperatures]]
+"""Of each member the way back to the picture's pixels, its answer with columns sampled, and what
+calibrates it."""
 _TINGE = 8  # by which the channels of a grey JPEG may differ
 
 
@@ -79,7 +83,7 @@ def deliver(
     With probabilities, ``<name>.npz`` (H, W, classes) float16.
     """
     ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
-    for rows, strip in _strips(answers, grey.shape[0]):
+    for rows, strip in _strips(answers, predictor.weights, grey.shape[0]):
         ids[rows] = class_ids(strip)
     ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
     label_map = predictor.label_map
@@ -87,7 +91,8 @@ def deliver(
     png.write_mask(made[0], ids, label_map)
     if wish.probabilities:
         made.append(folder / f"{name}.npz")
-        _write_probabilities(made[-1], answers, (*grey.shape, len(label_map)))
+        strips = _strips(answers, predictor.weights, grey.shape[0])
+        _write_probabilities(made[-1], strips, (*grey.shape, len(label_map)))
     if wish.overlays:
         made.append(folder / "overlays" / f"{name}.png")
         made[-1].parent.mkdir(exist_ok=True)
@@ -122,24 +127,28 @@ def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
     """Ask every member about the picture as convert makes it."""
     answers = []
     for one in predictor.members:
-        canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.image_px)
+        canvas = Canvas.fit((grey.shape[0], grey.shape[1]), (1.0, 1.0), one.facts.drawn_px)
         square = np.rint(canvas.image(grey)).astype(np.uint8)
         sampler = one.sampler(canvas)
-        answers.append((sampler, sampler.wide(one.of_pictures([square])[0])))
+        answers.append((sampler, sampler.wide(one.of_pictures([square])[0]), one.temperatures))
     return answers
 
 
-def _strips(answers: Answers, height: int) -> Iterator[tuple[slice, Probabilities]]:
+def _strips(
+    answers: Answers, weights: Weights | None, height: int
+) -> Iterator[tuple[slice, Probabilities]]:
     """The members' mean probabilities (classes, rows, W) of some rows of a picture at a time."""
     classes, _, width = answers[0][1].shape
     step = max(1, _STRIP_BYTES // (4 * classes * width))
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
-        strips = [sampler.tall(wide, rows) for sampler, wide in answers]
-        yield rows, sum(strips[1:], start=strips[0]) / np.float32(len(strips))
+        strips = [calibrated(sampler.tall(wide, rows)) for sampler, wide, calibrated in answers]
+        yield rows, fusing.fused(strips, [""] * len(strips), weights)
 
 
-def _write_probabilities(file: Path, answers: Answers, shape: tuple[int, ...]) -> None:
+def _write_probabilities(
+    file: Path, strips: Iterable[tuple[slice, Probabilities]], shape: tuple[int, ...]
+) -> None:
     """What ``np.savez_compressed`` writes of ``shape`` (H, W, classes) as float16, by strips."""
     described = {"descr": "<f2", "fortran_order": False, "shape": shape}
     entry = zipfile.ZipInfo("arr_0.npy")  # with the date of no clock
@@ -150,7 +159,7 @@ def _write_probabilities(file: Path, answers: Answers, shape: tuple[int, ...]) -
         archive.open(entry, "w", force_zip64=True) as stream,
     ):
         np.lib.format.write_array_header_1_0(stream, described)
-        for _, strip in _strips(answers, shape[0]):
+        for _, strip in strips:
             stream.write(np.moveaxis(strip, 0, -1).astype("<f2").tobytes())
 
 

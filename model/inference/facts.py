@@ -15,16 +15,18 @@ from typing import Any, TypeVar
 from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
-from model.params import Network
+from model.inference.temperature import NONE, Temperatures
+from model.params import SOURCES, Network
 from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
-from pipeline.params.values import OutOfRange
+from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import modelfile
 
 LEAST_PATIENTS = 5
 """Of valid, to decide anything by what they gain."""
 T = TypeVar("T")
-_NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
+NONSENSE = (ArithmeticError, AttributeError, LookupError, OutOfRange, TypeError, ValueError)
+"""What a file of nonsense raises where it is given its types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,10 @@ class Facts:
     ``window``: of a CT, in HU; None for the percentiles of each scan. ``image_px``: the side of
     the pictures that convert made. ``rules``: the post-processing of each class that valid chose;
     None where its training had not come to choosing. ``scans``: what its training scans were like
-    (:mod:`model.inference.familiarity`), of several channels the first. ``channels``: those of its
-    pictures, none of grey ones.
+    (:mod:`model.inference.familiarity`), of several channels the first. ``temperatures``: what
+    calibrates its probabilities. ``channels``: those of its pictures, none of grey ones. ``plane``
+    is that of the slices that the network sees, ``source`` what they are drawn from:
+    :data:`model.params.SOURCES`.
     """
 
     dataset: str
@@ -105,12 +109,19 @@ class Facts:
     mirrors: Mirrors
     scans: Mapping[str, Any]
     tiles: Tiles = Tiles()
+    temperatures: Temperatures = NONE
     channels: tuple[Channel, ...] = ()
+    source: str = "pairs"
 
     @property
     def sequences(self) -> tuple[str, ...]:
         """The names of the channels that are scans of their own; none where one scan is all."""
         return tuple(one.name for one in self.channels if one.own)
+
+    @property
+    def drawn_px(self) -> int:
+        """The side of the pictures that are drawn of slices: convert's, or the network's own."""
+        return self.image_px if self.source == "pairs" else self.network.whole_px
 
     @classmethod
     def of(cls, provenance: Mapping[str, Any], file: Path) -> Facts:
@@ -119,7 +130,7 @@ class Facts:
         def part(name: str, read: Callable[[], T]) -> T:
             try:
                 return read()
-            except _NONSENSE as error:
+            except NONSENSE as error:
                 said = str(error)[:200] or type(error).__name__
                 raise modelfile.unfit(
                     file, f"expected {name} in its {modelfile.PROVENANCE}, got {said}"
@@ -141,11 +152,15 @@ class Facts:
             percentiles=convert.mr_percentiles,
             image_px=convert.image_px,
             network=network,
-            rules=part("post-processing", lambda: _rules(chosen, len(labels))),
+            rules=part("post-processing", lambda: rules_of(chosen, len(labels))),
             mirrors=part("mirrors", lambda: _mirrors(provenance, chosen)),
             scans=part("scans", lambda: _scans(provenance)),
             tiles=part("tiles", lambda: _tiles(chosen)),
+            temperatures=part(
+                "temperature", lambda: Temperatures.of(chosen.get("temperature") or {}, len(labels))
+            ),
             channels=part("channels", lambda: _channels(provenance, network.channels)),
+            source=part("source", lambda: _source(provenance, network)),
         )
 
 
@@ -184,13 +199,27 @@ def _channels(provenance: Mapping[str, Any], seen: int) -> tuple[Channel, ...]:
     return several
 
 
+def _source(provenance: Mapping[str, Any], network: Network) -> str:
+    """Models from before there was a choice state none: they saw pairs."""
+    source = provenance["train"].get("source", SOURCES[0])
+    if source not in SOURCES:
+        raise ValueError(shown(source))
+    if source == "pairs" and (network.neighbours or network.field_mm):
+        raise ValueError("pairs beside neighbours or a field of view")
+    return str(source)
+
+
 def _window(stated: Mapping[str, Any]) -> Window | None:
     if "percentiles" in stated:
         return None
     return Window(float(stated["level"]), float(stated["width"]))
 
 
-def _rules(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
+def rules_of(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
+    """The post-processing of each class in a section ``chosen``; None where there was no choosing.
+
+    Raises one of :data:`NONSENSE` for what is none.
+    """
     if "postprocessing" not in chosen:
         return None
     rules = {

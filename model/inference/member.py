@@ -18,6 +18,7 @@ from model.inference import mirrors, onnx_file, places, stated, tiles
 from model.inference.facts import Facts
 from model.inference.mirrors import Run
 from model.inference.sampling import Probabilities, Sampler
+from model.inference.temperature import NONE, Temperatures
 from model.network_input import model_input
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Images, Views
@@ -33,7 +34,9 @@ Picture = NDArray[np.uint8]
 class Member:
     """A model file that is ready to answer. ``axes``: see :mod:`model.inference.mirrors`.
 
-    ``digest`` is the file's sha256; ``overlap``: see :mod:`model.inference.tiles`.
+    ``digest`` is the file's sha256; ``overlap``: see :mod:`model.inference.tiles`;
+    ``temperatures``: by which its probabilities are calibrated once they are on the grid that they
+    are asked for, so that they leave class ids as they are.
     """
 
     file: Path
@@ -42,6 +45,7 @@ class Member:
     run: Run
     axes: tuple[str, ...]
     overlap: float = tiles.OVERLAP
+    temperatures: Temperatures = NONE
 
     @classmethod
     def of(cls, file: Path, mirror_images: str = "auto") -> Member:
@@ -61,7 +65,9 @@ class Member:
             )
         wanted = mirror_images == "always" or (mirror_images == "auto" and facts.mirrors.kept)
         overlap = tiles.OVERLAP if facts.tiles.kept else 0.0
-        return cls(file, files.sha256(file), facts, network, axes if wanted else (), overlap)
+        used = axes if wanted else ()
+        digest = files.sha256(file)
+        return cls(file, digest, facts, network, used, overlap, facts.temperatures)
 
     @property
     def at_once(self) -> int:
@@ -71,7 +77,8 @@ class Member:
     def of_pictures(self, pictures: Sequence[Picture]) -> Probabilities:
         """Square pictures of any size -> (B, px, px, classes), px as ``whole_px``.
 
-        They are grey (H, H), or (H, H, channels), as convert makes them.
+        They are grey (H, H), or (H, H, channels), as convert makes them, or as many channels as the
+        network sees of a slice and its neighbours.
         """
         network = self.facts.network
 
@@ -92,8 +99,18 @@ def viewed(images: Images, facts: Facts, own_grey: bool = False) -> Views:
     of other channels than the model's.
     """
     bounds = facts.window.bounds if facts.window else None
-    seen = (facts.channels, facts.plane, bounds, facts.percentiles, facts.image_px)
-    return Views.of(images, *seen, own_grey)
+    return Views.of(
+        images,
+        facts.channels,
+        facts.plane,
+        bounds,
+        facts.percentiles,
+        facts.drawn_px,
+        own_grey,
+        facts.network.neighbours,
+        facts.network.field_mm,
+        in_8_bits=facts.source == "scans",
+    )
 
 
 @lru_cache(maxsize=8)
@@ -134,4 +151,4 @@ def _opened(file: Path) -> tuple[dict[str, Any], Run]:
         )
     provenance = onnx_file.read(file)
     network, classes = stated.network(provenance, file)
-    return provenance, onnx_file.runner(file, network.image_px, network.channels, classes)
+    return provenance, onnx_file.runner(file, network.image_px, network.inputs, classes)

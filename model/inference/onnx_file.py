@@ -50,11 +50,11 @@ def runner(file: Path, px: int, channels: int, classes: int) -> Runner:
     text = _metadata(file)
     origin = _provenance(file, text)
     network, count = stated.network(origin, file)
-    if (network.image_px, network.channels, count) != (px, channels, classes):
+    if (network.image_px, network.inputs, count) != (px, channels, classes):
         raise modelfile.unfit(
             file,
             f"expected a network of {px} px, {channels} channels and {classes} classes,"
-            f" got one of {network.image_px}, {network.channels} and {count}",
+            f" got one of {network.image_px}, {network.inputs} and {count}",
         )
     layout = onnx_graph.layout(network, classes, text)
     size = onnx_graph.length(layout)

@@ -71,7 +71,7 @@ def layout(network: Network, classes: int, provenance: str = "") -> Layout:
         *(field(1, node) for node in graph.nodes),
         field(2, "flexunet"),
         *graph.tensors,
-        field(11, _value(PICTURE, _UINT8, (px, px, network.channels))),
+        field(11, _value(PICTURE, _UINT8, (px, px, network.inputs))),
         field(12, _value(PROBABILITIES, _FLOAT, (px, px, classes))),
     ]
     return [
@@ -97,7 +97,7 @@ class _Graph:
         x = self._node("Transpose", "channels_first", [PICTURE], perm=[0, 3, 1, 2])
         x = self._node("Cast", "numbers", [x], to=_FLOAT)
         x = self._node("Mul", "unit_range", [x, self._floats("of_255", [1 / 255])])
-        filters = network.channels
+        filters = network.inputs
         if network.input_normalization == "zscore":
             x = self._standardised(x)
         skips = []
@@ -137,6 +137,7 @@ class _Graph:
 
     def _block(self, x: str, filters: int, network: Network, level: int, name: str) -> str:
         side, own = max(network.base_kernels - 2 * level, 3), _filters(network, level)
+        came = x
         for half, incoming in enumerate((filters, own)):
             shape = (own, incoming, side, side)
             dilation = max(network.dilation - level, 1)
@@ -144,7 +145,11 @@ class _Graph:
             x = self._activated(x, network.activation)
             px = network.image_px >> level
             x = self._normalised(x, network.normalization, f"{name}_norm_{half}", own, px)
-        return x
+        if network.block == "plain":
+            return x
+        if filters != own:
+            came = self._convolution(came, f"{name}_shortcut", (own, filters, 1, 1))
+        return self._node("Add", f"{name}_sum", [x, came])
 
     def _convolution(
         self, x: str, name: str, shape: tuple[int, int, int, int], dilation: int = 1

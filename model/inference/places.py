@@ -15,7 +15,8 @@ ONNX = ".onnx"
 def model_file(text: str) -> Path:
     """The model file that ``text`` names: itself, in a run's folder, or of a dataset's run.
 
-    In a folder with both, ``model.keras`` comes before ``model.onnx``. What is no regular file, a
+    In a folder with both, ``model.keras`` comes before ``model.onnx``; that of an ensemble
+    (``runs/<dataset>/ensemble``) has a bundle. What is no regular file, a
     pipe for instance, is returned as well: whoever reads the file refuses it. Raises
     :class:`Problem` with all places that were looked at.
     """
@@ -23,7 +24,7 @@ def model_file(text: str) -> Path:
     if _is_there(given):
         return given
     folders = [given] if given.name != text else [given, paths.run(text)]
-    names = (paths.MODEL, paths.MODEL_ONNX)
+    names = (paths.MODEL, paths.MODEL_ONNX, paths.BUNDLE, paths.BUNDLE_ONNX)
     looked_at = [folder / name for folder in folders for name in names]
     for file in looked_at:
         if _is_there(file):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap, Problem
-from model.inference import rules, scans
+from model.inference import bundle, facts, rules, scans
 from model.inference.facts import Facts
+from model.inference.fusing import Weights
 from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
@@ -32,18 +33,30 @@ Look = Callable[[Slab], object]
 class Predictor:
     """Models of the same classes and modality, whose probabilities are averaged.
 
-    ``rules``: the post-processing of each class id: what all members chose on valid.
+    ``rules``: the post-processing of each class id: what all members chose on valid, or what valid
+    chose for a bundle. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
+    ``digest``: of the bundle that the models come from, "" of models from files of their own.
     """
 
     members: tuple[Member, ...]
     rules: dict[int, Rule]
+    weights: Weights | None = None
+    digest: str = ""
 
     @classmethod
     def of(cls, files: Sequence[Path], mirror_images: str = "auto") -> Predictor:
-        """The models in ``files`` (see :meth:`Member.of`).
+        """The models in ``files`` (see :meth:`Member.of`), or those of the bundle that it is.
 
         Raises :class:`Problem` if one cannot be used, or two do not belong together.
         """
+        if bundles := [file for file in files if bundle.is_one(file)]:
+            if len(files) > 1:
+                raise Problem(
+                    f"expected models of one network each, got a bundle among {len(files)} files",
+                    where=bundles[0],
+                    remedy="Give the bundle alone: it is an ensemble itself.",
+                )
+            return _bundled(bundle.read(bundles[0]), mirror_images)
         members = tuple(Member.of(file, mirror_images) for file in files)
         for other in members[1:]:
             _require_alike(members[0], other)
@@ -68,7 +81,7 @@ class Predictor:
         done: Done = lambda _: None,
     ) -> Iterator[Slab]:
         """Mean probabilities, slab by slab: see :func:`model.inference.scans.slabs`."""
-        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done)
+        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, self.weights)
 
     def postprocessed(
         self, ids: NDArray[np.uint8], voxel_ml: Amount, planar: bool
@@ -100,6 +113,28 @@ class Predictor:
         return volume.unslice(final, plane)
 
 
+def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
+    """The models of a bundle; :class:`Problem` names those that cannot be used in it."""
+    members = []
+    with bundle.unpacked(stated) as files:
+        for file in files:
+            with bundle.naming(stated, file):
+                one = Member.of(file, mirror_images)
+            members.append(replace(one, file=stated.file / file.name))
+    for other in members[1:]:
+        _require_alike(members[0], other)
+    classes = len(members[0].facts.label_map)
+    if stated.weights is not None and stated.weights.shape[1] != classes:
+        what = f"expected weights of {classes} classes, got {stated.weights.shape[1]}"
+        raise bundle.unfit(stated.file, what)
+    try:
+        chosen = facts.rules_of(stated.chosen, classes) or {}
+    except facts.NONSENSE as error:
+        what = f"expected post-processing in its {bundle.STATED}, got {str(error)[:200]}"
+        raise bundle.unfit(stated.file, what) from None
+    return Predictor(tuple(members), chosen, stated.weights, bundle.digest(stated))
+
+
 def _require_alike(first: Member, other: Member) -> None:
     """Raises :class:`Problem` for members of other classes or another modality."""
     ours, theirs = ([(one.id, one.name) for one in each.facts.label_map] for each in (first, other))
@@ -116,15 +151,15 @@ def _require_alike(first: Member, other: Member) -> None:
             )
 
 
-def _common(facts: Sequence[Facts]) -> dict[int, Rule]:
+def _common(every: Sequence[Facts]) -> dict[int, Rule]:
     """The rules that all members chose alike; a class on which they differ has none."""
-    chosen = [one.rules or {} for one in facts]
+    chosen = [one.rules or {} for one in every]
     common = {
         label: rule
         for label, rule in chosen[0].items()
         if all(other.get(label) == rule for other in chosen)
     }
-    names = {one.id: one.name for one in facts[0].label_map}
+    names = {one.id: one.name for one in every[0].label_map}
     left = sorted({label for each in chosen for label in each} - set(common))
     if left:
         _LOG.info(

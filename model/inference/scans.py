@@ -13,17 +13,21 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
+from model.inference import fusing
+from model.inference.fusing import Weights
 from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities
 from pipeline.pairs import channels
-from pipeline.pairs.channels import Images, Views
+from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.channels import Images
 from pipeline.volumes import volume
+from pipeline.volumes.arrays import Image8
 from pipeline.volumes.volume import Volume
 
 _SLAB_BYTES = 1 << 26  # of probabilities in a scan's own grid
@@ -31,6 +35,17 @@ _MAPPED_BYTES = 1 << 26  # of a file at once
 _FLOAT = np.dtype(np.float32)
 Done = Callable[[int], object]
 """Called with the number of slices that a model was asked about since the last call."""
+
+
+class Slices(Protocol):
+    """All slices of a scan in one plane as a network is shown them, each by its index."""
+
+    @property
+    def canvas(self) -> Canvas:
+        """How a slice becomes a picture."""
+
+    def picture(self, index: int) -> Image8 | None:
+        """That of a slice; None of one that counts as background without being asked about."""
 
 
 @dataclass(frozen=True)
@@ -55,35 +70,88 @@ def slabs(
     own_grey: bool = False,
     uncertain: bool = False,
     done: Done = lambda _: None,
+    weights: Weights | None = None,
 ) -> Iterator[Slab]:
     """The mean of the members' probabilities for all slices of a scan, in order.
 
     ``images``: the scan or, for models of several sequences, those of a case. ``scratch`` is a
     folder with room for (classes + 1) float32 numbers a voxel, where the members are of several
-    planes. Raises :class:`Problem` if the scan's slices have no one spacing and a
-    member is of another plane than theirs.
+    planes. ``weights``: see :mod:`model.inference.fusing`; None are equal ones. Raises
+    :class:`Problem` if the scan's slices have no one spacing and a member is of another plane than
+    theirs.
     """
     image = channels.first(images)
     _require_own_plane(members, image)
-    planes = list(dict.fromkeys(member.facts.plane for member in members))
+    rows = [None] * len(members) if weights is None else list(weights)
+    voices = [
+        _Voice(member, viewed(images, member.facts, own_grey), row)
+        for member, row in zip(members, rows, strict=True)
+    ]
+    shape, planes = image.array.shape, _planes(members)
+    whole = _Whole(len(members), weights, uncertain)
     if len(planes) == 1:
-        for at, total, entropies in _sums(members, images, own_grey, uncertain, done):
-            yield _slab(at, total, entropies, len(members), uncertain)
+        for at, total, entropies in _sums(voices, shape, uncertain, done):
+            yield whole.slab(at, total, entropies)
             del total, entropies  # before the next is computed
         return
     classes = len(members[0].facts.label_map)
     with tempfile.TemporaryFile(dir=scratch) as file:
-        sums = _Sums(file, (classes + uncertain, *image.array.shape))
+        sums = _Sums(file, (classes + uncertain, *shape))
         for plane in planes:
-            of_plane = [member for member in members if member.facts.plane == plane]
-            for at, total, entropies in _sums(of_plane, images, own_grey, uncertain, done):
+            of_plane = [one for one in voices if one.member.facts.plane == plane]
+            for at, total, entropies in _sums(of_plane, shape, uncertain, done):
                 sums.add(plane, at, [*total, *([] if entropies is None else [entropies])])
                 del total, entropies
-        for at in _steps(members, image):
+        for at in _steps(members, shape, planes[0]):
             found = sums.get(planes[0], at)
             entropies = found[classes] if uncertain else None
-            yield _slab(at, found[:classes], entropies, len(members), uncertain)
+            yield whole.slab(at, found[:classes], entropies)
             del found, entropies
+
+
+def every(
+    members: Sequence[Member],
+    seen: Sequence[Slices],
+    shape: tuple[int, ...],
+    scratch: Path,
+    done: Done = lambda _: None,
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """What each member answers to what it is shown, by slabs of the first one's plane.
+
+    ``shape`` (X, Y, Z) is the scan's, in RAS+ order; ``scratch`` a folder with room for members x
+    classes float32 numbers a voxel. Yields slices of the first member's plane with their answers
+    (members, classes, n, rows, columns), which :func:`fusing.fused` makes those of :func:`slabs`.
+    """
+    classes, planes = len(members[0].facts.label_map), _planes(members)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        sums = _Sums(file, (len(members) * classes, *shape))
+        for number, (member, slices) in enumerate(zip(members, seen, strict=True)):
+            plane = member.facts.plane
+            of_plane = [one for one in members if one.facts.plane == plane]
+            for at in _steps(of_plane, shape, plane):
+                sums.add(plane, at, list(_asked(member, slices, at, done)), number * classes)
+        for at in _steps(members, shape, planes[0], len(members)):
+            found = sums.get(planes[0], at)
+            yield at, found.reshape(len(members), classes, *found.shape[1:])
+            del found
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """A member, the slices that it is shown, and its weight for each class (None: equal)."""
+
+    member: Member
+    slices: Slices
+    row: NDArray[np.float32] | None
+
+    @property
+    def share(self) -> np.float32:
+        """How much of the whole its entropy is; 1 where all weigh alike."""
+        return np.float32(1 if self.row is None else self.row.mean())
+
+
+def _planes(members: Sequence[Member]) -> list[str]:
+    return list(dict.fromkeys(member.facts.plane for member in members))
 
 
 def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
@@ -99,65 +167,82 @@ def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
         )
 
 
-def _steps(members: Sequence[Member], image: Volume) -> Iterator[slice]:
-    """Slabs of whole batches in the first member's plane."""
-    facts = members[0].facts
-    stack = volume.slices(image.array, facts.plane)
-    of_slice = 4 * len(facts.label_map) * stack.shape[1] * stack.shape[2]
+def _steps(
+    members: Sequence[Member], shape: tuple[int, ...], plane: str, parts: int = 1
+) -> Iterator[slice]:
+    """Slabs of whole batches in ``plane``; with ``parts``, of as many times fewer slices."""
+    count, rows, columns = _stack(shape, plane)
+    of_slice = 4 * len(members[0].facts.label_map) * rows * columns
     batch = max(member.at_once for member in members)
     step = max(_SLAB_BYTES // of_slice // batch, 1) * batch
-    for start in range(0, len(stack), step):
-        yield slice(start, min(start + step, len(stack)))
+    step = max(step // parts, 1)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _stack(shape: tuple[int, ...], plane: str) -> tuple[int, ...]:
+    """The shape (N, rows, columns) of the slices in ``plane`` of a scan (X, Y, Z)."""
+    return volume.slices(np.broadcast_to(np.False_, shape), plane).shape
 
 
 def _sums(
-    members: Sequence[Member], images: Images, own_grey: bool, uncertain: bool, done: Done
+    voices: Sequence[_Voice], shape: tuple[int, ...], uncertain: bool, done: Done
 ) -> Iterator[tuple[slice, Probabilities, NDArray[np.float32] | None]]:
     """Slab by slab the sum of the members' probabilities, and that of their entropies."""
-    views = [viewed(images, member.facts, own_grey) for member in members]
-    for at in _steps(members, channels.first(images)):
+    members = [one.member for one in voices]
+    for at in _steps(members, shape, members[0].facts.plane):
         total: Probabilities | None = None
         entropies: NDArray[np.float32] | None = None
-        for member, view in zip(members, views, strict=True):
-            answer = _asked(member, view, at, done)
+        for one in voices:
+            answer = _asked(one.member, one.slices, at, done)
             if uncertain:
-                entropy = _entropy(answer)
+                entropy = _entropy(answer) * one.share
                 entropies = entropy if entropies is None else entropies + entropy
                 del entropy
+            answer = fusing.weighted(answer, one.row)
             total = answer if total is None else np.add(total, answer, out=total)
             del answer
         assert total is not None
         yield at, total, entropies
 
 
-def _asked(member: Member, view: Views, at: slice, done: Done) -> Probabilities:
+def _asked(member: Member, slices: Slices, at: slice, done: Done) -> Probabilities:
     """(classes, n, rows, columns) of some slices, in batches of the member's own size."""
-    sampler = member.sampler(view.canvas)
-    shape = (view.canvas.height, view.canvas.width)
+    sampler = member.sampler(slices.canvas)
+    shape = (slices.canvas.height, slices.canvas.width)
     answer = np.empty((len(member.facts.label_map), at.stop - at.start, *shape), np.float32)
     for start in range(at.start, at.stop, member.at_once):
         chosen = range(start, min(start + member.at_once, at.stop))
-        guesses = member.of_pictures([view.picture(index) for index in chosen])
-        for index, guess in zip(chosen, guesses, strict=True):
-            answer[:, index - at.start] = sampler(guess)
+        pictures = {
+            index: picture for index in chosen if (picture := slices.picture(index)) is not None
+        }
+        for index in set(chosen) - set(pictures):
+            answer[:, index - at.start] = 0
+            answer[0, index - at.start] = 1
+        guesses = member.of_pictures(list(pictures.values())) if pictures else ()
+        for index, guess in zip(pictures, guesses, strict=True):
+            answer[:, index - at.start] = member.temperatures(sampler(guess))
         done(len(chosen))
     return answer
 
 
-def _slab(
-    at: slice,
-    total: Probabilities,
-    entropies: NDArray[np.float32] | None,
-    members: int,
-    uncertain: bool,
-) -> Slab:
-    """The slab of these sums; ``total`` becomes the mean."""
-    mean = np.divide(total, np.float32(members), out=total) if members > 1 else total
-    if not uncertain or entropies is None:
-        return Slab(at, mean, None, None)
-    entropy = _entropy(mean)
-    disagreement = np.maximum(entropy - entropies / np.float32(members), 0)
-    return Slab(at, mean, entropy, disagreement if members > 1 else None)
+@dataclass(frozen=True)
+class _Whole:
+    """How the sums over all members become what they answer together."""
+
+    members: int
+    weights: Weights | None
+    uncertain: bool
+
+    def slab(self, at: slice, total: Probabilities, entropies: NDArray[np.float32] | None) -> Slab:
+        """The slab of these sums; ``total`` becomes the mean."""
+        mean = fusing.mean(total, self.members, self.weights)
+        if not self.uncertain or entropies is None:
+            return Slab(at, mean, None, None)
+        entropy = _entropy(mean)
+        parts = np.float32(self.members if self.weights is None else 1)
+        disagreement = np.maximum(entropy - entropies / parts, 0)
+        return Slab(at, mean, entropy, disagreement if self.members > 1 else None)
 
 
 def _entropy(probability: Probabilities) -> NDArray[np.float32]:
@@ -188,9 +273,14 @@ class _Sums:
         if hasattr(os, "posix_fallocate"):  # a full disk would end a program that maps the file
             os.posix_fallocate(file.fileno(), 0, count)
 
-    def add(self, plane: str, at: slice, values: Sequence[NDArray[np.float32]]) -> None:
-        """Add ``values`` (channels, n, rows, columns) to some slices in ``plane``."""
-        for channel, own in enumerate(values):
+    def add(
+        self, plane: str, at: slice, values: Sequence[NDArray[np.float32]], first: int = 0
+    ) -> None:
+        """Add ``values`` (channels, n, rows, columns) to some slices in ``plane``.
+
+        They are the channels from ``first`` on.
+        """
+        for channel, own in enumerate(values, first):
             for here, mapped in self._parts(channel, plane, at):
                 mapped += volume.unslice(own, plane)[here]
 

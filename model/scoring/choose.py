@@ -1,4 +1,4 @@
-"""What valid decides of a trained model: post-processing, mirror images, overlap of parts.
+"""What valid decides of a trained model: post-processing, mirrors, overlap of parts, calibration.
 
 They are chosen once, after training, and stand in the model's file from then on, so that every
 prediction of it follows them. Test has no part in it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,15 @@ from model import provenance
 from model.inference import tiles
 from model.inference.member import Member
 from model.inference.rules import Rule
+from model.inference.sampling import Probabilities
+from model.inference.temperature import NONE
 from model.params import Train
 from model.scoring import answers
 from model.scoring.answers import Answer, Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.postprocess import Choice, Search, helps
+from model.scoring.scores import Stack
+from model.scoring.temperature import Sample
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import modelfile
@@ -36,6 +40,7 @@ class _Trial:
     way: Member
     search: Search
     seconds: float = 0.0
+    voxels: Sample = field(default_factory=Sample)
 
 
 def choose(
@@ -50,7 +55,7 @@ def choose(
     valid = partial(_tried, pairs=pairs, dataset=dataset, limits=limits)
     chosen: dict[str, Any] = {"mirrors": {"kept": False}}
     axes = member.facts.mirrors.axes if wanted.mirrors != "never" else ()
-    way, best = replace(member, axes=()), None
+    way, best = replace(member, axes=(), temperatures=NONE), None
     if way.facts.network.picture_px:
         apart, smooth = valid([replace(way, overlap=share) for share in (0.0, tiles.OVERLAP)])
         chosen["tiles"] = gain = _gain(apart, smooth, wanted.seed, "tiles")
@@ -65,9 +70,12 @@ def choose(
         gain["kept"] = more or wanted.mirrors == "always"
         best = mirrored if gain["kept"] else best
     best = best or valid([way])[0]
+    if wanted.calibrate != "never":
+        always = wanted.calibrate == "always"
+        chosen["temperature"] = best.voxels.choose(wanted.seed, always=always)
     rules = best.search.choose(wanted.seed) if wanted.postprocess else {}
     return chosen | {
-        "postprocessing": {str(label): _stated(choice) for label, choice in rules.items()}
+        "postprocessing": {str(label): stated(choice) for label, choice in rules.items()}
     }
 
 
@@ -104,10 +112,23 @@ def _tried(
     for drawings in answers.cases(pairs, "valid", dataset):
         for trial in trials:
             start = time.process_time()
-            answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits)
+            look = _look(trial.voxels, drawings)
+            answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits, look)
             trial.seconds += time.process_time() - start
             _add(trial.search, drawings, answer)
     return trials
+
+
+def _look(voxels: Sample, drawings: Drawings) -> answers.Look:
+    """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
+    first, slices = drawings[0][0], len(drawings) * len(drawings[0])
+    voxels.begin(first.patient)
+
+    def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
+        for truth in truths:
+            voxels.add(truth, own, slices, first.unlabelled)
+
+    return look
 
 
 def _add(search: Search, drawings: Drawings, answer: Answer) -> None:
@@ -137,7 +158,8 @@ def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
     }
 
 
-def _stated(choice: Choice) -> dict[str, Any]:
+def stated(choice: Choice) -> dict[str, Any]:
+    """A rule and what it gained, as it stands in a section ``chosen``."""
     return {
         **asdict(choice.rule),
         "gain": choice.gain,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.params import Evaluate
-from model.scoring import pictures, scores, summary
+from model.scoring import pictures, scored_json, scores, summary
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
 from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
@@ -187,11 +187,12 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
-    _write_table(
+    write_table(
         run / paths.CALIBRATION,
         ("confidence", "right", "pixels"),
         [tuple(one.values()) for one in found["calibration"]["bins"]],
     )
+    _write_json(run / paths.CASES, scored_json.written(scored))
     _write_json(run / paths.SCORES, found)
     _write_json(run / paths.METRICS, metrics(found))
 
@@ -199,7 +200,7 @@ def write(
 def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMap) -> None:
     """Voxels by true and predicted class, as a table and as a picture."""
     names = [label.name for label in label_map]
-    _write_table(
+    write_table(
         run / paths.CONFUSION,
         ("truth", "predicted", "voxels"),
         [
@@ -213,6 +214,7 @@ def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMa
 
 def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -> None:
     rows = []
+    pooled = any(one.fold for one in scored)
     for one in scored:
         for label, of_class in zip(label_map.foreground, one.final, strict=True):
             values = ["" if math.isnan(v) else f"{v:.6f}" for v in of_class.row().values()]
@@ -228,15 +230,17 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
                     *(negative.slices, negative.marked),
                     "" if one.planar else "even" if of_class.even else "uneven",
                     f"{one.ignored if of_class.annotated else 1:.6f}",
+                    *([one.fold] if pooled else []),
                 )
             )
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
-    last = ("negative_slices", "negative_marked", "spacing", "ignored_share")
-    _write_table(file, (*head, *more, *last), rows)
+    last = ("negative_slices", "negative_marked", "spacing", "ignored_share", *["fold"] * pooled)
+    write_table(file, (*head, *more, *last), rows)
 
 
-def _write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a CSV with these columns at once or not at all."""
     with (
         files.replacing(file) as unfinished,
         unfinished.open("w", newline="", encoding="utf-8") as stream,

@@ -434,8 +434,12 @@ class Calibration:
         likeliest = probability.argmax(axis=-1).astype(np.uint8)
         truth, guess = comparable(truth, likeliest, unlabelled)
         matters = (truth > 0) | (guess > 0)
-        confidence = probability.max(axis=-1)[matters].astype(np.float64)
-        right = (truth == guess)[matters]
+        return cls.counted(probability.max(axis=-1)[matters], (truth == guess)[matters])
+
+    @classmethod
+    def counted(cls, confidence: NDArray[np.float32], right: Mask) -> Calibration:
+        """Of some pixels (n,): the probability of the likeliest class, and whether it is right."""
+        confidence = confidence.astype(np.float64)
         place = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
         weights = (np.ones(len(place)), confidence, right.astype(np.float64))
         pixels, sums, hits = (np.bincount(place, w, BINS).astype(np.float64) for w in weights)

@@ -26,7 +26,7 @@ class Scored:
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
     ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
-    that nobody annotated.
+    that nobody annotated. ``fold``: that of a cross-validation in which it was tested.
     """
 
     case: str
@@ -47,6 +47,7 @@ class Scored:
     uneven: bool
     strata: Mapping[str, str] = field(default_factory=dict)
     ignored: float = 0.0
+    fold: str = ""
 
     @property
     def dice(self) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap
 from model.network_input import labels_at, picture_at, stacked
@@ -31,6 +32,9 @@ Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
 
 An image is (H, W), or (H, W, channels) of a pair that names several."""
 
+Read = Callable[[Pair], tuple[Grey, Grey]]
+"""A row -> its image and its class ids, both at the size of whole pictures."""
+
 _THREADS = min(max(2, os.cpu_count() or 2), 8)
 _AHEAD = 8  # batches
 _RESERVE = 2**30  # bytes of the disk that are left to others
@@ -44,17 +48,19 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     ``folder`` holds the split's ``images`` and ``masks``. With a ``seed`` the order is
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
-    every pair is shown as what that gives for the epoch, before it is brought to the
-    network's size; it is called by several threads. The share ``foreground_oversampling`` of an
-    epoch, spread evenly over its batches, gives way to pairs that show the foreground classes in
-    turn, drawn by the same key. ``share``: every process has its part of each batch. With a folder
-    ``scratch`` and without ``online``, pictures larger than the network's are decoded once: see
-    :class:`_Cache`. Of several channels, each that a pair has is 0 everywhere with the probability
-    ``channel_dropout``, drawn by seed, epoch and the place in the epoch, but never all of them.
+    every pair is shown as what that gives for the epoch, whole and at the network's size; it is
+    called by several threads. The share ``foreground_oversampling`` of an epoch, spread evenly over
+    its batches, gives way to pairs that show the foreground classes in turn, drawn by the same key.
+    ``share``: every process has its part of each batch. With a folder ``scratch``, pictures larger
+    than the network's are decoded once: see :class:`_Cache`. Of several channels, each that a pair
+    has is 0 everywhere with the probability ``channel_dropout``, drawn by seed, epoch and the place
+    in the epoch, but never all of them.
 
     A network that sees parts is shown, with a ``seed``, one part of each pair, drawn by seed, epoch
     and the place in the epoch; where a pair stands for a class, a part with a pixel of it. Without,
     it is shown all parts of every pair, edge to edge: see :mod:`model.training.parts`.
+
+    With ``read``, rows are read by it instead of from the folder, slowly: so :meth:`fill` first.
 
     Pixels of which not one class is known have the ids that ``codes`` gives them; those of the
     ``pairs``, if there are none.
@@ -75,20 +81,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         scratch: Path | None = None,
         codes: Codes | None = None,
         channel_dropout: float = 0.0,
+        read: Read | None = None,
     ) -> None:
         super().__init__(workers=_THREADS, max_queue_size=_AHEAD)
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
-        self._online, self._share = online, share
+        self._online, self._share, self._reader = online, share, read
         self._codes = codes or Codes.of(pairs, len(label_map))
         self._oversampling = foreground_oversampling
         self._present = np.array([pair.present for pair in self._pairs])
         self._channel_dropout = channel_dropout if seed is not None else 0.0
+        depth = self._present.shape[1] * (2 * network.neighbours + 1)
         self._cache = (
-            _Cache(scratch, len(self._pairs), network.whole_px, self._present.shape[1])
-            if scratch and not online
-            else None
+            _Cache(scratch, len(self._pairs), network.whole_px, depth) if scratch else None
         )
         self._grid = [(0, 0)] if seed is not None else parts.edge_to_edge(network)
         self.show(0)
@@ -123,21 +129,36 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         """What a place shows, without the channels that are dropped there."""
         if image.ndim == 2 or not self._dropped[place].any():
             return image, ids
-        return np.where(self._dropped[place], np.uint8(0), image), ids
+        dropped = np.tile(self._dropped[place], 2 * self._network.neighbours + 1)
+        return np.where(dropped, np.uint8(0), image), ids
 
     def _whole(self, position: int) -> tuple[Grey, Grey]:
+        """What the epoch shows of the pair at a position, at the size of whole pictures."""
+        pair = self._pairs[position]
+        image, ids = self._read(position)
+        if self._online:
+            image, ids = self._online(pair, self._epoch, image, ids)
+        return image, self._codes.encoded(ids, pair.unlabelled)
+
+    def _read(self, position: int) -> tuple[Grey, Grey]:
         """The pair at a position, at the size of whole pictures."""
         if self._cache and (kept := self._cache.get(position)):
             return kept
         pair, px = self._pairs[position], self._network.whole_px
-        image = png.read_image(self._folder / pair.image, pair.depth)
-        ids = png.read_mask(self._folder / pair.mask, self._label_map)
-        if self._online:
-            image, ids = self._online(pair, self._epoch, image, ids)
-        small = picture_at(image, px), labels_at(self._codes.encoded(ids, pair.unlabelled), px)
-        if self._cache and (px < len(image) or self._network.picture_px):
+        if self._reader:
+            image, ids = self._reader(pair)
+        else:
+            image = png.read_image(self._folder / pair.image, pair.depth)
+            ids = png.read_mask(self._folder / pair.mask, self._label_map)
+        small = picture_at(image, px), labels_at(ids, px)
+        if self._cache and (self._reader or px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
         return small
+
+    def fill(self, title: str) -> None:
+        """Read every row once, in order, so that a case is in memory once."""
+        for position in tqdm(range(len(self._pairs)), title, disable=None, leave=False):
+            self._read(position)
 
     def show(self, epoch: int) -> None:
         """Draw the order of an epoch, counted from 0, and its variants.

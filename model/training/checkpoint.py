@@ -1,7 +1,8 @@
 """A training on disk after each epoch: enough to resume as if it had never been stopped.
 
-``runs/<dataset>/checkpoint`` is the trainer's own place. DVC does not know it (.dvcignore), so it
-outlives DVC's removal of a stage's outputs, which are copied from it after every epoch:
+``runs/<dataset>/checkpoint`` is the trainer's own place; that of a member lies in the member's
+folder. DVC does not know it (.dvcignore), so it outlives DVC's removal of a stage's outputs, which
+are copied from it after every epoch:
 
     last.keras              the network after the last epoch; with it in one archive, so that they
                             cannot disagree, training/*.npy (the coarser heads, the optimizer)
@@ -34,14 +35,17 @@ from pipeline.runtime import files, modelfile
 _LOG = logging.getLogger(__name__)
 _ARRAY, _STATE = "training/{:04d}.npy", "training.json"
 # what may change without making another training of it; of the first two, see `earlier`
-_FREE = ("epochs", "epoch_change_pictures", "tensorboard", "dvclive", "postprocess", "mirrors")
+_FREE = (
+    *("epochs", "epoch_change_pictures", "tensorboard", "dvclive"),
+    *("postprocess", "mirrors", "calibrate"),
+)
 # what the dataset's digest or the code's stands for, and what moves no weight
 _IMPLIED = ("convert", "split", "project", "plane", "meanings", "scans")
 
 
-def folder(dataset: str) -> Path:
-    """The trainer's own place."""
-    return paths.run(dataset) / "checkpoint"
+def folder(run: Path) -> Path:
+    """The trainer's own place in the folder of a run."""
+    return run / "checkpoint"
 
 
 def ingredients(origin: dict[str, Any], wanted: Train) -> dict[str, Any]:
@@ -55,6 +59,8 @@ def ingredients(origin: dict[str, Any], wanted: Train) -> dict[str, Any]:
     mixed |= {key: value for key, value in origin.items() if key not in apart}
     if origin["augment"]["mode"] == "offline":  # then its variants are pairs, and so in the digest
         mixed["augment"] = {"mode": "offline"}
+    if origin["train"].get("source") == "scans":  # whose slices a split's digest does not hold
+        mixed |= {"plane": origin["plane"], "split": origin["split"]}
     mixed |= origin["packages"]
     return dict(json.loads(json.dumps(mixed)))  # tuples are lists, as in what comes back
 

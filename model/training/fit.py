@@ -12,17 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, optimizers
+from keras import layers, ops, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
 from model import number_format
 from model.flexunet import flexunet, trainable
 from model.params import Train
 from model.training import precision
-from model.training.batches import Batches, Fresh
+from model.training.batches import Batches, Fresh, Read
 from model.training.devices import Share
 from model.training.losses import loss_of
 from model.training.metrics import Scores
@@ -55,8 +56,12 @@ def batches(
     share: Share,
     scratch: Path,
     codes: Codes,
+    read: Read | None = None,
 ) -> tuple[Batches, Batches]:
-    """What is learnt from and what is judged by, of the dataset in ``folder``."""
+    """What is learnt from and what is judged by, of the dataset in ``folder``.
+
+    With ``read``, rows that are read by it; each is read once, here.
+    """
     learn = Batches(
         folder / "train",
         of_train,
@@ -71,6 +76,7 @@ def batches(
         scratch=scratch,
         codes=codes,
         channel_dropout=wanted.channel_dropout,
+        read=read,
     )
     valid = Batches(
         folder / "valid",
@@ -81,7 +87,11 @@ def batches(
         share=share,
         scratch=scratch,
         codes=codes,
+        read=read,
     )
+    for name, one in {"train": learn, "valid": valid}.items():
+        if read:
+            one.fill(f"read {name}")
     return learn, valid
 
 
@@ -131,9 +141,25 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
     else:  # Loshchilov & Hutter, ICLR 2019
         made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if wanted.warm_up_steps:
+        _warm_up(made, wanted.warm_up_steps)
     # fit would end every epoch with the averages in the place of the weights: see `averaged`
     made.finalize_variable_values = lambda _: None
     return made
+
+
+def _warm_up(made: optimizers.Optimizer, steps: int) -> None:
+    """Let the learning rate rise over the first updates, by the optimizer's own count of them.
+
+    The count is a variable that a checkpoint keeps, so that a training resumes amid the rise. What
+    `learning_rate` is given, by epochs, stays the rate that is reached.
+    """
+    whole = made._get_current_learning_rate
+
+    def rising() -> Any:
+        return whole() * ops.minimum((ops.cast(made.iterations, "float32") + 1) / steps, 1.0)
+
+    made._get_current_learning_rate = rising
 
 
 def learn_epoch(

@@ -56,7 +56,7 @@ def probe(wanted: Train, classes: int) -> dict[str, float]:
     network = replace(wanted.network, deep_supervision=False)
     rng = np.random.default_rng(0)
     shape = (wanted.batch_pairs, network.image_px, network.image_px)
-    pictures = rng.integers(0, 256, (*shape, network.channels), np.uint8)
+    pictures = rng.integers(0, 256, (*shape, network.inputs), np.uint8)
     ids = rng.integers(0, classes, shape, np.uint8)
     seconds = {}
     before = keras.config.dtype_policy()

@@ -6,23 +6,28 @@ import csv
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
 import matplotlib
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap, Problem
 from model.inference import keras_file, tiles
+from model.inference.mirrors import Run
 from model.inference.sampling import Sampler, class_ids
 from model.network_input import model_input
 from model.params import Train
 from model.training.fit import Row
+from model.training.slices import KeptSlices
 from pipeline import paths
-from pipeline.pairs import png
+from pipeline.pairs import manifest, png
 from pipeline.pairs.canvas import Canvas
 from pipeline.runtime import files as runtime_files
+from pipeline.volumes import volume
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -61,13 +66,22 @@ class TimeLeft(keras.callbacks.Callback):  # type: ignore[misc]  # untyped libra
 class EpochChange:
     """The masks that the network gives mini_test's pictures, epoch by epoch.
 
-    They are for looking at; no decision of the training uses them.
+    They are for looking at; no decision of the training uses them. A network that learns from
+    ``scans`` is asked about slices of these.
     """
 
-    def __init__(self, folder: Path, target: Path, label_map: LabelMap, wanted: Train):
+    def __init__(
+        self,
+        folder: Path,
+        target: Path,
+        label_map: LabelMap,
+        wanted: Train,
+        scans: KeptSlices | None = None,
+    ):
         files = sorted((folder / paths.MINI_TEST / paths.IMAGES).glob("*.png"))
         self._files = files[: wanted.epoch_change_pictures]
         self._target, self._label_map, self._network = target, label_map, wanted.network
+        self._folder, self._scans = folder, scans
 
     @property
     def names(self) -> list[str]:
@@ -78,14 +92,38 @@ class EpochChange:
         """Write ``epoch_<number>/<picture>.png`` below the target's, counted from 1."""
         if not self._files:
             return
-        pictures = [png.read_image(file, self._network.channels) for file in self._files]
-        run, px = keras_file.runner(model), self._network.image_px
-        predicted = tiles.asked(run, model_input(pictures, self._network), px)
-        for file, picture, probability in zip(self._files, pictures, predicted, strict=True):
-            own = Canvas.fit((len(picture), len(picture)), (1.0, 1.0), len(picture))
-            ids = class_ids(Sampler.of(own, len(probability))(probability))
+        run = keras_file.runner(model)
+        drawn = self._of_scans(run, self._scans) if self._scans else self._of_pictures(run)
+        for file, ids in zip(self._files, drawn, strict=True):
             target = paths.epoch_change(self._target, epoch) / file.name
             png.write_mask(target, ids, self._label_map)
+
+    def _of_pictures(self, run: Run) -> Iterator[NDArray[np.uint8]]:
+        pictures = [png.read_image(file, self._network.channels) for file in self._files]
+        seen = model_input(pictures, self._network)
+        predicted = tiles.asked(run, seen, self._network.image_px)
+        for picture, probability in zip(pictures, predicted, strict=True):
+            own = Canvas.fit((len(picture), len(picture)), (1.0, 1.0), len(picture))
+            yield class_ids(Sampler.of(own, len(probability))(probability))
+
+    def _of_scans(self, run: Run, scans: KeptSlices) -> Iterator[NDArray[np.uint8]]:
+        """A picture of another plane shows all slices of its case: each is a row of it."""
+        rows = {pair.id: pair for pair in manifest.read(self._folder)}
+        for file in self._files:
+            pair = rows[file.stem]
+            views = scans.views(pair)
+            own = scans.plane == pair.plane
+            asked = [pair.slice_index] if own else list(range(len(views)))
+            stack = np.zeros(views.stack.shape, np.uint8)
+            sampler = Sampler.of(views.canvas, self._network.whole_px)
+            step = tiles.at_once(self._network.whole_px)
+            for some in (asked[start : start + step] for start in range(0, len(asked), step)):
+                seen = model_input([views.picture(index) for index in some], self._network)
+                predicted = tiles.asked(run, seen, self._network.image_px)
+                for index, probability in zip(some, predicted, strict=True):
+                    stack[index] = class_ids(sampler(probability))
+            whole = volume.slices(volume.unslice(stack, scans.plane), pair.plane)
+            yield Canvas.of(pair.canvas).labels(whole[pair.slice_index])
 
 
 def loggers(wanted: Train, run: Path) -> dict[Path, Logger]:

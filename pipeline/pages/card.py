@@ -27,6 +27,7 @@ from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
 from pipeline.splits import outliers, placement
 from pipeline.splits.grouping import ALONE, GROUPED_BY_NAMES
+from pipeline.structure.probe import LEAST_PATIENTS, Evidence, Probed
 from pipeline.volumes import findings
 from pipeline.volumes.arrays import Rgb8
 from pipeline.volumes.findings import DOUBT, HANDLED, Severity
@@ -42,9 +43,15 @@ def write(
     settings: params.Params,
     pairs: Sequence[Pair],
     mini: Sequence[Pair],
+    obeyed: Probed,
 ) -> None:
-    """Write the card of ``pairs``, whose pictures lie in ``folder``, beside them."""
-    content = json.dumps(_facts(adapter, settings, pairs, mini), indent=2)
+    """Write the card of ``pairs``, whose pictures lie in ``folder``, beside them.
+
+    ``obeyed``: what the labels of train obey.
+    """
+    facts = _facts(adapter, settings, pairs, mini)
+    facts["label_rules"] = _label_rules(obeyed, adapter.dataset)
+    content = json.dumps(facts, indent=2)
     facts = json.loads(content)
     (folder / paths.CARD).write_text(content + "\n", "utf-8")
     statistics.draw(folder / paths.STATISTICS, adapter.dataset, pairs)
@@ -169,6 +176,23 @@ def _having(cases: Mapping[str, Pair], severity: Severity) -> int:
     """How many cases have a finding of ``severity``."""
     by_case = (findings.from_json(pair.findings) for pair in cases.values())
     return sum(any(one.severity == severity for one in each) for each in by_case)
+
+
+def _label_rules(obeyed: Probed, dataset: Dataset) -> dict[str, Any]:
+    """What the labels of train obey, for programs and in words."""
+    names = [label.name for label in dataset.label_map]
+    return {
+        "patients": obeyed.patients,
+        "least_patients": LEAST_PATIENTS,
+        "rules": [
+            {**asdict(one.rule), **_numbers(one), "sentence": one.sentence(names)}
+            for one in obeyed.rules
+        ],
+    }
+
+
+def _numbers(one: Evidence) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in ("patients", "holds", "exact", "dice")}
 
 
 def _agreement(dataset: Dataset, cases: Mapping[str, Pair]) -> dict[str, object] | None:

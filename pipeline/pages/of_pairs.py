@@ -49,6 +49,7 @@ def of_pairs(adapter: Adapter, pairs: Sequence[Pair], card: Mapping[str, Any]) -
         "unlabelled": card["unlabelled"],
         "suspicious": card["suspicious_labels"],
         "probed": card["probed_labels"],
+        "label_rules": card.get("label_rules"),
         "gaps": card["gaps"],
         "strata": card["strata"],
         "grouping": card["grouping"],

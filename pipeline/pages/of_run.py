@@ -21,6 +21,7 @@ _TILE_PX, _FRAME_PX = 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
+_NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
     "scores": None,
     "rows": [],
@@ -39,21 +40,38 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
     """
     run, label_map = paths.run(adapter.name), adapter.dataset.label_map
     folder = paths.dataset(adapter.name) / paths.MINI_TEST
-    scored = all((run / name).is_file() for name in paths.SCORED)
+    pairs = paths.dataset(adapter.name)
     with reading(run / paths.HISTORY):
         curves = list(_curves(run / paths.HISTORY))
     return {
-        **(_scored(adapter, run) if scored else _NOT_SCORED),
+        **(_scored(adapter, run, pairs) or _NOT_SCORED),
+        "ensemble": _ensemble(paths.ensemble(adapter.name)),
+        "folds": of_folds(adapter),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
     }
 
 
-def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
+def of_folds(adapter: Adapter) -> dict[str, Any]:
+    """Part of a run ("" is the dataset's own network) -> its pooled scores over all folds."""
+    place = paths.folds(adapter.name)
+    parts = [place, *sorted((place / paths.MEMBERS).glob("*")), place / paths.ENSEMBLE]
+    found = {}
+    for part in parts:
+        name = "" if part == place else part.relative_to(place).as_posix()
+        if pooled := _scored(adapter, part, part / paths.PREDICTIONS):
+            found[name] = pooled
+    return found
+
+
+def _scored(adapter: Adapter, run: Path, pairs: Path) -> dict[str, Any]:
+    """What is shown of an evaluation in ``run`` of ``pairs``; empty unless all of it is there."""
+    if not all((run / name).is_file() for name in paths.SHOWN):
+        return {}
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
-        worst = list(_worst(paths.dataset(adapter.name), run, scores, adapter.dataset.label_map))
+        worst = list(_worst(pairs, run, scores, adapter.dataset.label_map))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
         rows = _rows(run / paths.PER_CASE)
@@ -68,6 +86,28 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         "confusion": confusion,
         "worst": worst,
     }
+
+
+def _ensemble(folder: Path) -> dict[str, Any] | None:
+    """The scores of a dataset's networks as one, with what each adds; None where there are none."""
+    if not all((folder / name).is_file() for name in (*paths.SCORED, paths.MEMBERS_TABLE)):
+        return None
+    with reading(folder / paths.SCORES):
+        scores = json_of(folder / paths.SCORES)
+        rows = [
+            {
+                "name": f"{_NETWORKS[one['networks']]} {one['member']}".strip(),
+                "dice": one["dice"],
+                "gain": one["all_gain"],
+            }
+            for one in scores["members"]
+        ]
+        weighed = {
+            name: one["members"]
+            for name, one in scores["weights"]["classes"].items()
+            if scores["weights"]["kept"] and one["kept"]
+        }
+        return {"scores": scores, "rows": rows, "weighed": weighed}
 
 
 def spread(one: Mapping[str, Any]) -> str:

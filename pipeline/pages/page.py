@@ -121,6 +121,13 @@ def _summary_of(section: Mapping[str, Any]) -> Iterator[str]:
     suspicious = section["suspicious"]
     if suspicious["cases"]:
         yield f"  labels look suspicious in {suspicious['cases']} of {suspicious['of']} cases"
+    for part, pooled in section["folds"].items():
+        yield (
+            f"  cross-validation{f', {part}' if part else ''}:"
+            f" {pooled['scores']['test_patients']} patients in"
+            f" {len(pooled['scores']['folds']['each'])} folds, mean foreground Dice"
+            f" {of_run.spread(pooled['scores']['model']['mean_foreground']['dice'])}"
+        )
     scores = section["scores"]
     if scores is None:
         yield "  not evaluated yet"
@@ -138,3 +145,6 @@ def _summary_of(section: Mapping[str, Any]) -> Iterator[str]:
             " the reference projects' dice_coef_multiclass"
             f" {one['reference']['dice_coef_multiclass']:.3f}"
         )
+    if section["ensemble"]:
+        dice = section["ensemble"]["scores"]["model"]["mean_foreground"]["dice"]
+        yield f"  ensemble: mean foreground Dice {of_run.spread(dice)}"

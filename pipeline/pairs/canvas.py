@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import IGNORED
+
 _SQUARE = 1e-4  # pixels whose sides differ by less than this fraction are square
 
 
@@ -34,13 +36,30 @@ class Canvas:
     col_offset: int
 
     @classmethod
-    def fit(cls, shape: tuple[int, int], spacing: tuple[float, float], px: int) -> Canvas:
-        """The canvas for slices of ``shape`` (rows, columns) and ``spacing`` in mm."""
+    def fit(
+        cls,
+        shape: tuple[int, int],
+        spacing: tuple[float, float],
+        px: int,
+        field_mm: float = 0.0,
+    ) -> Canvas:
+        """The canvas for slices of ``shape`` (rows, columns) and ``spacing`` in mm.
+
+        It shows a square of ``field_mm``, or of the slice's longer side where that is more: nothing
+        is cut off. Square pixels that are as large as the picture's stay unchanged.
+
+        >>> Canvas.fit((40, 30), (1.0, 1.0), 64, field_mm=64.0).row_scale
+        1.0
+        """
         height, width = shape
         row_mm, col_mm = spacing
+        field = field_mm
         if abs(row_mm / col_mm - 1) < _SQUARE:
+            field /= col_mm  # in pixels, as the sides are from here on
             row_mm = col_mm = 1.0
-        side = max(height * row_mm, width * col_mm)
+            if abs(field / px - 1) < _SQUARE:
+                field = float(px)
+        side = max(height * row_mm, width * col_mm, field)
         row_scale, col_scale = px * row_mm / side, px * col_mm / side
         return cls(
             px,
@@ -92,6 +111,13 @@ class Canvas:
         inside = _span(rows_in), _span(cols_in)
         picture[inside] = native.take(rows[rows_in], axis=0).take(cols[cols_in], axis=1)
         return picture
+
+    def mask(self, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """As :meth:`labels`; of a slice that nobody annotated, its margins neither."""
+        mask = self.labels(native)
+        if native.min() == IGNORED:
+            mask[:] = IGNORED
+        return mask
 
     def native(self, picture: NDArray[Any]) -> NDArray[Any]:
         """A picture (px, px) -> (height, width): the pixel under each native centre."""

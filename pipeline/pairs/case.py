@@ -13,12 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets_spec.contract import IGNORED, Case, Dataset, Problem, paths_of, scan_of
+from datasets_spec.contract import Case, Dataset, Problem, paths_of, scan_of
 from pipeline.labels import fusion, plausibility
 from pipeline.labels.fusion import Truth
-from pipeline.pairs import channels, identities, kept, likeness, manifest, png, truth_record
+from pipeline.pairs import (
+    channels,
+    identities,
+    kept,
+    kept_scan,
+    likeness,
+    manifest,
+    png,
+    truth_record,
+)
 from pipeline.pairs import truth as truth_of_case
-from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Views
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -84,8 +92,15 @@ class CaseMaker:
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
         name, digest = self._keep_truth(case, image, truth)
         truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
-        template = self._template(job, scans, truth, views)
-        template = replace(template, truth=name, truth_digest=digest, unlabelled=unlabelled)
+        scan, scan_digest = self._keep_scan(case, image, views)
+        template = replace(
+            self._template(job, scans, truth, views),
+            truth=name,
+            truth_digest=digest,
+            unlabelled=unlabelled,
+            scan=scan,
+            scan_digest=scan_digest,
+        )
         pairs, shades = self._slices(case, image, truth.ids, views, template)
         by_name = {self.names.of("rater", rater): ids for rater, ids in truth.ids.items()}
         for view, its_own in zip(views.every, shades, strict=True):
@@ -160,6 +175,13 @@ class CaseMaker:
             kind,
             tuple(parts),
         )
+
+    def _keep_scan(self, case: Case, image: Volume, views: Views) -> tuple[str, str]:
+        """Write what the pictures show on the source's grid; the record's name and its sha256."""
+        scan = scan_of(case.first)
+        source = None if scan is None or scan.is_dir() else scan
+        name = self.names.of("case", case.id)
+        return kept_scan.write(self.folder, name, image, source, views, self.dataset.plane)
 
     def _template(
         self,
@@ -245,21 +267,13 @@ class CaseMaker:
                 of_slice = replace(of_slice, place=at, thickness_mm=thickness)
             for raw_rater, ids in truth.items():
                 rater = names.of("rater", raw_rater)
-                mask = _mask(views.canvas, volume.slices(ids, dataset.plane)[index])
+                mask = views.canvas.mask(volume.slices(ids, dataset.plane)[index])
                 parts = [template.case, *([f"r{rater}"] if rater else []), f"{index:04d}"]
                 pair = replace(
                     of_slice, id="_".join(parts), rater=rater, suspicion=suspicion[raw_rater]
                 )
                 pairs.append(put(self.folder, pair, picture, mask, dataset.label_map))
         return pairs, shades
-
-
-def _mask(canvas: Canvas, native: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Class ids of a slice as a mask; of one that nobody annotated, its margins neither."""
-    mask = canvas.labels(native)
-    if native.min() == IGNORED:
-        mask[:] = IGNORED
-    return mask
 
 
 def _unlabelled(dataset: Dataset, case: Case, truth: Truth) -> tuple[int, ...]:

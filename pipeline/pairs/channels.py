@@ -6,7 +6,7 @@ What convert makes pictures of, and what a network is shown of a new scan, is ma
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,14 +65,25 @@ class View:
     stack: NDArray[Any]
     window: tuple[float, float]
 
+    def in_8_bits(self, index: int) -> Image8:
+        """Slice ``index`` as whole greys (rows, columns) on its own grid."""
+        return np.rint(volume.to_8_bit(self.stack[index], self.window)).astype(np.uint8)
+
 
 @dataclass(frozen=True)
 class Views:
-    """A case as its pictures show it; a channel that it lacks is None."""
+    """A case as its pictures show it; a channel that it lacks is None.
+
+    A picture shows so many ``neighbours`` on either side of its slice too. ``in_8_bits``: greys are
+    rounded on the scan's own grid, as convert keeps them, before a picture is drawn.
+    """
 
     channels: tuple[Channel, ...]
     every: tuple[View | None, ...]
     canvas: Canvas
+    neighbours: int = 0
+    in_8_bits: bool = False
+    _drawn: dict[int, Image8] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -84,9 +95,12 @@ class Views:
         percentiles: tuple[float, float],
         image_px: int,
         own_grey: bool = False,
+        neighbours: int = 0,
+        field_mm: float = 0.0,
+        in_8_bits: bool = False,
     ) -> Views:
         """Of a case in ``plane``; ``bounds``, ``percentiles``, ``own_grey``: as in
-        :func:`pipeline.volumes.windows.window_of`.
+        :func:`pipeline.volumes.windows.window_of`. ``field_mm``: as in :meth:`Canvas.fit`.
 
         Raises :class:`Problem` for scans of other channels than these, or of several grids.
         """
@@ -108,8 +122,8 @@ class Views:
         one = first(images)
         stack = volume.slices(one.array, plane)
         spacing = volume.slice_spacing(one.grid, plane)
-        canvas = Canvas.fit((stack.shape[1], stack.shape[2]), spacing, image_px)
-        return cls(tuple(channels), every, canvas)
+        canvas = Canvas.fit((stack.shape[1], stack.shape[2]), spacing, image_px, field_mm)
+        return cls(tuple(channels), every, canvas, neighbours, in_8_bits)
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -147,8 +161,25 @@ class Views:
     def picture(self, index: int) -> Image8:
         """Slice ``index``: (px, px) uint8 of grey pictures, else (px, px, channels).
 
-        A channel that is not there is 0 everywhere.
+        A channel that is not there is 0 everywhere. With neighbours, (px, px, channels of all
+        slices): those of the slices ``index`` - neighbours to ``index`` + neighbours, in order;
+        beyond the first and the last slice, these are repeated.
         """
+        if not self.neighbours:
+            return self._slice(index)
+        around = range(index - self.neighbours, index + self.neighbours + 1)
+        inside = [min(max(at, 0), len(self) - 1) for at in around]
+        return np.concatenate([np.atleast_3d(self._kept(at)) for at in inside], axis=2)
+
+    def _kept(self, index: int) -> Image8:
+        """Slice ``index``, drawn once for all pictures in a row that show it."""
+        if index not in self._drawn:
+            while len(self._drawn) > 2 * self.neighbours:
+                del self._drawn[next(iter(self._drawn))]
+            self._drawn[index] = self._slice(index)
+        return self._drawn[index]
+
+    def _slice(self, index: int) -> Image8:
         if not self.channels:
             return self._grey(self.shown, index)
         picture = np.zeros((self.canvas.px, self.canvas.px, len(self.channels)), np.uint8)
@@ -158,8 +189,12 @@ class Views:
         return picture
 
     def _grey(self, view: View, index: int) -> Image8:
-        grey = self.canvas.image(volume.to_8_bit(view.stack[index], view.window))
-        return np.rint(grey).astype(np.uint8)
+        native = (
+            view.in_8_bits(index)
+            if self.in_8_bits
+            else volume.to_8_bit(view.stack[index], view.window)
+        )
+        return np.rint(self.canvas.image(native)).astype(np.uint8)
 
 
 def require_one_grid(scans: Mapping[str, Volume], where: Mapping[str, object]) -> None:
@@ -192,6 +227,8 @@ def _by_channel(images: Images, channels: Sequence[Channel]) -> dict[str, Volume
                 remedy="State which scan is which channel.",
             )
         return {name: given.get(name) for name in own}
+    if channels and given.keys() == {one.name for one in channels}:  # as convert keeps windows
+        return {one.name: given[one.name] for one in channels}
     if len(given) != 1:
         raise Problem(f"expected one scan, got {len(given)}: {', '.join(given)}")
     (scan,) = given.values()

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import manifest, truth_record
+from pipeline.pairs import manifest, scan_record, truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.runtime import executor, files, locks, shortages
 
@@ -171,9 +171,12 @@ def _earlier(folder: Path) -> list[Pair]:
 
 
 def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
-    """All pictures and labels of ``pairs`` are there, with the bytes that were written."""
+    """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
         if not truth_record.is_whole(folder, name, digest):
+            return False
+    for name, digest in {(pair.scan, pair.scan_digest) for pair in pairs if pair.scan}:
+        if not scan_record.is_whole(folder, name, digest):
             return False
     return all(files.holds(folder / name, digest) for pair in pairs for name, digest in pair.files)
 
@@ -185,7 +188,8 @@ def _all(made: dict[str, list[Pair]]) -> list[Pair]:
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
     kept: set[Any] = {folder / name for pair in pairs for name, _ in pair.files}
     kept |= {(folder / pair.truth).parent for pair in pairs if pair.truth}
-    for part in (paths.IMAGES, f"{paths.IMAGES}_*", paths.MASKS, paths.TRUTH):
+    kept |= {(folder / pair.scan).parent for pair in pairs if pair.scan}
+    for part in (paths.IMAGES, f"{paths.IMAGES}_*", paths.MASKS, paths.TRUTH, paths.SCANS):
         for file in folder.glob(f"{part}/*"):
             if file in kept:
                 continue

@@ -3,12 +3,17 @@
 Offline, every variant of a pair is made once, from the key (seed, dataset, pair, variant).
 Online, each epoch shows a pair unchanged or as one of its variants: the key (seed, dataset,
 pair, "online", epoch) chooses among them, all equally likely, and the variant is drawn
-from (seed, dataset, pair, variant, "epoch", epoch).
+from (seed, dataset, pair, variant, "epoch", epoch). It may be drawn at a network's size: what is
+bent is then what ``augment`` would bend, seen at that size.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.pairs.manifest import Pair
 from pipeline.params.augment import Augment
@@ -23,11 +28,16 @@ ORIGINAL = ""
 class Variants:
     """The variants of ``augment.variants`` for one dataset. Threads may share it.
 
+    ``image_px``: the side of the square pictures that lengths in pixels are stated for, those of
+    the dataset; 0 is that of each picture itself.
     Raises :class:`Problem` for transforms that do not fit, or not pictures of so many ``channels``.
     """
 
-    def __init__(self, dataset: str, settings: Augment, channels: int = 1) -> None:
+    def __init__(
+        self, dataset: str, settings: Augment, channels: int = 1, image_px: int = 0
+    ) -> None:
         self._dataset, self._settings = dataset, settings
+        self._reference = (image_px, image_px) if image_px else None
         self._chains = {
             name: chains.chain(steps, f"augment.variants.{name}")
             for name, steps in settings.variants.items()
@@ -68,9 +78,9 @@ class Variants:
         """The variant ``name`` of a pair uint8, (H, W) and (H, W) or, of several channels,
         (H, W, channels), drawn from ``key``. A channel that is 0 everywhere stays so.
         """
-        bent, ids = chains.apply(self._chains[name], key, image, mask)
-        if image.ndim == 3:
-            bent = np.where(image.any(axis=(0, 1)), bent, np.uint8(0))
+        bent, ids = chains.apply(self._chains[name], key, image, mask, self._reference)
+        if image.ndim == 3 and (absent := _absent(image)).any():
+            bent = np.where(absent, np.uint8(0), bent)
         return bent, ids
 
     def fresh(self, pair: Pair, epoch: int, image: Image8, mask: Image8) -> tuple[Image8, Image8]:
@@ -79,3 +89,10 @@ class Variants:
         if name == ORIGINAL or not self.wanted(pair):
             return image, mask
         return self.make(name, self.key(pair.id, name, epoch), image, mask)
+
+
+def _absent(image: Image8) -> NDArray[np.bool_]:
+    """Of an image (H, W, channels), the channels that are 0 everywhere."""
+    # many times as fast as any() along these axes
+    most: Any = cv2.reduce(image.reshape(-1, 1, image.shape[2]), 0, cv2.REDUCE_MAX)
+    return np.equal(np.ravel(most), 0)

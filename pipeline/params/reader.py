@@ -10,9 +10,10 @@ leaves of any section but ``evaluate`` and ``limits`` for its dataset::
         train: {epochs: 30}                # every other value as in the sections
 
 ``presets`` holds entries for datasets that are not enabled, to be referred to by
-YAML anchors. An unknown key, a missing key and a wrong type are errors that name
-the place; a value is never evaluated as a Python expression. A file that is larger, deeper or,
-with its aliases expanded, longer than anyone would write is refused before it is processed.
+YAML anchors; ``members`` and ``ensembles`` are those of :mod:`pipeline.params.members`.
+An unknown key, a missing key and a wrong type are errors that name the place; a value is
+never evaluated as a Python expression. A file that is larger, deeper or, with its aliases
+expanded, longer than anyone would write is refused before it is processed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from typing import Any, TypeVar
 import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import paths
+from pipeline.params import members as of_members
 from pipeline.params.augment import Augment
 from pipeline.params.convert import Convert
 from pipeline.params.dicom import USUAL, Tolerances
@@ -64,12 +66,19 @@ class Params:
 
 
 P = TypeVar("P", bound=Params)
+E = TypeVar("E")
 ABOVE = ("train", "evaluate")
 """Sections of the floor above, whose values :mod:`model.params` declares and checks."""
 _ROOT = Path(__file__).resolve().parents[2]
 _OVERRIDABLE = ("convert", "augment", "split", "train")
+_BESIDE: Mapping[str, Callable[[str, Any], str]] = {
+    "members": lambda _, entry: str((entry or {}).get("dataset")),
+    "ensembles": lambda name, _: name,
+}
+"""Sections of entries beside ``datasets``, and how each states its dataset."""
 _LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
-_TOP = {"datasets", "presets", *(field.name for field in dataclasses.fields(Params)), *ABOVE}
+_SECTIONS = {*(field.name for field in dataclasses.fields(Params)), *ABOVE}
+_TOP = {"datasets", "presets", "members", "ensembles", *_SECTIONS}
 
 
 def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
@@ -122,6 +131,65 @@ def load_as(whole: type[P], dataset: str, file: Path = paths.PARAMS) -> P:
     return _with(content, entry, f"{file}: datasets.{dataset}", file, whole)
 
 
+def members(file: Path = paths.PARAMS) -> dict[str, str]:
+    """The dataset of every member by the member's name, in the file's order; see
+    :func:`pipeline.params.members.checked`, which also says what is refused.
+    """
+    content = _read(file)
+    further, together = (_section(content, name, file) for name in ("members", "ensembles"))
+    return of_members.checked(further, together, enabled(file), file)
+
+
+def load_member_as(whole: type[P], member: str, file: Path = paths.PARAMS) -> tuple[str, P]:
+    """The dataset of a member, and its parameters: the dataset's with the member's overrides.
+
+    Raises :class:`Problem` for a member that the file does not name and for any key or value that
+    does not fit.
+    """
+    known = members(file)
+    if member not in known:
+        raise Problem(
+            f"expected a member of {file} ({', '.join(known) or 'which has none'}), got {member!r}",
+            where=f"{file}: members",
+        )
+    content, entry = _entry(known[member], file, whole)
+    own = {key: value for key, value in content["members"][member].items() if value is not None}
+    own.pop(of_members.DATASET)
+    where = f"{file}: members.{member}"
+    for name, override in own.items():
+        _mapping(override, f"{where}: {name}")
+    of_dataset = _with(content, entry, f"{file}: datasets.{known[member]}", file, whole)
+    changed = _with(content, _merged(entry or {}, own), where, file, whole)
+    _require_same_pairs(of_dataset.augment, changed.augment, where)
+    return known[member], changed
+
+
+def ensemble_as(kind: type[E], dataset: str, file: Path = paths.PARAMS) -> E | None:
+    """The entry of ``dataset`` below ``ensembles`` as ``kind``; None where it has none."""
+    members(file)
+    entries = _section(_read(file), "ensembles", file)
+    if dataset not in entries:
+        return None
+    entry = {} if entries[dataset] is None else entries[dataset]
+    built: E = _build(kind, entry, f"{file}: ensembles.{dataset}", Params)
+    return built
+
+
+def _require_same_pairs(of_dataset: Augment, of_member: Augment, where: str) -> None:
+    """Raises :class:`Problem` for variants on the disk that the dataset's augment does not make."""
+    there = of_dataset.mode != "online"
+    same = dataclasses.replace(of_member, mode=of_dataset.mode) == of_dataset
+    if of_member.mode == "online" or (there and (same or of_member.mode == "both")):
+        return
+    what = "those of its dataset" if there else "none: its dataset's are drawn online"
+    raise Problem(
+        f"expected the variants on the disk to be {what}, got others with the mode"
+        f" {of_member.mode!r}",
+        where=f"{where}: augment",
+        remedy="Write 'mode: online', with which a network draws variants of its own.",
+    )
+
+
 def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:
     """Every section for ``dataset`` as written, with its entry's overrides, unchecked.
 
@@ -130,10 +198,27 @@ def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:
     content, entry = _entry(dataset, file)
     sections = {
         name: _merged(content.get(name) or {}, (entry or {}).get(name) or {})
-        for name in sorted(_TOP - {"datasets", "presets"})
+        for name in sorted(_SECTIONS)
     }
     sections["convert"]["dicom"] = asdict(USUAL) | (sections["convert"].get("dicom") or {})
     return sections
+
+
+def narrowed(
+    dataset: str, overrides: Mapping[str, Any], file: Path = paths.PARAMS
+) -> dict[str, Any]:
+    """A parameter file's content for ``dataset`` alone, whose entry has ``overrides`` on top.
+
+    Of the entries beside ``datasets``, only those of this dataset are left.
+    """
+    content, entry = _entry(dataset, file)
+    content.pop("presets", None)
+    content["datasets"] = {dataset: _merged(entry or {}, dict(overrides))}
+    for section, own in _BESIDE.items():
+        if content.get(section):
+            kept = {key: one for key, one in content[section].items() if own(key, one) == dataset}
+            content[section] = kept
+    return content
 
 
 def _entry(dataset: str, file: Path, whole: type[Params] = Params) -> tuple[dict[str, Any], Any]:

@@ -111,7 +111,7 @@ def unfit(file: Path, what: str) -> Problem:
     if file.suffix == ".onnx":
         again = "Export it again: python -m model export <model> --format onnx"
     else:
-        ours = file.parent.parent.name == paths.RUNS.name
+        ours = file.parent.parent.name in (paths.RUNS.name, paths.MEMBERS)
         again = f"Train it again: {_train(file)}" if ours else "Copy it again: it may be damaged."
     return Problem(what, where=file, remedy=again)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 from datasets_spec.contract import SPLITS, LabelMap, Problem
 from pipeline.pairs.manifest import Pair
@@ -67,7 +68,8 @@ def assign(dataset: str, pairs: Sequence[Pair], settings: Split) -> Placement:
             continue
         free = [one for one in known.values() if one.name not in place]
         if split == folded:
-            chosen = _fold(dataset, free, settings)
+            where = f"split.folds of {dataset}"
+            chosen = _dealt(where, dataset, free, settings, settings.folds, settings.fold)
         else:
             everyone = sum(_weight(one, settings) for one in known.values())
             target = getattr(settings.shares, split) * everyone
@@ -84,6 +86,19 @@ def assign(dataset: str, pairs: Sequence[Pair], settings: Split) -> Placement:
     return {name: place[name] for name in sorted(place)}
 
 
+def fold(dataset: str, pairs: Sequence[Pair], settings: Split, folds: int, fold: int) -> set[str]:
+    """The patients of one of ``folds``, counted from 0, into which all of ``pairs`` are dealt.
+
+    As ``split.folds`` deals them, by the seed and the strata of ``settings``: whatever lists are
+    official. Raises :class:`Problem` for fewer patients than folds.
+    """
+    found = patients(dataset, [replace(pair, official_split="") for pair in pairs], settings.strata)
+    return {
+        one.name
+        for one in _dealt(f"train.folds of {dataset}", dataset, found, settings, folds, fold)
+    }
+
+
 _ROUNDING = 1e-6  # of patients or slices
 
 
@@ -91,17 +106,19 @@ def _weight(one: Patient, settings: Split) -> int:
     return 1 if settings.share_of == "patients" else one.pairs
 
 
-def _fold(dataset: str, free: Sequence[Patient], settings: Split) -> Sequence[Patient]:
-    """The members of fold number ``settings.fold``; all folds together are ``free``."""
+def _dealt(
+    where: str, dataset: str, free: Sequence[Patient], settings: Split, folds: int, fold: int
+) -> Sequence[Patient]:
+    """The members of fold number ``fold``; all folds together are ``free``."""
     left = list(free)
-    if len(left) < settings.folds:
+    if len(left) < folds:
         raise Problem(
-            f"expected at least {settings.folds} patients for as many folds, got {len(left)}",
-            where=f"split.folds of {dataset}",
+            f"expected at least {folds} patients for as many folds, got {len(left)}",
+            where=where,
             remedy="Ask for fewer folds.",
         )
-    for number in range(settings.fold + 1):
-        later = settings.folds - number - 1
+    for number in range(fold + 1):
+        later = folds - number - 1
         target = sum(_weight(one, settings) for one in left) / (later + 1)
         chosen = _selected(dataset, left, settings, target, f"fold {number}", later)
         taken = {one.name for one in chosen}

@@ -8,6 +8,10 @@ step draws from a key of its own, so a chain gives the same result whatever ran 
 Consecutive spatial steps of this project become one field and are resampled once. Any other
 step between them (of albumentations, or on the image only) starts a new field. Flips and
 rotations by right angles are exact, alone and combined.
+
+A chain may be applied to a smaller picture of the same than its lengths in pixels are stated for:
+a key draws the same field for both, looked up where the pixels of the smaller one lie. What acts
+on single pixels (noise, ``Sharpen``) and what albumentations does is done to the pixels there are.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from datasets_spec.contract import Problem
 from pipeline.runtime import keys
 from pipeline.volumes.arrays import Image8
 from pipeline.warps import warp as warps
-from pipeline.warps.steps import OURS, Spatial, Step, Tonal
+from pipeline.warps.steps import OURS, RandomTonal, Spatial, Step, Tonal
 from pipeline.warps.warp import Shape, Strip, Warp
 
 Steps = Sequence[Mapping[str, Any]]
@@ -46,7 +50,7 @@ class Part(Protocol):
     """Steps of a chain that are applied together."""
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8, reference: Shape
     ) -> tuple[Image8, Image8]: ...
 
 
@@ -66,7 +70,7 @@ def chain(steps: Steps, where: str) -> list[Part]:
             run.append((position, built))
             continue
         run = []
-        if isinstance(built, Tonal):
+        if isinstance(built, Tonal | RandomTonal):
             parts.append(_Tone(position, built))
         else:
             parts.append(_Theirs(position, built, where))
@@ -74,17 +78,23 @@ def chain(steps: Steps, where: str) -> list[Part]:
 
 
 def apply(
-    transforms: Sequence[Part], seed_parts: Sequence[object], image: Image8, mask: Image8
+    transforms: Sequence[Part],
+    seed_parts: Sequence[object],
+    image: Image8,
+    mask: Image8,
+    reference: Shape | None = None,
 ) -> tuple[Image8, Image8]:
     """The chain on a pair of (H, W) uint8 pictures, with random numbers from ``seed_parts``.
 
-    An image of several channels is (H, W, channels): one field bends all of them.
+    An image of several channels is (H, W, channels): one field bends all of them. ``reference``:
+    the shape of the pictures that lengths in pixels are stated for; without, that of these.
 
     Raises :class:`Problem` for fields that fold, and if an albumentations transform changed
     the pictures' shape or made a class id that was not there.
     """
+    reference = reference or (mask.shape[0], mask.shape[1])
     for part in transforms:
-        image, mask = part(seed_parts, image, mask)
+        image, mask = part(seed_parts, image, mask, reference)
     return image, mask
 
 
@@ -98,7 +108,7 @@ def require_channels(parts: Sequence[Part], steps: Steps, channels: int, where: 
             continue
         name = next(iter(steps[part.position]))
         try:
-            part((0, name), image, mask)
+            part((0, name), image, mask, (_TRIAL_PX, _TRIAL_PX))
         except Problem:
             raise
         except Exception as error:  # whatever a transform for colours meets
@@ -118,16 +128,17 @@ class _Bend:
     where: str
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8, reference: Shape
     ) -> tuple[Image8, Image8]:
         run = [(at, step) for at, step in self.run if _happens(step, seed_parts, at)]
         if not run:
             return image, mask
         shape = (mask.shape[0], mask.shape[1])
         if all(step.constant for _, step in run):
-            return warps.bend(image, mask, _constant(tuple(step for _, step in run), shape))
-        drawn = [self._drawn(step, (*seed_parts, at), shape) for at, step in run]
-        return warps.bend(image, mask, warps.strips(warps.composed(drawn, shape)))
+            steps = tuple(step for _, step in run)
+            return warps.bend(image, mask, _constant(steps, shape, reference))
+        drawn = [self._drawn(step, (*seed_parts, at), reference) for at, step in run]
+        return warps.bend(image, mask, warps.strips(warps.composed(drawn, shape, reference)))
 
     def _drawn(self, step: Spatial, seed_parts: Sequence[object], shape: Shape) -> Warp:
         for again in range(DRAWS):
@@ -143,21 +154,25 @@ class _Bend:
 
 
 @lru_cache(maxsize=16)
-def _constant(steps: tuple[Spatial, ...], shape: Shape) -> tuple[Strip, ...]:
+def _constant(steps: tuple[Spatial, ...], shape: Shape, reference: Shape) -> tuple[Strip, ...]:
     rng = np.random.default_rng(0)  # constant steps draw nothing
-    return tuple(warps.strips(warps.composed([step.warp(rng, shape) for step in steps], shape)))
+    drawn = [step.warp(rng, reference) for step in steps]
+    return tuple(warps.strips(warps.composed(drawn, shape, reference)))
 
 
 @dataclass(frozen=True)
 class _Tone:
     position: int
-    step: Tonal
+    step: Tonal | RandomTonal
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8, reference: Shape
     ) -> tuple[Image8, Image8]:
         if not _happens(self.step, seed_parts, self.position):
             return image, mask
+        if isinstance(self.step, RandomTonal):
+            rng = np.random.default_rng(keys.key(*seed_parts, self.position))
+            return self.step.tone(image, rng, image.shape[1] / reference[1]), mask
         if image.ndim == 2:
             return self.step.tone(image), mask
         return np.dstack([self.step.tone(one.copy()) for one in image.transpose(2, 0, 1)]), mask
@@ -173,7 +188,7 @@ class _Theirs:
     of_thread: threading.local = dataclasses.field(default_factory=threading.local)
 
     def __call__(
-        self, seed_parts: Sequence[object], image: Image8, mask: Image8
+        self, seed_parts: Sequence[object], image: Image8, mask: Image8, reference: Shape
     ) -> tuple[Image8, Image8]:
         if not hasattr(self.of_thread, "transform"):
             self.of_thread.transform = albumentations.Compose([self.make()])
@@ -232,7 +247,9 @@ def _theirs() -> dict[str, Any]:
 _THEIR_PREFIX = "albumentations."
 
 
-def _built(name: str, arguments: dict[str, Any], where: str) -> Spatial | Tonal | Callable[[], Any]:
+def _built(
+    name: str, arguments: dict[str, Any], where: str
+) -> Spatial | Tonal | RandomTonal | Callable[[], Any]:
     """A step of this project, or a function that makes a transform of albumentations."""
     theirs = _theirs()
     known: dict[str, Any] = {**theirs, **OURS}

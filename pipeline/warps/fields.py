@@ -81,6 +81,27 @@ def rotate(shape: Shape, degrees: float) -> Affine:
     return Affine.of((cosine, -sine, sine, cosine), shape)
 
 
+def affine(
+    shape: Shape,
+    degrees: float,
+    scale: tuple[float, float],
+    shear: tuple[float, float],
+    shift: tuple[float, float],
+) -> Affine:
+    """Lengths times ``scale`` (x, y), then both leans ``shear`` at once, a turn, and a move.
+
+    All but the move are about the picture's middle, as by :func:`shrink`, :func:`shear` and
+    :func:`rotate`; ``shift`` is (right, down) in shares of width and height.
+    """
+    cosine, sine = (f(math.radians(degrees)) for f in (math.cos, math.sin))
+    (wide, high), (across, along) = scale, shear
+    xx, xy = (cosine + across * sine) / wide, (across * cosine - sine) / wide
+    yx, yy = (along * cosine + sine) / high, (cosine - along * sine) / high
+    right, down = shift[0] * shape[1], shift[1] * shape[0]
+    back = -(xx * right + xy * down), -(yx * right + yy * down)
+    return Affine.of((xx, xy, yx, yy), shape, back)
+
+
 def shrink(shape: Shape, ratio: float) -> Affine:
     """All lengths times ``ratio``, about the picture's middle."""
     return Affine.of((1 / ratio, 0, 0, 1 / ratio), shape)

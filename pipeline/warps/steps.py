@@ -1,20 +1,24 @@
 """The project's own steps, by their names in params.yaml: arguments and their checks.
 
-:mod:`pipeline.warps.chains` makes chains of them; :mod:`pipeline.warps.fields` has the formulas.
+:mod:`pipeline.warps.chains` makes chains of them; :mod:`pipeline.warps.fields` and
+:mod:`pipeline.warps.tones` have the formulas. Where an argument is a range, a number stands for
+itself alone, and of ``[least, most]`` every number is as likely.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
 from pipeline.volumes.arrays import Image8
-from pipeline.warps import fields
+from pipeline.warps import fields, tones
 from pipeline.warps.warp import Shape, Warp
+
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Step:
         for field in dataclasses.fields(self):
             if field.type == "float":  # 1 and 1.0 compare as the same step
                 object.__setattr__(self, field.name, float(getattr(self, field.name)))
+            elif field.type == "Range":
+                object.__setattr__(self, field.name, _range(getattr(self, field.name), field.name))
         _require(0 <= self.p <= 1, "0 <= p <= 1")
         self.check()
 
@@ -44,9 +50,18 @@ class Spatial(Step):
 
 
 class Tonal(Step):
-    """Changes the image's values, and not the mask."""
+    """Changes the image's values, and not the mask: of every channel (H, W) alike."""
 
     def tone(self, image: Image8) -> Image8:
+        raise NotImplementedError
+
+
+class RandomTonal(Step):
+    """Changes the image's values, and not the mask, by numbers that are drawn for each pair."""
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        """An image (H, W) or (H, W, channels), whose width is ``scale`` times that of the pictures
+        that lengths in pixels are stated for."""
         raise NotImplementedError
 
 
@@ -136,6 +151,47 @@ class Rotate(Spatial):
 
 
 @dataclass(frozen=True)
+class RandomAffine(Spatial):
+    """See :func:`pipeline.warps.fields.affine`; what is not stated stays as it is.
+
+    All arguments are ranges. ``scale`` is of both axes; ``scale_x`` and ``scale_y`` come on top.
+    """
+
+    degrees: Range = (0.0, 0.0)
+    scale: Range = (1.0, 1.0)
+    scale_x: Range = (1.0, 1.0)
+    scale_y: Range = (1.0, 1.0)
+    shear_x: Range = (0.0, 0.0)
+    shear_y: Range = (0.0, 0.0)
+    shift_x: Range = (0.0, 0.0)
+    shift_y: Range = (0.0, 0.0)
+    constant: ClassVar[bool] = False
+
+    def check(self) -> None:
+        _within("degrees", self.degrees, -360, 360)
+        for axis in ("", "_x", "_y"):
+            _within(f"scale{axis}", getattr(self, f"scale{axis}"), 0.1, 10)
+        for axis in ("_x", "_y"):
+            _within(f"shear{axis}", getattr(self, f"shear{axis}"), -0.9, 0.9)
+            _within(f"shift{axis}", getattr(self, f"shift{axis}"), -1, 1)
+
+    def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
+        degrees, scale, wide, high, across, along, right, down = _drawn(
+            rng,
+            self.degrees,
+            self.scale,
+            self.scale_x,
+            self.scale_y,
+            self.shear_x,
+            self.shear_y,
+            self.shift_x,
+            self.shift_y,
+        )
+        scales = scale * wide, scale * high
+        return fields.affine(shape, degrees, scales, (across, along), (right, down))
+
+
+@dataclass(frozen=True)
 class Shrink(Spatial):
     """See :func:`pipeline.warps.fields.shrink`."""
 
@@ -194,12 +250,102 @@ class Sharpen(Tonal):
         return np.clip(np.rint(sharp), 0, 255).astype(np.uint8)
 
 
-OURS: dict[str, type[Spatial] | type[Tonal]] = {
+@dataclass(frozen=True)
+class Gamma(RandomTonal):
+    """See :func:`pipeline.warps.tones.gamma`, whose exponent is drawn from the range ``gamma``."""
+
+    gamma: Range
+
+    def check(self) -> None:
+        _within("gamma", self.gamma, 0.1, 10)
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        return tones.gamma(image, *_drawn(rng, self.gamma))
+
+
+@dataclass(frozen=True)
+class Contrast(RandomTonal):
+    """See :func:`pipeline.warps.tones.contrast`, of the ranges ``factor`` and ``brightness``."""
+
+    factor: Range = (1.0, 1.0)
+    brightness: Range = (0.0, 0.0)
+
+    def check(self) -> None:
+        _within("factor", self.factor, 0, 10)
+        _within("brightness", self.brightness, -255, 255)
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        return tones.contrast(image, *_drawn(rng, self.factor, self.brightness))
+
+
+@dataclass(frozen=True)
+class Noise(RandomTonal):
+    """See :func:`pipeline.warps.tones.noise`, of a standard deviation from the range ``sd``."""
+
+    sd: Range
+
+    def check(self) -> None:
+        _within("sd", self.sd, 0, 255)
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        return tones.noise(image, rng, *_drawn(rng, self.sd))
+
+
+@dataclass(frozen=True)
+class Soften(RandomTonal):
+    """See :func:`pipeline.warps.tones.soften`, of a Gaussian from the range ``sigma_px``."""
+
+    sigma_px: Range
+
+    def check(self) -> None:
+        _within("sigma_px", self.sigma_px, 0, 32)
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        [sigma_px] = _drawn(rng, self.sigma_px)
+        return tones.soften(image, sigma_px * scale)
+
+
+@dataclass(frozen=True)
+class Coarsen(RandomTonal):
+    """See :func:`pipeline.warps.tones.coarsen`, of cells with a side from the range ``cell_px``."""
+
+    cell_px: Range
+
+    def check(self) -> None:
+        _within("cell_px", self.cell_px, 1, 128)
+
+    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
+        [cell_px] = _drawn(rng, self.cell_px)
+        return tones.coarsen(image, cell_px * scale)
+
+
+OURS: dict[str, type[Spatial] | type[Tonal] | type[RandomTonal]] = {
     kind.__name__: kind
     for kind in (
-        Elastic, Distorted, Barrel, Pincushion, Flip, Rotate, Shrink, Shear, Brighten, Sharpen,
+        Elastic, Distorted, Barrel, Pincushion, Flip, Rotate, RandomAffine, Shrink, Shear, Brighten,
+        Sharpen, Gamma, Contrast, Noise, Soften, Coarsen,
     )
 }  # fmt: skip
+
+
+def _drawn(rng: np.random.Generator, *ranges: Range) -> list[float]:
+    """A number from each range."""
+    shares = rng.random(len(ranges)).tolist()
+    return [low + (high - low) * share for (low, high), share in zip(ranges, shares, strict=True)]
+
+
+def _range(value: Any, name: str) -> Range:
+    """``value``, a number or [least, most], as two numbers."""
+    least, most = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    _require(not isinstance(least, list | tuple), f"a number or [least, most] as {name}")
+    low, high = float(least), float(most)
+    _require(low <= high, f"numbers [least, most] as {name}, the least first")
+    return low, high
+
+
+def _within(name: str, range_: Range, least: float, most: float) -> None:
+    low, high = range_
+    _require(least <= low and high <= most, f"{least} <= {name} <= {most}")
 
 
 def _require(fits: bool, expected: str) -> None:

@@ -2,7 +2,8 @@
 
 A warp maps backwards. Its field (H, W, 2) float32 holds, per pixel, the displacement (x, y) in
 pixels to its source: ``result[p] = picture[p + field[p]]``. :mod:`pipeline.warps.fields`
-draws warps, :mod:`pipeline.warps.chains` makes chains of them.
+draws warps, :mod:`pipeline.warps.chains` makes chains of them. A picture at another size takes the
+same field, looked up at the centres of its own pixels (:func:`composed`).
 
 Images are sampled linearly at 1/32 px, labels take the nearest pixel of the exact
 position, and positions outside the picture are 0 (air, background).
@@ -31,7 +32,7 @@ Shape = tuple[int, int]
 _QUANTUM = 2.0**-8  # px, of displacements below 64 px
 _KNOT_BITS = 14
 _MATRIX_BITS = 24
-_STRIP_ROWS = 32  # so many rows of positions and maps stay in a core's cache
+_STRIP_PIXELS = 2**14  # of so many, positions and maps stay in a core's cache
 _NO_MAP: Any = None  # OpenCV's type stubs do not allow a missing second map
 
 
@@ -51,16 +52,19 @@ class Warp(Protocol):
 
 @dataclass(frozen=True)
 class Affine:
-    """Sources at ``centre`` + ``matrix`` (p - ``centre``); matrix row by row, px."""
+    """Sources at ``centre`` + ``matrix`` (p - ``centre``) + ``shift``; matrix row by row, px."""
 
     matrix: tuple[float, float, float, float]
     centre: tuple[float, float]
+    shift: tuple[float, float] = (0.0, 0.0)
 
     @staticmethod
-    def of(matrix: Sequence[float], shape: Shape) -> Affine:
+    def of(matrix: Sequence[float], shape: Shape, shift: Sequence[float] = (0.0, 0.0)) -> Affine:
         """About the middle of a picture (H, W), with entries that are the same everywhere."""
         xx, xy, yx, yy = (round(entry * 2**_MATRIX_BITS) / 2**_MATRIX_BITS for entry in matrix)
-        return Affine((xx, xy, yx, yy), ((shape[1] - 1) / 2, (shape[0] - 1) / 2))
+        right, down = (round(px / _QUANTUM) * _QUANTUM for px in shift)
+        centre = (shape[1] - 1) / 2, (shape[0] - 1) / 2
+        return Affine((xx, xy, yx, yy), centre, (right, down))
 
     def field(self, shape: Shape) -> Field:
         return self.at(_pixels(shape))
@@ -71,7 +75,7 @@ class Affine:
         moved = np.empty_like(points)
         moved[..., 0] = x * np.float32(xx - 1) + y * np.float32(xy)
         moved[..., 1] = x * np.float32(yx) + y * np.float32(yy - 1)
-        return moved
+        return moved + np.array(self.shift, np.float32) if any(self.shift) else moved
 
     @property
     def folds(self) -> bool:
@@ -125,17 +129,26 @@ class KnotGrid:
         )
 
 
-def composed(warps: Sequence[Warp], shape: Shape) -> Field:
+def composed(warps: Sequence[Warp], shape: Shape, reference: Shape | None = None) -> Field:
     """One field that does what ``warps`` would do to a picture (H, W) one after the other.
 
     It looks through all of them at once: nothing is interpolated twice, and what one
     warp moves out of the picture and a later one moves back in is not lost.
+
+    ``reference``: the shape of the picture that the warps were drawn for, if it is another. The
+    field is then theirs at the centres of this picture's pixels, in pixels of this picture.
     """
     *earlier, last = warps
-    field = last.field(shape)
+    if reference is None or reference == shape:
+        points, field = _pixels(shape), last.field(shape)
+    else:
+        points = _pixels(shape, reference)
+        field = last.at(points)
     for warp in reversed(earlier):
-        field = field + warp.at(field + _pixels(shape))
-    return field
+        field = field + warp.at(field + points)
+    if reference is None or reference == shape:
+        return field
+    return field * np.array([shape[1] / reference[1], shape[0] / reference[0]], np.float32)
 
 
 class Strip(NamedTuple):
@@ -150,8 +163,9 @@ class Strip(NamedTuple):
 def strips(field: Field) -> Iterator[Strip]:
     """The field from top to bottom. Used up one by one they are fast, kept they can be shared."""
     pixels = _pixels((field.shape[0], field.shape[1]))
-    for first in range(0, len(field), _STRIP_ROWS):
-        rows = slice(first, first + _STRIP_ROWS)
+    rows_each = max(1, _STRIP_PIXELS // field.shape[1])
+    for first in range(0, len(field), rows_each):
+        rows = slice(first, first + rows_each)
         sources = field[rows] + pixels[rows]
         pixel, between = cv2.convertMaps(sources, _NO_MAP, cv2.CV_16SC2)
         # without nninterpolation positions are truncated and labels move half a pixel
@@ -176,8 +190,17 @@ def bend(image: Image8, ids: Image8, field: Iterable[Strip]) -> tuple[Image8, Im
     return bent_image, bent_ids
 
 
-@lru_cache(maxsize=2)
-def _pixels(shape: Shape) -> Field:
-    """The position (x, y) of every pixel, (H, W, 2); shared, do not write into it."""
-    x, y = np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+@lru_cache(maxsize=4)
+def _pixels(shape: Shape, reference: Shape | None = None) -> Field:
+    """The position (x, y) of every pixel, (H, W, 2); shared, do not write into it.
+
+    With a ``reference``, where its centre lies in a picture of that shape, in pixels of that.
+    """
+    height, width = reference or shape
+    x, y = np.meshgrid(_along(shape[1], width), _along(shape[0], height))
     return np.stack([x, y], axis=-1).astype(np.float32)
+
+
+def _along(count: int, reference: int) -> NDArray[np.float64]:
+    """The centres of ``count`` pixels along a side that is ``reference`` pixels long."""
+    return (np.arange(count, dtype=np.float64) + 0.5) * (reference / count) - 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,80 @@ def test_a_run_without_scores_is_one_line_and_exit_status_2(
     [line] = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert str(file) in line
     assert "valuate" in line
+
+
+def _folded(run: Path, rows: Rows, fold_of: Callable[[Rows], list[int]] | None = None) -> Path:
+    """A cross-validation's table: three folds, dealt by the patient's number."""
+    run.mkdir()
+    numbers = fold_of(rows) if fold_of else [int(row[0][1:]) % 3 for row in rows]
+    with (run / paths.PER_CASE).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow((*HEAD, "fold"))
+        writer.writerows((*row, number) for row, number in zip(rows, numbers, strict=True))
+    return run
+
+
+def test_cross_validations_are_compared_pooled_and_fold_by_fold(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(_folded(workplace / "a", _rows()), _folded(workplace / "b", _rows(0.05)))
+    lines = _lines(capsys, "dice")
+    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in lines["core"]
+    for fold in range(3):
+        assert "+0.0250 [+0.0250, +0.0250]  4 of 4" in lines[f"fold {fold}"]
+
+
+def test_folds_dealt_differently_are_compared_pooled_alone(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = _folded(workplace / "b", _rows(), lambda rows: [int(row[0][1:]) // 4 for row in rows])
+    compare(_folded(workplace / "a", _rows()), other)
+    out = capsys.readouterr().out
+    assert "6 of 12 cases were tested in another fold" in out
+    assert "fold 0" not in out
+
+
+def test_folds_as_folders_are_pooled(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = _rows(0.05)
+    parts = [
+        _write(workplace / f"fold_{fold}", [row for row in rows if int(row[0][1:]) % 3 == fold])
+        for fold in range(3)
+    ]
+    compare([_write(workplace / "a", _rows())], parts)
+    assert "+0.0500 [+0.0500, +0.0500]  12 of 12" in _lines(capsys, "dice")["core"]
+
+
+def test_of_several_seeds_a_case_counts_with_its_mean(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = [_write(workplace / f"b{gain}", _rows(gain)) for gain in (0.01, 0.03, 0.08)]
+    compare([_write(workplace / "a", _rows())], seeds)
+    out = capsys.readouterr().out
+    assert "+0.0400 [+0.0400, +0.0400]  12 of 12" in out
+    [line] = [line for line in out.splitlines() if line.startswith("B is 3 folders")]
+    means = [_mean(_rows(gain)) for gain in (0.01, 0.03, 0.08)]
+    assert line.endswith(f"{min(means):.4f} to {max(means):.4f}")
+
+
+def _mean(rows: Rows) -> float:
+    return float(np.mean([float(str(row[4])) for row in rows]))
+
+
+def test_the_same_official_test_list_in_every_fold_is_no_damaged_table(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row for gain in (0.0, 0.02, 0.04) for row in _rows(gain)]
+    folds = [number for number in range(3) for _ in _rows()]
+    compare(_write(workplace / "a", _rows()), _folded(workplace / "b", rows, lambda _: folds))
+    out = capsys.readouterr().out
+    assert "+0.0200 [+0.0200, +0.0200]  12 of 12" in out
+    assert "fold 0" not in out
+
+
+@pytest.mark.parametrize("runs", [["a"], ["a", "b", "a"]])
+def test_other_than_two_runs_take_a_word_on_the_sides(
+    runs: list[str], two: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *runs]) == 2
+    assert "--against" in capsys.readouterr().err
+    assert main(["compare", *runs, "--against", "b"]) == 0

@@ -25,7 +25,7 @@ from model import params, provenance
 from model import params as params_reader
 from model.inference import keras_file
 from model.train import train
-from model.training import checkpoint, precision
+from model.training import checkpoint, fit, precision
 from model.training.devices import Share
 from model.training.watch import EpochChange, draw_curves, loggers
 from pipeline import paths
@@ -189,6 +189,25 @@ def test_cosine_falls_to_nothing_over_all_epochs(fitted: dict[str, Any]) -> None
     assert fitted["rates"] == pytest.approx(wanted)
 
 
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_learning_rate_rises_by_updates_to_what_the_epoch_has(kind: str, batches: int) -> None:
+    """Adam's step is the learning rate itself, wherever the gradient is always the same."""
+    wanted = params.load(cohort.DATASET, PROJECT / "params.yaml").train
+    knobs = {"optimizer": kind, "weight_decay": 0.0, "accumulate_batches": batches}
+    made = fit.optimizer(dataclasses.replace(wanted, learning_rate=0.5, warm_up_steps=4, **knobs))
+    weight = keras.Variable(0.0)
+    made.build([weight])
+    places = []
+    for update in range(7):
+        made.learning_rate = 0.5 if update < 6 else 0.25  # as the schedule has it
+        for _ in range(batches):
+            made.apply([keras.ops.convert_to_tensor(1.0)])
+        places.append(-float(weight.value))
+    rates = [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.25]
+    np.testing.assert_allclose(np.diff([0.0, *places]), rates, rtol=1e-3)
+
+
 def test_loss_and_precision_obey_the_parameters(fitted: dict[str, Any]) -> None:
     changes = {"train.loss": "focal", "train.precision": "bfloat16", "train.epochs": 1}
     train(cohort.DATASET, cohort.prepare(**changes))
@@ -300,7 +319,10 @@ def test_a_new_training_costs_the_earlier_one_nothing_before_its_first_epoch_is_
     assert _content() == earlier
     train(cohort.DATASET, cohort.write_params(**{"train.learning_rate": 0.5, "train.epochs": 1}))
     assert len(_history(Path())) == 1
-    folders = [RUN / paths.EPOCH_CHANGE, checkpoint.folder(cohort.DATASET) / paths.EPOCH_CHANGE]
+    folders = [
+        RUN / paths.EPOCH_CHANGE,
+        checkpoint.folder(RUN) / paths.EPOCH_CHANGE,
+    ]
     assert [sorted(file.name for file in one.iterdir()) for one in folders] == [["epoch_001"]] * 2
     assert not (RUN / paths.PREDICTIONS).exists()
     assert not [name for name in paths.SCORED if (RUN / name).exists()]
@@ -426,7 +448,7 @@ def test_fewer_epochs_cost_the_trained_ones_nothing(
 def test_half_a_checkpoint_starts_over(
     broken: str, whole: bool, earlier: dict[str, bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = checkpoint.folder(cohort.DATASET) / broken
+    file = checkpoint.folder(RUN) / broken
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.unlink() if whole else file.write_bytes(content)
@@ -484,7 +506,7 @@ def test_the_precision_that_auto_chose_is_stated_by_the_model_and_kept(
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
     train(cohort.DATASET, cohort.write_params(**{**changes, "train.epochs": 2}))
     assert "resumes after epoch 1" in capsys.readouterr().out
-    recorded = modelfile.read(checkpoint.folder(cohort.DATASET) / "last.keras")
+    recorded = modelfile.read(checkpoint.folder(RUN) / "last.keras")
     assert (recorded["precision"], recorded["train"]["precision"]) == ("bfloat16", "auto")
 
 

@@ -426,6 +426,35 @@ def test_online_shows_augmented_pairs_and_empty_slices_as_they_are(
         np.testing.assert_array_equal(ids[4:], plain[1][4:])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_online_draws_at_the_networks_size_what_was_decoded_once(
+    channels: int, workplace: Path, label_map: LabelMap, tmp_path: Path, decoded: list[Path]
+) -> None:
+    names = "a,b,c" if channels > 1 else ""
+    rng, pairs, plain = np.random.default_rng(0), [], []
+    for number in range(4):
+        pair = replace(cohort.pair(f"sub-01_{number:04d}"), class_pixels=(9, 9, 9), channels=names)
+        image = rng.integers(1, 256, (48, 48, channels)[: 2 + bool(names)]).astype(np.uint8)
+        ids = np.kron(rng.integers(0, 3, (6, 6)), np.ones((8, 8))).astype(np.uint8)
+        png.write_image(workplace / pair.image, image)
+        png.write_mask(workplace / pair.mask, ids, label_map)
+        plain.append((picture_at(image, 12), labels_at(ids, 12)))
+        pairs.append(pair)
+    variants = Variants("any", VARIED, channels, image_px=48)
+    network = _network(12, channels)
+    batches = Batches(
+        workplace, pairs, label_map, network, 4, online=variants.fresh, scratch=tmp_path
+    )
+    for epoch in range(6):
+        batches.show(epoch)
+        pictures, ids = batches[0]
+        for number, pair in enumerate(pairs):
+            image, mask = variants.fresh(pair, epoch, *plain[number])
+            np.testing.assert_array_equal(pictures[number], image.reshape(12, 12, channels))
+            np.testing.assert_array_equal(ids[number], mask)
+    assert len(decoded) == 4
+
+
 def test_every_epoch_draws_anew_and_every_run_the_same(drawn: Callable[..., Batches]) -> None:
     online = Variants("any", VARIED).fresh
     one, two = _shown(drawn(online), 8), _shown(drawn(online), 8)

@@ -33,7 +33,7 @@ from tests.test_repro import Project
 pytestmark = pytest.mark.slow
 
 RUN = paths.run(cohort.DATASET)
-PLACE = checkpoint.folder(cohort.DATASET)
+PLACE = checkpoint.folder(paths.run(cohort.DATASET))
 # everything that has a memory
 KNOBS: dict[str, Any] = {
     "train.network.deep_supervision": True,
@@ -41,6 +41,7 @@ KNOBS: dict[str, Any] = {
     "train.ema_momentum": 0.9,
     "train.foreground_oversampling": 0.5,
     "train.accumulate_batches": 3,
+    "train.warm_up_steps": 9,  # of three batches each, so the rise ends in a later epoch
     "train.reducer_patience": 1,
     "train.early_stopping_patience": 99,
 }

@@ -21,12 +21,15 @@ from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
 from pipeline.splits.grouping import ALONE, GROUPED, GROUPED_BY_NAMES
+from pipeline.structure.label_rules import LabelRule
+from pipeline.structure.probe import LEAST_PATIENTS, Evidence, Probed
 from pipeline.volumes.findings import LABEL, finding, to_json
 from tests.support import cohort
 
 SALT = "only-the-owner-knows-this"
 CARD_FILES = (paths.CARD, "README.md", paths.STATISTICS, paths.SAMPLES)
 ADAPTER = datasets_spec.load(cohort.DATASET)
+OBEYED = Probed(3)  # as many patients as the cohort has in train
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_the_same_pairs_give_the_same_bytes_wherever_they_lie(
     chosen = [pair for pair in pairs if pair.split == "test" and pair.id in mini]
     for name in CARD_FILES:
         (elsewhere / name).unlink()
-    card.write(elsewhere, ADAPTER, settings, pairs, chosen)
+    card.write(elsewhere, ADAPTER, settings, pairs, chosen, OBEYED)
     for name in CARD_FILES:
         assert (elsewhere / name).read_bytes() == (folder / name).read_bytes()
 
@@ -161,7 +164,7 @@ def test_a_table_stands_words_that_hold_a_bar(
     labels[1] = replace(labels[1], meaning="this | that")
     label_map = replace(ADAPTER.dataset.label_map, labels=tuple(labels))
     other = replace(ADAPTER, dataset=replace(ADAPTER.dataset, label_map=label_map))
-    card.write(elsewhere, other, settings, pairs, [])
+    card.write(elsewhere, other, settings, pairs, [], OBEYED)
     assert r"this \| that" in (elsewhere / "README.md").read_text("utf-8")
 
 
@@ -171,8 +174,35 @@ def _written(
     """The card of a copy of the dataset with other pairs, or another adapter's facts."""
     shutil.copytree(made[0], to)
     other = replace(ADAPTER, dataset=replace(ADAPTER.dataset, **facts))
-    card.write(to, other, made[1], pairs, [])
+    card.write(to, other, made[1], pairs, [], OBEYED)
     return json.loads((to / paths.CARD).read_text("utf-8")), (to / "README.md").read_text("utf-8")
+
+
+def test_few_patients_are_not_asked_what_their_labels_obey(facts: dict, folder: Path) -> None:
+    stated = facts["label_rules"]
+    assert stated["patients"] == facts["splits"]["train"]["patients"] < LEAST_PATIENTS
+    assert stated["rules"] == []
+    words = f"Not asked: that takes {LEAST_PATIENTS} patients of train"
+    assert words in (folder / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_what_labels_obey_stands_on_the_card(
+    made: tuple[Path, params.Params], pairs: list[Pair], tmp_path: Path, found: bool
+) -> None:
+    rule = LabelRule("divided", (2, 3), (0.0, 1.0, 0.0))
+    obeyed = Probed(30, (Evidence(rule, 30, 29, 25, 0.998),) if found else ())
+    shutil.copytree(made[0], tmp_path / "copy")
+    card.write(tmp_path / "copy", ADAPTER, made[1], pairs, [], obeyed)
+    stated = json.loads((tmp_path / "copy" / paths.CARD).read_text("utf-8"))["label_rules"]
+    text = (tmp_path / "copy" / "README.md").read_text("utf-8")
+    assert [LabelRule.of(one) for one in stated["rules"]] == [rule] * found
+    if found:
+        assert "divided by a coronal plane" in stated["rules"][0]["sentence"]
+        assert "grey\\_matter and white\\_matter are divided by a coronal plane" in text
+        assert "in 29 of 30 patients of train" in text
+    else:
+        assert "No class of train is divided" in text
 
 
 def test_patients_of_each_split_are_counted_by_stratum(
@@ -262,7 +292,7 @@ def test_what_was_handled_is_no_doubt(tmp_path: Path, pairs: list[Pair], folder:
     found = [replace(pair, findings=to_json(stated.get(pair.case, []))) for pair in pairs]
     assert set(stated) <= {pair.case for pair in pairs}
     settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
-    card.write(tmp_path, ADAPTER, settings, found, [])
+    card.write(tmp_path, ADAPTER, settings, found, [], OBEYED)
     facts = json.loads((tmp_path / paths.CARD).read_text("utf-8"))
     assert (facts["doubtful_headers"], facts["handled_headers"]) == (2, 3)
     assert "Headers in doubt: 2. Handled: 3." in (tmp_path / "README.md").read_text("utf-8")
@@ -281,7 +311,7 @@ def test_cases_of_uneven_spacing_are_counted(
         for pair in pairs
     ]
     settings = params.load(cohort.DATASET, folder.parents[2] / "params.yaml")
-    card.write(tmp_path, ADAPTER, settings, found, [])
+    card.write(tmp_path, ADAPTER, settings, found, [], OBEYED)
     assert json.loads((tmp_path / paths.CARD).read_text("utf-8"))["uneven_cases"] == 2
     words = "Of uneven spacing, every slice at its own place: 2."
     assert words in (tmp_path / "README.md").read_text("utf-8")

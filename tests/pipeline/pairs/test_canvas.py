@@ -191,3 +191,33 @@ def test_native_slices_are_left_as_they_were():
     canvas.image(native)[:] = 0
     canvas.labels(native)[:] = 0
     np.testing.assert_array_equal(native, before)
+
+
+@pytest.mark.parametrize("mm", [1.0, 0.488281, 1.0000001])
+@pytest.mark.parametrize("shape", [(64, 64), (41, 50), (9, 64)])
+def test_a_field_of_the_pictures_own_pixels_shows_them_untouched(shape, mm):
+    native = noise(shape)
+    canvas = Canvas.fit(shape, (mm, mm), 64, field_mm=64 * mm)
+    assert (canvas.row_scale, canvas.col_scale) == (1, 1)
+    picture = canvas.image(native)
+    rows, columns = slice(canvas.row_offset, None), slice(canvas.col_offset, None)
+    np.testing.assert_array_equal(picture[rows, columns][: shape[0], : shape[1]], native)
+    assert picture.sum() == native.sum()
+    np.testing.assert_array_equal(canvas.native(picture), native)
+
+
+@QUICK
+@given(
+    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    spacing=st.tuples(sides, sides),
+    field=st.floats(0, 400),
+)
+def test_a_field_widens_what_is_shown_and_cuts_nothing_off(shape, spacing, field):
+    canvas = Canvas.fit(shape, spacing, 96, field)
+    longer = max(shape[0] * spacing[0], shape[1] * spacing[1])
+    shown_mm = 96 / canvas.row_scale * spacing[0]
+    assert shown_mm == pytest.approx(max(field, longer), rel=1e-3)
+    ones = canvas.labels(np.ones(shape, np.uint8))
+    assert extent(ones)[0] == pytest.approx(shape[0] * canvas.row_scale, abs=1)
+    if field <= longer * (1 - 1e-3):
+        assert canvas == Canvas.fit(shape, spacing, 96)

@@ -81,6 +81,31 @@ def test_a_variant_of_a_variant_is_never_made() -> None:
     assert all(variants.fresh(grown, epoch, IMAGE, MASK)[0] is IMAGE for epoch in range(12))
 
 
+def test_an_absent_channel_stays_so_whatever_is_drawn() -> None:
+    steps = [{"RandomAffine": {"degrees": [-20, 20]}}, {"Noise": {"sd": 9}}]
+    steps += [{"Contrast": {"brightness": 40}}, {"Soften": {"sigma_px": 1}}]
+    variants = Variants("any", Augment(7, True, {"a": steps}), 3)
+    image = np.dstack([IMAGE, np.zeros_like(IMAGE), IMAGE])
+    bent, _ = variants.make("a", ("key",), image, MASK)
+    assert bent.any(axis=(0, 1)).tolist() == [True, False, True]
+
+
+def test_a_variant_may_be_drawn_at_the_size_of_a_network() -> None:
+    steps = [{"Elastic": {"sd_px": 10.0, "sigma_px": 40.0}}, {"RandomAffine": {"degrees": 30}}]
+    settings = Augment(7, True, {"a": steps})
+    y, x = np.mgrid[:512, :512]
+    mask = (np.hypot(x - 280, y - 240) < 160).astype(np.uint8)
+    image = (mask * (x // 2)).astype(np.uint8)
+    large, ids = Variants("any", settings).make("a", ("key",), image, mask)
+    variants = Variants("any", settings, image_px=512)
+    small, small_ids = variants.make("a", ("key",), image[4::8, 4::8], mask[4::8, 4::8])
+    assert np.abs(small.astype(int) - large[4::8, 4::8]).mean() < 4
+    assert (small_ids != ids[4::8, 4::8]).mean() < 0.01
+    same, same_ids = variants.make("a", ("key",), image, mask)
+    np.testing.assert_array_equal(same, large)
+    np.testing.assert_array_equal(same_ids, ids)
+
+
 def test_a_wrong_step_is_refused_by_its_variant(refused: Refused) -> None:
     wrong = Augment(7, False, {"good": STEPS, "bad": [{"Elastik": None}]})
     assert "augment.variants.bad" in str(refused(lambda: Variants("any", wrong)))

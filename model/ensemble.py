@@ -1,0 +1,166 @@
+"""ensemble: a dataset's networks -> one bundle, scored as one and one by one.
+
+Valid chooses how the networks' probabilities are weighed in the source's grid and which
+post-processing all of them together take. Test is looked at once, with what was chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets_spec
+from model import provenance
+from model.inference import bundle
+from model.inference.member import Member
+from model.inference.predictor import Predictor
+from model.params import Ensemble, Params
+from model.scoring import (
+    answers,
+    choose,
+    fused,
+    judge,
+    native,
+    one_by_one,
+    pictures,
+    results,
+    scores,
+    summary,
+)
+from model.scoring.fused import Case
+from model.scoring.one_by_one import OfCase, OneByOne
+from model.scoring.summary import Scored
+from model.scoring.together import Choosing, Network
+from pipeline import paths
+from pipeline.pairs import manifest
+from pipeline.runtime import imports, locks
+
+_LOG = logging.getLogger(__name__)
+_DEFINITIONS = {
+    "ece": f"{scores.BINS} bins of the likeliest class, over the voxels of the source's grid whose"
+    " truth or prediction is foreground",
+    "reference": "mean over slices of the source's grid; background counts as a class",
+    "members": "before post-processing; all_gain is how much better all networks together are, in"
+    " mean foreground Dice of the same cases, with its 95 % interval over patients; a class that"
+    " is nowhere counts as 1",
+}
+
+
+def ensemble(
+    dataset: str, wanted: Ensemble, settings: Params, members: Mapping[str, Params]
+) -> None:
+    """Fuse the networks of ``dataset`` into ``runs/<dataset>/ensemble`` and score them on test.
+
+    ``settings`` are the dataset's, ``members`` those of its members by name. Raises
+    :class:`Problem` if a network is missing or does not fit its parameters, if labels or scans are
+    not those of the pairs, and at once if another run fills the folder.
+    """
+    networks = {**({dataset: settings} if wanted.own else {}), **members}
+    folder = paths.ensemble(dataset)
+    with locks.alone(folder):
+        files, origins = _models(dataset, networks)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
+            _fuse(dataset, wanted, settings, files, Path(scratch))
+            _score(dataset, settings, origins[0]["convert"], Path(scratch))
+
+
+def _models(
+    dataset: str, networks: Mapping[str, Params]
+) -> tuple[dict[str, Path], list[dict[str, Any]]]:
+    """The model file of every network, each made with its parameters for these pairs.
+
+    With their provenances. Raises :class:`Problem` for one that is missing or of other parameters.
+    """
+    facts, digest = datasets_spec.load(dataset).dataset, provenance.dataset_digest(dataset)
+    files = {
+        name: (paths.run(dataset) if name == dataset else paths.member(dataset, name)) / paths.MODEL
+        for name in networks
+    }
+    return files, [
+        provenance.require(files[name], dataset, facts, settings, digest)
+        for name, settings in networks.items()
+    ]
+
+
+def _fuse(
+    dataset: str, wanted: Ensemble, settings: Params, files: Mapping[str, Path], scratch: Path
+) -> None:
+    """Let valid choose, and write the bundle."""
+    pairs = manifest.read(paths.dataset(dataset))
+    learnt = frozenset(pair.patient for pair in pairs if pair.split == "train")
+    networks = [Network(name, Member.of(file), learnt) for name, file in files.items()]
+    choosing = Choosing(networks, pairs, dataset, settings.limits, scratch)
+    chosen = choosing.choose(wanted, settings.train)
+    content = {
+        "dataset": dataset,
+        "dataset_digest": provenance.dataset_digest(dataset),
+        "project": imports.project_version(),
+        "weights": None if chosen.weights is None else chosen.weights.astype(float).tolist(),
+        "chosen": chosen.section,
+    }
+    bundle.write(paths.ensemble(dataset) / paths.BUNDLE, files, content)
+
+
+def _score(
+    dataset: str, settings: Params, converted_with: Mapping[str, Any], scratch: Path
+) -> None:
+    """Score the bundle on test, as one and one by one, and keep its predictions."""
+    folder, label_map = paths.ensemble(dataset), datasets_spec.load(dataset).dataset.label_map
+    stated = bundle.read(folder / paths.BUNDLE)
+    predictor, names = Predictor.of([stated.file]), [Path(one).stem for one in stated.names]
+    scored: list[Scored] = []
+    each = OneByOne(label_map)
+    for drawings in answers.cases(manifest.read(paths.dataset(dataset)), "test", dataset):
+        case = Case(predictor.members, drawings, settings.limits, scratch)
+        counted = OfCase(case, names, predictor.weights)
+        scored += _test_case(case, predictor, counted, settings)
+        each.add(counted)
+    predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
+    worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
+    pictures.draw_overlays(predictions, paths.dataset(dataset), label_map)
+    choices = choose.choices(dict(stated.chosen))
+    found = results.results(dataset, scored, choices, worst, label_map, wanted, converted_with)
+    found["definitions"] |= _DEFINITIONS
+    found |= {"members": each.summary(wanted.seed, dataset), "weights": stated.chosen["weights"]}
+    results.write(folder, scored, found, label_map)
+    results.write_table(folder / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
+    _report(dataset, found)
+
+
+def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Params) -> list[Scored]:
+    """One test case beside each rater; its prediction is written into the ensemble's folder."""
+    answer = fused.answer(case, predictor.weights, counted.look)
+    final = judge.postprocessed(answer, predictor.rules)
+    label_map, drawings = predictor.label_map, case.drawings
+    folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
+    shown = []
+    for slices, one in zip(drawings, answer.beside, strict=True):
+        native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
+        shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
+    tolerance_mm = settings.evaluate.nsd_tolerance_mm
+    return judge.score(drawings, answer, final, shown, len(label_map), tolerance_mm)
+
+
+def _report(dataset: str, found: Mapping[str, Any]) -> None:
+    """The results in short, on the terminal."""
+    counts = f"{found['test_cases']} test cases of {found['test_patients']} patients"
+    _LOG.info("ensemble %s: %s; %s", dataset, counts, found["definitions"]["interval"])
+    dice = found["model"]["mean_foreground"]["dice"]
+    _LOG.info("  mean foreground Dice %s", summary.in_words(dice))
+    for one in found["members"]:
+        gain = one["all_gain"]
+        than = "" if gain is None else f"; all are {summary.in_words(gain, 4)} better"
+        name = f"{one['networks']} {one['member']}".strip()
+        _LOG.info("  %-24s %.4f%s", name, one["dice"]["mean"] or 0, than)
+    weights = found["weights"]
+    kept = "kept" if weights["kept"] else "equal ones are as good, so far as valid can tell"
+    _LOG.info("  weights: %s", kept)
+    for name, one in found["postprocessing"].items():
+        if one["kept"]:
+            _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, one["gain"])

@@ -1,0 +1,226 @@
+"""The scores of all folds as one: every patient counts once, by the network that did not see them.
+
+What is pooled are the scored cases themselves, as evaluate kept them, and they pass through what
+evaluate calls, so that a pooled number means what that of a run means. A part of a run that was
+scored on its own (``members/<name>``, ``ensemble``) is pooled on its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import datasets_spec
+from datasets_spec.contract import LabelMap, Problem
+from model.folds.workplace import Fold
+from model.params import Params
+from model.scoring import pictures, results, scored_json, summary
+from model.scoring.bootstrap import Resamples
+from model.scoring.summary import Scored, number
+from pipeline import paths
+from pipeline.pairs import manifest
+from pipeline.runtime import files
+
+
+def pool(dataset: str, folds: Sequence[Fold], settings: Params) -> dict[Path, dict[str, Any]]:
+    """Fill ``runs/<dataset>/folds`` from folds that are done; returns the results of each part.
+
+    Raises :class:`Problem` where the folds did not test every patient once, or (with an official
+    test list) the same patients in each.
+    """
+    official = _official(folds)
+    found = {}
+    for part in _parts(folds):
+        target = paths.folds(dataset) / part
+        target.mkdir(parents=True, exist_ok=True)
+        for name in paths.SCORED:
+            (target / name).unlink(missing_ok=True)
+        found[part] = _pooled(dataset, folds, part, target, settings, official)
+    _forget(paths.folds(dataset), set(found))
+    return found
+
+
+def _pooled(
+    dataset: str,
+    folds: Sequence[Fold],
+    part: Path,
+    target: Path,
+    settings: Params,
+    official: bool,
+) -> dict[str, Any]:
+    label_map, wanted = datasets_spec.load(dataset).dataset.label_map, settings.evaluate
+    stated = [json.loads((one.run / part / paths.SCORES).read_text("utf-8")) for one in folds]
+    scored = [case for one in folds for case in _scored(one, part)]
+    worst = _worst(folds, part, target, scored, wanted.worst_cases, label_map)
+    converted_with = stated[0]["parameters"]["convert"]
+    whole = results.results(dataset, scored, {}, worst, label_map, wanted, converted_with)
+    if any("before_postprocessing" in one for one in stated):
+        drawn = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
+        rows = summary.rows(scored, label_map, drawn)
+        whole["before_postprocessing"] = rows["before_postprocessing"]
+    whole["definitions"]["folds"] = (
+        f"{len(folds)} networks on the same official test list, which count alike"
+        if official
+        else f"{len(folds)} folds: every patient is tested once, by the network that was trained"
+        " without them"
+    )
+    whole["folds"] = _by_fold(folds, stated)
+    results.write(target, scored, whole, label_map)
+    metrics = results.metrics(whole) | {"folds": whole["folds"]["spread"]}
+    _write(target / paths.METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    _write_table(target / paths.FOLDS_TABLE, whole["folds"]["each"])
+    return whole
+
+
+def _parts(folds: Sequence[Fold]) -> list[Path]:
+    """What was scored on its own in every fold, the dataset's own network first."""
+    having = [
+        {file.parent.relative_to(one.run) for file in one.run.rglob(paths.CASES)} for one in folds
+    ]
+    return sorted(set.intersection(*having))
+
+
+def _scored(fold: Fold, part: Path) -> Iterator[Scored]:
+    """The cases that a fold scored, with its number, and its name on their pictures."""
+    file = fold.run / part / paths.CASES
+    try:
+        cases = scored_json.read(json.loads(file.read_text("utf-8")))
+    except (ValueError, LookupError, TypeError) as error:
+        raise Problem(
+            f"expected scored cases, got {type(error).__name__}: {error}",
+            where=file,
+            remedy="Delete it, and run the same command again.",
+        ) from None
+    for one in cases:
+        fold_of = str(fold.number)
+        yield replace(one, fold=fold_of, shown=_prefix(fold_of) + one.shown)
+
+
+def _official(folds: Sequence[Fold]) -> bool:
+    """Whether every fold tests the same patients; else, that every patient is tested once."""
+    tested: dict[str, list[int]] = defaultdict(list)
+    everyone: set[str] = set()
+    for one in folds:
+        pairs = [pair for pair in manifest.read(one.pairs) if not pair.parent]
+        everyone |= {pair.patient for pair in pairs}
+        for patient in {pair.patient for pair in pairs if pair.split == "test"}:
+            tested[patient].append(one.number)
+    if all(len(numbers) == len(folds) for numbers in tested.values()):
+        return True
+    wrong = sorted(patient for patient in everyone if len(tested.get(patient, ())) != 1)
+    if wrong:
+        raise Problem(
+            f"expected folds that test every patient once, got {len(wrong)} patients that are"
+            f" tested another number of times, such as {wrong[0]}",
+            where=folds[0].place.parent,
+            remedy="Delete the folder and run again.",
+        )
+    return False
+
+
+def _worst(
+    folds: Sequence[Fold],
+    part: Path,
+    target: Path,
+    scored: Sequence[Scored],
+    count: int,
+    label_map: LabelMap,
+) -> list[Scored]:
+    """The cases of lowest Dice over all folds, with their pictures beside the pooled scores.
+
+    Each fold kept as many of its own, so these are among them.
+    """
+    predictions = target / paths.PREDICTIONS
+    shutil.rmtree(predictions, ignore_errors=True)
+    of_number = {str(one.number): one for one in folds}
+    for one in scored:
+        own = of_number[one.fold].run / part / paths.PREDICTIONS / paths.WORST
+        if (own / f"{_own_name(one)}.png").is_file():
+            _link(own / f"{_own_name(one)}.png", predictions / paths.WORST / f"{one.shown}.png")
+    worst = pictures.keep_worst(predictions, scored, count)
+    for one in worst:
+        tested = of_number[one.fold].pairs / "test"
+        for kind in (paths.IMAGES, paths.MASKS):
+            there = predictions / "test" / kind / f"{one.shown}.png"
+            _link(tested / kind / f"{_own_name(one)}.png", there)
+    pictures.draw_overlays(predictions, predictions, label_map)
+    return worst
+
+
+def _own_name(one: Scored) -> str:
+    """The name of its picture in its fold."""
+    return one.shown.removeprefix(_prefix(one.fold))
+
+
+def _prefix(fold: str) -> str:
+    return f"fold_{fold}_"
+
+
+def _by_fold(folds: Sequence[Fold], stated: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each fold's own scores in short, and how far their means are apart."""
+    each = []
+    for one, found in zip(folds, stated, strict=True):
+        dice = found["model"]["mean_foreground"]["dice"]
+        classes = found["model"]["classes"]
+        each.append(
+            {
+                "fold": one.number,
+                "patients": found["test_patients"],
+                "cases": found["test_cases"],
+                "dice": dice["mean"],
+                "low": dice["low"],
+                "high": dice["high"],
+                "classes": {name: of_class["dice"]["mean"] for name, of_class in classes.items()},
+            }
+        )
+    means = np.array([one["dice"] for one in each if one["dice"] is not None])
+    spread = {
+        "mean": number(float(means.mean())) if means.size else None,
+        "sd": number(float(means.std(ddof=1))) if means.size > 1 else None,
+        "lowest": number(float(means.min())) if means.size else None,
+        "highest": number(float(means.max())) if means.size else None,
+    }
+    return {"each": each, "spread": spread}
+
+
+def _write_table(file: Path, each: Sequence[Mapping[str, Any]]) -> None:
+    """A row for each fold: its number, patients, cases, Dice with interval, Dice of each class."""
+    with (
+        files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        plain = [name for name in each[0] if name != "classes"]
+        writer.writerow([*plain, *(f"dice_{name}" for name in each[0]["classes"])])
+        for one in each:
+            writer.writerow([*(one[name] for name in plain), *one["classes"].values()])
+
+
+def _forget(place: Path, parts: set[Path]) -> None:
+    """Remove the pooled scores of members and ensembles that there are no longer."""
+    for old in (*(place / paths.MEMBERS).glob("*"), place / paths.ENSEMBLE):
+        if old.is_dir() and old.relative_to(place) not in parts:
+            shutil.rmtree(old)
+
+
+def _write(file: Path, text: str) -> None:
+    with files.replacing(file) as unfinished:
+        unfinished.write_text(text, "utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""What the labels of train obey: planes that divide classes, classes in others, single pieces."""

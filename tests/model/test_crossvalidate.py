@@ -1,0 +1,255 @@
+"""Fold by fold: who is tested, what is done again, and what is pooled."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import datasets_spec
+from datasets_spec.contract import Case
+from model import crossvalidate, evaluate, params
+from model.crossvalidate import crossvalidate as run_folds
+from model.folds.workplace import Fold, Step
+from model.scoring import scored_json
+from pipeline import paths
+from pipeline.augment import augment
+from pipeline.convert import convert
+from pipeline.pairs import manifest
+from pipeline.report import report
+from pipeline.split import split
+from tests.conftest import Refused
+from tests.support import cohort
+from tests.support.models import save_untrained
+
+pytestmark = pytest.mark.slow
+
+NAME = cohort.DATASET
+FOLDS = paths.folds(NAME)
+Steps = list[tuple[int, str]]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """The verbs of folds run in this program, with an untrained network; lists what was run."""
+    return _acting(monkeypatch, _verb)
+
+
+def _acting(monkeypatch: pytest.MonkeyPatch, verb: Callable[[Step], None]) -> Steps:
+    done: Steps = []
+
+    def act(step: Step, fold: Fold) -> None:
+        done.append((fold.number, step.verb))
+        with contextlib.chdir(fold.place):
+            verb(step)
+
+    monkeypatch.setattr(crossvalidate, "_run", act)
+    return done
+
+
+def _verb(step: Step) -> None:
+    settings = params.load(step.name)
+    if step.verb == "split":
+        split(step.name, settings)
+    elif step.verb == "train":
+        save_untrained(step.name, settings)
+    else:
+        evaluate.evaluate(step.name, settings)
+
+
+@pytest.fixture
+def settings(workplace: Path) -> params.Params:
+    """Seven patients, converted, augmented and split for an ordinary run."""
+    return cohort.prepare(patients=7)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all three folds of seven patients are done and pooled."""
+    place = tmp_path_factory.mktemp("finished")
+    with contextlib.chdir(place), pytest.MonkeyPatch.context() as patched:
+        _acting(patched, _verb)
+        run_folds(NAME, cohort.prepare(patients=7), paths.PARAMS, 3)
+    return place
+
+
+@pytest.fixture
+def done(finished: Path, workplace: Path) -> params.Params:
+    """A copy of it to work in."""
+    shutil.copytree(finished, workplace, symlinks=True, dirs_exist_ok=True)
+    return params.load(NAME)
+
+
+def _table(folder: Path) -> list[dict[str, str]]:
+    with (folder / paths.PER_CASE).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+ALL_STEPS = [(fold, verb) for fold in range(3) for verb in ("split", "train", "evaluate")]
+
+
+def test_every_patient_is_tested_once_and_scored_as_evaluate_scores(done: params.Params) -> None:
+    pooled = _table(FOLDS)
+    patients = {pair.patient for pair in manifest.read(paths.converted(NAME))}
+    assert sorted({row["patient"] for row in pooled}) == sorted(patients)
+    assert len(pooled) == len(patients) * (cohort.CLASSES - 1)
+    of_folds = [
+        {**row, "fold": str(number)}
+        for number in range(3)
+        for row in _table(paths.fold(NAME, number) / paths.run(NAME))
+    ]
+    assert pooled == of_folds
+
+    metrics = json.loads((FOLDS / paths.METRICS).read_text("utf-8"))
+    scores = json.loads((FOLDS / paths.SCORES).read_text("utf-8"))
+    for name, one in scores["model"]["classes"].items():
+        dice = [float(row["dice"]) for row in pooled if row["class"] == name and row["dice"]]
+        assert one["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+    each = scores["folds"]["each"]
+    assert [one["patients"] for one in each] == [
+        len({row["patient"] for row in of_folds if row["fold"] == str(fold)}) for fold in range(3)
+    ]
+    assert metrics["test_patients"] == len(patients)
+    assert metrics["folds"]["lowest"] == min(one["dice"] for one in each)
+
+
+def test_the_page_shows_the_pooled_scores_and_the_worst_cases(done: params.Params) -> None:
+    scores = json.loads((FOLDS / paths.SCORES).read_text("utf-8"))
+    assert scores["worst"]
+    for one in scores["worst"]:
+        assert (FOLDS / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png").is_file()
+    report([NAME], paths.PARAMS)
+    page = (paths.REPORT / "index.html").read_text("utf-8")
+    assert "every patient is tested once" in page
+    assert "Worst cases over all folds" in page
+    assert page.count("fold_") >= len(scores["worst"])
+    assert "7 patients in 3 folds" in (paths.REPORT / "summary.txt").read_text("utf-8")
+
+
+def test_dataset_and_model_of_the_ordinary_run_stay(done: params.Params) -> None:
+    whole = manifest.read(paths.dataset(NAME))
+    assert {pair.split for pair in whole} == {"train", "valid", "test"}
+    assert not (paths.run(NAME) / paths.MODEL).exists()
+    of_fold = {pair.patient for pair in manifest.read(paths.fold(NAME, 0) / paths.dataset(NAME))}
+    assert of_fold == {pair.patient for pair in whole}
+
+
+def test_what_is_done_and_unchanged_is_left_as_it_is(
+    done: params.Params, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verb(step: Step) -> None:
+        if step.verb == "evaluate":
+            cases = paths.run(NAME) / paths.CASES
+            shutil.copyfile(finished / Path.cwd().relative_to(here) / cases, cases)
+
+    here, ran = Path.cwd(), _acting(monkeypatch, verb)
+    before = {name: (FOLDS / name).read_bytes() for name in paths.SCORED}
+    run_folds(NAME, done, paths.PARAMS, 3)
+    assert not ran
+    assert {name: (FOLDS / name).read_bytes() for name in paths.SCORED} == before
+
+    (paths.fold(NAME, 2) / paths.run(NAME) / paths.CASES).unlink()
+    run_folds(NAME, done, paths.PARAMS, 3)
+    assert ran == [step for step in ALL_STEPS if step[0] == 2]
+
+    changed = cohort.write_params(**{"train.epochs": 3})
+    run_folds(NAME, changed, paths.PARAMS, 3, [1])
+    assert ran[3:] == [step for step in ALL_STEPS if step[0] == 1]
+
+
+def test_scores_are_pooled_when_the_last_fold_is_done(
+    done: params.Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = _acting(monkeypatch, lambda _: None)
+    for number in (0, 2):
+        (paths.fold(NAME, number) / "done.json").unlink()
+    (FOLDS / paths.METRICS).unlink()
+    run_folds(NAME, done, paths.PARAMS, 3, [0])
+    assert ran == ALL_STEPS[:3]
+    assert not (FOLDS / paths.METRICS).exists()
+    assert "left: 2" in capsys.readouterr().out
+    run_folds(NAME, done, paths.PARAMS, 3, [2])
+    assert (FOLDS / paths.METRICS).exists()
+    assert f"7 test cases of 7 patients in 3 folds: {FOLDS}" in capsys.readouterr().out
+
+
+def test_an_official_test_list_is_tested_by_every_fold(
+    workplace: Path,
+    steps: Steps,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = datasets_spec.load
+
+    def stated(name: str) -> datasets_spec.Adapter:
+        adapter = load(name)
+
+        def cases(raw: Path) -> list[Case]:
+            found = [one for one in adapter.cases(raw) if isinstance(one, Case)]
+            return [replace(one, split="test" if n < 2 else "train") for n, one in enumerate(found)]
+
+        return replace(adapter, cases=cases)
+
+    monkeypatch.setattr(datasets_spec, "load", stated)
+    settings = cohort.write_params()
+    cohort.write_raw(patients=7)
+    convert(NAME, settings, 1)
+    augment(NAME, settings, 1)
+    run_folds(NAME, settings, paths.PARAMS, 3)
+    pooled = _table(FOLDS)
+    assert len({row["patient"] for row in pooled}) == 2
+    assert len(pooled) == 3 * 2 * (cohort.CLASSES - 1)
+    scores = json.loads((FOLDS / paths.SCORES).read_text("utf-8"))
+    assert scores["test_patients"] == 2
+    assert "same official test list" in scores["definitions"]["folds"]
+
+
+def test_folds_that_test_a_patient_twice_are_not_pooled(
+    done: params.Params, refused: Refused
+) -> None:
+    one, other = (paths.fold(NAME, number) / paths.dataset(NAME) for number in (0, 1))
+    shutil.copyfile(other / paths.MANIFEST, one / paths.MANIFEST)
+    problem = refused(lambda: run_folds(NAME, done, paths.PARAMS, 3))
+    assert "test every patient once" in problem.what
+
+
+def test_folds_take_pairs(workplace: Path, refused: Refused) -> None:
+    settings = cohort.write_params()
+    problem = refused(lambda: run_folds(NAME, settings, paths.PARAMS, 3))
+    assert f"python -m pipeline convert {NAME}" in str(problem)
+
+
+def test_an_unknown_fold_is_refused(settings: params.Params, refused: Refused) -> None:
+    problem = refused(lambda: run_folds(NAME, settings, paths.PARAMS, 3, [3]))
+    assert "0 to 2, got 3" in problem.what
+
+
+def test_a_verb_that_fails_is_named_with_its_fold(
+    settings: params.Params, refused: Refused
+) -> None:
+    fold = Fold.stated(NAME, 1, 3, paths.PARAMS)
+    fold.prepare()
+    problem = refused(lambda: crossvalidate._run(Step("pipeline", "split", "nobody"), fold))
+    assert "fold 1 to go through split, got exit status 2" in problem.what
+
+
+def test_a_verb_works_in_the_folder_of_its_fold(settings: params.Params) -> None:
+    fold = Fold.stated(NAME, 2, 3, paths.PARAMS)
+    fold.prepare()
+    fold.prepare()
+    crossvalidate._run(Step("pipeline", "split", NAME), fold)
+    assert (fold.pairs / paths.MANIFEST).is_file()
+
+
+def test_scored_cases_survive_their_file_exactly(done: params.Params) -> None:
+    content = json.loads((paths.fold(NAME, 0) / paths.run(NAME) / paths.CASES).read_text("utf-8"))
+    cases = scored_json.read(content)
+    assert len(cases) >= 2
+    assert json.loads(json.dumps(scored_json.written(cases))) == content
+    assert cases[0].confusion.dtype == np.int64
