@@ -50,7 +50,7 @@ def plan(dataset: str, file: Path, minutes: float, machine: Machine, show: bool 
         return made
     with files.replacing(file) as unfinished:
         unfinished.write_bytes(changed.encode("utf-8"))
-        params.load(dataset, unfinished)
+        _require_sound(dataset, unfinished)
     _LOG.info("plan %s: written to %s; people own it from here on", dataset, file)
     return made
 
@@ -69,6 +69,14 @@ def examined(dataset: str, settings: Params) -> Cohort:
     return cohort.of(facts, pairs, left)
 
 
+def _require_sound(dataset: str, file: Path) -> None:
+    """Raises :class:`Problem` unless the dataset, its members and its ensemble can be read."""
+    params.load(dataset, file)
+    params.ensemble(dataset, file)
+    for name in params.members(dataset, file):
+        params.load_member(name, file)
+
+
 def _describe(dataset: str, known: Cohort, machine: Machine, minutes: float) -> None:
     """Print what the plan is made from."""
     of_grid = "pictures without a size"
@@ -81,8 +89,8 @@ def _describe(dataset: str, known: Cohort, machine: Machine, minutes: float) -> 
     )
     for one in known.classes:
         size = f", {one.ml:.3g} ml" if one.ml else ""
-        shown = f"{one.patients} patients, {one.slices:.0%} of the slices{size}"
-        _LOG.info("  %s: %s", one.name, shown)
+        share = f"{one.slices or 0:.0%} of the slices"
+        _LOG.info("  %s: %d patients, %s%s", one.name, one.patients, share, size)
     left = ", ".join(f"{100 * part:.1f}% at {by:g}" for by, part in known.ceilings.items())
     if left:
         _LOG.info("  left of the labels' Dice with pixels so many times as large: %s", left)

@@ -23,12 +23,12 @@ _MOST = 95.0  # percentile of the cases for what nearly all of them fit into
 @dataclass(frozen=True)
 class Class:
     """A foreground class: how many patients show it, the share of the slices that do, and its
-    median volume in a case that has it, in ml (None where no size is known)."""
+    median volume in a case that has it, in ml; None where that is not known."""
 
     name: str
     lesion: bool
     patients: int
-    slices: float
+    slices: float | None
     ml: float | None = None
 
 

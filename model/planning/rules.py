@@ -113,9 +113,13 @@ def dropout(num_layers: int) -> Choice:
 
 def oversampling(cohort: Cohort) -> Choice:
     """The part of the pictures that is drawn for the classes in turn."""
-    rarest = min(cohort.classes, key=lambda one: one.slices)
-    found = f"{rarest.name} is in {rarest.slices:.0%} of the slices"
-    if rarest.slices >= COMMON:
+    known = [(one.slices, one.name) for one in cohort.classes if one.slices is not None]
+    if not known:
+        lesions = any(one.lesion for one in cohort.classes)
+        return Choice(0.33 * lesions, "for lesions" if lesions else "tissues are in most slices")
+    share, name = min(known)
+    found = f"{name} is in {share:.0%} of the slices"
+    if share >= COMMON:
         return Choice(0.0, f"{found}, the rarest class")
     return Choice(0.33, f"{found}: a third is drawn for the classes in turn")
 

@@ -36,6 +36,8 @@ MOST_FILTERS = 512
 """Of a level (nnU-Net's most in 2-D): deeper and wider networks are weights without information."""
 PARTS_PX = (128, 192, 256)
 PARTS = 0.02
+EQUAL = 0.004
+"""Less than the half width of any interval that these figures have: not worth more pixels."""
 FUSED = {1: 0.0, 2: 0.0037, 3: 0.0067}
 GAP, _GAP_STEPS, _GAP_POWER = 0.0417, 400, 0.85
 PICTURES = 32
@@ -102,7 +104,7 @@ class Wanted:
 
 
 def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Candidate:
-    """The candidate of which most is expected; of equals the smaller network.
+    """The candidate of which most is expected; within :data:`EQUAL` of it, the least pixels.
 
     ``usual`` holds all that a plan leaves as it is. Raises :class:`Problem` where no network fits
     the memory and what is stated.
@@ -123,7 +125,9 @@ def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Cand
             where="train.network",
             remedy="Take out some of the values that are stated for this dataset.",
         )
-    return max(found, key=lambda one: (round(one.expected, 4), -one.network.whole_px, -one.minutes))
+    most = max(one.expected for one in found)
+    good = [one for one in found if one.expected >= most - EQUAL]
+    return min(good, key=lambda one: (one.network.whole_px, -one.expected))
 
 
 def batch_of(px: int, learnt: float) -> int:

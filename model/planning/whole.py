@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from datasets_spec.contract import PLANES
 from model.params import Params, Train
 from model.planning import rules, tradeoff, work
 from model.planning.ceilings import ceiling
@@ -65,10 +66,12 @@ def made(
     machine: Machine,
     minutes: float,
     stated: Mapping[Path, Any],
+    most: int = len(PLANES),
 ) -> Plan:
     """The plan of a dataset for a machine that has so many minutes for all its networks.
 
     ``stated``: the values that people have written, by their path below the dataset's name.
+    ``most``: networks that there may be.
     """
     decided = _Decided(stated)
     mode = decided.take("augment.mode", Choice("online", "drawn anew whenever a picture is shown"))
@@ -77,7 +80,7 @@ def made(
     near = decided.fixed("train.network.neighbours")
     neighbours = rules.neighbours(cohort, source, planes.value[0])
     wanted = Wanted(
-        planes=planes.value,
+        planes=planes.value[:most],
         neighbours=neighbours.value if near is None else near,
         scans=source == "scans",
         image_px=decided.fixed("train.network.image_px") or 0,
@@ -162,7 +165,7 @@ def _write_network(cohort: Cohort, decided: _Decided, best: Candidate, neighbour
     decided.take("train.network.image_px", whole)
     parts = "the network sees whole pictures" if not network.picture_px else grid
     decided.take("train.network.picture_px", Choice(network.picture_px, parts))
-    if network.field_mm or cohort.kept:
+    if network.field_mm:
         why = f"{network.whole_px} pixels of {network.field_mm / network.whole_px:.3g} mm"
         decided.take("train.network.field_mm", Choice(network.field_mm, why))
     decided.take("train.network.neighbours", neighbours)
@@ -189,10 +192,11 @@ def _write_training(
 ) -> None:
     format_ = machine.fastest(seconds)
     times = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
+    timed = "timed by each training" if format_ == "auto" else f"a step takes {times}"
     decided.take("train.loss", Choice("dice_ce", _RECIPE))
     decided.take("train.learning_rate", Choice(0.003, _RECIPE))
     decided.take("train.schedule", Choice("cosine", "ends when the time does"))
-    decided.take("train.precision", Choice(format_, f"a step takes {times}"))
+    decided.take("train.precision", Choice(format_, timed))
     decided.take("train.batch_pairs", Choice(best.batch, "about 131,000 pixels, or 8 pictures"))
     steps = f"{best.steps:,} steps in {best.minutes:.0f} minutes on {machine}"
     decided.take("train.epochs", Choice(best.epochs, steps))

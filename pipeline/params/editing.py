@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -161,7 +162,7 @@ class _Place:
 
     @classmethod
     def of(cls, text: str, path: Path) -> _Place:
-        root = StrictLoader(text).get_single_node()
+        root = _root(text)
         if not isinstance(root, yaml.MappingNode):
             raise _cannot(path, "no mapping")
         end = root.end_mark.line + (root.end_mark.column > 0)
@@ -223,6 +224,13 @@ class _Place:
         while last > first and _is_idle(lines[last]):
             last -= 1
         return _spliced(self.text, last + 1, last + 1, new)
+
+
+@lru_cache(maxsize=2)
+def _root(text: str) -> yaml.Node | None:
+    """The node of a text, which several leaves are looked for in."""
+    node: yaml.Node | None = StrictLoader(text).get_single_node()
+    return node
 
 
 def _unfolded(text: str, node: yaml.MappingNode, place: _Place) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,12 +12,15 @@ from model import params
 from model.planning import entry, whole
 from model.planning.cohort import Cohort
 from model.planning.whole import Plan
+from pipeline.pairs.variants import Variants
 from pipeline.params import editing
 from tests.conftest import PROJECT
+from tests.support import cohort
 from tests.support.planning import COHORTS, HIPPOCAMPUS, MACHINE
 
 NAME = "msd_hippocampus"
 ABOVE = ("datasets", NAME)
+KINDS = ("hippocampus", "head CT of 5 mm", "sagittal scans sliced axially", "pairs without scans")
 SETTINGS = params.load("virtual_mni152", PROJECT / "params.yaml")
 TEXT = f"datasets:\n  other:\n  {NAME}:  # mine\nmembers: {{}}\nensembles: {{}}\n"
 
@@ -27,7 +31,7 @@ def planned(text: str, cohort: Cohort = HIPPOCAMPUS, minutes: float = 30) -> tup
     return plan, editing.written(text, entry.changes(text, NAME, plan))
 
 
-@pytest.mark.parametrize("kind", COHORTS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_line_that_is_written_has_a_reason(kind: str) -> None:
     plan, text = planned(TEXT, COHORTS[kind])
     assert entry.planned(text, ABOVE) == set(plan.entry)
@@ -38,7 +42,28 @@ def test_every_line_that_is_written_has_a_reason(kind: str) -> None:
     assert sorted(reasons) == sorted(choice.reason for choice in written)
 
 
-@pytest.mark.parametrize("kind", COHORTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_can_be_read_by_every_stage(kind: str, tmp_path: Path) -> None:
+    name, file = cohort.DATASET, tmp_path / "params.yaml"
+    before = "datasets:" + (PROJECT / "params.yaml").read_text("utf-8").partition("\ndatasets:")[2]
+    plan = whole.made(name, COHORTS[kind], SETTINGS, MACHINE, 30, {})
+    file.write_text(editing.written(before, entry.changes(before, name, plan)), "utf-8")
+    networks = [params.load(name, file)]
+    networks += [params.load_member(one, file)[1] for one in params.members(name, file)]
+    assert len(networks) == 1 + len(plan.members)
+    assert (params.ensemble(name, file) is None) == (not plan.members)
+    assert len({one.train.plane for one in networks}) == len(networks)
+    for one in networks:
+        assert Variants(name, one.augment).names == ("moved", "bent", "rough")
+        assert one.train.network.field_mm == plan_value(plan, "train.network.field_mm", 0.0)
+
+
+def plan_value(plan: Plan, key: str, missing: object) -> object:
+    choice = plan.entry.get(tuple(key.split(".")))
+    return choice.value if choice else missing
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_second_run_writes_the_same(kind: str) -> None:
     _, once = planned(TEXT, COHORTS[kind])
     assert planned(once, COHORTS[kind])[1] == once
