@@ -24,7 +24,7 @@ from pipeline.params.limits import Limits
 
 COARSER = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """How many times larger than the source's the pixels are that are tried."""
-_CASES, _SLICES = 12, 8  # of a case, that are looked at, evenly spread
+_CASES, _SLICES = 8, 6  # of a case, that are looked at, evenly spread
 
 Ids = NDArray[np.uint8]
 
@@ -45,7 +45,7 @@ def measured(
         if any(not pair.empty for pair in members)
     ]
     step = max(1, -(-len(shown) // _CASES))
-    found: dict[float, list[float]] = {coarser: [] for coarser in COARSER}
+    found: dict[float, list[float]] = {coarser: [] for coarser in COARSER[1:]}
     for members in shown[::step]:
         stack = KeptTruth.of(folder, members[0], limits).stack(members[0].rater)
         filled = np.flatnonzero((stack > 0).any(axis=(1, 2)))
@@ -53,7 +53,8 @@ def measured(
         spacing = _pixel(members[0])
         for coarser, dices in found.items():
             dices += left(slices, spacing, coarser, classes)
-    return {coarser: statistics.mean(dices) for coarser, dices in found.items() if dices}
+    left_of = {coarser: statistics.mean(dices) for coarser, dices in found.items() if dices}
+    return {COARSER[0]: 1.0, **left_of} if left_of else {}
 
 
 def left(slices: Ids, spacing: tuple[float, float], coarser: float, classes: int) -> list[float]:

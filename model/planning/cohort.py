@@ -36,8 +36,8 @@ class Class:
 class Cohort:
     """A dataset in numbers; three numbers are those of the axes x, y, z of RAS+.
 
-    ``shape``: voxels of the median case. ``spacing``: mm of the median case, None of pictures,
-    whose pixels have no known size. ``extent``: mm that 95 % of the cases do not exceed.
+    ``shape``: voxels of the median case. ``spacing``: mm of the median case, None where some are
+    pictures, whose pixels have no known size. ``extent``: mm that 95 % of the cases do not exceed.
     ``uneven``: some series have no one spacing. ``kept``: convert has kept the scans. ``slices``
     counts those of the dataset's own plane, ``shown`` the share with foreground. ``lacking``: the
     share of cases that lack a channel. ``raters``: the most of a case. ``ceilings``: the mean Dice
@@ -98,7 +98,7 @@ def of(facts: Dataset, pairs: Sequence[Pair], ceilings: Mapping[float, float]) -
     own = [pair for pair in pairs if not pair.parent]
     firsts = [members[0] for members in manifest.grouped(own, "case")]
     profiles = [profile.from_json(pair.profile) for pair in firsts]
-    flat = all(one.geometry is None for one in profiles)
+    flat = any(one.geometry is None for one in profiles)
     return Cohort(
         modality=facts.modality,
         plane=firsts[0].plane,

@@ -82,14 +82,14 @@ def presets(settings: Params) -> str:
 
     An entry is one network: members are for a plan of the data.
     """
-    leaves: dict[Path, Leaf | None] = {}
-    names: list[str] = []
+    found = []
     for dataset, cohort in cohorts().items():
+        name = f"{dataset}{SUFFIX}"
         plan = whole.made(dataset, cohort, settings, MACHINE, MINUTES, {}, most=1)
-        names.append(f"{dataset}{SUFFIX}")
-        for path, choice in plan.entry.items():
-            leaves["presets", names[-1], *path] = Leaf(choice.value, choice.reason)
-    text = editing.written("presets:\n", leaves).removeprefix("presets:\n")
-    for name in names:
-        text = text.replace(f"  {name}:\n", f"  {name}: &{name}\n")
-    return text
+        leaves: dict[Path, Leaf | None] = {
+            ("presets", name, *path): Leaf(choice.value, choice.reason)
+            for path, choice in plan.entry.items()
+        }
+        text = editing.written("presets:\n", leaves).removeprefix("presets:\n")
+        found.append(text.replace(f"  {name}:\n", f"  {name}: &{name}\n", 1))
+    return "".join(found)

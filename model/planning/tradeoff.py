@@ -36,7 +36,7 @@ MOST_FILTERS = 512
 """Of a level (nnU-Net's most in 2-D): deeper and wider networks are weights without information."""
 PARTS_PX = (128, 192, 256)
 PARTS = 0.02
-EQUAL = 0.004
+EQUAL = 0.002
 """Less than the half width of any interval that these figures have: not worth more pixels."""
 FUSED = {1: 0.0, 2: 0.0037, 3: 0.0067}
 GAP, _GAP_STEPS, _GAP_POWER = 0.0417, 400, 0.85
