@@ -73,9 +73,19 @@ class Answer:
         return self.kept.voxel_ml
 
     @property
+    def world(self) -> NDArray[np.float64] | None:
+        """The affine (4, 4) of the stacks' indices to mm; None of slices without one spacing."""
+        return world(self.kept)
+
+    @property
     def planar(self) -> bool:
         """Whether the source is pictures without geometry."""
         return self.kept.record.source == truth_record.PICTURES
+
+
+def world(kept: KeptTruth) -> NDArray[np.float64] | None:
+    """The affine (4, 4) of a case's slices, rows and columns to mm; None without one spacing."""
+    return None if kept.record.uneven else kept.grid.world(kept.plane)
 
 
 def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]:
