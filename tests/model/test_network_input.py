@@ -1,4 +1,4 @@
-"""Pictures shrink to the bytes of OpenCV, and grow to the same but for rounding."""
+"""Pictures shrink to the bytes of OpenCV, grow to the same but for rounding, and are stacked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.network_input import picture_at
+from model.network_input import picture_at, stacked
+from model.params import Network
+from tests.conftest import Refused
 from tests.support.every import every
 
 
@@ -48,3 +50,30 @@ def test_a_view_is_taken_as_its_copy(px: int) -> None:
     view = np.random.default_rng(0).integers(0, 256, (130, 70)).astype(np.uint8)[1:129:2, 3:67].T
     assert not view.flags.c_contiguous
     np.testing.assert_array_equal(picture_at(view, px), picture_at(view.copy(), px))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "neighbours", "order"),
+    [
+        ((8, 8), 3, 0, (0, 0, 0)),
+        ((8, 8), 1, 1, (0, 0, 0)),
+        ((8, 8, 3), 1, 1, (0, 1, 2)),
+        ((8, 8, 3), 3, 1, (0, 0, 0, 1, 1, 1, 2, 2, 2)),
+        ((8, 8, 3), 3, 0, (0, 1, 2)),
+        ((8, 8, 6), 2, 1, (0, 1, 2, 3, 4, 5)),
+    ],
+)
+def test_slices_come_one_after_the_other_each_with_its_channels(
+    shape: tuple[int, ...], channels: int, neighbours: int, order: tuple[int, ...]
+) -> None:
+    network = Network(8, channels, 2, 3, 2, 1, 0.0, "relu", "none", neighbours=neighbours)
+    picture = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    seen = stacked([picture], network)
+    assert seen.shape == (1, 8, 8, network.inputs)
+    np.testing.assert_array_equal(seen[0], np.atleast_3d(picture)[..., list(order)])
+
+
+def test_pictures_of_other_channels_are_refused(refused: Refused) -> None:
+    network = Network(8, 2, 2, 3, 2, 1, 0.0, "relu", "none", neighbours=1)
+    picture = np.zeros((8, 8, 4), np.uint8)
+    assert "6 channels" in refused(lambda: stacked([picture], network)).what
