@@ -15,8 +15,19 @@ import datasets_spec
 from datasets_spec.contract import LabelMap
 from model import params, provenance
 from model.inference.member import Member
-from model.scoring import answers, choose, judge, native, pictures, results, summary
+from model.scoring import (
+    answers,
+    certainty,
+    choose,
+    judge,
+    native,
+    pictures,
+    results,
+    summary,
+    trust,
+)
 from model.scoring.answers import Drawings
+from model.scoring.certainty import Certainty
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
@@ -58,7 +69,15 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
     found = results.results(
-        dataset, scored, choices, worst, label_map, wanted, origin["convert"], obeyed
+        dataset,
+        scored,
+        choices,
+        worst,
+        label_map,
+        wanted,
+        origin["convert"],
+        obeyed,
+        member.temperatures.of_class,
     )
     results.write(run, scored, found, label_map)
     _report(dataset, found)
@@ -71,7 +90,9 @@ def _test_case(
     settings: params.Params,
 ) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the run's folder."""
-    answer = answers.answer(member, drawings, label_map, settings.limits)
+    certain = [Certainty.none(len(label_map)) for _ in drawings]
+    look = certainty.look(certain, drawings[0][0].unlabelled)
+    answer = answers.answer(member, drawings, label_map, settings.limits, look)
     final = judge.postprocessed(answer, member.facts.rules or {}, member.facts.label_rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []
@@ -79,7 +100,7 @@ def _test_case(
         native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
         shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.score(drawings, answer, final, shown, len(label_map), tolerance_mm)
+    return judge.score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:
@@ -103,6 +124,7 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
             summary.in_words(one["nsd"]),
             summary.in_words(one["lesion_f1"]),
         )
+    _LOG.info("  %s", trust.sentence(found))
     for one in found["label_rules"]:
         if one["kept"]:
             _LOG.info("  made to obey, %+.4f Dice on valid: %s", one["gain"], one["words"])

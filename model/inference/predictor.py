@@ -19,6 +19,7 @@ from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
 from model.inference.scans import Done, Slab
+from model.inference.temperature import NONE, Temperatures
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
 from pipeline.structure.label_rules import LabelRule
@@ -37,7 +38,8 @@ class Predictor:
     ``rules``: the post-processing of each class id, and ``label_rules``: those that predictions
     are made to obey: what all members chose on valid, or what valid chose for a bundle.
     ``weights``: see :mod:`model.inference.fusing`; None are equal ones. ``digest``: of the bundle
-    that the models come from, "" of models from files of their own.
+    that the models come from, "" of models from files of their own. ``temperatures``: what
+    calibrates a bundle's mean; the members' own are for members alone.
     """
 
     members: tuple[Member, ...]
@@ -45,6 +47,7 @@ class Predictor:
     weights: Weights | None = None
     digest: str = ""
     label_rules: tuple[LabelRule, ...] = ()
+    temperatures: Temperatures = NONE
 
     @classmethod
     def of(cls, files: Sequence[Path], mirror_images: str = "auto") -> Predictor:
@@ -85,7 +88,8 @@ class Predictor:
         done: Done = lambda _: None,
     ) -> Iterator[Slab]:
         """Mean probabilities, slab by slab: see :func:`model.inference.scans.slabs`."""
-        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, self.weights)
+        together = self.weights, self.temperatures
+        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, *together)
 
     def postprocessed(
         self, ids: NDArray[np.uint8], image: Volume | None = None
@@ -133,7 +137,7 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
         for file in files:
             with bundle.naming(stated, file):
                 one = Member.of(file, mirror_images)
-            members.append(replace(one, file=stated.file / file.name))
+            members.append(replace(one, file=stated.file / file.name, temperatures=NONE))
     for other in members[1:]:
         _require_alike(members[0], other)
     classes = len(members[0].facts.label_map)
@@ -143,10 +147,12 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
     try:
         chosen = facts.rules_of(stated.chosen, classes) or {}
         obeyed = facts.label_rules_of(stated.chosen, classes)
+        temperatures = Temperatures.of(stated.chosen.get("temperature") or {}, classes)
     except facts.NONSENSE as error:
-        what = f"expected rules in its {bundle.STATED}, got {str(error)[:200]}"
+        what = f"expected rules and temperatures in its {bundle.STATED}, got {str(error)[:200]}"
         raise bundle.unfit(stated.file, what) from None
-    return Predictor(tuple(members), chosen, stated.weights, bundle.digest(stated), obeyed)
+    digest = bundle.digest(stated)
+    return Predictor(tuple(members), chosen, stated.weights, digest, obeyed, temperatures)
 
 
 def _require_alike(first: Member, other: Member) -> None:

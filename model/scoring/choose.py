@@ -143,16 +143,17 @@ def _tried(
     for drawings in answers.cases(pairs, "valid", dataset):
         for trial in trials:
             start = time.process_time()
-            look = _look(trial.voxels, drawings)
+            look = _look(trial, drawings)
             answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits, look)
             trial.seconds += time.process_time() - start
             _add(trial.search, drawings, answer)
     return trials
 
 
-def _look(voxels: Sample, drawings: Drawings) -> answers.Look:
+def _look(trial: _Trial, drawings: Drawings) -> answers.Look:
     """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
-    first, slices = drawings[0][0], len(drawings) * len(drawings[0])
+    first, voxels = drawings[0][0], trial.voxels
+    slices = len(drawings) * answers.asked(trial.way, drawings)
     voxels.begin(first.patient)
 
     def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:

@@ -309,6 +309,51 @@ def test_the_reference_metric_is_a_mean_over_slices(
     assert got == pytest.approx(np.mean(wanted), abs=1e-6)
 
 
+def test_calibration_leaves_the_masks_and_is_stated_before_and_after(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is right in four of five pixels of each class, and sure in all."""
+    settings = cohort.prepare(patients=10, **_MANY_VALID, **{"train.postprocess": False})
+    _save_model(settings)
+
+    def answer(_: Member, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        ids = np.stack([_bright(picture) for picture in pictures])
+        fifth = np.add.outer(np.arange(64), 2 * np.arange(64)) % 5 == 0
+        ids = np.where(fifth & (ids > 0), ids % 3 + 1, ids)
+        sure = (ids[..., None] == np.arange(len(LABEL_MAP))) * 0.97 + 0.01
+        return (sure / sure.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    monkeypatch.setattr(Member, "of_pictures", answer)
+    evaluate(cohort.DATASET, settings)
+    plain, masks = _found(), _native()
+    assert plain["calibration"]["before"] is None
+    assert plain["calibration"]["temperatures"] is None
+    _choose(settings)
+    evaluate(cohort.DATASET, settings)
+    found = _found()["calibration"]
+    assert _native() == masks
+    assert list(found["temperatures"]) == [label.name for label in LABEL_MAP]
+    for name in ("ece", "bins", "near", "nll"):
+        assert found["before"][name] == plain["calibration"][name]
+    assert found["near"]["ece"]["mean"] < 0.05 < found["before"]["near"]["ece"]["mean"]
+    assert found["nll"]["mean"] < found["before"]["nll"]["mean"]
+    metrics = _metrics()
+    assert (metrics["ece"], metrics["nll"]) == (found["ece"]["mean"], found["nll"]["mean"])
+    with (RUN / paths.CALIBRATION).open(newline="") as stream:
+        bins = list(csv.DictReader(stream))
+    for suffix, one in (("", found), ("_before", found["before"])):
+        pixels = [int(row[f"pixels{suffix}"] or 0) for row in bins]
+        assert sum(pixels) == sum(row["pixels"] for row in one["near"]["bins"]) > 0
+    rows = _per_case()
+    assert all(0 < float(row["expected_dice"]) < 1 for row in rows if float(row["predicted"]))
+
+
+def _native() -> dict[str, bytes]:
+    """The predictions in the source's grid."""
+    files = sorted((RUN / paths.PREDICTIONS / paths.NATIVE).rglob("*"))
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
 def test_metrics_are_few_and_scores_say_how_they_came_about(
     settings: params_reader.Params, predict: Predict
 ) -> None:
@@ -323,6 +368,10 @@ def test_metrics_are_few_and_scores_say_how_they_came_about(
         "dice",
         "nsd",
         "ece",
+        "ece_near",
+        "nll",
+        "error_auroc",
+        "expected_dice_spearman",
         "reference_dice_coef_multiclass",
         "all_background",
         "test_patients",
