@@ -207,6 +207,9 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
     weights = found["weights"]
     kept = "kept" if weights["kept"] else "equal ones are as good, so far as valid can tell"
     _LOG.info("  weights: %s", kept)
+    for one in found["label_rules"]:
+        if one["kept"]:
+            _LOG.info("  made to obey, %+.4f Dice on valid: %s", one["gain"], one["words"])
     for name, one in found["postprocessing"].items():
         if one["kept"]:
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, one["gain"])

@@ -166,14 +166,14 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
             _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
         if member.temperatures.of_class:
             _LOG.info("  %s", member.temperatures.sentence)
-        for rule in facts.label_rules:
-            _LOG.info("  made to obey: %s", rule.in_words([one.name for one in facts.label_map]))
         if facts.mirrors.axes:
             use = "used" if member.axes else "not used"
             _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)
         if facts.network.picture_px:
             use = "used" if member.overlap else "not used"
             _LOG.info("  %s; %s", facts.tiles.sentence, use)
+    for rule in predictor.label_rules:
+        _LOG.info("made to obey: %s", rule.in_words([one.name for one in predictor.label_map]))
 
 
 def _all(groups: Sequence[Group], work: _Work) -> dict[Path, Problem]:

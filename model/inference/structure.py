@@ -36,7 +36,7 @@ def obey(ids: Ids, rules: Sequence[LabelRule], world: NDArray[np.float64] | None
 
     >>> ids = np.array([[[1, 1, 2, 1, 2, 2]]], np.uint8)
     >>> obey(ids, [LabelRule("divided", (1, 2), (-1.0, 0.0, 0.0))], np.eye(4)[[2, 1, 0, 3]])
-    array([[[1, 1, 2, 2, 2, 2]]], dtype=uint8)
+    array([[[1, 1, 1, 2, 2, 2]]], dtype=uint8)
     """
     changed = ids.copy()
     for rule in rules:

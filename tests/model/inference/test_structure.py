@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model import predict
 from model.inference.facts import NONSENSE, label_rules_of
 from model.inference.predictor import shared_label_rules
 from model.inference.rules import Rule, apply
 from model.inference.structure import CORRECTED, obey
 from pipeline.structure.label_rules import APART, DIVIDED, KINDS, NESTED, ONCE, LabelRule
-from pipeline.volumes.volume import Grid
+from pipeline.volumes import volume
+from pipeline.volumes.volume import Grid, Volume
 from tests.support import members
 from tests.support.anatomy import (
     ANTERIOR,
@@ -220,3 +222,23 @@ def test_models_together_obey_what_all_of_them_obey() -> None:
     )
     assert shared_label_rules([both.facts, one.facts]) == (INSIDE,)
     assert shared_label_rules([both.facts]) == (CORONAL, INSIDE)
+
+
+def test_predict_lists_what_predictions_obey(caplog: pytest.LogCaptureFixture) -> None:
+    predictor = replace(members.predictor(), label_rules=(LabelRule(DIVIDED, (1, 2), ANTERIOR),))
+    with caplog.at_level("INFO"):
+        predict._describe(predictor, "auto")
+    assert "made to obey: dark and bright are divided by a coronal plane" in caplog.text
+
+
+def test_a_scan_is_corrected_in_its_own_grid() -> None:
+    patient = Patient.drawn(1)
+    for grid, plane in GRIDS[:2]:
+        truth, world = stack(patient, grid, plane)
+        guess = frayed(truth, world, patient.place, np.array(ANTERIOR), 1)
+        image = Volume(volume.unslice(truth, plane).astype(np.float32), grid)
+        one = members.predictor(members.member(plane))
+        predictor = replace(one, label_rules=(CORONAL,))
+        assert np.array_equal(predictor.postprocessed(guess, image), truth)
+        assert np.array_equal(predictor.postprocessed(guess), guess)  # as a picture
+        assert np.array_equal(one.postprocessed(guess, image), guess)

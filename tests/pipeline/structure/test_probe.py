@@ -222,3 +222,11 @@ def test_empty_drawings_obey_nothing() -> None:
 
     drawn = drawings([Patient.drawn(number) for number in range(COUNT)], change=change)
     assert probe(drawn, CLASSES).rules == ()
+
+
+def test_two_classes_of_the_fewest_patients_are_recognised() -> None:
+    def change(number: int, ids: Ids) -> Ids:
+        return np.where(ids > TAIL, 0, ids).astype(np.uint8)
+
+    some = [Patient.drawn(number) for number in range(LEAST_PATIENTS)]
+    assert RULES[0] in found(drawings(some, change=change))
