@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.delivery import viewer
-from model.delivery.measures import measured
+from model.delivery.measures import measured, with_expected
 from model.delivery.viewer import PART_SLICES, Slice
 from pipeline.volumes.volume import Grid
 from tests.model.delivery.test_measures import LABELS
@@ -97,12 +97,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name == NAMES[1]:
             lesion = {**LESION, 21: 6}
         ids = np.stack([one for _, one in slices(lesion)])
+        rows = measured(name, ids, LABELS, grid)
+        sure = 0.7 if name == NAMES[1] else 0.9
+        with_expected(rows, LABELS, [sure] * len(LABELS.foreground))
         facts: viewer.Facts = {
             "modality": "CT", "plane": "axial", "step_mm": 3.0, "seconds": 1.5,
             "window": (0.0, 80.0), "unit": "HU", "warnings": ["thick slices: 3 mm"],
             "world": grid.world("axial").tolist(),
             "files": {"NIfTI": f"{name}.nii.gz"},
-            "measures": measured(name, ids, LABELS, grid),
+            "measures": rows,
         }  # fmt: skip
         record = viewer.write_scan(folder, name, slices(lesion), (TALL, WIDE), LABELS, facts)
         records.append(json.loads(json.dumps(record)))
@@ -381,11 +384,14 @@ def test_the_list_is_filtered_and_ordered(reader: _Reader) -> None:
         ("filter", "", "input"),
         ("order", "blood", "change"),
         ("order", "", "change"),
+        ("order", "?", "change"),
+        ("order", "", "change"),
     ):
         one = f"document.getElementById('{field}')"
         reader.value(f"{one}.value = '{text}'; {one}.dispatchEvent(new Event('{event}'))")
         seen.append(reader.value(listed))
-    assert seen == [[NAMES[2]], list(NAMES), [NAMES[1], NAMES[0], NAMES[2]], list(NAMES)]
+    first = [NAMES[1], NAMES[0], NAMES[2]]  # has most, and is least sure
+    assert seen == [[NAMES[2]], list(NAMES), first, list(NAMES), first, list(NAMES)]
 
 
 def test_every_control_has_a_name_and_every_id_is_one(reader: _Reader) -> None:
