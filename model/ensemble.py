@@ -34,6 +34,7 @@ from model.scoring import (
     results,
     scores,
     summary,
+    trust,
 )
 from model.scoring.certainty import Certainty
 from model.scoring.fused import Case
@@ -49,7 +50,8 @@ from pipeline.runtime import imports, locks, modelfile
 _LOG = logging.getLogger(__name__)
 _DEFINITIONS = {
     "ece": f"{scores.BINS} bins of the likeliest class, over the voxels of the source's grid whose"
-    " truth or prediction is foreground",
+    " truth or prediction is foreground; far from 0 even for perfect probabilities, since of"
+    " predicted background it takes the wrong alone",
     "reference": "mean over slices of the source's grid; background counts as a class",
     "members": "before post-processing; all_gain is how much better all networks together are, in"
     " mean foreground Dice of the same cases, with its 95 % interval over patients; a class that"
@@ -207,6 +209,7 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
     weights = found["weights"]
     kept = "kept" if weights["kept"] else "equal ones are as good, so far as valid can tell"
     _LOG.info("  weights: %s", kept)
+    _LOG.info("  %s", trust.sentence(found))
     for one in found["label_rules"]:
         if one["kept"]:
             _LOG.info("  made to obey, %+.4f Dice on valid: %s", one["gain"], one["words"])

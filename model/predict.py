@@ -23,6 +23,7 @@ from model.delivery import scan as delivery
 from model.delivery.seg import About
 from model.delivery.wish import Wish
 from model.inference import familiarity, sequences
+from model.inference.facts import Facts
 from model.inference.member import viewed
 from model.inference.predictor import Predictor
 from model.inference.sequences import Group
@@ -162,18 +163,26 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
         if predictor.weights is not None:
             weights = ", ".join(f"{one:.2f}" for one in predictor.weights[number])
             _LOG.info("  weight of each class, as valid chose: %s", weights)
-        if facts.rules is None:
-            _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
-        if member.temperatures.of_class:
-            _LOG.info("  %s", member.temperatures.sentence)
+        if not predictor.digest:  # of a bundle, the answer of all is what valid chose for
+            if facts.rules is None:
+                _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
+            _describe_answer(facts)
         if facts.mirrors.axes:
             use = "used" if member.axes else "not used"
             _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)
         if facts.network.picture_px:
             use = "used" if member.overlap else "not used"
             _LOG.info("  %s; %s", facts.tiles.sentence, use)
-    for rule in predictor.label_rules:
-        _LOG.info("made to obey: %s", rule.in_words([one.name for one in predictor.label_map]))
+    if predictor.digest:
+        _describe_answer(predictor)
+
+
+def _describe_answer(chosen: Facts | Predictor) -> None:
+    """What valid chose to do to an answer."""
+    if chosen.temperatures.of_class:
+        _LOG.info("  %s", chosen.temperatures.sentence)
+    for rule in chosen.label_rules:
+        _LOG.info("  made to obey: %s", rule.in_words([one.name for one in chosen.label_map]))
 
 
 def _all(groups: Sequence[Group], work: _Work) -> dict[Path, Problem]:

@@ -138,11 +138,9 @@ def answer(case: Case, weights: Weights | None, *looks: Look) -> Answer:
     beside = [Beside(truth) for truth in case.truths]
 
     def compare(at: slice, _: Answers, probability: Probabilities) -> None:
+        calibrated = case.temperatures(probability)
         for one in beside:
-            _compare(one, at, probability, case.drawings[0][0].unlabelled)
-            calibrated = np.moveaxis(case.temperatures(probability), 0, -1)
-            unlabelled = case.drawings[0][0].unlabelled
-            one.calibrated += Calibration.of(one.truth[at], calibrated, unlabelled)
+            _compare(one, at, probability, calibrated, case.drawings[0][0].unlabelled)
 
     stack, missing = predicted(case, weights, compare, *looks), case.missing
     for one in beside:
@@ -165,11 +163,16 @@ class _OfPairs:
 
 
 def _compare(
-    one: Beside, at: slice, probability: Probabilities, unlabelled: Collection[int]
+    one: Beside,
+    at: slice,
+    probability: Probabilities,
+    calibrated: Probabilities,
+    unlabelled: Collection[int],
 ) -> None:
     """Add some slices to the sums of what one rater drew."""
     truth, last = one.truth[at], np.moveaxis(probability, 0, -1)
     one.calibration += Calibration.of(truth, last, unlabelled)
+    one.calibrated += Calibration.of(truth, np.moveaxis(calibrated, 0, -1), unlabelled)
     background = np.zeros((1, 1, 1, len(probability)), np.float32)
     background[..., 0] = 1
     guesses = (

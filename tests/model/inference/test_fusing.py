@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.inference import fusing
+from model.inference import fusing, scans
 from model.inference.member import Member, viewed
 from model.inference.scans import every, slabs
 from pipeline.volumes import volume
@@ -118,3 +119,25 @@ def test_what_is_left_of_weights_adds_up_to_one() -> None:
     np.testing.assert_allclose(left.sum(axis=0), 1)
     np.testing.assert_allclose(left[:, 2], 0.5)  # of nothing but zeros
     assert fusing.of_some(None, [0]) is None
+
+
+def test_single_answers_of_three_planes_take_the_memory_of_slabs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait on the disk, whatever the number of networks and of voxels."""
+    monkeypatch.setattr(scans, "_SLAB_BYTES", 1 << 19)
+    monkeypatch.setattr(scans, "_MAPPED_BYTES", 1 << 19)
+    shape, several = (96, 96, 96), members(PLANES["three"])
+    image = Volume(np.zeros(shape, np.uint8), Grid(shape, np.eye(4)))
+    seen = [viewed(image, one.facts) for one in several]
+    whole = 4 * len(several) * len(several[0].facts.label_map) * image.array.size
+    tracemalloc.start()
+    try:
+        for _, answers in every(several, seen, shape, tmp_path):
+            assert answers.nbytes < whole / 8
+            del answers
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < whole / 3
+    assert not list(tmp_path.iterdir())
