@@ -100,7 +100,7 @@ def done(work: Path, row: Row, folds: int, minutes: float) -> Path:
     pairs, place = prepare(work, row.entry), work / "rows" / row.name
     for shared in (paths.raw(DATASET), paths.converted(DATASET), paths.augmented(DATASET)):
         _link(pairs / shared, place / shared)
-    timing = _timing(place, row)
+    timing = _timing(work, place, row)
     steps = max(int(60 * minutes / timing["seconds"]), 1)
     epochs = max(round(steps / STEPS_PER_EPOCH), 1)
     train = row.entry["train"] | {
@@ -115,19 +115,28 @@ def done(work: Path, row: Row, folds: int, minutes: float) -> Path:
     return scores
 
 
-def _timing(place: Path, row: Row) -> dict[str, Any]:
-    """What a step of the row takes, measured once: :func:`step_seconds` in a program of its own."""
+def _timing(work: Path, place: Path, row: Row) -> dict[str, Any]:
+    """What a step of the row takes, measured once: :func:`step_seconds` in a program of its own.
+
+    The number format that ``auto`` chooses for the first row is that of all rows with ``auto``.
+    """
     file, made_from = place / _STEP_FILE, fingerprints.fingerprint(row.entry, row.unfused)
     if file.is_file():
         known: dict[str, Any] = json.loads(file.read_text("utf-8"))
         if known["made_from"] == made_from:
             return known
-    _state(place, row.entry)
+    train, form = row.entry["train"], work / "precision"
+    free = train.get("precision", "auto") == "auto"
+    if free and form.is_file():
+        train = train | {"precision": form.read_text("utf-8")}
+    _state(place, row.entry | {"train": train})
     call = [sys.executable, "-m", "tests.benchmarks.recipes", "--step", place / paths.PARAMS]
     call += ["--unfused"] * row.unfused
     output = subprocess.run(call, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
     found = {"made_from": made_from, **json.loads(output.splitlines()[-1])}
     file.write_text(json.dumps(found), "utf-8")
+    if free:
+        form.write_text(found["precision"], "utf-8")
     return found
 
 

@@ -317,7 +317,7 @@ for epoch in range(2):
     logs = fit_epoch(model, Drawn(), epoch, [])
     print(logs["loss"], logs["foreground_dice"])
 """
-TWO_EPOCHS = [(2.12876, 0.28054), (1.50797, 0.49604)]  # what TensorFlow gave
+TWO_EPOCHS = [(2.12968, 0.28479), (1.50879, 0.49700)]  # what TensorFlow gave
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
