@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +115,33 @@ def _compare(options: Namespace) -> None:
     compare(*((a, b) if b else ([a[0]], [a[1]])))
 
 
+def _plan_options(parser: ArgumentParser) -> None:
+    text = "of this machine, for all networks of a dataset (default: %(default)s)"
+    parser.add_argument("--minutes", type=_minutes, default=30.0, help=text)
+    parser.add_argument("--print", action="store_true", help="show the plan, write nothing")
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 1 <= minutes <= _MOST_MINUTES:
+        raise ArgumentTypeError(f"expected 1 to {_MOST_MINUTES} minutes, got {text!r}")
+    return minutes
+
+
 # Verbs import Keras after the parameters were read, so that --help and errors come at once.
+
+
+def _plan(options: Namespace) -> None:
+    def act(dataset: str, _: params.Params) -> None:
+        from model.plan import plan
+        from model.planning import machine
+
+        plan(dataset, options.params, options.minutes, machine.here(), options.print)
+
+    _of_each_dataset(options, act)
 
 
 def _inspect(options: Namespace) -> None:
@@ -238,6 +264,7 @@ def _export(options: Namespace) -> None:
         export(options.model, options.format, options.output)
 
 
+_MOST_MINUTES = 100_000  # 69 days
 _OF_A_DATASET = (dataset_option, params_option)
 VERBS = {
     "preflight": Verb(
@@ -245,6 +272,12 @@ VERBS = {
         "",
         (params_option,),
         _preflight,
+    ),
+    "plan": Verb(
+        "look at a converted dataset and at this machine, and write its entry of params.yaml",
+        "msd_hippocampus --minutes 30",
+        (*_OF_A_DATASET, _plan_options),
+        _plan,
     ),
     "inspect": Verb(
         "list and draw the network: levels, parameters, GFLOP, receptive field",
@@ -305,7 +338,7 @@ def run(options: Namespace) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m model",
-        description="Inspect, train, score and use FlexUNets.",
+        description="Plan, inspect, train, score and use FlexUNets.",
         epilog="Example: python -m model train virtual_mni152",
     )
     add_verbs(parser.add_subparsers(dest="verb", required=True, metavar="verb"), parser.prog)

@@ -17,7 +17,7 @@ MODULES = modules()
 ELSEWHERE = {"tests", "data", "runs", "report", "build", "docs"}  # no code of the house
 STAGES = {"fetch", "convert", "augment", "split", "report"}
 DEEP_LEARNING = {"tensorflow", "keras", "jax", "torch"}
-YAML_READERS = [Path("pipeline/params/reader.py"), Path("pipeline/params/strict_yaml.py")]
+YAML_READERS = [Path(f"pipeline/params/{name}.py") for name in ("editing", "reader", "strict_yaml")]
 YAML_WRITERS = {"safe_dump", "safe_dump_all"}
 YAML_LIBRARIES = {"ruamel", "ruyaml", "oyaml", "strictyaml", "omegaconf", "yamlcore"}
 
@@ -120,13 +120,16 @@ def test_only_the_model_imports_a_deep_learning_library() -> None:
 
 
 def test_the_model_knows_keras_alone() -> None:
-    """But for the one module that asks TensorFlow for its GPUs: Keras has no word for them."""
+    """But for what asks TensorFlow for its GPUs and for its fused kernel: Keras has neither."""
     backends = {
         file.as_posix(): found
         for file in MODULES
         if file.parts[0] == "model" and (found := foreign(file) & (DEEP_LEARNING - {"keras"}))
     }
-    assert backends == {"model/training/devices.py": {"tensorflow"}}
+    assert backends == {
+        "model/normalization.py": {"tensorflow"},
+        "model/training/devices.py": {"tensorflow"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_what_only_writes_yaml_is_no_reader(source: str) -> None:
     assert not reads_yaml(source)
 
 
-def test_only_one_module_reads_the_parameter_file() -> None:
+def test_one_module_reads_the_parameter_file_and_one_changes_its_text() -> None:
     readers = [file for file in MODULES if reads_yaml((PROJECT / file).read_text("utf-8"))]
     assert readers == YAML_READERS
 

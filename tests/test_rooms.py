@@ -17,6 +17,7 @@ ORDER = {
     "model": (
         "params", "network_input", "regions", "number_format", "normalization", "flexunet",
         "inference", "delivery", "provenance", "training", "scoring", "folds",
+        "planning",
     ),
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
@@ -29,6 +30,7 @@ VERBS = {
         "evaluate",
         "export",
         "inspect",
+        "plan",
         "predict",
         "preflight",
         "train",

@@ -19,7 +19,7 @@ from pipeline.pairs import png
 
 _TILE_PX, _FRAME_PX = 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
-_NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
+_NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
@@ -221,12 +221,14 @@ def _dots(scores: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _reliability(scores: Mapping[str, Any]) -> str:
-    calibration = scores["calibration"]
+    near, before = scores["calibration"]["near"], scores["calibration"]["before"]
     words = (
-        "Confidence and share of right answers; expected calibration error"
-        f" {spread(calibration['ece'])}"
+        f"Confidence and share of right answers; expected calibration error {spread(near['ece'])}"
     )
-    return plots.reliability("Calibration", calibration["bins"], words)
+    if before:
+        words += f", before calibration {spread(before['near']['ece'])}"
+    old = before["near"]["bins"] if before else ()
+    return plots.reliability("Calibration", near["bins"], words, old)
 
 
 def _confusion(file: Path) -> dict[str, list[float | None]]:

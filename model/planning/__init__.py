@@ -1,0 +1,1 @@
+"""How a dataset's settings follow from what it is and from the machine that learns it."""
