@@ -24,7 +24,7 @@ from pipeline import paths
 from pipeline.runtime import locks
 
 _LOG = logging.getLogger(__name__)
-USUAL_FOLDS = 5
+USUAL_FOLDS, FEWEST_FOLDS = 5, 3
 _GRACE_SECONDS = 10.0  # a Ctrl-C in the terminal reaches a verb too; a `kill` does not
 
 
@@ -39,12 +39,9 @@ def crossvalidate(
     with an error, or another run fills a fold's folder.
     """
     of = folds or settings.split.folds or USUAL_FOLDS
+    _require_numbers(dataset, of, only)
     every = [Fold.stated(dataset, number, of, file) for number in range(of)]
     wanted = [one for one in every if not only or one.number in only]
-    if unknown := set(only) - set(range(of)):
-        raise Problem(
-            f"expected folds of 0 to {of - 1}, got {min(unknown)}", where=f"crossvalidate {dataset}"
-        )
     workplace.require_pairs(dataset)
     _each(wanted)
     missing = [one.number for one in every if one.seconds() is None]
@@ -59,6 +56,14 @@ def crossvalidate(
 
     with locks.alone(paths.folds(dataset)):
         _report(dataset, pool.pool(dataset, every, settings))
+
+
+def _require_numbers(dataset: str, of: int, only: Collection[int]) -> None:
+    where = f"crossvalidate {dataset}"
+    if of < FEWEST_FOLDS:
+        raise Problem(f"expected {FEWEST_FOLDS} folds or more, got {of}", where=where)
+    if unknown := set(only) - set(range(of)):
+        raise Problem(f"expected folds of 0 to {of - 1}, got {min(unknown)}", where=where)
 
 
 def _each(folds: Sequence[Fold]) -> None:

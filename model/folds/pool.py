@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _pooled(
     official: bool,
 ) -> dict[str, Any]:
     label_map, wanted = datasets_spec.load(dataset).dataset.label_map, settings.evaluate
-    stated = [json.loads((one.run / part / paths.SCORES).read_text("utf-8")) for one in folds]
+    stated = [_stated(one.run / part / paths.SCORES) for one in folds]
     scored = [case for one in folds for case in _scored(one, part)]
     worst = _worst(folds, part, target, scored, wanted.worst_cases, label_map)
     converted_with = stated[0]["parameters"]["convert"]
@@ -83,9 +84,9 @@ def _pooled(
         if name in stated[0]["definitions"]
     }
     whole["folds"] = _by_fold(folds, stated)
-    if all((one.run / part / paths.MEMBERS_TABLE).is_file() for one in folds):
-        tables = [one.run / part / paths.MEMBERS_TABLE for one in folds]
-        each = OneByOne.read(tables, label_map)
+    tables = [one.run / part / paths.MEMBERS_TABLE for one in folds]
+    if all(map(Path.is_file, tables)):
+        each = _networks(tables, label_map)
         whole["members"] = each.summary(wanted.seed, dataset)
         results.write_table(target / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
     results.write(target, scored, whole, label_map)
@@ -106,17 +107,42 @@ def _parts(folds: Sequence[Fold]) -> list[Path]:
 def _scored(fold: Fold, part: Path) -> Iterator[Scored]:
     """The cases that a fold scored, with its number, and its name on their pictures."""
     file = fold.run / part / paths.CASES
-    try:
+    with _reading(file):
         cases = scored_json.read(json.loads(file.read_text("utf-8")))
-    except (ValueError, LookupError, TypeError) as error:
-        raise Problem(
-            f"expected scored cases, got {type(error).__name__}: {error}",
-            where=file,
-            remedy="Delete it, and run the same command again.",
-        ) from None
     for one in cases:
         fold_of = str(fold.number)
         yield replace(one, fold=fold_of, shown=_prefix(fold_of) + one.shown)
+
+
+def _stated(file: Path) -> dict[str, Any]:
+    """What the scores of one fold say, with all that is taken from them."""
+    with _reading(file):
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        _ = content["parameters"]["convert"], content["definitions"].keys()
+        _one_fold(0, content)
+    return content
+
+
+def _networks(files: Sequence[Path], label_map: LabelMap) -> OneByOne:
+    """What each network of an ensemble got right, over all folds."""
+    each = OneByOne(label_map)
+    for file in files:
+        with _reading(file):
+            each.read(file)
+    return each
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """What a file of nonsense leads to, as a :class:`Problem` that names the file."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Problem(
+            f"expected what evaluate wrote, got {type(error).__name__}: {error}",
+            where=file,
+            remedy="Delete it, and run the same command again.",
+        ) from None
 
 
 def _official(folds: Sequence[Fold]) -> bool:
@@ -181,21 +207,7 @@ def _prefix(fold: str) -> str:
 
 def _by_fold(folds: Sequence[Fold], stated: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Each fold's own scores in short, and how far their means are apart."""
-    each = []
-    for one, found in zip(folds, stated, strict=True):
-        dice = found["model"]["mean_foreground"]["dice"]
-        classes = found["model"]["classes"]
-        each.append(
-            {
-                "fold": one.number,
-                "patients": found["test_patients"],
-                "cases": found["test_cases"],
-                "dice": dice["mean"],
-                "low": dice["low"],
-                "high": dice["high"],
-                "classes": {name: of_class["dice"]["mean"] for name, of_class in classes.items()},
-            }
-        )
+    each = [_one_fold(one.number, found) for one, found in zip(folds, stated, strict=True)]
     means = np.array([one["dice"] for one in each if one["dice"] is not None])
     spread = {
         "mean": number(float(means.mean())) if means.size else None,
@@ -204,6 +216,17 @@ def _by_fold(folds: Sequence[Fold], stated: Sequence[Mapping[str, Any]]) -> dict
         "highest": number(float(means.max())) if means.size else None,
     }
     return {"each": each, "spread": spread}
+
+
+def _one_fold(number: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    dice, classes = found["model"]["mean_foreground"]["dice"], found["model"]["classes"]
+    return {
+        "fold": number,
+        "patients": found["test_patients"],
+        "cases": found["test_cases"],
+        **{"dice": dice["mean"], "low": dice["low"], "high": dice["high"]},
+        "classes": {name: of_class["dice"]["mean"] for name, of_class in classes.items()},
+    }
 
 
 def _table(each: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:

@@ -115,12 +115,12 @@ class Fold:
         """What each step took, of a fold that is done and unchanged; None of any other."""
         try:
             known = json.loads((self.place / _DONE).read_text("utf-8"))
-        except (OSError, ValueError):
+            made_from, seconds = known["made_from"], dict(known["seconds"])
+        except (OSError, ValueError, LookupError, TypeError):
             return None
         there = (self.pairs / paths.MANIFEST, self.run / paths.CASES)
-        if known.get("made_from") != self.made_from() or not all(map(Path.is_file, there)):
+        if made_from != self.made_from() or not all(map(Path.is_file, there)):
             return None
-        seconds: dict[str, float] = known["seconds"]
         return seconds
 
     def finish(self, seconds: Mapping[str, float]) -> None:

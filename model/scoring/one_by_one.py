@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,24 +92,27 @@ class OneByOne:
             self._cases.append((first.patient, first.case, first.rater))
             self._dice.append(counted.dice(rater))
 
-    @classmethod
-    def read(cls, tables: Iterable[Path], label_map: LabelMap) -> OneByOne:
-        """The cases of several tables that :meth:`lines` was written into, one after another.
+    def read(self, file: Path) -> None:
+        """Add the cases of a table that :meth:`lines` was written into.
 
-        Raises ValueError or LookupError for nonsense.
+        Raises ValueError or LookupError for nonsense, and for other networks than before.
         """
-        found = cls(label_map)
-        for file in tables:
-            of_cases: dict[tuple[str, str, str], dict[Row, list[float]]] = {}
-            with file.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
-                    case = (row["patient"], row["case"], row["rater"])
-                    networks = (row["networks"], row["member"])
-                    dice = float(row["dice"]) if row["dice"] else math.nan
-                    of_cases.setdefault(case, {}).setdefault(networks, []).append(dice)
-            found._cases += of_cases
-            found._dice += of_cases.values()
-        return found
+        of_cases: dict[tuple[str, str, str], dict[Row, list[float]]] = {}
+        with file.open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                case = (row["patient"], row["case"], row["rater"])
+                networks = (row["networks"], row["member"])
+                dice = float(row["dice"]) if row["dice"] else math.nan
+                of_cases.setdefault(case, {}).setdefault(networks, []).append(dice)
+        found = list(of_cases.values())
+        classes = len(self.label_map) - 1
+        for one in found:
+            if one.keys() != (self._dice or found)[0].keys() or (ALL, "") not in one:
+                raise ValueError(f"networks {', '.join(' '.join(row) for row in one)}")
+            if any(len(values) != classes for values in one.values()):
+                raise ValueError("a case that has not every class once")
+        self._cases += of_cases
+        self._dice += found
 
     def lines(self) -> Iterator[tuple[str, ...]]:
         """The rows of members.csv, as :data:`HEAD` names them."""

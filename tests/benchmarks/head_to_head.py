@@ -79,6 +79,7 @@ class Peer:
         """Run a command of the peer's script."""
         variables = {f"nnUNet_{one}": str(self.home / one) for one in ("raw", "preprocessed")}
         variables["nnUNet_results"] = str(self.home / "results")
+        variables["nnUNet_def_n_proc"] = str(os.cpu_count() or 1)  # 8, however few processors
         subprocess.run(
             [self.python, str(_PEER), *map(str, arguments)],
             env={**os.environ, **variables},

@@ -284,15 +284,42 @@ def test_folds_that_test_a_patient_twice_are_not_pooled(
     assert "test every patient once" in problem.what
 
 
+@pytest.mark.parametrize("name", [paths.CASES, paths.SCORES])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "cases": [{}]}'])
+def test_a_damaged_file_of_a_fold_is_named(
+    name: str, content: str, done: params.Params, refused: Refused
+) -> None:
+    file = paths.fold(NAME, 1) / paths.run(NAME) / name
+    file.write_text(content, "utf-8")
+    problem = refused(lambda: run_folds(NAME, done, paths.PARAMS, 3))
+    assert str(file) in str(problem)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"made_from": 1}', "{"])
+def test_a_fold_with_a_damaged_mark_is_done_again(
+    content: str, done: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = _acting(monkeypatch, lambda _: None)
+    (paths.fold(NAME, 1) / "done.json").write_text(content, "utf-8")
+    run_folds(NAME, done, paths.PARAMS, 3, [1])
+    assert ran == ALL_STEPS[3:6]
+
+
 def test_folds_take_pairs(workplace: Path, refused: Refused) -> None:
     settings = cohort.write_params()
     problem = refused(lambda: run_folds(NAME, settings, paths.PARAMS, 3))
     assert f"python -m pipeline convert {NAME}" in str(problem)
 
 
-def test_an_unknown_fold_is_refused(settings: params.Params, refused: Refused) -> None:
-    problem = refused(lambda: run_folds(NAME, settings, paths.PARAMS, 3, [3]))
-    assert "0 to 2, got 3" in problem.what
+@pytest.mark.parametrize(
+    ("folds", "only", "words"), [(3, [3], "0 to 2, got 3"), (2, [], "3 folds or more, got 2")]
+)
+def test_an_unknown_fold_and_too_few_are_refused(
+    folds: int, only: list[int], words: str, workplace: Path, refused: Refused
+) -> None:
+    settings = cohort.write_params()
+    problem = refused(lambda: run_folds(NAME, settings, paths.PARAMS, folds, only))
+    assert words in problem.what
 
 
 def test_a_verb_that_fails_is_named_with_its_fold(
@@ -313,11 +340,11 @@ def test_a_verb_ends_with_the_program_that_runs_it(
 
     def sleeping(*_: object, **__: object) -> subprocess.Popen[bytes]:
         verbs.append(start([sys.executable, "-c", "import time; time.sleep(60)"]))
-        raise_later()
+        threading.Timer(0.2, interrupt).start()
         return verbs[0]
 
-    def raise_later() -> None:
-        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+    def interrupt() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     monkeypatch.setattr(crossvalidate, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(subprocess, "Popen", sleeping)
