@@ -52,7 +52,7 @@ def test_what_is_written_can_be_read_by_every_stage(kind: str, tmp_path: Path) -
     networks += [params.load_member(one, file)[1] for one in params.members(name, file)]
     assert len(networks) == 1 + len(plan.members)
     assert (params.ensemble(name, file) is None) == (not plan.members)
-    assert len({one.train.plane for one in networks}) == len(networks)
+    assert len({(one.train.plane, one.train.seed) for one in networks}) == len(networks)
     for one in networks:
         assert Variants(name, one.augment).names == ("moved", "bent", "rough")
         assert one.train.network.field_mm == plan_value(plan, "train.network.field_mm", 0.0)
