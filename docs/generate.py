@@ -141,7 +141,25 @@ def parameters() -> str:
             for key, default, allowed, meaning in _leaves(getattr(values, section), "")
         ]
         parts.append(_table(("parameter", "default", "accepted", "meaning"), rows))
-    return _page(parts)
+    return _page([*parts, *_further()])
+
+
+def _further() -> Iterator[str]:
+    """The sections of further networks, whose entries have names of their own."""
+    yield "## members"
+    yield (
+        "Further networks, `{<name>: {dataset: <dataset>, augment: {...}, train: {...}}}`: each"
+        " takes its dataset's values and overrides leaves of `augment` and `train`"
+        " ([how](../how-to/ensembles.md))."
+    )
+    yield "## ensembles"
+    shape = "`{<dataset>: {...}}`"
+    yield f"{_summary(params.Ensemble)} Each dataset with members has one, {shape}."
+    rows = [
+        (f"`{key}`", _default(default), allowed, meaning)
+        for key, default, allowed, meaning in _leaves(params.Ensemble(), "")
+    ]
+    yield _table(("parameter", "default", "accepted", "meaning"), rows)
 
 
 def planned_presets() -> str:
@@ -156,7 +174,11 @@ def planned_presets() -> str:
 def _defaults(content: dict[str, Any]) -> params.Params:
     """The sections of params.yaml without any dataset's overrides."""
     name = datasets_spec.names()[0]
-    plain = {key: value for key, value in content.items() if key != "presets"}
+    plain = {
+        key: value
+        for key, value in content.items()
+        if key not in ("presets", "members", "ensembles")
+    }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "params.yaml")
         file.write_text(yaml.safe_dump({**plain, "datasets": {name: None}}), "utf-8")

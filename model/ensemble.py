@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from model import provenance
 from model.inference import bundle
 from model.inference.member import Member
 from model.inference.predictor import Predictor
+from model.inference.sampling import Probabilities
+from model.inference.temperature import NONE
 from model.params import Ensemble, Params
 from model.scoring import (
     answers,
+    certainty,
     choose,
     fused,
     judge,
@@ -31,13 +35,16 @@ from model.scoring import (
     scores,
     summary,
 )
+from model.scoring.certainty import Certainty
 from model.scoring.fused import Case
 from model.scoring.one_by_one import OfCase, OneByOne
 from model.scoring.summary import Scored
 from model.scoring.together import Choosing, Network
+from model.training import slices
 from pipeline import paths
 from pipeline.pairs import manifest
-from pipeline.runtime import imports, locks
+from pipeline.pairs.manifest import Pair
+from pipeline.runtime import imports, locks, modelfile
 
 _LOG = logging.getLogger(__name__)
 _DEFINITIONS = {
@@ -62,41 +69,47 @@ def ensemble(
     networks = {**({dataset: settings} if wanted.own else {}), **members}
     folder = paths.ensemble(dataset)
     with locks.alone(folder):
-        files, origins = _models(dataset, networks)
+        files = _models(dataset, networks)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as scratch:
-            _fuse(dataset, wanted, settings, files, Path(scratch))
-            _score(dataset, settings, origins[0]["convert"], Path(scratch))
+            _fuse(dataset, wanted, networks, files, settings, Path(scratch))
+            _score(dataset, settings, Path(scratch))
 
 
-def _models(
-    dataset: str, networks: Mapping[str, Params]
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """The model file of every network, each made with its parameters for these pairs.
-
-    With their provenances. Raises :class:`Problem` for one that is missing or of other parameters.
-    """
+def _models(dataset: str, networks: Mapping[str, Params]) -> dict[str, Path]:
+    """The model file of every network, each made with its parameters for these pairs."""
     facts, digest = datasets_spec.load(dataset).dataset, provenance.dataset_digest(dataset)
     files = {
         name: (paths.run(dataset) if name == dataset else paths.member(dataset, name)) / paths.MODEL
         for name in networks
     }
-    return files, [
+    for name, settings in networks.items():
         provenance.require(files[name], dataset, facts, settings, digest)
-        for name, settings in networks.items()
-    ]
+    return files
 
 
 def _fuse(
-    dataset: str, wanted: Ensemble, settings: Params, files: Mapping[str, Path], scratch: Path
+    dataset: str,
+    wanted: Ensemble,
+    networks: Mapping[str, Params],
+    files: Mapping[str, Path],
+    settings: Params,
+    scratch: Path,
 ) -> None:
     """Let valid choose, and write the bundle."""
-    pairs = manifest.read(paths.dataset(dataset))
-    learnt = frozenset(pair.patient for pair in pairs if pair.split == "train")
-    networks = [Network(name, Member.of(file), learnt) for name, file in files.items()]
-    choosing = Choosing(networks, pairs, dataset, settings.limits, scratch)
-    chosen = choosing.choose(wanted, settings.train)
+    pairs = [pair for pair in manifest.read(paths.dataset(dataset)) if not pair.parent]
+    asked = [
+        Network(
+            name,
+            replace(Member.of(file), temperatures=NONE),
+            _learnt(dataset, pairs, networks[name], file),
+        )
+        for name, file in files.items()
+    ]
+    chosen = Choosing(asked, pairs, dataset, settings.limits, scratch).choose(
+        wanted, settings.train
+    )
     content = {
         "dataset": dataset,
         "dataset_digest": provenance.dataset_digest(dataset),
@@ -107,9 +120,16 @@ def _fuse(
     bundle.write(paths.ensemble(dataset) / paths.BUNDLE, files, content)
 
 
-def _score(
-    dataset: str, settings: Params, converted_with: Mapping[str, Any], scratch: Path
-) -> None:
+def _learnt(dataset: str, pairs: list[Pair], settings: Params, file: Path) -> frozenset[str]:
+    """The patients that a network learnt from: those of train, or of the folds that it states."""
+    trained = modelfile.read(file)["train"]
+    folds, fold = (int(trained.get(name, 0)) for name in ("folds", "fold"))
+    own = replace(settings, train=replace(settings.train, folds=folds, fold=fold))
+    dealt = slices.folded(dataset, pairs, own)
+    return frozenset(pair.patient for pair in dealt if pair.split == "train")
+
+
+def _score(dataset: str, settings: Params, scratch: Path) -> None:
     """Score the bundle on test, as one and one by one, and keep its predictions."""
     folder, label_map = paths.ensemble(dataset), datasets_spec.load(dataset).dataset.label_map
     stated = bundle.read(folder / paths.BUNDLE)
@@ -117,15 +137,27 @@ def _score(
     scored: list[Scored] = []
     each = OneByOne(label_map)
     for drawings in answers.cases(manifest.read(paths.dataset(dataset)), "test", dataset):
-        case = Case(predictor.members, drawings, settings.limits, scratch)
+        own = settings.limits, scratch, predictor.temperatures
+        case = Case(predictor.members, drawings, *own)
         counted = OfCase(case, names, predictor.weights)
         scored += _test_case(case, predictor, counted, settings)
         each.add(counted)
     predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
     worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
     pictures.draw_overlays(predictions, paths.dataset(dataset), label_map)
-    choices = choose.choices(dict(stated.chosen))
-    found = results.results(dataset, scored, choices, worst, label_map, wanted, converted_with)
+    chosen, convert = dict(stated.chosen), asdict(settings.convert)
+    choices, obeyed = choose.choices(chosen), choose.obeyed(chosen)
+    found = results.results(
+        dataset,
+        scored,
+        choices,
+        worst,
+        label_map,
+        wanted,
+        convert,
+        obeyed,
+        predictor.temperatures.of_class,
+    )
     found["definitions"] |= _DEFINITIONS
     found |= {"members": each.summary(wanted.seed, dataset), "weights": stated.chosen["weights"]}
     results.write(folder, scored, found, label_map)
@@ -135,16 +167,30 @@ def _score(
 
 def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Params) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the ensemble's folder."""
-    answer = fused.answer(case, predictor.weights, counted.look)
-    final = judge.postprocessed(answer, predictor.rules)
     label_map, drawings = predictor.label_map, case.drawings
+    certain = [Certainty.none(len(label_map)) for _ in drawings]
+    sure = _sure(case, certain)
+    answer = fused.answer(case, predictor.weights, counted.look, sure)
+    final = judge.postprocessed(answer, predictor.rules, predictor.label_rules)
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []
-    for slices, one in zip(drawings, answer.beside, strict=True):
-        native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
-        shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
+    for pairs, one in zip(drawings, answer.beside, strict=True):
+        native.write(folder / paths.NATIVE, pairs[0], final, answer.kept, label_map)
+        shown.append(pictures.write_masks(folder, pairs, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.score(drawings, answer, final, shown, len(label_map), tolerance_mm)
+    return judge.score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+
+
+def _sure(case: Case, certain: Sequence[Certainty]) -> fused.Look:
+    """Fills the sums of a case beside each rater, slice by slice."""
+    look = certainty.look(certain, case.drawings[0][0].unlabelled)
+
+    def add(at: slice, _: fused.Answers, probability: Probabilities) -> None:
+        for index in range(probability.shape[1]):
+            own = probability[:, index]
+            look([truth[at][index] for truth in case.truths], own, case.temperatures(own))
+
+    return add
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """evaluate: every test case in its source's own grid, per class, beside the all-background row.
 
-Post-processing and mirror images are those that the model carries; test is looked at once, with
-the post-processing and without.
+Label rules, post-processing and mirror images are those that the model carries; test is looked at
+once, with rules and post-processing and without.
 """
 
 from __future__ import annotations
@@ -15,9 +15,19 @@ import datasets_spec
 from datasets_spec.contract import LabelMap
 from model import params, provenance
 from model.inference.member import Member
-from model.inference.rules import Rule
-from model.scoring import answers, choose, judge, native, pictures, results, summary
+from model.scoring import (
+    answers,
+    certainty,
+    choose,
+    judge,
+    native,
+    pictures,
+    results,
+    summary,
+    trust,
+)
 from model.scoring.answers import Drawings
+from model.scoring.certainty import Certainty
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
@@ -49,16 +59,26 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
     for name in paths.SCORED:  # else old scores stood beside new masks
         (run / name).unlink(missing_ok=True)
 
-    rules = member.facts.rules or {}
     choices = choose.choices(origin.get("chosen", {}))
+    obeyed = choose.obeyed(origin.get("chosen", {}))
     scored = [
         one
         for drawings in answers.cases(pairs, "test", dataset)
-        for one in _test_case(member, drawings, rules, label_map, settings)
+        for one in _test_case(member, drawings, label_map, settings)
     ]
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
-    found = results.results(dataset, scored, choices, worst, label_map, wanted, origin["convert"])
+    found = results.results(
+        dataset,
+        scored,
+        choices,
+        worst,
+        label_map,
+        wanted,
+        origin["convert"],
+        obeyed,
+        member.temperatures.of_class,
+    )
     results.write(run, scored, found, label_map)
     _report(dataset, found)
 
@@ -66,20 +86,21 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
 def _test_case(
     member: Member,
     drawings: Drawings,
-    rules: Mapping[int, Rule],
     label_map: LabelMap,
     settings: params.Params,
 ) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the run's folder."""
-    answer = answers.answer(member, drawings, label_map, settings.limits)
-    final = judge.postprocessed(answer, rules)
+    certain = [Certainty.none(len(label_map)) for _ in drawings]
+    look = certainty.look(certain, drawings[0][0].unlabelled)
+    answer = answers.answer(member, drawings, label_map, settings.limits, look)
+    final = judge.postprocessed(answer, member.facts.rules or {}, member.facts.label_rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
     shown = []
     for slices, one in zip(drawings, answer.beside, strict=True):
         native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
         shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.score(drawings, answer, final, shown, len(label_map), tolerance_mm)
+    return judge.score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:
@@ -103,6 +124,10 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
             summary.in_words(one["nsd"]),
             summary.in_words(one["lesion_f1"]),
         )
+    _LOG.info("  %s", trust.sentence(found))
+    for one in found["label_rules"]:
+        if one["kept"]:
+            _LOG.info("  made to obey, %+.4f Dice on valid: %s", one["gain"], one["words"])
     for name, one in found["postprocessing"].items():
         if one["kept"]:
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, one["gain"])

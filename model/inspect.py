@@ -15,6 +15,7 @@ from model import params
 from model.flexunet import flexunet
 from model.params import Network
 from pipeline import paths
+from pipeline.structure import label_rules
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -38,7 +39,10 @@ class Level:
 
 
 def inspect(dataset: str, settings: params.Params) -> None:
-    """List the network of ``dataset`` and draw it into ``runs/<dataset>/network.png``."""
+    """List the network of ``dataset`` and draw it into ``runs/<dataset>/network.png``.
+
+    And what the labels of train obey, where the dataset is made.
+    """
     network = settings.train.network
     classes = len(datasets_spec.load(dataset).dataset.label_map)
     model = flexunet(network, classes)
@@ -63,6 +67,9 @@ def inspect(dataset: str, settings: params.Params) -> None:
         f"{model.count_params():,} parameters, {sum(row.gflop for row in table):.4g} GFLOP forwards"
         f" per picture; a pixel sees {seen}; drawn in {file}"
     )
+    names = [label.name for label in datasets_spec.load(dataset).dataset.label_map]
+    for rule in label_rules.of_card(paths.dataset(dataset) / paths.CARD):
+        _LOG.info("the labels of train obey: %s", rule.in_words(names))
 
 
 def levels(model: keras.Model, network: Network) -> list[Level]:

@@ -14,6 +14,7 @@ from datasets_spec.contract import MOST_CHANNELS, PLANES, Problem
 from pipeline import paths
 from pipeline.pairs import channels
 from pipeline.params import reader
+from pipeline.params.augment import Augment
 from pipeline.params.values import expect, one_of
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
@@ -356,7 +357,24 @@ def load_member(member: str, file: Path = paths.PARAMS) -> tuple[str, Params]:
     Raises :class:`Problem` as :func:`load` does, and for a member that the file does not name.
     """
     dataset, settings = reader.load_member_as(Params, member, file)
+    if settings.train.source == "pairs":
+        _require_same_variants(load(dataset, file).augment, settings.augment, f"{file}: {member}")
     return dataset, _fitted(settings, dataset, file)
+
+
+def _require_same_variants(of_dataset: Augment, of_member: Augment, where: str) -> None:
+    """Raises :class:`Problem` for variants on the disk that the dataset's augment does not make."""
+    there = of_dataset.mode != "online"
+    same = replace(of_member, mode=of_dataset.mode) == of_dataset
+    if of_member.mode == "online" or (there and (same or of_member.mode == "both")):
+        return
+    what = "those of its dataset" if there else "none: its dataset's are drawn online"
+    raise Problem(
+        f"expected the variants on the disk to be {what}, got others with the mode"
+        f" {of_member.mode!r}",
+        where=f"{where}: augment",
+        remedy="Write 'mode: online', with which a network draws variants of its own.",
+    )
 
 
 def members(dataset: str, file: Path = paths.PARAMS) -> tuple[str, ...]:

@@ -156,11 +156,18 @@ def _require_alike(output: Path, wish: Wish) -> None:
 
 def _describe(predictor: Predictor, mirrors: str) -> None:
     """What is at work, and what its test-time augmentation gained on valid and costs."""
-    for member in predictor.members:
+    for number, member in enumerate(predictor.members):
         facts = member.facts
         _LOG.info("model %s: %s, %s, %s", member.file, facts.dataset, facts.modality, facts.plane)
+        if predictor.weights is not None:
+            weights = ", ".join(f"{one:.2f}" for one in predictor.weights[number])
+            _LOG.info("  weight of each class, as valid chose: %s", weights)
         if facts.rules is None:
             _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
+        if member.temperatures.of_class:
+            _LOG.info("  %s", member.temperatures.sentence)
+        for rule in facts.label_rules:
+            _LOG.info("  made to obey: %s", rule.in_words([one.name for one in facts.label_map]))
         if facts.mirrors.axes:
             use = "used" if member.axes else "not used"
             _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)

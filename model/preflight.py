@@ -35,7 +35,8 @@ def preflight(params_file: Path) -> None:
         params.ensemble(name, params_file)
         try:
             several = channels.of(datasets_spec.load(name).dataset, settings.convert.in_hu)
-            Variants(name, settings.augment, len(several) or 1)
+            slices = 2 * settings.train.network.neighbours + 1
+            Variants(name, settings.augment, (len(several) or 1) * slices)
         except Problem as problem:
             where = f"{params_file}: {problem.where} of {name}"
             raise Problem(problem.what, where=where, remedy=problem.remedy) from None

@@ -95,12 +95,21 @@ class Regions:
 
     def paint(self, stack: NDArray[np.uint8], which: Mask, value: int) -> None:
         """Set the voxels of the regions ``which`` (count,) to ``value``, in ``stack`` itself."""
+        for _, *place in self.voxels(which):
+            stack[tuple(place)] = value
+
+    def voxels(self, which: Mask) -> Iterator[tuple[Whole, Whole, Whole, Whole]]:
+        """Of the regions ``which`` (count,), some voxels at a time.
+
+        The region of each, its slice, its row and its column.
+        """
         chosen = np.flatnonzero(which[self.of_run])
         for part in _batches(self.runs.lengths(chosen)):
             of = chosen[part]
             lengths = self.runs.lengths(of)
             index, row, column = (np.repeat(place, lengths) for place in self.runs.places(of))
-            stack[index, row, column + _counted(lengths)] = value
+            region: Whole = np.repeat(self.of_run[of], lengths)
+            yield region, index, row, column + _counted(lengths)
 
     def voxels_in(self, other: Runs) -> NDArray[np.int64]:
         """How many voxels of each region (count,) another mask of the same shape has, too."""

@@ -266,6 +266,12 @@ def _choose(run: _Run, of_valid: Sequence[Pair], settings: params.Params) -> Non
         _LOG.info("  %s: %s", facts.mirrors.sentence, "kept" if facts.mirrors.kept else "left out")
     if facts.network.picture_px:
         _LOG.info("  %s: %s", facts.tiles.sentence, "kept" if facts.tiles.kept else "left out")
+    if facts.temperatures.of_class:
+        _LOG.info("  %s", facts.temperatures.sentence)
+    names = [label.name for label in facts.label_map]
+    for one in choose.obeyed(chosen):
+        kept = "kept" if one.kept else "left out"
+        _LOG.info("  label rule %s, %s", kept, one.in_words(names))
     for label, choice in choose.choices(chosen).items():
         if choice.kept:
             name = facts.label_map.labels[label].name

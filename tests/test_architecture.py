@@ -120,13 +120,16 @@ def test_only_the_model_imports_a_deep_learning_library() -> None:
 
 
 def test_the_model_knows_keras_alone() -> None:
-    """But for the one module that asks TensorFlow for its GPUs: Keras has no word for them."""
+    """But for what asks TensorFlow for its GPUs and for its fused kernel: Keras has neither."""
     backends = {
         file.as_posix(): found
         for file in MODULES
         if file.parts[0] == "model" and (found := foreign(file) & (DEEP_LEARNING - {"keras"}))
     }
-    assert backends == {"model/training/devices.py": {"tensorflow"}}
+    assert backends == {
+        "model/normalization.py": {"tensorflow"},
+        "model/training/devices.py": {"tensorflow"},
+    }
 
 
 @pytest.mark.parametrize(

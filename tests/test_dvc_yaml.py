@@ -115,9 +115,10 @@ def test_a_stage_tracks_its_own_section(stage: str) -> None:
     assert not others & set(body(stage)["params"])
 
 
-def test_train_tracks_every_leaf_of_augment() -> None:
+def test_train_tracks_every_leaf_of_augment_and_what_deals_slices() -> None:
     """Online, augment makes no pairs, and train draws them by the leaves of augment."""
     leaves = {f"augment.{field.name}" for field in dataclasses.fields(Augment)}
+    leaves |= {f"split.{one}" for one in ("empty_slices", "seed", "share_of", "strata")}
     assert leaves <= set(body("train")["params"])
 
 

@@ -12,6 +12,7 @@ as :attr:`~pipeline.volumes.uneven.Uneven.thicknesses` states, and weigh in cent
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ COLUMNS = (
     "slices",
     "components",
     "absent",
+    "expected_dice",
 )
 """``scan``, ``class``: names. ``kind``: class, component or rest. ``component``: its number, 1 the
 largest. ``ml``: millilitres; empty for pictures, which state no size. ``voxels``: of a picture,
@@ -52,7 +54,9 @@ its pixels. ``x_mm``, ``y_mm``, ``z_mm``: the centre of mass in the scan's world
 (right, anterior and superior are positive). ``row``, ``column``: the centre of mass in the slice
 as it is shown, counted from 1 at the upper left. ``first_slice``, ``last_slice``: counted from 1,
 as in the viewer. ``slices``: how many are touched. ``components``: how many a row stands for.
-``absent``: the sequences that the case lacks, joined by ",", of a model that sees several."""
+``absent``: the sequences that the case lacks, joined by ",", of a model that sees several.
+``expected_dice``: of a class that was drawn, :mod:`model.inference.expected`, before
+post-processing."""
 
 Row = dict[str, str | int | float | None]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -80,6 +84,16 @@ def measured(
         found = regions(masks, corners=True, planar=grid is None)
         rows += ({"scan": scan, **row} for row in _of_class(label, _Found.of(found, space)))
     return rows
+
+
+def with_expected(rows: Iterable[Row], label_map: LabelMap, dice: Sequence[float]) -> None:
+    """Give the rows of the classes that were drawn the Dice to be expected, by foreground class."""
+    names = (label.name for label in label_map.foreground)
+    by_class = dict(zip(names, dice, strict=True))
+    for row in rows:
+        if row["kind"] == "class" and row["voxels"]:
+            expected = by_class[str(row["class"])]
+            row["expected_dice"] = None if math.isnan(expected) else round(expected, 4)
 
 
 def write_csv(file: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -22,7 +22,7 @@ from datasets_spec.contract import Problem
 from model.delivery import measures, viewer
 from model.delivery.wish import Wish
 from model.inference import fusing
-from model.inference.fusing import Weights
+from model.inference.expected import Expected
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
 from model.inference.temperature import Temperatures
@@ -83,15 +83,17 @@ def deliver(
     With probabilities, ``<name>.npz`` (H, W, classes) float16.
     """
     ids, answers = np.empty(grey.shape, np.uint8), _answers(predictor, grey)
-    for rows, strip in _strips(answers, predictor.weights, grey.shape[0]):
+    expected = Expected.none(len(predictor.label_map))
+    for rows, strip in _strips(answers, predictor, grey.shape[0]):
         ids[rows] = class_ids(strip)
-    ids = predictor.postprocessed(ids[None], voxel_ml=0.001, planar=True)[0]
+        expected.add(strip, ids[rows])
+    ids = predictor.postprocessed(ids[None])[0]
     label_map = predictor.label_map
     made = [folder / f"{name}.png"]
     png.write_mask(made[0], ids, label_map)
     if wish.probabilities:
         made.append(folder / f"{name}.npz")
-        strips = _strips(answers, predictor.weights, grey.shape[0])
+        strips = _strips(answers, predictor, grey.shape[0])
         _write_probabilities(made[-1], strips, (*grey.shape, len(label_map)))
     if wish.overlays:
         made.append(folder / "overlays" / f"{name}.png")
@@ -100,6 +102,7 @@ def deliver(
             overlay = Image.fromarray(draw.outlined(grey, ids, label_map))
             overlay.save(unfinished, "png", compress_level=1)
     counted = measures.measured(name, ids[None], label_map)
+    measures.with_expected(counted, label_map, expected.dice)
     record: dict[str, Any] = {"measures": counted, "view": None}
     if wish.view:
         stated: viewer.Facts = {
@@ -135,7 +138,7 @@ def _answers(predictor: Predictor, grey: NDArray[np.uint8]) -> Answers:
 
 
 def _strips(
-    answers: Answers, weights: Weights | None, height: int
+    answers: Answers, predictor: Predictor, height: int
 ) -> Iterator[tuple[slice, Probabilities]]:
     """The members' mean probabilities (classes, rows, W) of some rows of a picture at a time."""
     classes, _, width = answers[0][1].shape
@@ -143,7 +146,8 @@ def _strips(
     for start in range(0, height, step):
         rows = slice(start, min(start + step, height))
         strips = [calibrated(sampler.tall(wide, rows)) for sampler, wide, calibrated in answers]
-        yield rows, fusing.fused(strips, [""] * len(strips), weights)
+        mean = fusing.fused(strips, [""] * len(strips), predictor.weights)
+        yield rows, predictor.temperatures(mean)
 
 
 def _write_probabilities(

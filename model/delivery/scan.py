@@ -15,6 +15,7 @@ from datasets_spec.contract import Problem
 from model.delivery import film, instances, measures, niftis, overlays, seg, viewer
 from model.delivery.niftis import MapWriter
 from model.delivery.wish import Wish
+from model.inference.expected import Expected
 from model.inference.member import viewed
 from model.inference.predictor import Predictor
 from model.inference.sampling import class_ids
@@ -73,7 +74,8 @@ class Delivery:
         """
         plane, grid, uneven = self.predictor.facts.plane, self.image.grid, self.image.uneven
         notes = self._unwritten()
-        stack, made = self._predicted(done)
+        expected = Expected.none(len(self.predictor.label_map))
+        stack, made = self._predicted(expected, done)
         ids = volume.unslice(stack, plane)
         if not uneven:
             made.append(self._path(".nii.gz"))
@@ -83,6 +85,7 @@ class Delivery:
         rows = measures.measured(
             self.source.name, stack, self.predictor.label_map, grid, plane, uneven
         )
+        measures.with_expected(rows, self.predictor.label_map, expected.dice)
         shown = self._pictures(stack, rows, [*warnings, *notes], made)
         return made, {"measures": rows, "notes": notes, "view": shown}
 
@@ -109,8 +112,13 @@ class Delivery:
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.source.name}{ending}"
 
-    def _predicted(self, done: Callable[[int], object]) -> tuple[NDArray[np.uint8], list[Path]]:
-        """Class ids (N, rows, columns) after post-processing, and the maps that were written."""
+    def _predicted(
+        self, expected: Expected, done: Callable[[int], object]
+    ) -> tuple[NDArray[np.uint8], list[Path]]:
+        """Class ids (N, rows, columns) after post-processing, and the maps that were written.
+
+        ``expected`` is filled with what precedes post-processing.
+        """
         plane = self.predictor.facts.plane
         stack = np.empty(volume.slices(self.image.array, plane).shape, np.uint8)
         uncertain = self.wish.uncertainty and not self.image.uneven
@@ -125,9 +133,10 @@ class Delivery:
                 self.images, self.folder, uncertain=uncertain, done=done
             ):
                 stack[slab.at] = class_ids(slab.probability)
+                expected.add(slab.probability, stack[slab.at])
                 self._put(slab, maps)
                 del slab  # before the next is computed
-        final = self.predictor.postprocessed(stack, self.image.voxel_ml, planar=False)
+        final = self.predictor.postprocessed(stack, self.image)
         return final, list(self._maps().values())
 
     def _put(self, slab: Slab, maps: Mapping[str, MapWriter]) -> None:

@@ -1,13 +1,12 @@
 """The scores of all folds as one: every patient counts once, by the network that did not see them.
 
 What is pooled are the scored cases themselves, as evaluate kept them, and they pass through what
-evaluate calls, so that a pooled number means what that of a run means. A part of a run that was
-scored on its own (``members/<name>``, ``ensemble``) is pooled on its own.
+evaluate calls, so that a pooled number means what that of a run means. An ensemble is pooled on its
+own, with what each of its networks adds.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -23,12 +22,16 @@ import datasets_spec
 from datasets_spec.contract import LabelMap, Problem
 from model.folds.workplace import Fold
 from model.params import Params
-from model.scoring import pictures, results, scored_json, summary
+from model.scoring import one_by_one, pictures, results, scored_json, summary
 from model.scoring.bootstrap import Resamples
+from model.scoring.one_by_one import OneByOne
 from model.scoring.summary import Scored, number
 from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.runtime import files
+
+_OF_EACH = ("ece", "reference", "members")
+"""Definitions that a run and an ensemble have in words of their own."""
 
 
 def pool(dataset: str, folds: Sequence[Fold], settings: Params) -> dict[Path, dict[str, Any]]:
@@ -45,7 +48,8 @@ def pool(dataset: str, folds: Sequence[Fold], settings: Params) -> dict[Path, di
         for name in paths.SCORED:
             (target / name).unlink(missing_ok=True)
         found[part] = _pooled(dataset, folds, part, target, settings, official)
-    _forget(paths.folds(dataset), set(found))
+    if Path(paths.ENSEMBLE) not in found:  # there was one, of other parameters
+        shutil.rmtree(paths.folds(dataset) / paths.ENSEMBLE, ignore_errors=True)
     return found
 
 
@@ -73,11 +77,21 @@ def _pooled(
         else f"{len(folds)} folds: every patient is tested once, by the network that was trained"
         " without them"
     )
+    whole["definitions"] |= {
+        name: stated[0]["definitions"][name]
+        for name in _OF_EACH
+        if name in stated[0]["definitions"]
+    }
     whole["folds"] = _by_fold(folds, stated)
+    if all((one.run / part / paths.MEMBERS_TABLE).is_file() for one in folds):
+        tables = [one.run / part / paths.MEMBERS_TABLE for one in folds]
+        each = OneByOne.read(tables, label_map)
+        whole["members"] = each.summary(wanted.seed, dataset)
+        results.write_table(target / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
     results.write(target, scored, whole, label_map)
     metrics = results.metrics(whole) | {"folds": whole["folds"]["spread"]}
     _write(target / paths.METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    _write_table(target / paths.FOLDS_TABLE, whole["folds"]["each"])
+    results.write_table(target / paths.FOLDS_TABLE, *_table(whole["folds"]["each"]))
     return whole
 
 
@@ -192,24 +206,11 @@ def _by_fold(folds: Sequence[Fold], stated: Sequence[Mapping[str, Any]]) -> dict
     return {"each": each, "spread": spread}
 
 
-def _write_table(file: Path, each: Sequence[Mapping[str, Any]]) -> None:
-    """A row for each fold: its number, patients, cases, Dice with interval, Dice of each class."""
-    with (
-        files.replacing(file) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        plain = [name for name in each[0] if name != "classes"]
-        writer.writerow([*plain, *(f"dice_{name}" for name in each[0]["classes"])])
-        for one in each:
-            writer.writerow([*(one[name] for name in plain), *one["classes"].values()])
-
-
-def _forget(place: Path, parts: set[Path]) -> None:
-    """Remove the pooled scores of members and ensembles that there are no longer."""
-    for old in (*(place / paths.MEMBERS).glob("*"), place / paths.ENSEMBLE):
-        if old.is_dir() and old.relative_to(place) not in parts:
-            shutil.rmtree(old)
+def _table(each: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Head and rows: fold, patients, cases, Dice with interval, Dice of each class."""
+    plain = [name for name in each[0] if name != "classes"]
+    head = [*plain, *(f"dice_{name}" for name in each[0]["classes"])]
+    return head, [[*(one[name] for name in plain), *one["classes"].values()] for one in each]
 
 
 def _write(file: Path, text: str) -> None:

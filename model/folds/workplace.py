@@ -80,7 +80,7 @@ class Fold:
     def steps(self) -> tuple[Step, ...]:
         """The verbs that it takes, in order."""
         own = self.dataset
-        members = [Step("model", "member", name) for name in self.content.get("members") or {}]
+        members = [Step("model", "train", name) for name in self.content.get("members") or {}]
         together = [Step("model", "ensemble", own)] * bool(self.content.get("ensembles"))
         return (
             Step("pipeline", "split", own),

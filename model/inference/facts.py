@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 from datasets_spec.contract import PLANES, Label, LabelMap, Window, is_slug
 from model.inference import familiarity, mirrors, stated
 from model.inference.rules import Rule
+from model.inference.structure import CORRECTED
 from model.inference.temperature import NONE, Temperatures
 from model.params import SOURCES, Network
 from pipeline.pairs.channels import Channel
 from pipeline.params.convert import Convert
 from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import modelfile
+from pipeline.structure.label_rules import LabelRule
 
 LEAST_PATIENTS = 5
 """Of valid, to decide anything by what they gain."""
@@ -94,7 +96,8 @@ class Facts:
     (:mod:`model.inference.familiarity`), of several channels the first. ``temperatures``: what
     calibrates its probabilities. ``channels``: those of its pictures, none of grey ones. ``plane``
     is that of the slices that the network sees, ``source`` what they are drawn from:
-    :data:`model.params.SOURCES`.
+    :data:`model.params.SOURCES`. ``label_rules``: those of train's labels that predictions are
+    made to obey, because valid gained by it.
     """
 
     dataset: str
@@ -112,6 +115,7 @@ class Facts:
     temperatures: Temperatures = NONE
     channels: tuple[Channel, ...] = ()
     source: str = "pairs"
+    label_rules: tuple[LabelRule, ...] = ()
 
     @property
     def sequences(self) -> tuple[str, ...]:
@@ -159,6 +163,7 @@ class Facts:
             temperatures=part(
                 "temperature", lambda: Temperatures.of(chosen.get("temperature") or {}, len(labels))
             ),
+            label_rules=part("label rules", lambda: label_rules_of(chosen, len(labels))),
             channels=part("channels", lambda: _channels(provenance, network.channels)),
             source=part("source", lambda: _source(provenance, network)),
         )
@@ -230,6 +235,19 @@ def rules_of(chosen: Mapping[str, Any], classes: int) -> dict[int, Rule] | None:
     strange = [label for label in rules if not 0 < label < classes]
     if strange:
         raise ValueError(f"a rule for class {strange[0]} of {classes}")
+    return rules
+
+
+def label_rules_of(chosen: Mapping[str, Any], classes: int) -> tuple[LabelRule, ...]:
+    """The label rules that a section ``chosen`` keeps; none of models from before there were any.
+
+    Raises one of :data:`NONSENSE` for what is none.
+    """
+    stated = chosen.get("label_rules") or []
+    rules = tuple(LabelRule.of(one["rule"]) for one in stated if one["kept"])
+    for rule in rules:
+        if rule.kind not in CORRECTED or max(rule.classes) >= classes or rules.count(rule) > 1:
+            raise ValueError(f"a label rule {rule.kind} of the classes {rule.classes}")
     return rules
 
 

@@ -19,10 +19,12 @@ from model.inference.member import Member
 from model.inference.rules import Rule
 from model.inference.sampling import class_ids
 from model.inference.scans import Done, Slab
-from model.regions import Amount
+from model.inference.temperature import NONE, Temperatures
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
+from pipeline.structure.label_rules import LabelRule
 from pipeline.volumes import volume
+from pipeline.volumes.volume import Volume
 
 _LOG = logging.getLogger(__name__)
 Look = Callable[[Slab], object]
@@ -33,15 +35,19 @@ Look = Callable[[Slab], object]
 class Predictor:
     """Models of the same classes and modality, whose probabilities are averaged.
 
-    ``rules``: the post-processing of each class id: what all members chose on valid, or what valid
-    chose for a bundle. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
-    ``digest``: of the bundle that the models come from, "" of models from files of their own.
+    ``rules``: the post-processing of each class id, and ``label_rules``: those that predictions
+    are made to obey: what all members chose on valid, or what valid chose for a bundle.
+    ``weights``: see :mod:`model.inference.fusing`; None are equal ones. ``digest``: of the bundle
+    that the models come from, "" of models from files of their own. ``temperatures``: what
+    calibrates a bundle's mean; the members' own are for members alone.
     """
 
     members: tuple[Member, ...]
     rules: dict[int, Rule]
     weights: Weights | None = None
     digest: str = ""
+    label_rules: tuple[LabelRule, ...] = ()
+    temperatures: Temperatures = NONE
 
     @classmethod
     def of(cls, files: Sequence[Path], mirror_images: str = "auto") -> Predictor:
@@ -60,7 +66,8 @@ class Predictor:
         members = tuple(Member.of(file, mirror_images) for file in files)
         for other in members[1:]:
             _require_alike(members[0], other)
-        return cls(members, _common([member.facts for member in members]))
+        facts = [member.facts for member in members]
+        return cls(members, _common(facts), label_rules=shared_label_rules(facts))
 
     @property
     def facts(self) -> Facts:
@@ -81,13 +88,23 @@ class Predictor:
         done: Done = lambda _: None,
     ) -> Iterator[Slab]:
         """Mean probabilities, slab by slab: see :func:`model.inference.scans.slabs`."""
-        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, self.weights)
+        together = self.weights, self.temperatures
+        return scans.slabs(self.members, images, scratch, own_grey, uncertain, done, *together)
 
     def postprocessed(
-        self, ids: NDArray[np.uint8], voxel_ml: Amount, planar: bool
+        self, ids: NDArray[np.uint8], image: Volume | None = None
     ) -> NDArray[np.uint8]:
-        """Class ids (N, rows, columns) by :attr:`rules`."""
-        return rules.apply(ids, self.rules, voxel_ml, planar) if self.rules else ids
+        """Class ids (N, rows, columns) by :attr:`label_rules` and :attr:`rules`.
+
+        ``image``: the scan that they are of, in the plane of the first member; None for a picture,
+        whose pixels are cubes of 1 mm.
+        """
+        if not self.rules and not self.label_rules:
+            return ids
+        if image is None:
+            return rules.apply(ids, self.rules, 0.001, planar=True)
+        world = None if image.uneven else image.grid.world(self.facts.plane)
+        return rules.apply(ids, self.rules, image.voxel_ml, False, self.label_rules, world)
 
     def __call__(
         self, images: Images, look: Look = lambda _: None, *, own_grey: bool = False
@@ -109,7 +126,7 @@ class Predictor:
                 stack[slab.at] = class_ids(slab.probability)
                 look(slab)
                 del slab  # before the next is computed
-        final = self.postprocessed(stack, image.voxel_ml, planar=False)
+        final = self.postprocessed(stack, image)
         return volume.unslice(final, plane)
 
 
@@ -120,7 +137,7 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
         for file in files:
             with bundle.naming(stated, file):
                 one = Member.of(file, mirror_images)
-            members.append(replace(one, file=stated.file / file.name))
+            members.append(replace(one, file=stated.file / file.name, temperatures=NONE))
     for other in members[1:]:
         _require_alike(members[0], other)
     classes = len(members[0].facts.label_map)
@@ -129,10 +146,13 @@ def _bundled(stated: bundle.Bundle, mirror_images: str) -> Predictor:
         raise bundle.unfit(stated.file, what)
     try:
         chosen = facts.rules_of(stated.chosen, classes) or {}
+        obeyed = facts.label_rules_of(stated.chosen, classes)
+        temperatures = Temperatures.of(stated.chosen.get("temperature") or {}, classes)
     except facts.NONSENSE as error:
-        what = f"expected post-processing in its {bundle.STATED}, got {str(error)[:200]}"
+        what = f"expected rules and temperatures in its {bundle.STATED}, got {str(error)[:200]}"
         raise bundle.unfit(stated.file, what) from None
-    return Predictor(tuple(members), chosen, stated.weights, bundle.digest(stated))
+    digest = bundle.digest(stated)
+    return Predictor(tuple(members), chosen, stated.weights, digest, obeyed, temperatures)
 
 
 def _require_alike(first: Member, other: Member) -> None:
@@ -149,6 +169,12 @@ def _require_alike(first: Member, other: Member) -> None:
                 where=other.file,
                 remedy="An ensemble's models predict the same classes of the same kind of scan.",
             )
+
+
+def shared_label_rules(every: Sequence[Facts]) -> tuple[LabelRule, ...]:
+    """The label rules that predictions of all members are made to obey, in the first's order."""
+    first, *others = (one.label_rules for one in every)
+    return tuple(rule for rule in first if all(rule in other for other in others))
 
 
 def _common(every: Sequence[Facts]) -> dict[int, Rule]:

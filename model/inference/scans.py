@@ -23,6 +23,7 @@ from model.inference import fusing
 from model.inference.fusing import Weights
 from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities
+from model.inference.temperature import NONE, Temperatures
 from pipeline.pairs import channels
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Images
@@ -52,9 +53,10 @@ class Slices(Protocol):
 class Slab:
     """Neighbouring slices in the first model's plane: which, and (classes, n, rows, columns).
 
-    ``entropy`` (n, rows, columns) is that of the mean, and ``disagreement`` what of it is due to
-    models that differ (the mutual information of class and model; Smith & Gal, UAI 2018). Both are
-    shares of the most there can be, log(classes), and None where they were not asked for.
+    ``entropy`` (n, rows, columns) is that of the mean as it is calibrated, and ``disagreement``
+    what of it, before that, is due to models that differ (the mutual information of class and
+    model; Smith & Gal, UAI 2018). Both are shares of the most there can be, log(classes), and None
+    where they were not asked for.
     """
 
     at: slice
@@ -71,24 +73,25 @@ def slabs(
     uncertain: bool = False,
     done: Done = lambda _: None,
     weights: Weights | None = None,
+    temperatures: Temperatures = NONE,
 ) -> Iterator[Slab]:
     """The mean of the members' probabilities for all slices of a scan, in order.
 
     ``images``: the scan or, for models of several sequences, those of a case. ``scratch`` is a
     folder with room for (classes + 1) float32 numbers a voxel, where the members are of several
-    planes. ``weights``: see :mod:`model.inference.fusing`; None are equal ones. Raises
-    :class:`Problem` if the scan's slices have no one spacing and a member is of another plane than
-    theirs.
+    planes. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
+    ``temperatures``: what calibrates the mean. Raises :class:`Problem` if the scan's slices have no
+    one spacing and a member is of another plane than theirs.
     """
     image = channels.first(images)
-    _require_own_plane(members, image)
+    require_own_plane(members, image)
     rows = [None] * len(members) if weights is None else list(weights)
     voices = [
         _Voice(member, viewed(images, member.facts, own_grey), row)
         for member, row in zip(members, rows, strict=True)
     ]
     shape, planes = image.array.shape, _planes(members)
-    whole = _Whole(len(members), weights, uncertain)
+    whole = _Whole(len(members), weights, temperatures, uncertain)
     if len(planes) == 1:
         for at, total, entropies in _sums(voices, shape, uncertain, done):
             yield whole.slab(at, total, entropies)
@@ -154,8 +157,11 @@ def _planes(members: Sequence[Member]) -> list[str]:
     return list(dict.fromkeys(member.facts.plane for member in members))
 
 
-def _require_own_plane(members: Sequence[Member], image: Volume) -> None:
-    """Pictures across slices without one spacing would be distorted."""
+def require_own_plane(members: Sequence[Member], image: Volume) -> None:
+    """Raises :class:`Problem` for slices without one spacing that a member would cut across.
+
+    Its pictures would be distorted.
+    """
     own, _ = image.grid.third
     others = [one for one in members if image.uneven and one.facts.plane != own]
     if others:
@@ -232,17 +238,20 @@ class _Whole:
 
     members: int
     weights: Weights | None
+    temperatures: Temperatures
     uncertain: bool
 
     def slab(self, at: slice, total: Probabilities, entropies: NDArray[np.float32] | None) -> Slab:
         """The slab of these sums; ``total`` becomes the mean."""
         mean = fusing.mean(total, self.members, self.weights)
-        if not self.uncertain or entropies is None:
-            return Slab(at, mean, None, None)
-        entropy = _entropy(mean)
+        own = _entropy(mean) if self.uncertain else None
+        calibrated = self.temperatures(mean)
+        if own is None or entropies is None:
+            return Slab(at, calibrated, None, None)
         parts = np.float32(self.members if self.weights is None else 1)
-        disagreement = np.maximum(entropy - entropies / parts, 0)
-        return Slab(at, mean, entropy, disagreement if self.members > 1 else None)
+        disagreement = np.maximum(own - entropies / parts, 0) if self.members > 1 else None
+        entropy = own if calibrated is mean else _entropy(calibrated)
+        return Slab(at, calibrated, entropy, disagreement)
 
 
 def _entropy(probability: Probabilities) -> NDArray[np.float32]:

@@ -88,6 +88,11 @@ def calibrated(probability: Probabilities, temperatures: Sequence[float]) -> Pro
     """
     if all(one == 1 for one in temperatures):
         return probability
+    if probability.ndim > 3:  # slice by slice: what is computed on the way is twice as large
+        found = np.empty_like(probability)
+        for index in range(probability.shape[1]):
+            found[:, index] = calibrated(probability[:, index], temperatures)
+        return found
     logs = np.log(np.asarray(temperatures, np.float32))
     scale = np.exp(-np.tensordot(logs, probability, axes=1))
     raised: Probabilities = np.log(np.maximum(probability, np.float32(LEAST)))

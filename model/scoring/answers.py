@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from datasets_spec.contract import LabelMap
+from model.inference import scans
 from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities, class_ids
 from model.network_input import labels_at
 from model.scoring import reference
 from model.scoring.scores import Calibration, Stack
 from pipeline import paths
-from pipeline.pairs import kept_scan, manifest, png, truth_record
+from pipeline.pairs import channels, kept_scan, manifest, png, truth_record
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
 from pipeline.volumes import volume
-from pipeline.volumes.volume import Ml
+from pipeline.volumes.volume import Grid, Ml
 
 Drawings = Sequence[Sequence[Pair]]
 """The slices of one case by rater: the same pictures, once for each who drew them."""
@@ -72,9 +73,19 @@ class Answer:
         return self.kept.voxel_ml
 
     @property
+    def world(self) -> NDArray[np.float64] | None:
+        """The affine (4, 4) of the stacks' indices to mm; None of slices without one spacing."""
+        return world(self.kept)
+
+    @property
     def planar(self) -> bool:
         """Whether the source is pictures without geometry."""
         return self.kept.record.source == truth_record.PICTURES
+
+
+def world(kept: KeptTruth) -> NDArray[np.float64] | None:
+    """The affine (4, 4) of a case's slices, rows and columns to mm; None without one spacing."""
+    return None if kept.record.uneven else kept.grid.world(kept.plane)
 
 
 def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]:
@@ -86,6 +97,16 @@ def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]
     by_rater = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
     found = [list(drawings) for _, drawings in groupby(by_rater, pictures)]
     return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
+
+
+def asked(member: Member, drawings: Drawings) -> int:
+    """How many slices of a case the network is asked about."""
+    first = drawings[0][0]
+    if member.facts.source == "pairs":
+        return len(drawings[0])
+    grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
+    upright = grid.to_ras(np.broadcast_to(np.False_, first.source_shape))
+    return len(volume.slices(upright, member.facts.plane))
 
 
 def answer(
@@ -150,6 +171,7 @@ def _of_scan(
     """
     plane = member.facts.plane
     images = kept_scan.images(paths.converted(first.dataset), first, limits)
+    scans.require_own_plane([member], channels.first(images))
     views = viewed(images, member.facts, own_grey=True)
     truths = [volume.slices(volume.unslice(one.truth, first.plane), plane) for one in beside]
     sampler, canvas = member.sampler(views.canvas), views.canvas

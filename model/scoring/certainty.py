@@ -12,7 +12,7 @@ is missed far from everything predicted is in the negative log-likelihood, that 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +21,9 @@ from scipy import ndimage
 
 from datasets_spec.contract import IGNORED
 from model.inference.expected import Expected
-from model.inference.sampling import Probabilities
+from model.inference.sampling import Probabilities, class_ids
 from model.inference.temperature import LEAST
+from model.scoring.answers import Look
 from model.scoring.scores import Calibration, Stack
 from model.scoring.temperature import merged
 
@@ -48,26 +49,61 @@ class Likelihood:
 
 
 @dataclass
-class Certainty:
-    """Sums over the slices of one case beside one rater.
+class Sureness:
+    """Sums over the slices of one case beside one rater, of one kind of probabilities.
 
     ``near``: confidence and right answers; ``wrong`` and ``right``: pixels by their doubt, (bins,);
     ``likelihood``: of all annotated voxels; ``expected``: the Dice that the probabilities lead one
-    to expect. Those with ``_before`` are of the network's own probabilities.
+    to expect.
     """
 
     expected: Expected
     near: Calibration = field(default_factory=Calibration.none)
     likelihood: Likelihood = field(default_factory=Likelihood)
-    near_before: Calibration = field(default_factory=Calibration.none)
-    likelihood_before: Likelihood = field(default_factory=Likelihood)
     wrong: Floats = field(default_factory=lambda: np.zeros(DOUBTS))
     right: Floats = field(default_factory=lambda: np.zeros(DOUBTS))
+
+    def add(self, truth: Stack, probability: Probabilities) -> None:
+        """One slice: class ids (rows, columns), and p (classes, rows, columns)."""
+        guess = class_ids(probability)
+        self.expected.add(probability, guess)
+        known = truth != IGNORED
+        if known.all():
+            self.likelihood.add(truth.ravel(), probability.reshape(len(probability), -1))
+        else:
+            self.likelihood.add(truth[known], probability[:, known])
+        beside = near(guess) & known
+        p, hit = probability[:, beside], guess[beside] == truth[beside]
+        self.near += Calibration.counted(p.max(axis=0), hit)
+        place = _doubts(p)
+        self.wrong += np.bincount(place[~hit], minlength=DOUBTS)
+        self.right += np.bincount(place[hit], minlength=DOUBTS)
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Those of calibrated probabilities, which count, and of the network's own before.
+
+    The latter are of nothing where nothing was calibrated.
+    """
+
+    own: Sureness
+    calibrated: Sureness
 
     @classmethod
     def none(cls, classes: int) -> Certainty:
         """Of no slices."""
-        return cls(Expected.none(classes))
+        return cls(Sureness(Expected.none(classes)), Sureness(Expected.none(classes)))
+
+    @property
+    def changed(self) -> bool:
+        """Whether probabilities were calibrated."""
+        return self.own.likelihood.voxels > 0
+
+    @property
+    def before(self) -> Sureness:
+        """Those of the network's own probabilities."""
+        return self.own if self.changed else self.calibrated
 
     def add(
         self,
@@ -76,26 +112,23 @@ class Certainty:
         calibrated: Probabilities,
         unlabelled: Collection[int] = (),
     ) -> None:
-        """One slice: class ids (rows, columns), the network's own p and calibrated ones.
+        """One slice: class ids (rows, columns), and both p (classes, rows, columns).
 
-        Both are (classes, rows, columns). What nobody annotated is left out; classes of
-        ``unlabelled`` count as background.
+        What nobody annotated is left out; classes of ``unlabelled`` count as background.
         """
-        own, calibrated = (merged(one, unlabelled) for one in (own, calibrated))
-        guess = calibrated.argmax(axis=0).astype(np.uint8)
-        self.expected.add(calibrated, guess)
-        known = truth != IGNORED
-        for p, likelihood in ((own, self.likelihood_before), (calibrated, self.likelihood)):
-            likelihood.add(truth[known], p[:, known])
-        beside = near(guess) & known
-        if not beside.any():
-            return
-        hit = guess[beside] == truth[beside]
-        self.near_before += Calibration.counted(own[:, beside].max(axis=0), hit)
-        self.near += Calibration.counted(calibrated[:, beside].max(axis=0), hit)
-        place = _doubts(calibrated[:, beside])
-        self.wrong += np.bincount(place[~hit], minlength=DOUBTS)
-        self.right += np.bincount(place[hit], minlength=DOUBTS)
+        if own is not calibrated:
+            self.own.add(truth, merged(own, unlabelled))
+        self.calibrated.add(truth, merged(calibrated, unlabelled))
+
+
+def look(certain: Sequence[Certainty], unlabelled: Collection[int]) -> Look:
+    """Fills the sums of one case beside each rater, slice by slice."""
+
+    def add(truths: Sequence[Stack], own: Probabilities, calibrated: Probabilities) -> None:
+        for one, truth in zip(certain, truths, strict=True):
+            one.add(truth, own, calibrated, unlabelled)
+
+    return add
 
 
 def near(guess: Stack) -> NDArray[np.bool_]:

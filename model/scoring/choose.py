@@ -1,4 +1,4 @@
-"""What valid decides of a trained model: post-processing, mirrors, overlap of parts, calibration.
+"""What valid decides of a trained model: rules, mirrors, overlap of parts, calibration.
 
 They are chosen once, after training, and stand in the model's file from then on, so that every
 prediction of it follows them. Test has no part in it.
@@ -25,12 +25,16 @@ from model.params import Train
 from model.scoring import answers
 from model.scoring.answers import Answer, Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
+from model.scoring.obeying import Obeyed
 from model.scoring.postprocess import Choice, Search, helps
 from model.scoring.scores import Stack
 from model.scoring.temperature import Sample
+from pipeline import paths
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import modelfile
+from pipeline.structure import label_rules
+from pipeline.structure.label_rules import LabelRule
 
 
 @dataclass
@@ -52,7 +56,8 @@ def choose(
     A network that sees parts is asked about overlapping ones unless they lose by more than noise.
     Raises :class:`Problem` if the labels that convert kept are not there.
     """
-    valid = partial(_tried, pairs=pairs, dataset=dataset, limits=limits)
+    known = rules_to_try(dataset, wanted)
+    valid = partial(_tried, pairs=pairs, dataset=dataset, limits=limits, known=known)
     chosen: dict[str, Any] = {"mirrors": {"kept": False}}
     axes = member.facts.mirrors.axes if wanted.mirrors != "never" else ()
     way, best = replace(member, axes=(), temperatures=NONE), None
@@ -73,9 +78,21 @@ def choose(
     if wanted.calibrate != "never":
         always = wanted.calibrate == "always"
         chosen["temperature"] = best.voxels.choose(wanted.seed, always=always)
-    rules = best.search.choose(wanted.seed) if wanted.postprocess else {}
-    return chosen | {
-        "postprocessing": {str(label): stated(choice) for label, choice in rules.items()}
+    return chosen | rules_of(best.search, wanted)
+
+
+def rules_to_try(dataset: str, wanted: Train) -> tuple[LabelRule, ...]:
+    """The label rules that a dataset's card states, where ``wanted`` lets valid choose any."""
+    return label_rules.of_card(paths.dataset(dataset) / paths.CARD) if wanted.postprocess else ()
+
+
+def rules_of(search: Search, wanted: Train) -> dict[str, Any]:
+    """The parts of a section ``chosen`` that say what is done to predictions."""
+    followed = search.obey(wanted.seed) if wanted.postprocess else []
+    rules = search.choose(wanted.seed) if wanted.postprocess else {}
+    return {
+        "label_rules": [asdict(one) | {"kept": one.kept} for one in followed],
+        "postprocessing": {str(label): _stated(choice) for label, choice in rules.items()},
     }
 
 
@@ -102,26 +119,41 @@ def choices(chosen: dict[str, Any]) -> dict[int, Choice]:
     }
 
 
+def obeyed(chosen: dict[str, Any]) -> list[Obeyed]:
+    """What is stated of label rules in a section ``chosen``."""
+    return [
+        Obeyed(
+            LabelRule.of(one["rule"]), *(one[name] for name in ("gain", "low", "high", "patients"))
+        )
+        for one in chosen.get("label_rules", [])
+    ]
+
+
 def _tried(
-    ways: Sequence[Member], pairs: Sequence[Pair], dataset: str, limits: Limits
+    ways: Sequence[Member],
+    pairs: Sequence[Pair],
+    dataset: str,
+    limits: Limits,
+    known: Sequence[LabelRule] = (),
 ) -> list[_Trial]:
     """Every way on every case of valid; in turn, so that seconds can be compared."""
-    trials = [_Trial(way, Search(len(way.facts.label_map))) for way in ways]
+    trials = [_Trial(way, Search(len(way.facts.label_map), known)) for way in ways]
     for way in ways:  # the first answer takes longer than all others
         way.of_pictures([np.zeros((way.facts.image_px,) * 2, np.uint8)] * way.at_once)
     for drawings in answers.cases(pairs, "valid", dataset):
         for trial in trials:
             start = time.process_time()
-            look = _look(trial.voxels, drawings)
+            look = _look(trial, drawings)
             answer = answers.answer(trial.way, drawings, trial.way.facts.label_map, limits, look)
             trial.seconds += time.process_time() - start
             _add(trial.search, drawings, answer)
     return trials
 
 
-def _look(voxels: Sample, drawings: Drawings) -> answers.Look:
+def _look(trial: _Trial, drawings: Drawings) -> answers.Look:
     """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
-    first, slices = drawings[0][0], len(drawings) * len(drawings[0])
+    first, voxels = drawings[0][0], trial.voxels
+    slices = len(drawings) * answers.asked(trial.way, drawings)
     voxels.begin(first.patient)
 
     def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
@@ -135,7 +167,8 @@ def _add(search: Search, drawings: Drawings, answer: Answer) -> None:
     patient = drawings[0][0].patient
     for one in answer.beside:
         unlabelled, ml = drawings[0][0].unlabelled, answer.voxel_ml
-        search.add(patient, one.truth, answer.predicted, ml, answer.planar, unlabelled)
+        planar, world = answer.planar, answer.world
+        search.add(patient, one.truth, answer.predicted, ml, planar, unlabelled, world)
 
 
 def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
@@ -158,8 +191,7 @@ def _gain(plain: _Trial, other: _Trial, seed: int, what: str) -> dict[str, Any]:
     }
 
 
-def stated(choice: Choice) -> dict[str, Any]:
-    """A rule and what it gained, as it stands in a section ``chosen``."""
+def _stated(choice: Choice) -> dict[str, Any]:
     return {
         **asdict(choice.rule),
         "gain": choice.gain,

@@ -15,16 +15,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_spec.contract import Problem
 from model.inference import fusing, scans
 from model.inference.fusing import Weights
-from model.inference.member import Member
+from model.inference.member import Member, viewed
 from model.inference.sampling import Probabilities, class_ids
+from model.inference.scans import Slices
+from model.inference.temperature import NONE, Temperatures
 from model.scoring import reference
 from model.scoring.answers import Answer, Beside, Drawings
 from model.scoring.scores import Calibration, Stack
 from pipeline import paths
-from pipeline.pairs import png
+from pipeline.pairs import kept_scan, png
 from pipeline.pairs.canvas import Canvas
+from pipeline.pairs.channels import Images
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
@@ -34,12 +38,14 @@ from pipeline.volumes.arrays import Image8
 Answers = NDArray[np.float32]
 """Of each network (members, classes, n, rows, columns)."""
 Look = Callable[[slice, Answers, Probabilities], object]
-"""Called with some slices, what each network answers to them, and what all do together."""
+"""Called with some slices, what each network answers to them, and what all do, not calibrated."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One case, and the networks that are asked about it; what is computed waits in ``scratch``.
+
+    ``temperatures``: what calibrates the networks' answer.
 
     Stacks are (N, rows, columns) in the plane of the first network, as :mod:`model.inference.scans`
     has them.
@@ -49,6 +55,7 @@ class Case:
     drawings: Drawings
     limits: Limits
     scratch: Path
+    temperatures: Temperatures = NONE
 
     @cached_property
     def kept(self) -> KeptTruth:
@@ -67,14 +74,44 @@ class Case:
         return [one.facts.plane for one in self.members]
 
     def slabs(self) -> Iterator[tuple[slice, Answers]]:
-        """What each network answers, some slices at a time: :func:`model.inference.scans.every`."""
+        """What each network answers, some slices at a time: :func:`model.inference.scans.every`.
+
+        Raises :class:`Problem` where slices have no one spacing and a network is of another plane.
+        """
+        others = [one for one in self.members if one.facts.plane != self.kept.plane]
+        if self.kept.record.uneven and others:
+            raise Problem(
+                f"expected networks of {self.kept.plane} slices, as those of this series of uneven"
+                f" spacing are, got one of {others[0].facts.plane} slices",
+                where=self.drawings[0][0].case,
+                remedy="Leave it out, resample it to one spacing, or take such members out.",
+            )
         shape = volume.unslice(self.truths[0], self.planes[0]).shape
-        seen = [_OfPairs(self.drawings[0]) for _ in self.members]
+        seen = [self._shown_to(one) for one in self.members]
         yield from scans.every(self.members, seen, shape, self.scratch)
+
+    @property
+    def missing(self) -> int:
+        """Slices that split left out and no network is shown: they count as background."""
+        if any(one.facts.source == "scans" for one in self.members):
+            return 0
+        return len(self.back(self.truths[0])) - len(self.drawings[0])
 
     def back(self, stack: Stack) -> Stack:
         """A stack in the plane of the pairs."""
         return volume.slices(volume.unslice(stack, self.planes[0]), self.kept.plane)
+
+    @cached_property
+    def _images(self) -> Images:
+        """The scan that convert kept."""
+        first = self.drawings[0][0]
+        return kept_scan.images(paths.converted(first.dataset), first, self.limits)
+
+    def _shown_to(self, member: Member) -> Slices:
+        """The slices of the case as a network is shown them: what it learnt from."""
+        if member.facts.source == "scans":
+            return viewed(self._images, member.facts, own_grey=True)
+        return _OfPairs(self.drawings[0])
 
     def _turned(self, stack: Stack) -> Stack:
         return volume.slices(volume.unslice(stack, self.kept.plane), self.planes[0])
@@ -85,7 +122,7 @@ def predicted(case: Case, weights: Weights | None, *looks: Look) -> Stack:
     stack = np.empty(case.truths[0].shape, np.uint8)
     for at, answers in case.slabs():
         probability = fusing.fused(answers, case.planes, weights)
-        stack[at] = class_ids(probability)
+        stack[at] = class_ids(case.temperatures(probability))
         for look in looks:
             look(at, answers, probability)
         del answers, probability  # before the next are computed
@@ -103,11 +140,14 @@ def answer(case: Case, weights: Weights | None, *looks: Look) -> Answer:
     def compare(at: slice, _: Answers, probability: Probabilities) -> None:
         for one in beside:
             _compare(one, at, probability, case.drawings[0][0].unlabelled)
+            calibrated = np.moveaxis(case.temperatures(probability), 0, -1)
+            unlabelled = case.drawings[0][0].unlabelled
+            one.calibrated += Calibration.of(one.truth[at], calibrated, unlabelled)
 
-    stack = predicted(case, weights, compare, *looks)
+    stack, missing = predicted(case, weights, compare, *looks), case.missing
     for one in beside:
         one.truth = case.back(one.truth)
-    kept, missing = case.kept, len(stack) - len(case.drawings[0])
+    kept = case.kept
     return Answer(kept, stack, missing, beside, kept.grid.steps(kept.plane))
 
 

@@ -11,37 +11,44 @@ from datasets_spec.contract import IGNORED
 from model.inference.rules import Rule, apply
 from model.scoring import scores
 from model.scoring.answers import Answer, Drawings
+from model.scoring.certainty import Certainty
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
 from pipeline.pairs import manifest
+from pipeline.structure.label_rules import LabelRule
 
 
-def postprocessed(answer: Answer, rules: Mapping[int, Rule]) -> Stack:
+def postprocessed(
+    answer: Answer, rules: Mapping[int, Rule], label_rules: Sequence[LabelRule] = ()
+) -> Stack:
     """The prediction by the rules that valid chose."""
-    if not rules:
+    if not rules and not label_rules:
         return answer.predicted
-    return apply(answer.predicted, rules, answer.voxel_ml, answer.planar)
+    planar, world = answer.planar, answer.world
+    return apply(answer.predicted, rules, answer.voxel_ml, planar, label_rules, world)
 
 
 def score(
     drawings: Drawings,
     answer: Answer,
     final: Stack,
+    certain: Sequence[Certainty],
     shown: Sequence[str],
     classes: int,
     tolerance_mm: float,
 ) -> list[Scored]:
     """One test case beside each rater.
 
-    ``final`` is the prediction that counts, after post-processing; ``shown`` names, by rater, the
-    pair whose picture shows most wrong voxels.
+    ``final`` is the prediction that counts, after post-processing; ``certain`` states, by rater,
+    how sure the network was, and ``shown`` names the pair whose picture shows most wrong voxels.
     """
     steps, planar, ml = answer.steps, answer.planar, answer.voxel_ml
     unlabelled = drawings[0][0].unlabelled
     nothing = np.zeros(final.shape, np.uint8)
     of_raters = _against_raters(drawings, answer, final, classes)
     scored = []
-    for slices, one, picture in zip(drawings, answer.beside, shown, strict=True):
+    beside = zip(drawings, answer.beside, certain, shown, strict=True)
+    for slices, one, certainty, picture in beside:
         first = slices[0]
         kinds = [final] if final is answer.predicted else [final, answer.predicted]
         judged = [
@@ -60,6 +67,8 @@ def score(
                 reference=one.reference,
                 reference_background=one.reference_background,
                 calibration=one.calibration,
+                calibrated=one.calibrated,
+                certainty=certainty,
                 confusion=scores.confusion(one.truth, final, classes, unlabelled),
                 raters=of_raters,
                 agreement=first.agreement,

@@ -8,9 +8,11 @@ differ in their networks alone. A class that is in neither truth nor prediction 
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,25 @@ class OneByOne:
             first = slices[0]
             self._cases.append((first.patient, first.case, first.rater))
             self._dice.append(counted.dice(rater))
+
+    @classmethod
+    def read(cls, tables: Iterable[Path], label_map: LabelMap) -> OneByOne:
+        """The cases of several tables that :meth:`lines` was written into, one after another.
+
+        Raises ValueError or LookupError for nonsense.
+        """
+        found = cls(label_map)
+        for file in tables:
+            of_cases: dict[tuple[str, str, str], dict[Row, list[float]]] = {}
+            with file.open(newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    case = (row["patient"], row["case"], row["rater"])
+                    networks = (row["networks"], row["member"])
+                    dice = float(row["dice"]) if row["dice"] else math.nan
+                    of_cases.setdefault(case, {}).setdefault(networks, []).append(dice)
+            found._cases += of_cases
+            found._dice += of_cases.values()
+        return found
 
     def lines(self) -> Iterator[tuple[str, ...]]:
         """The rows of members.csv, as :data:`HEAD` names them."""

@@ -10,7 +10,7 @@ invented is a gain. Cases in which nobody annotated the class are not asked abou
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,11 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import IGNORED
+from model.inference import structure
 from model.inference.facts import LEAST_PATIENTS
 from model.inference.rules import Rule
 from model.regions import Amount, box, holes, regions, runs, slabs, within
+from model.scoring import obeying
 from model.scoring.bootstrap import Resamples, interval, mean_over
+from model.scoring.obeying import Case, Cases, Obeyed
 from model.scoring.scores import Stack
+from pipeline.structure.label_rules import LabelRule
 
 LEAST_GAIN = 0.001
 SMALLEST_ML = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -54,9 +58,14 @@ RULES = tuple(Rule(fill, ml) for ml, fill in product(SMALLEST_ML, (False, True))
 
 
 class Search:
-    """The Dice of every rule for every class, case by case of valid."""
+    """The Dice of every rule for every class, case by case of valid.
 
-    def __init__(self, classes: int) -> None:
+    ``label_rules``: those that train's labels obey, for :meth:`obey`.
+    """
+
+    def __init__(self, classes: int, label_rules: Sequence[LabelRule] = ()) -> None:
+        self._label_rules = tuple(label_rules)
+        self._cases = Cases()
         self._dice: dict[int, list[list[float]]] = {label: [] for label in range(1, classes)}
         self.patients: list[str] = []
 
@@ -68,9 +77,39 @@ class Search:
         voxel_ml: Amount,
         planar: bool,
         unlabelled: Collection[int] = (),
+        world: NDArray[np.float64] | None = None,
     ) -> None:
-        """Try every rule on one case, but for the classes that nobody annotated in it."""
+        """Try every rule on one case, but for the classes that nobody annotated in it.
+
+        ``world`` (4, 4): indices of the stacks to mm; None of slices without one spacing.
+        """
         self.patients.append(patient)
+        if self._label_rules and not planar:
+            self._cases.add(Case(patient, truth, predicted, voxel_ml, unlabelled, world))
+        self._try(truth, predicted, voxel_ml, planar, unlabelled)
+
+    def obey(self, *key: object) -> list[Obeyed]:
+        """What the label rules gain, see :func:`model.scoring.obeying.choose`.
+
+        From then on, :meth:`choose` is asked about predictions that obey those that are kept.
+        """
+        tried = obeying.choose(self._cases, self._label_rules, len(self._dice) + 1, *key)
+        if kept := [one.rule for one in tried if one.kept]:
+            for rows in self._dice.values():
+                rows.clear()
+            for case in self._cases:
+                ids = structure.obey(case.predicted, kept, case.world)
+                self._try(case.truth, ids, case.voxel_ml, False, case.unlabelled)
+        return tried
+
+    def _try(
+        self,
+        truth: Stack,
+        predicted: Stack,
+        voxel_ml: Amount,
+        planar: bool,
+        unlabelled: Collection[int],
+    ) -> None:
         for label, rows in self._dice.items():
             if label in unlabelled:
                 rows.append([math.nan] * len(RULES))

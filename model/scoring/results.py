@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.params import Evaluate
-from model.scoring import pictures, scored_json, scores, summary
+from model.scoring import certainty, pictures, scored_json, scores, summary, trust
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
+from model.scoring.obeying import Obeyed
 from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from model.scoring.summary import Scored, number
@@ -37,14 +38,19 @@ def results(
     label_map: LabelMap,
     wanted: Evaluate,
     converted_with: Mapping[str, Any],
+    obeyed: Sequence[Obeyed] = (),
+    temperatures: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Everything about the run, as it stands in scores.json.
 
-    ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with.
+    ``converted_with`` is the section ``convert`` of the parameters that the pairs were made with,
+    ``obeyed`` the label rules that were tried on valid, ``temperatures`` those by class that
+    calibrated the probabilities of all cases.
     """
     resamples = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
     rows = summary.rows(scored, label_map, resamples)
-    if not any(choice.kept for choice in choices.values()):
+    kept = [one.kept for one in choices.values()] + [one.kept for one in obeyed]
+    if not any(kept):
         del rows["before_postprocessing"]
     patients = len(resamples.patients)
     uneven = sum(one.uneven for one in scored)
@@ -56,8 +62,10 @@ def results(
         "slices_left_out": sum(one.slices_left_out for one in scored),
         **rows,
         "strata": summary.strata(scored),
-        "calibration": summary.calibration(scored, resamples),
+        "calibration": trust.calibration(scored, resamples, temperatures, label_map),
+        "uncertainty": trust.uncertainty(scored, resamples),
         "raters": summary.raters(scored, label_map, resamples),
+        "label_rules": [_obeyed(one, label_map) for one in obeyed],
         "postprocessing": _choices(choices, label_map),
         "worst": [
             {
@@ -90,6 +98,18 @@ def _choices(choices: Mapping[int, Choice], label_map: LabelMap) -> dict[str, An
     }
 
 
+def _obeyed(one: Obeyed, label_map: LabelMap) -> dict[str, Any]:
+    return {
+        "rule": asdict(one.rule),
+        "words": one.rule.in_words([label.name for label in label_map]),
+        "gain": number(one.gain),
+        "low": number(one.low),
+        "high": number(one.high),
+        "valid_patients": one.patients,
+        "kept": one.kept,
+    }
+
+
 def _parameters(wanted: Evaluate, converted_with: Mapping[str, Any]) -> dict[str, Any]:
     """What the scores follow from."""
     return {
@@ -114,7 +134,16 @@ def _definitions(planar: bool, uneven: int, patients: int, wanted: Evaluate) -> 
         "lesions": "components by corners; found if one voxel of a lesion is predicted, false if"
         " a predicted component touches none",
         "ece": f"{scores.BINS} bins of the likeliest class, over the pixels at training size whose"
-        " truth or prediction is foreground",
+        " truth or prediction is foreground; far from 0 even for perfect probabilities, since of"
+        " predicted background it takes the wrong alone",
+        "ece_near": f"{scores.BINS} bins of the likeliest class, over the predicted foreground and"
+        f" what is within {certainty.NEAR_PX} pixels of it in its slice, in the source's own grid;"
+        " 0 for perfect probabilities",
+        "nll": "mean negative log-likelihood of the truth, nats a voxel, in the source's own grid",
+        "uncertainty": "how well a pixel's entropy marks errors, over the same pixels as ece_near:"
+        " area under the ROC curve (chance .5) and average precision (chance the share of errors);"
+        " and Spearman's correlation of each case's expected Dice, which follows from its"
+        " probabilities alone, with its Dice",
         "reference": "mean over slices at training size; background counts as a class",
     }
 
@@ -171,6 +200,10 @@ def metrics(found: Mapping[str, Any]) -> dict[str, Any]:
         "dice": {name: one["dice"]["mean"] for name, one in model["classes"].items()},
         "nsd": model["mean_foreground"]["nsd"]["mean"],
         "ece": found["calibration"]["ece"]["mean"],
+        "ece_near": found["calibration"]["near"]["ece"]["mean"],
+        "nll": found["calibration"]["nll"]["mean"],
+        "error_auroc": found["uncertainty"]["auroc"]["mean"],
+        "expected_dice_spearman": found["uncertainty"]["spearman"]["mean"],
         "reference_dice_coef_multiclass": model["reference"]["dice_coef_multiclass"],
         "all_background": {
             "mean_foreground_dice": nothing["mean_foreground"]["dice"]["mean"],
@@ -187,11 +220,7 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
-    write_table(
-        run / paths.CALIBRATION,
-        ("confidence", "right", "pixels"),
-        [tuple(one.values()) for one in found["calibration"]["bins"]],
-    )
+    write_table(run / paths.CALIBRATION, *trust.table(found["calibration"]))
     _write_json(run / paths.CASES, scored_json.written(scored))
     _write_json(run / paths.SCORES, found)
     _write_json(run / paths.METRICS, metrics(found))
@@ -216,7 +245,10 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
     rows = []
     pooled = any(one.fold for one in scored)
     for one in scored:
-        for label, of_class in zip(label_map.foreground, one.final, strict=True):
+        foreground = zip(
+            label_map.foreground, one.final, one.certainty.calibrated.expected.dice, strict=True
+        )
+        for label, of_class, expected in foreground:
             values = ["" if math.isnan(v) else f"{v:.6f}" for v in of_class.row().values()]
             overlap, lesions, negative = of_class.overlap, of_class.lesions, of_class.negative
             volumes = of_class.volumes
@@ -230,13 +262,15 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
                     *(negative.slices, negative.marked),
                     "" if one.planar else "even" if of_class.even else "uneven",
                     f"{one.ignored if of_class.annotated else 1:.6f}",
+                    "" if math.isnan(expected) else f"{expected:.6f}",
                     *([one.fold] if pooled else []),
                 )
             )
     head = ("patient", "case", "rater", "class", *SCORES, "truth", "predicted", "both", "truth_ml")
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
-    last = ("negative_slices", "negative_marked", "spacing", "ignored_share", *["fold"] * pooled)
-    write_table(file, (*head, *more, *last), rows)
+    last = ("negative_slices", "negative_marked", "spacing", "ignored_share", "expected_dice")
+    fold = ["fold"] * pooled
+    write_table(file, (*head, *more, *last, *fold), rows)
 
 
 def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import LabelMap
 from model.scoring.bootstrap import Resamples, interval, mean_over
+from model.scoring.certainty import Certainty
 from model.scoring.scores import SCORES, Calibration, ClassScores
 
 DIGITS = 6
@@ -26,7 +27,8 @@ class Scored:
     ``raters``: the Dice per foreground class of ``final`` against each rater who drew the case;
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
     ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
-    that nobody annotated. ``fold``: that of a cross-validation in which it was tested.
+    that nobody annotated. ``calibration`` is of the network's own probabilities, ``calibrated`` of
+    calibrated ones. ``fold``: that of a cross-validation in which it was tested.
     """
 
     case: str
@@ -38,6 +40,8 @@ class Scored:
     reference: Mapping[str, Sequence[float]]
     reference_background: Mapping[str, Sequence[float]]
     calibration: Calibration
+    calibrated: Calibration
+    certainty: Certainty
     confusion: NDArray[np.int64]
     raters: Mapping[str, Sequence[float]]
     agreement: Sequence[float]
@@ -105,7 +109,7 @@ def _row(
     of_classes = mean_over(np.moveaxis(drawn, 1, 2))  # (resamples, scores)
     return {
         "mean_foreground": {
-            score: _between(
+            score: between(
                 _mean([classes[label.name][score]["mean"] for label in label_map.foreground]),
                 of_classes[:, number],
             )
@@ -151,29 +155,6 @@ def strata(scored: Sequence[Scored]) -> dict[str, dict[str, dict[str, Any]]]:
         }
         for name, values in sorted(members.items())
     }
-
-
-def calibration(scored: Sequence[Scored], resamples: Resamples) -> dict[str, Any]:
-    """The pooled expected calibration error with its interval, and the bins behind it."""
-    patients = [one.patient for one in scored]
-    whole = sum((one.calibration for one in scored), Calibration.none())
-    pixels, confidence, right = (
-        resamples.totals(patients, np.stack([getattr(one.calibration, part) for one in scored]))
-        for part in ("pixels", "confidence", "right")
-    )
-    drawn = np.array(
-        [Calibration(*bins).ece for bins in zip(pixels, confidence, right, strict=True)]
-    )
-    bins = [
-        {
-            "confidence": number(sums / count),
-            "right": number(hits / count),
-            "pixels": int(count),
-        }
-        for count, sums, hits in zip(whole.pixels, whole.confidence, whole.right, strict=True)
-        if count
-    ]
-    return {"ece": _between(whole.ece, drawn), "bins": bins}
 
 
 def raters(
@@ -225,14 +206,15 @@ def _spread(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> dict[str
     """Mean, 95 % interval, median, standard deviation and number of the cases that have it."""
     known = values[np.isfinite(values)]
     return {
-        **_between(_mean(known), drawn),
+        **between(_mean(known), drawn),
         "median": number(float(np.median(known)) if known.size else None),
         "sd": number(float(known.std(ddof=1)) if known.size > 1 else None),
         "cases": int(known.size),
     }
 
 
-def _between(mean: float, drawn: NDArray[np.float64]) -> dict[str, Any]:
+def between(mean: float, drawn: NDArray[np.float64]) -> dict[str, Any]:
+    """A mean, for a file, with the interval of its resamples."""
     bounds = interval(drawn) or (None, None)
     return {"mean": number(mean), "low": number(bounds[0]), "high": number(bounds[1])}
 

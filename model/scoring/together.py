@@ -1,4 +1,4 @@
-"""What valid decides of an ensemble: the weights of its networks, and the post-processing of all.
+"""What valid decides of an ensemble: its networks' weights, and what is done to what all answer.
 
 As :mod:`model.scoring.choose` does it for one network. No network has a vote on a patient that it
 learnt from: the others answer for it. So valid chooses for networks that learnt from all of train,
@@ -14,12 +14,14 @@ from typing import Any
 
 from model.inference.fusing import Weights, of_some
 from model.inference.member import Member
+from model.inference.sampling import Probabilities
 from model.params import Ensemble, Train
 from model.scoring import answers, choose, fused, postprocess, weigh
 from model.scoring.answers import Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
-from model.scoring.fused import Case
+from model.scoring.fused import Answers, Case, Look
 from model.scoring.postprocess import helps
+from model.scoring.temperature import Sample
 from pipeline.pairs import truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
@@ -69,24 +71,28 @@ class Choosing:
         label_map = members[0].facts.label_map
         of = weigh.groups([one.facts.plane for one in members])
         rows = weigh.candidates(of if wanted.weights == "auto" else [""] * len(members))
-        search, plain = weigh.Search(rows, label_map), postprocess.Search(len(label_map))
+        known = choose.rules_to_try(self.dataset, train)
+        search, plain = weigh.Search(rows, label_map), postprocess.Search(len(label_map), known)
+        voxels = Sample()
         for one in self._judged():
             counted = weigh.OfCase(self._case(one), weigh.among(rows, one.voters))
-            self._add(plain, one, None, counted)
+            self._add(plain, voxels, counted.case, None, counted.look)
             search.add(counted)
         choices = search.choose(train.seed, "weights")
         weights = weigh.table(choices, len(members), len(label_map))
         section = self._stated(choices)
         if weights is not None:
-            weighed = postprocess.Search(len(label_map))
+            weighed, other = postprocess.Search(len(label_map), known), Sample()
             for one in self._judged():
-                self._add(weighed, one, of_some(weights, one.voters))
+                self._add(weighed, other, self._case(one), of_some(weights, one.voters))
             section |= _gain(plain, weighed, train.seed)
             weights = weights if section["kept"] else None
-            plain = weighed if section["kept"] else plain
-        rules = plain.choose(train.seed) if train.postprocess else {}
-        stated = {str(label): choose.stated(choice) for label, choice in rules.items()}
-        return Chosen(weights, {"weights": section, "postprocessing": stated})
+            plain, voxels = (weighed, other) if section["kept"] else (plain, voxels)
+        chosen: dict[str, Any] = {"weights": section}
+        if train.calibrate != "never":
+            always = train.calibrate == "always"
+            chosen["temperature"] = voxels.choose(train.seed, always=always)
+        return Chosen(weights, chosen | choose.rules_of(plain, train))
 
     def _judged(self) -> Iterator[_Judged]:
         """Every case with those who may judge it; of several planes, all have to have a vote."""
@@ -113,18 +119,19 @@ class Choosing:
     def _add(
         self,
         search: postprocess.Search,
-        judged: _Judged,
+        voxels: Sample,
+        case: Case,
         weights: Weights | None,
-        counted: weigh.OfCase | None = None,
+        *looks: Look,
     ) -> None:
-        """Ask about a case, and try every post-processing on what the networks answer."""
-        case = counted.case if counted else self._case(judged)
-        stack = fused.predicted(case, weights, *([counted.look] if counted else []))
-        first, kept = judged.drawings[0][0], case.kept
+        """Ask about a case, and try what can be done to what the networks answer."""
+        stack = fused.predicted(case, weights, _look(voxels, case), *looks)
+        first, kept = case.drawings[0][0], case.kept
         planar = kept.record.source == truth_record.PICTURES
         for truth in case.truths:
             drawn = case.back(truth)
-            search.add(first.patient, drawn, stack, kept.voxel_ml, planar, first.unlabelled)
+            ml, world = kept.voxel_ml, answers.world(kept)
+            search.add(first.patient, drawn, stack, ml, planar, first.unlabelled, world)
 
     def _stated(self, choices: dict[int, weigh.Choice]) -> dict[str, Any]:
         """What was tried of each class, and whether it gained on patients left out."""
@@ -144,6 +151,19 @@ class Choosing:
                 for label, one in choices.items()
             },
         }
+
+
+def _look(voxels: Sample, case: Case) -> Look:
+    """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
+    first, slices = case.drawings[0][0], len(case.truths) * len(case.truths[0])
+    voxels.begin(first.patient)
+
+    def look(at: slice, _: Answers, probability: Probabilities) -> None:
+        for truth in case.truths:
+            for index, drawn in enumerate(truth[at]):
+                voxels.add(drawn, probability[:, index], slices, first.unlabelled)
+
+    return look
 
 
 def _gain(plain: postprocess.Search, weighed: postprocess.Search, seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
@@ -35,6 +36,7 @@ An image is (H, W), or (H, W, channels) of a pair that names several."""
 Read = Callable[[Pair], tuple[Grey, Grey]]
 """A row -> its image and its class ids, both at the size of whole pictures."""
 
+_LOG = logging.getLogger(__name__)
 _THREADS = min(max(2, os.cpu_count() or 2), 8)
 _AHEAD = 8  # batches
 _RESERVE = 2**30  # bytes of the disk that are left to others
@@ -159,6 +161,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         """Read every row once, in order, so that a case is in memory once."""
         for position in tqdm(range(len(self._pairs)), title, disable=None, leave=False):
             self._read(position)
+        if self._cache and (lacking := len(self._pairs) - self._cache.count):
+            _LOG.warning(
+                "  %s: warning: the disk has no room for %d of %d slices; each time one is shown,"
+                " its case is read again",
+                title,
+                lacking,
+                len(self._pairs),
+            )
 
     def show(self, epoch: int) -> None:
         """Draw the order of an epoch, counted from 0, and its variants.
@@ -237,6 +247,11 @@ class _Cache:
         self._writing = threading.Lock()
         self._ended = False
         self._roomy, self._unasked = False, 0
+
+    @property
+    def count(self) -> int:
+        """How many pairs are kept."""
+        return int(np.count_nonzero(self._kept))
 
     def get(self, position: int) -> tuple[Grey, Grey] | None:
         """Image and ids as they were put, or None."""

@@ -41,6 +41,7 @@ _FREE = (
 )
 # what the dataset's digest or the code's stands for, and what moves no weight
 _IMPLIED = ("convert", "split", "project", "plane", "meanings", "scans")
+_OF_ROWS = ("empty_slices", "seed", "share_of", "strata")  # leaves of split that deal slices
 
 
 def folder(run: Path) -> Path:
@@ -60,7 +61,8 @@ def ingredients(origin: dict[str, Any], wanted: Train) -> dict[str, Any]:
     if origin["augment"]["mode"] == "offline":  # then its variants are pairs, and so in the digest
         mixed["augment"] = {"mode": "offline"}
     if origin["train"].get("source") == "scans":  # whose slices a split's digest does not hold
-        mixed |= {"plane": origin["plane"], "split": origin["split"]}
+        mixed |= {"plane": origin["plane"]}
+        mixed |= {f"split.{name}": origin["split"][name] for name in _OF_ROWS}
     mixed |= origin["packages"]
     return dict(json.loads(json.dumps(mixed)))  # tuples are lists, as in what comes back
 

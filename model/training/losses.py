@@ -28,6 +28,9 @@ from model.training.partial import Codes, Partial
 
 Loss = Callable[[Any, Any], Any]
 _TINY = 1e-7
+_LEAST = 1e-30
+"""What a probability counts at least. At 1e-7, as Keras has it, the slope would end where a network
+is surely wrong: one that a first step too far drove to background could not come back."""
 _SMOOTH = 1.0  # one pixel: an empty class in an empty prediction costs nothing
 
 
@@ -171,10 +174,10 @@ def _mean(ids: Any, values: Any) -> Any:
 
 def _entropy(ids: Any, probabilities: Any, smoothing: float) -> Any:
     """-log p(true class) of each pixel (B, H, W); of several possible classes, of their sum."""
-    logs = ops.log(ops.clip(probabilities, _TINY, 1.0))
+    logs = ops.log(ops.clip(probabilities, _LEAST, 1.0))
     if isinstance(ids, Partial):
         marginal = ops.sum(ids.allowed * probabilities, axis=-1)
-        entropy = -ops.log(ops.clip(marginal, _TINY, 1.0))
+        entropy = -ops.log(ops.clip(marginal, _LEAST, 1.0))
     else:
         entropy = -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
     if not smoothing:

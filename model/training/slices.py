@@ -59,6 +59,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> Slices:
         return Slices(of_train, of_valid, of_valid)
     pairs = folded(dataset, [pair for pair in pairs if not pair.parent], settings)
     read = KeptSlices.of(dataset, facts, settings)
+    _require_one_spacing(pairs, read.plane)
     theirs = {split: _of_split(pairs, split, folder) for split in ("train", "valid")}
     of_train, of_valid = (
         [
@@ -181,19 +182,12 @@ class KeptSlices:
         return found
 
     def _require_geometry(self, first: Pair, kept: KeptTruth) -> None:
-        """Raises :class:`Problem` for what needs mm of a case that has none, or no one spacing."""
+        """Raises :class:`Problem` for what needs mm of a case that has none."""
         planar = kept.record.source == truth_record.PICTURES
         if planar and (self.plane != first.plane or self.network.field_mm):
             raise Problem(
                 f"expected slices in the plane {first.plane} and no field of view of pictures that"
                 f" state no mm, got {self.plane} and {self.network.field_mm:g} mm",
-                where=f"train: {first.case}",
-                remedy=_OWN,
-            )
-        if kept.record.uneven and self.plane != first.plane:
-            raise Problem(
-                f"expected slices in the plane {first.plane} of a series of uneven spacing, got"
-                f" {self.plane}",
                 where=f"train: {first.case}",
                 remedy=_OWN,
             )
@@ -210,6 +204,21 @@ class KeptSlices:
             kept = KeptTruth.of(self._converted, row, self._limits)
             self._truth = drawn, kept.stack(row.rater)
         return self._truth[1]
+
+
+def _require_one_spacing(pairs: Sequence[Pair], plane: str) -> None:
+    """Raises :class:`Problem` for a case of any split that slices in ``plane`` would cut across.
+
+    That of test would else come to light after the training.
+    """
+    for pair in pairs:
+        if pair.place and pair.plane != plane:
+            raise Problem(
+                f"expected slices in the plane {pair.plane} of a series of uneven spacing, got"
+                f" {plane}",
+                where=f"train: {pair.case}",
+                remedy=_OWN,
+            )
 
 
 def _of_split(pairs: Sequence[Pair], split: str, folder: Path) -> list[Pair]:

@@ -19,7 +19,7 @@ from pipeline.pairs import png
 
 _TILE_PX, _FRAME_PX = 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
-_NUMBERS = ("dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
+_NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
@@ -54,14 +54,13 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
 
 
 def of_folds(adapter: Adapter) -> dict[str, Any]:
-    """Part of a run ("" is the dataset's own network) -> its pooled scores over all folds."""
-    place = paths.folds(adapter.name)
-    parts = [place, *sorted((place / paths.MEMBERS).glob("*")), place / paths.ENSEMBLE]
+    """The dataset's own network, or the ensemble -> its pooled scores over all folds."""
     found = {}
-    for part in parts:
-        name = "" if part == place else part.relative_to(place).as_posix()
-        if pooled := _scored(adapter, part, part / paths.PREDICTIONS):
-            found[name] = pooled
+    for name, part in (("", Path()), (paths.ENSEMBLE, Path(paths.ENSEMBLE))):
+        place = paths.folds(adapter.name) / part
+        if pooled := _scored(adapter, place, place / paths.PREDICTIONS):
+            with reading(place / paths.SCORES):
+                found[name] = pooled | {"networks": _networks(pooled["scores"])}
     return found
 
 
@@ -90,24 +89,28 @@ def _scored(adapter: Adapter, run: Path, pairs: Path) -> dict[str, Any]:
 
 def _ensemble(folder: Path) -> dict[str, Any] | None:
     """The scores of a dataset's networks as one, with what each adds; None where there are none."""
-    if not all((folder / name).is_file() for name in (*paths.SCORED, paths.MEMBERS_TABLE)):
+    if not all((folder / name).is_file() for name in (*paths.SHOWN, paths.MEMBERS_TABLE)):
         return None
     with reading(folder / paths.SCORES):
         scores = json_of(folder / paths.SCORES)
-        rows = [
-            {
-                "name": f"{_NETWORKS[one['networks']]} {one['member']}".strip(),
-                "dice": one["dice"],
-                "gain": one["all_gain"],
-            }
-            for one in scores["members"]
-        ]
         weighed = {
             name: one["members"]
             for name, one in scores["weights"]["classes"].items()
             if scores["weights"]["kept"] and one["kept"]
         }
-        return {"scores": scores, "rows": rows, "weighed": weighed}
+        return {"scores": scores, "rows": _networks(scores), "weighed": weighed}
+
+
+def _networks(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each network of an ensemble adds; nothing of a network alone."""
+    return [
+        {
+            "name": f"{_NETWORKS[one['networks']]} {one['member']}".strip(),
+            "dice": one["dice"],
+            "gain": one["all_gain"],
+        }
+        for one in scores.get("members", [])
+    ]
 
 
 def spread(one: Mapping[str, Any]) -> str:
@@ -218,12 +221,14 @@ def _dots(scores: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _reliability(scores: Mapping[str, Any]) -> str:
-    calibration = scores["calibration"]
+    near, before = scores["calibration"]["near"], scores["calibration"]["before"]
     words = (
-        "Confidence and share of right answers; expected calibration error"
-        f" {spread(calibration['ece'])}"
+        f"Confidence and share of right answers; expected calibration error {spread(near['ece'])}"
     )
-    return plots.reliability("Calibration", calibration["bins"], words)
+    if before:
+        words += f", before calibration {spread(before['near']['ece'])}"
+    old = before["near"]["bins"] if before else ()
+    return plots.reliability("Calibration", near["bins"], words, old)
 
 
 def _confusion(file: Path) -> dict[str, list[float | None]]:

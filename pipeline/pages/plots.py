@@ -79,10 +79,18 @@ def dots(
     return _svg(height, title, words, drawn)
 
 
-def reliability(title: str, bins: Sequence[Mapping[str, float]], words: str) -> str:
-    """Confidence against the share of right answers, a circle per bin, its area by its pixels."""
+def reliability(
+    title: str,
+    bins: Sequence[Mapping[str, float]],
+    words: str,
+    before: Sequence[Mapping[str, float]] = (),
+) -> str:
+    """Confidence against the share of right answers, a circle per bin, its area by its pixels.
+
+    ``before``: bins that are drawn as rings, joined by a line.
+    """
     side = _HEIGHT - _TOP - _BOTTOM
-    most = max((one["pixels"] for one in bins), default=1)
+    most = max((one["pixels"] for one in (*bins, *before)), default=1)
 
     def x(value: float) -> float:
         return _LEFT + side * value
@@ -99,12 +107,15 @@ def reliability(title: str, bins: Sequence[Mapping[str, float]], words: str) -> 
     drawn.append(_text(x(1) + 14, y(0.9), "circles: share of right answers,", "start"))
     drawn.append(_text(x(1) + 14, y(0.81), "area by number of pixels;", "start"))
     drawn.append(_text(x(1) + 14, y(0.72), "on the diagonal: well calibrated", "start"))
-    for one in bins:
-        radius = 2 + 9 * (one["pixels"] / most) ** 0.5
-        drawn.append(
-            f'<circle class="dot" cx="{x(one["confidence"]):.1f}" cy="{y(one["right"]):.1f}"'
-            f' r="{radius:.1f}"/>'
-        )
+    if before:
+        drawn.append(_text(x(1) + 14, y(0.58), "rings: before calibration", "start"))
+        joined = " ".join(f"{x(one['confidence']):.1f},{y(one['right']):.1f}" for one in before)
+        drawn.append(f'<polyline class="line series2" points="{joined}"/>')
+    for kind, some in (("ceiling", before), ("dot", bins)):
+        for one in some:
+            radius = 2 + 9 * (one["pixels"] / most) ** 0.5
+            place = f'cx="{x(one["confidence"]):.1f}" cy="{y(one["right"]):.1f}"'
+            drawn.append(f'<circle class="{kind}" {place} r="{radius:.1f}"/>')
     return _svg(_HEIGHT, title, words, drawn)
 
 

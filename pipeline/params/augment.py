@@ -23,8 +23,8 @@ class Augment:
     dataset's entry replaces them whole."""
     mode: str = "offline"
     """`offline` trains on the originals and the variants on disk; `online` on the originals only,
-    each shown in each epoch unchanged or as a newly drawn variant; `both` on the variants on disk
-    and, as `online` does, on the originals."""
+    each shown in each epoch unchanged or as a variant newly drawn at the network's size; `both` on
+    the variants on disk and, as `online` does, on the originals."""
 
     def __post_init__(self) -> None:
         one_of("mode", self.mode, ("offline", "online", "both"))

@@ -158,10 +158,7 @@ def load_member_as(whole: type[P], member: str, file: Path = paths.PARAMS) -> tu
     where = f"{file}: members.{member}"
     for name, override in own.items():
         _mapping(override, f"{where}: {name}")
-    of_dataset = _with(content, entry, f"{file}: datasets.{known[member]}", file, whole)
-    changed = _with(content, _merged(entry or {}, own), where, file, whole)
-    _require_same_pairs(of_dataset.augment, changed.augment, where)
-    return known[member], changed
+    return known[member], _with(content, _merged(entry or {}, own), where, file, whole)
 
 
 def ensemble_as(kind: type[E], dataset: str, file: Path = paths.PARAMS) -> E | None:
@@ -173,21 +170,6 @@ def ensemble_as(kind: type[E], dataset: str, file: Path = paths.PARAMS) -> E | N
     entry = {} if entries[dataset] is None else entries[dataset]
     built: E = _build(kind, entry, f"{file}: ensembles.{dataset}", Params)
     return built
-
-
-def _require_same_pairs(of_dataset: Augment, of_member: Augment, where: str) -> None:
-    """Raises :class:`Problem` for variants on the disk that the dataset's augment does not make."""
-    there = of_dataset.mode != "online"
-    same = dataclasses.replace(of_member, mode=of_dataset.mode) == of_dataset
-    if of_member.mode == "online" or (there and (same or of_member.mode == "both")):
-        return
-    what = "those of its dataset" if there else "none: its dataset's are drawn online"
-    raise Problem(
-        f"expected the variants on the disk to be {what}, got others with the mode"
-        f" {of_member.mode!r}",
-        where=f"{where}: augment",
-        remedy="Write 'mode: online', with which a network draws variants of its own.",
-    )
 
 
 def stated(dataset: str, file: Path = paths.PARAMS) -> dict[str, Any]:

@@ -5,10 +5,14 @@ Directions are those of the patient: x to the right, y to the front, z upwards (
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from datasets_spec.contract import Problem
 
 DIVIDED, ONCE, NESTED, APART = "divided", "once", "nested", "apart"
 KINDS = {DIVIDED: 2, ONCE: 1, NESTED: 2, APART: 2}
@@ -86,3 +90,21 @@ class LabelRule:
         if self.kind == APART:
             return f"{first} and {second} lie side by side and never touch"
         return f"{first} and {second} are divided by {self.plane}, {first} on the {self.side} side"
+
+
+def of_card(file: Path) -> tuple[LabelRule, ...]:
+    """Those that a dataset's card states; none without a card, or from before cards stated any.
+
+    Raises :class:`Problem` for a card of nonsense.
+    """
+    if not file.is_file():
+        return ()
+    try:
+        stated = json.loads(file.read_text("utf-8")).get("label_rules", {"rules": []})
+        return tuple(LabelRule.of(one) for one in stated["rules"])
+    except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+        raise Problem(
+            f"expected the label rules of the dataset, got {type(error).__name__}: {error}",
+            where=file,
+            remedy=f"Run: python -m pipeline split {file.parent.name}",
+        ) from error

@@ -120,9 +120,8 @@ def probe(drawings: Sequence[Drawing], classes: int, name: str = "") -> Probed:
         return Probed(patients)
     bar = tqdm(drawings, f"label rules {name}".strip(), unit="case", disable=None, leave=False)
     seen = [_looked_at(one, classes) for one in bar]
-    known = [(one.drawing.patient, one.shape) for one in seen]
-    large = [label for label in range(1, classes) if _large(seen, label)]
-    sure = [label for label in large if recognised(known, label)]
+    named = recognised([(one.drawing.patient, one.shape) for one in seen], classes)
+    sure = [label for label in range(1, classes) if label in named and _large(seen, label)]
     nested = list(_nested(seen, sure))
     inside = {one.rule.classes[1] for one in nested}
     outside = [label for label in sure if label not in inside]

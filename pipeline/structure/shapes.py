@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipeline.structure.cuts import Floats, Ids
 
 NEAR_VOXELS = 2
 """Classes no further apart than this, along every axis, lie side by side."""
+_VOXELS = 1 << 22  # at once
 _CORNERS = np.ones((3, 3, 3), bool)
 Mask = NDArray[np.bool_]
 
@@ -57,45 +59,71 @@ def measure(ids: Ids, world: Floats, classes: int) -> Shape:
     box = sides[0] or (slice(0),) * 3
     corner = np.array([one.start for one in box], np.float64)
     part = np.pad(known, 1, constant_values=classes)[tuple(slice(s.start, s.stop + 2) for s in box)]
-    found = [ndimage.find_objects(part, classes)[one - 1] for one in range(1, classes)]
+    found = ndimage.find_objects(part, classes)[: classes - 1]
     pieces, strays = np.zeros(classes, np.int64), np.zeros(classes)
     touching, near = np.zeros((2, classes, classes), bool)
+    centres, spreads = np.full((classes, 3), np.nan), np.full(classes, np.nan)
     for label, place in enumerate(found, 1):
         if place is not None:
-            numbers, count = ndimage.label(part[place] == label, _CORNERS)
+            inside = part[place] == label
+            numbers, count = ndimage.label(inside, _CORNERS)
             sizes = np.bincount(numbers.ravel())[1:]
             pieces[label], strays[label] = count, 1 - sizes.max() / sizes.sum()
-            touching[label], near[label] = (
-                _around(part, place, label, reach, classes) for reach in (1, NEAR_VOXELS)
-            )
-    centres, spreads = _spots(part, world, corner - 1, classes)
+            touching[label], near[label] = _beside(part, place, label, classes)
+            index, spreads[label] = _spot(inside, world)
+            first = corner - 1 + [side.start for side in place]
+            centres[label] = world[:3, :3] @ (index + first) + world[:3, 3]
+    counts = [np.bincount(one.ravel(), minlength=classes + 1) for one in part]
+    voxels = np.sum(counts, axis=0)[:classes]
+    if voxels[1:].any():
+        there = np.flatnonzero(voxels[1:]) + 1
+        whole = np.average(centres[there], axis=0, weights=voxels[there])
+        spreads = np.sqrt(spreads**2 + ((centres - whole) ** 2).sum(axis=1))
     areas, vectors = _borders(part, world, classes)
-    voxels = np.bincount(part.ravel(), minlength=classes + 1)[:classes]
     return Shape(
         voxels, pieces, strays, centres, spreads, areas, vectors, touching, near, world[:3, :3]
     )
 
 
-def _around(part: Ids, place: tuple[slice, ...], label: int, reach: int, classes: int) -> Mask:
-    """The classes (classes,) within ``reach`` voxels of a class, by each axis."""
-    wide = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in place)
+def _beside(part: Ids, place: tuple[slice, ...], label: int, classes: int) -> tuple[Mask, Mask]:
+    """Which classes (classes,) touch a class, and which lie near it."""
+    wide = tuple(slice(max(one.start - NEAR_VOXELS, 0), one.stop + NEAR_VOXELS) for one in place)
     here = part[wide]
-    reached = ndimage.maximum_filter(here == label, 2 * reach + 1, mode="constant")
-    return np.bincount(here[reached], minlength=classes + 1)[:classes] > 0
+    touched = _grown(here == label, 1)
+    near = _grown(touched, NEAR_VOXELS - 1)
+    return _there(here[touched], classes), _there(here[near], classes)
 
 
-def _spots(part: Ids, world: Floats, corner: Floats, classes: int) -> tuple[Floats, Floats]:
-    """Centres (classes, 3), and spreads (classes,) about the foreground's centre."""
-    foreground = np.flatnonzero((part > 0) & (part < classes))
-    which = part.ravel()[foreground]
-    index = np.stack(np.unravel_index(foreground, part.shape), axis=1) + corner
-    points = index @ world[:3, :3].T + world[:3, 3]
-    counts = np.bincount(which, minlength=classes).astype(np.float64)
-    counts[counts == 0] = np.nan
-    sums = [np.bincount(which, points[:, axis], classes) for axis in range(3)]
-    away = ((points - points.mean(axis=0)) ** 2).sum(axis=1) if len(points) else np.empty(0)
-    spreads: Floats = np.sqrt(np.bincount(which, away, classes) / counts)
-    return np.stack(sums, axis=1) / counts[:, None], spreads
+def _grown(mask: Mask, reach: int) -> Mask:
+    """A mask with all voxels that are no further from it, along any axis."""
+    for axis in range(3):
+        narrow, mask = mask, mask.copy()
+        rest = (slice(None),) * axis
+        for step in range(1, reach + 1):
+            mask[(*rest, slice(step, None))] |= narrow[(*rest, slice(-step))]
+            mask[(*rest, slice(-step))] |= narrow[(*rest, slice(step, None))]
+    return mask
+
+
+def _there(ids: Ids, classes: int) -> Mask:
+    """Which classes (classes,) are among some ids."""
+    return np.bincount(ids, minlength=classes + 1)[:classes] > 0
+
+
+def _spot(inside: Mask, world: Floats) -> tuple[Floats, float]:
+    """The centre (3,) of a mask as an index, and how widely it is spread about it, in mm.
+
+    As if the axes stood upright on each other.
+    """
+    flat = np.count_nonzero(inside, axis=2)
+    along = (flat.sum(axis=1), flat.sum(axis=0), np.count_nonzero(inside, axis=(0, 1)))
+    centre, squares = np.zeros(3), np.zeros(3)
+    for axis, counts in enumerate(along):
+        index = np.arange(len(counts))
+        centre[axis] = np.average(index, weights=counts)
+        squares[axis] = np.average((index - centre[axis]) ** 2, weights=counts)
+    sides = (world[:3, :3] ** 2).sum(axis=0)
+    return centre, float(np.sqrt(squares @ sides))
 
 
 def _borders(part: Ids, world: Floats, classes: int) -> tuple[Floats, Floats]:
@@ -107,12 +135,20 @@ def _borders(part: Ids, world: Floats, classes: int) -> tuple[Floats, Floats]:
         others = [steps[one] for one in range(3) if one != axis]
         face = np.cross(*others)
         face *= np.sign(face @ steps[axis])  # towards the next voxel
-        rest = (slice(None),) * axis
-        low, high = part[(*rest, slice(-1))], part[(*rest, slice(1, None))]
-        pairs = np.bincount((low * np.intp(count) + high).ravel(), minlength=count**2).reshape(
-            count, count
-        )
+        pairs = np.zeros((count, count), np.int64)
+        for low, high in _neighbours(part, axis):
+            both = (low * np.intp(count) + high).ravel()
+            pairs += np.bincount(both, minlength=count**2).reshape(count, count)
         areas += (pairs + pairs.T) * np.linalg.norm(face)
         vectors += (pairs - pairs.T)[..., None] * face
     np.fill_diagonal(areas, 0)
     return areas, vectors[:classes, :classes]
+
+
+def _neighbours(part: Ids, axis: int) -> Iterator[tuple[Ids, Ids]]:
+    """Voxels and those next to them along an axis, some slices at a time."""
+    rest = (slice(None),) * axis
+    low, high = part[(*rest, slice(-1))], part[(*rest, slice(1, None))]
+    step = max(1, _VOXELS // max(1, part[0].size))
+    for start in range(0, len(low), step):
+        yield low[start : start + step], high[start : start + step]

@@ -36,7 +36,8 @@ from datasets_spec.contract import Problem
 from pipeline.runtime import keys
 from pipeline.volumes.arrays import Image8
 from pipeline.warps import warp as warps
-from pipeline.warps.steps import OURS, RandomTonal, Spatial, Step, Tonal
+from pipeline.warps.step import RandomTonal, Spatial, Step, Tonal
+from pipeline.warps.steps import OURS
 from pipeline.warps.warp import Shape, Strip, Warp
 
 Steps = Sequence[Mapping[str, Any]]

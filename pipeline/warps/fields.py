@@ -33,7 +33,8 @@ def elastic(rng: np.random.Generator, shape: Shape, sd_px: float, sigma_px: floa
     """
     smoother = _smoother(sigma_px)
     smooth = _smooth_noise(rng, shape, smoother, 2, around=0)
-    return KnotGrid.of(smooth * (sd_px / smoother.sd), smoother.cell)
+    displacements = np.multiply(smooth, sd_px / smoother.sd, dtype=np.float64)
+    return KnotGrid.of(displacements, smoother.cell)
 
 
 def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: float) -> KnotGrid:
@@ -43,7 +44,7 @@ def distorted(rng: np.random.Generator, shape: Shape, ratio: float, sigma_px: fl
     Gaussian's under which the noise becomes smooth.
     """
     smoother = _smoother(sigma_px)
-    hills = _smooth_noise(rng, shape, smoother, 1, around=1)
+    hills = _smooth_noise(rng, shape, smoother, 1, around=1).astype(np.float64)
     slope = np.stack(
         [hills[1:-1, 2:] - hills[1:-1, :-2], hills[2:, 1:-1] - hills[:-2, 1:-1]], axis=-1
     )
@@ -142,7 +143,7 @@ def _smoother(sigma_px: float) -> _Smoother:
 
 def _smooth_noise(
     rng: np.random.Generator, shape: Shape, smoother: _Smoother, count: int, around: int
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """``count`` smooth noise pictures at the knots of a picture and ``around`` more knots.
 
     The margin under the Gaussian is cut off, so that the border moves like the middle.
@@ -152,4 +153,4 @@ def _smooth_noise(
     raw = np.frombuffer(rng.bytes(height * width * count), np.uint8)
     noise = ((raw & 30).astype(np.float32) - 15).reshape(height, width, count)
     smooth: Any = cv2.sepFilter2D(noise, cv2.CV_32F, smoother.weights, smoother.weights)
-    return np.asarray(smooth[reach:-reach, reach:-reach], np.float64)
+    return np.asarray(smooth[reach:-reach, reach:-reach], np.float32)

@@ -1,68 +1,22 @@
 """The project's own steps, by their names in params.yaml: arguments and their checks.
 
 :mod:`pipeline.warps.chains` makes chains of them; :mod:`pipeline.warps.fields` and
-:mod:`pipeline.warps.tones` have the formulas. Where an argument is a range, a number stands for
-itself alone, and of ``[least, most]`` every number is as likely.
+:mod:`pipeline.warps.tones` have the formulas. A number in the place of a range stands for itself
+alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import cv2
 import numpy as np
 
 from pipeline.volumes.arrays import Image8
 from pipeline.warps import fields, tones
+from pipeline.warps.step import RandomTonal, Range, Spatial, Tonal, drawn, require, within
 from pipeline.warps.warp import Shape, Warp
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a chain. ``p``: the probability that it is applied."""
-
-    p: float = dataclasses.field(default=1.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if field.type == "float":  # 1 and 1.0 compare as the same step
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
-            elif field.type == "Range":
-                object.__setattr__(self, field.name, _range(getattr(self, field.name), field.name))
-        _require(0 <= self.p <= 1, "0 <= p <= 1")
-        self.check()
-
-    def check(self) -> None:
-        """Raise ValueError for arguments that do not fit."""
-
-
-class Spatial(Step):
-    """Warps image and mask alike. A ``constant`` one is the same for every pair."""
-
-    constant: ClassVar[bool] = True
-
-    def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
-        raise NotImplementedError
-
-
-class Tonal(Step):
-    """Changes the image's values, and not the mask: of every channel (H, W) alike."""
-
-    def tone(self, image: Image8) -> Image8:
-        raise NotImplementedError
-
-
-class RandomTonal(Step):
-    """Changes the image's values, and not the mask, by numbers that are drawn for each pair."""
-
-    def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        """An image (H, W) or (H, W, channels), whose width is ``scale`` times that of the pictures
-        that lengths in pixels are stated for."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -74,7 +28,7 @@ class Elastic(Spatial):
     constant: ClassVar[bool] = False
 
     def check(self) -> None:
-        _require(self.sd_px >= 0 and self.sigma_px >= 1, "sd_px >= 0 and sigma_px >= 1")
+        require(self.sd_px >= 0 and self.sigma_px >= 1, "sd_px >= 0 and sigma_px >= 1")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.elastic(rng, shape, self.sd_px, self.sigma_px)
@@ -89,7 +43,7 @@ class Distorted(Spatial):
     constant: ClassVar[bool] = False
 
     def check(self) -> None:
-        _require(0 <= self.ratio <= 1 and self.sigma_px >= 1, "0 <= ratio <= 1 and sigma_px >= 1")
+        require(0 <= self.ratio <= 1 and self.sigma_px >= 1, "0 <= ratio <= 1 and sigma_px >= 1")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.distorted(rng, shape, self.ratio, self.sigma_px)
@@ -105,7 +59,7 @@ class Barrel(Spatial):
 
     def check(self) -> None:
         fits = 0 < self.radius <= 2 and -1 < self.amount < 4 and len(self.centre) == 2
-        _require(fits, "0 < radius <= 2, -1 < amount < 4 and a centre [x, y]")
+        require(fits, "0 < radius <= 2, -1 < amount < 4 and a centre [x, y]")
         object.__setattr__(self, "centre", tuple(map(float, self.centre)))
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
@@ -118,7 +72,7 @@ class Pincushion(Barrel):
 
     def check(self) -> None:
         super().check()
-        _require(0 <= self.amount < 1, "0 <= amount < 1")
+        require(0 <= self.amount < 1, "0 <= amount < 1")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.barrel(shape, self.centre, self.radius, -self.amount)
@@ -131,7 +85,7 @@ class Flip(Spatial):
     axis: str
 
     def check(self) -> None:
-        _require(self.axis in ("horizontal", "vertical"), "the axis horizontal or vertical")
+        require(self.axis in ("horizontal", "vertical"), "the axis horizontal or vertical")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.flip(shape, self.axis)
@@ -144,7 +98,7 @@ class Rotate(Spatial):
     degrees: float
 
     def check(self) -> None:
-        _require(-360 <= self.degrees <= 360, "-360 <= degrees <= 360")
+        require(-360 <= self.degrees <= 360, "-360 <= degrees <= 360")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.rotate(shape, self.degrees)
@@ -168,15 +122,15 @@ class RandomAffine(Spatial):
     constant: ClassVar[bool] = False
 
     def check(self) -> None:
-        _within("degrees", self.degrees, -360, 360)
+        within("degrees", self.degrees, -360, 360)
         for axis in ("", "_x", "_y"):
-            _within(f"scale{axis}", getattr(self, f"scale{axis}"), 0.1, 10)
+            within(f"scale{axis}", getattr(self, f"scale{axis}"), 0.1, 10)
         for axis in ("_x", "_y"):
-            _within(f"shear{axis}", getattr(self, f"shear{axis}"), -0.9, 0.9)
-            _within(f"shift{axis}", getattr(self, f"shift{axis}"), -1, 1)
+            within(f"shear{axis}", getattr(self, f"shear{axis}"), -0.9, 0.9)
+            within(f"shift{axis}", getattr(self, f"shift{axis}"), -1, 1)
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
-        degrees, scale, wide, high, across, along, right, down = _drawn(
+        degrees, scale, wide, high, across, along, right, down = drawn(
             rng,
             self.degrees,
             self.scale,
@@ -198,7 +152,7 @@ class Shrink(Spatial):
     ratio: float
 
     def check(self) -> None:
-        _require(0.1 <= self.ratio <= 1, "0.1 <= ratio <= 1")
+        require(0.1 <= self.ratio <= 1, "0.1 <= ratio <= 1")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.shrink(shape, self.ratio)
@@ -212,8 +166,8 @@ class Shear(Spatial):
     axis: str = "horizontal"
 
     def check(self) -> None:
-        _require(-2 <= self.ratio <= 2, "-2 <= ratio <= 2")
-        _require(self.axis in ("horizontal", "vertical"), "the axis horizontal or vertical")
+        require(-2 <= self.ratio <= 2, "-2 <= ratio <= 2")
+        require(self.axis in ("horizontal", "vertical"), "the axis horizontal or vertical")
 
     def warp(self, rng: np.random.Generator, shape: Shape) -> Warp:
         return fields.shear(shape, self.ratio, self.axis)
@@ -226,7 +180,7 @@ class Brighten(Tonal):
     factor: float
 
     def check(self) -> None:
-        _require(0 <= self.factor <= 255, "0 <= factor <= 255")
+        require(0 <= self.factor <= 255, "0 <= factor <= 255")
 
     def tone(self, image: Image8) -> Image8:
         values = np.clip(np.rint(np.arange(256) * self.factor), 0, 255).astype(np.uint8)
@@ -240,7 +194,7 @@ class Sharpen(Tonal):
     amount: float
 
     def check(self) -> None:
-        _require(0 <= self.amount <= 16, "0 <= amount <= 16")
+        require(0 <= self.amount <= 16, "0 <= amount <= 16")
 
     def tone(self, image: Image8) -> Image8:
         around = np.pad(image.astype(np.float32), 1, mode="edge")
@@ -257,10 +211,10 @@ class Gamma(RandomTonal):
     gamma: Range
 
     def check(self) -> None:
-        _within("gamma", self.gamma, 0.1, 10)
+        within("gamma", self.gamma, 0.1, 10)
 
     def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        return tones.gamma(image, *_drawn(rng, self.gamma))
+        return tones.gamma(image, *drawn(rng, self.gamma))
 
 
 @dataclass(frozen=True)
@@ -271,11 +225,11 @@ class Contrast(RandomTonal):
     brightness: Range = (0.0, 0.0)
 
     def check(self) -> None:
-        _within("factor", self.factor, 0, 10)
-        _within("brightness", self.brightness, -255, 255)
+        within("factor", self.factor, 0, 10)
+        within("brightness", self.brightness, -255, 255)
 
     def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        return tones.contrast(image, *_drawn(rng, self.factor, self.brightness))
+        return tones.contrast(image, *drawn(rng, self.factor, self.brightness))
 
 
 @dataclass(frozen=True)
@@ -285,10 +239,10 @@ class Noise(RandomTonal):
     sd: Range
 
     def check(self) -> None:
-        _within("sd", self.sd, 0, 255)
+        within("sd", self.sd, 0, 255)
 
     def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        return tones.noise(image, rng, *_drawn(rng, self.sd))
+        return tones.noise(image, rng, *drawn(rng, self.sd))
 
 
 @dataclass(frozen=True)
@@ -298,10 +252,10 @@ class Soften(RandomTonal):
     sigma_px: Range
 
     def check(self) -> None:
-        _within("sigma_px", self.sigma_px, 0, 32)
+        within("sigma_px", self.sigma_px, 0, 32)
 
     def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        [sigma_px] = _drawn(rng, self.sigma_px)
+        [sigma_px] = drawn(rng, self.sigma_px)
         return tones.soften(image, sigma_px * scale)
 
 
@@ -312,10 +266,10 @@ class Coarsen(RandomTonal):
     cell_px: Range
 
     def check(self) -> None:
-        _within("cell_px", self.cell_px, 1, 128)
+        within("cell_px", self.cell_px, 1, 128)
 
     def tone(self, image: Image8, rng: np.random.Generator, scale: float) -> Image8:
-        [cell_px] = _drawn(rng, self.cell_px)
+        [cell_px] = drawn(rng, self.cell_px)
         return tones.coarsen(image, cell_px * scale)
 
 
@@ -326,28 +280,3 @@ OURS: dict[str, type[Spatial] | type[Tonal] | type[RandomTonal]] = {
         Sharpen, Gamma, Contrast, Noise, Soften, Coarsen,
     )
 }  # fmt: skip
-
-
-def _drawn(rng: np.random.Generator, *ranges: Range) -> list[float]:
-    """A number from each range."""
-    shares = rng.random(len(ranges)).tolist()
-    return [low + (high - low) * share for (low, high), share in zip(ranges, shares, strict=True)]
-
-
-def _range(value: Any, name: str) -> Range:
-    """``value``, a number or [least, most], as two numbers."""
-    least, most = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
-    _require(not isinstance(least, list | tuple), f"a number or [least, most] as {name}")
-    low, high = float(least), float(most)
-    _require(low <= high, f"numbers [least, most] as {name}, the least first")
-    return low, high
-
-
-def _within(name: str, range_: Range, least: float, most: float) -> None:
-    low, high = range_
-    _require(least <= low and high <= most, f"{least} <= {name} <= {most}")
-
-
-def _require(fits: bool, expected: str) -> None:
-    if not fits:
-        raise ValueError(f"expected {expected}")

@@ -95,9 +95,12 @@ class KnotGrid:
     @staticmethod
     def of(displacements: NDArray[np.float64], cell: int) -> KnotGrid:
         """Displacements rounded to 14 bits of the largest, at the finest to 1/256 px."""
-        exponent = int(np.frexp(np.abs(displacements).max(initial=0))[1])
-        quantum = max(_QUANTUM, 2.0 ** (exponent - _KNOT_BITS))
-        return KnotGrid((np.rint(displacements / quantum) * quantum).astype(np.float32), cell)
+        largest = max(displacements.max(initial=0), -displacements.min(initial=0))
+        quantum = max(_QUANTUM, 2.0 ** (int(np.frexp(largest)[1]) - _KNOT_BITS))
+        knots = displacements / quantum
+        np.rint(knots, out=knots)  # in place: at 512 px memory is what costs
+        knots *= quantum
+        return KnotGrid(knots.astype(np.float32), cell)
 
     def field(self, shape: Shape) -> Field:
         if self.cell == 1:
@@ -119,8 +122,8 @@ class KnotGrid:
     def folds(self) -> bool:
         """By the Jacobian's determinant, which within a cell is least at one of its corners."""
         x, y = cv2.split(self.knots / np.float32(self.cell))
-        xx, yx = np.diff(x, axis=1) + np.float32(1), np.diff(y, axis=1)
-        xy, yy = np.diff(x, axis=0), np.diff(y, axis=0) + np.float32(1)
+        xx, yx = x[:, 1:] - x[:, :-1] + np.float32(1), y[:, 1:] - y[:, :-1]
+        xy, yy = x[1:] - x[:-1], y[1:] - y[:-1] + np.float32(1)
         low, high = slice(None, -1), slice(1, None)
         return any(
             bool((xx[row] * yy[:, col] - yx[row] * xy[:, col]).min(initial=1) <= 0)

@@ -1,11 +1,14 @@
-"""What each part of our recipe is worth: python -m tests.benchmarks.recipes.
+"""What each part of our recipe is worth: python -m tests.benchmarks.recipes --work WORK.
 
-Writes recipes.md beside this. It trains on real patients, the hippocampus preset's, and needs
-them in data/raw/msd_hippocampus. Every row changes the one before it, all have the same patients
-and the same time: as many steps as fit into ``--minutes``, by the fastest of some steps measured
-before, so that a busy machine makes rows late but not worse. Validation is not counted. Scores
-are of the test patients, without post-processing; what decides is the column of valid. Rows that
-lie in ``--work`` are not trained again. Not a part of the tests.
+Writes recipes.md beside this. It trains on real patients, the hippocampus preset's, and needs them
+in data/raw/msd_hippocampus. Every row of :mod:`recipe_rows` changes one thing of another row, and
+all have the same patients, the same folds and the same time: as many steps as fit into
+``--minutes``, by the fastest of some steps measured before, so that a busy machine makes rows late
+but not worse. Reading, drawing variants and validation run beside the steps and are not counted.
+Scores are of patients in the fold that tests them, without post-processing, and each patient is
+compared with itself in the other row. ``--rows`` does some rows (and those that they are compared
+with). A stopped run resumes: what is done lies in ``--work``, and the table is written anew after
+every row. Not a part of the tests.
 """
 
 from __future__ import annotations
@@ -15,239 +18,243 @@ import csv
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import yaml
 
 import datasets_spec
-from datasets_spec.contract import LabelMap
+from model import flexunet as networks
 from model import number_format, params
-from model.compare import _read, differences
+from model.compare import Difference, _read, differences
+from model.folds.workplace import environment
+from model.params import Train
+from model.training import precision
+from model.training.devices import Share
+from model.training.fit import optimizer
+from model.training.losses import loss_of
+from model.training.metrics import Scores
 from pipeline import paths
+from pipeline.runtime import fingerprints
+from tests.benchmarks.head_to_head_ours import choose_patients
+from tests.benchmarks.recipe_rows import DATASET, Row, levers, path
 from tests.conftest import PROJECT
 
 TABLE = Path(__file__).with_suffix(".md")
-DATASET = "msd_hippocampus"
-REFERENCE = "full_head_t1w"  # the preset of theirs that is for MR
-NEVER = 1_000_000
 STEPS_PER_EPOCH = 100
-Change = dict[str, Any]
-
-ROWS: list[tuple[str, Change]] = [
-    ("the reference projects' settings", {}),
-    (
-        "a network of the pictures' own size: 64 px, 4 levels, kernels of 3, batch 32",
-        {
-            "network": {"image_px": 64, "channels": 1, "base_kernels": 3, "num_layers": 4},
-            "batch_pairs": 32,
-            "precision": "auto",
-        },
-    ),
-    ("a learning rate of .002, no clipping", {"learning_rate": 0.002, "clipvalue": 0.0}),
-    (
-        "Dice + cross-entropy, foreground Dice as monitor",
-        {"loss": "dice_ce", "monitor": "val_foreground_dice"},
-    ),
-    ("cosine schedule", {"schedule": "cosine"}),
-    ("four bent variants of every pair", {"variants": True}),
-]
-TRIED: list[tuple[str, Change]] = [
-    ("batch normalisation", {"network": {"normalization": "batch"}}),
-]
+_STEP_FILE = "step.json"
 
 
-def step_seconds(settings: str) -> float:
-    """The fastest of some training steps."""
-    from model.flexunet import flexunet, trainable
-    from model.training import precision
-    from model.training.devices import Share
-    from model.training.fit import optimizer
-    from model.training.losses import loss_of
-    from model.training.metrics import Scores
-
-    train, labels = params.load(DATASET, Path(settings)).train, _labels()
-    number_format.use(precision.chosen(train, len(labels), Share()))
+def step_seconds(train: Train, unfused: bool) -> dict[str, Any]:
+    """The number format, and the seconds of the fastest of some training steps."""
+    labels = datasets_spec.load(DATASET).dataset.label_map
+    form = precision.chosen(train, len(labels), Share())
+    number_format.use(form)
+    if unfused:
+        networks.BatchNormalization = keras.layers.BatchNormalization
     rng, px = np.random.default_rng(0), train.network.image_px
     shape = (train.batch_pairs, px, px)
-    pictures = rng.integers(0, 256, (*shape, train.network.channels), np.uint8)
+    pictures = rng.integers(0, 256, (*shape, train.network.inputs), np.uint8)
     ids = rng.integers(0, len(labels), shape, np.uint8)
-    model = trainable(flexunet(train.network, len(labels)), train.network)
+    model = networks.trainable(networks.flexunet(train.network, len(labels)), train.network)
     loss = loss_of(train, [1] * len(labels))
-    model.compile(optimizer(train), loss, metrics=[Scores(labels)], jit_compile=False)
+    jit = precision.jit(train.jit)
+    model.compile(optimizer(train), loss, metrics=[Scores(labels)], jit_compile=jit)
     spent, until = [], time.monotonic() + 10
     model.train_on_batch(pictures, ids)
     while len(spent) < 2 or time.monotonic() < until:
         start = time.perf_counter()
         model.train_on_batch(pictures, ids)
         spent.append(time.perf_counter() - start)
-    return min(spent)
+    return {"precision": form, "seconds": min(spent)}
 
 
-def _labels() -> LabelMap:
-    return datasets_spec.load(DATASET).dataset.label_map
-
-
-def _recipes() -> list[tuple[str, Change, int]]:
-    """Name, the whole of ``train`` (and ``variants``), and the row that it is compared with."""
-    ours = params.presets(PROJECT / "params.yaml")
-    train = asdict(ours[REFERENCE].train)
-    train |= {"early_stopping_patience": NEVER, "epoch_change_pictures": 0, "variants": False}
-    found = []
-    for number, (name, change) in enumerate(ROWS):
-        train = _merged(train, change)
-        found.append((name, train, number - 1))
-    last = len(found) - 1
-    found += [(name, _merged(train, change), last) for name, change in TRIED]
-    return found
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
-    return {
-        key: _merged(value, new.get(key, {})) if isinstance(value, dict) else new.get(key, value)
-        for key, value in old.items()
-    }
-
-
-def _prepare(work: Path, raw: Path, variants: bool) -> Path:
-    """A folder of its own with the dataset, with or without variants."""
-    place = work / ("bent" if variants else "plain")
-    if (place / "ready").is_file():
-        return place
-    (place / "data/raw").mkdir(parents=True, exist_ok=True)
-    (place / paths.raw(DATASET)).unlink(missing_ok=True)
-    (place / paths.raw(DATASET)).symlink_to(raw.resolve())
-    content = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
-    entry = content["presets"][DATASET]
-    if not variants:
-        entry["augment"]["variants"] = {}
-    content["datasets"] = {DATASET: entry}
-    (place / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
-    for verb in ("convert", "augment", "split"):
-        _run(place, "pipeline", verb, DATASET)
-    (place / "ready").touch()
+def prepare(work: Path, entry: Mapping[str, Any]) -> Path:
+    """A folder with the pairs that ``entry`` asks for; scans are converted once for all."""
+    first = work / "converted"
+    _link(work / "raw", first / paths.raw(DATASET))
+    _state(first, {"augment": {"mode": "online", "variants": {}}})
+    if not (first / "ready").is_file():
+        _run(first, "pipeline", "convert", DATASET)
+        (first / "ready").touch()
+    place = work / f"pairs_{fingerprints.fingerprint(entry['augment'])[:8]}"
+    for shared in (paths.raw(DATASET), paths.converted(DATASET)):
+        _link(first / shared, place / shared)
+    _state(place, {"augment": entry["augment"]})
+    if not (place / "ready").is_file():
+        _run(place, "pipeline", "augment", DATASET)
+        (place / "ready").touch()
     return place
 
 
-def _run(place: Path, package: str, *arguments: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    subprocess.run(
-        [sys.executable, "-m", package, *arguments], cwd=place, env=environment, check=True
-    )
+def done(work: Path, row: Row, folds: int, minutes: float) -> Path:
+    """The scores of a row, all folds of it pooled; trained where they are not there yet."""
+    pairs, place = prepare(work, row.entry), work / "rows" / row.name
+    for shared in (paths.raw(DATASET), paths.converted(DATASET), paths.augmented(DATASET)):
+        _link(pairs / shared, place / shared)
+    timing = _timing(place, row)
+    steps = max(int(60 * minutes / timing["seconds"]), 1)
+    epochs = max(round(steps / STEPS_PER_EPOCH), 1)
+    train = row.entry["train"] | {
+        "precision": timing["precision"],
+        "epochs": epochs,
+        "steps_per_epoch": max(steps // epochs, 1),
+    }
+    _state(place, row.entry | {"train": train})
+    _run(place, "model", "crossvalidate", DATASET, "--folds", str(folds))
+    scores: Path = place / paths.folds(DATASET)
+    (scores / "steps").write_text(str(epochs * train["steps_per_epoch"]), "utf-8")
+    return scores
 
 
-def _train(number: int, recipe: Change, work: Path, raw: Path, minutes: float) -> Path:
-    """The run of a row, trained and scored; timing.json in it has the time of its steps."""
-    kept = work / f"row_{number:02d}"
-    if (kept / paths.PER_CASE).is_file():
-        return kept
-    place = _prepare(work, raw, recipe["variants"])
-    train = {key: value for key, value in recipe.items() if key != "variants"}
-    content = yaml.safe_load((place / "params.yaml").read_text("utf-8"))
-    entry = content["datasets"][DATASET]
-    content["evaluate"]["postprocess"] = False
-    entry["train"] = train
-    file = place / "row.yaml"
-    file.write_text(yaml.safe_dump(content), "utf-8")
-    call = [sys.executable, "-m", "tests.benchmarks.recipes", "--step", file, "--work", work]
+def _timing(place: Path, row: Row) -> dict[str, Any]:
+    """What a step of the row takes, measured once: :func:`step_seconds` in a program of its own."""
+    file, made_from = place / _STEP_FILE, fingerprints.fingerprint(row.entry, row.unfused)
+    if file.is_file():
+        known: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        if known["made_from"] == made_from:
+            return known
+    _state(place, row.entry)
+    call = [sys.executable, "-m", "tests.benchmarks.recipes", "--step", place / paths.PARAMS]
+    call += ["--unfused"] * row.unfused
     output = subprocess.run(call, cwd=PROJECT, check=True, capture_output=True, text=True).stdout
-    seconds = float(output.splitlines()[-1])
-    steps = int(60 * minutes / seconds)
-    epochs = max(round(steps / STEPS_PER_EPOCH), 1) if steps > 5 * STEPS_PER_EPOCH else 1
-    train |= {"epochs": epochs, "steps_per_epoch": steps // epochs}
-    file.write_text(yaml.safe_dump(content), "utf-8")
-    shutil.rmtree(place / paths.run(DATASET), ignore_errors=True)
-    for verb in ("train", "evaluate"):
-        _run(place, "model", verb, DATASET, "--params", "row.yaml")
-    timing = {"step_ms": 1000 * seconds, "steps": epochs * (steps // epochs)}
-    (place / paths.run(DATASET) / "timing.json").write_text(json.dumps(timing), "utf-8")
-    shutil.move(place / paths.run(DATASET), kept)
-    return kept
+    found = {"made_from": made_from, **json.loads(output.splitlines()[-1])}
+    file.write_text(json.dumps(found), "utf-8")
+    return found
 
 
-def _row(name: str, run: Path, before: Path | None) -> str:
-    timing = json.loads((run / "timing.json").read_text("utf-8"))
-    with (run / paths.HISTORY).open(newline="", encoding="utf-8") as stream:
-        valid = max(float(row["val_foreground_dice"]) for row in csv.DictReader(stream))
+def _state(place: Path, entry: Mapping[str, Any]) -> None:
+    """Let the folder's parameter file be the project's, with this entry alone."""
+    content = yaml.safe_load((PROJECT / paths.PARAMS).read_text("utf-8"))
+    for section in ("presets", "members", "ensembles"):
+        content.pop(section, None)
+    content["datasets"] = {DATASET: json.loads(json.dumps(entry))}
+    place.mkdir(parents=True, exist_ok=True)
+    (place / paths.PARAMS).write_text(yaml.safe_dump(content), "utf-8")
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.is_symlink():
+        target.symlink_to(source.resolve())
+
+
+def _run(place: Path, floor: str, *arguments: str) -> None:
+    command = [sys.executable, "-m", floor, *arguments]
+    subprocess.run(command, cwd=place, env=environment(), check=True)
+
+
+def line(row: Row, runs: Mapping[str, Path]) -> str:
+    """The row in Markdown."""
+    run = runs[row.name]
+    timing = json.loads((run.parents[2] / _STEP_FILE).read_text("utf-8"))
+    best = []
+    for file in sorted(run.glob(f"fold_*/{paths.run(DATASET)}/{paths.HISTORY}")):
+        with file.open(newline="", encoding="utf-8") as stream:
+            best.append(max(float(one["val_foreground_dice"]) for one in csv.DictReader(stream)))
     scores = _patients(run)
-    gain = ""
-    if before:
-        old = _patients(before)
-        gains = [scores[key] - old[key] for key in scores]
-        found = differences(_read(before), _read(run))
-        one = next(one for one in found if (one.name, one.score) == ("mean of classes", "dice"))
-        gain = f"{one.mean:+.3f} ± {statistics.stdev(gains):.3f} [{one.low:+.3f}, {one.high:+.3f}]"
     mean, spread = statistics.mean(scores.values()), statistics.stdev(scores.values())
+    gain = _gain(runs[row.against], run) if row.against else "|"
     return (
-        f"| {name} | {timing['step_ms']:,.0f} ms | {timing['steps']:,} | {valid:.4f}"
-        f" | {mean:.4f} ± {spread:.4f} | {gain} |"
+        f"| {row.words} | {row.against} | {1000 * timing['seconds']:,.0f} ms"
+        f" | {int((run / 'steps').read_text('utf-8')):,} | {statistics.mean(best):.4f}"
+        f" | {mean:.4f} ± {spread:.4f}, {min(scores.values()):.2f} | {gain} |"
     )
+
+
+def _gain(before: Path, after: Path) -> str:
+    """How much better a row is, patient by patient, and in how many of them."""
+    found = differences(_read(before), _read(after))
+    one: Difference = next(
+        one for one in found if (one.name, one.score) == ("mean of classes", "dice")
+    )
+    gain = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+    return f"{f'**{gain}**' if one.clear else gain} | {one.better} of {one.cases}"
 
 
 def _patients(run: Path) -> dict[str, float]:
-    """Mean Dice over the classes, of each test patient."""
+    """Mean Dice over the classes, of each patient."""
     found: dict[str, list[float]] = {}
     for row in _read(run).values():
         found.setdefault(row["patient"], []).append(float(row["dice"] or 1.0))
     return {key: statistics.mean(values) for key, values in found.items()}
 
 
-def main() -> None:
-    """Train, score and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--raw", type=Path, default=paths.raw(DATASET))
-    parser.add_argument("--work", type=Path, required=True, help="folder of all runs")
-    parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--step", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.step:
-        print(step_seconds(options.step))
-        return
-    recipes = _recipes()
-    runs: list[Path] = []
-    for number, (name, recipe, _) in enumerate(recipes):
-        print(f"{number}: {name}", flush=True)
-        runs.append(_train(number, recipe, options.work, options.raw, options.minutes))
-        before = recipes[number][2]
-        print(_row(name, runs[-1], runs[before] if before >= 0 else None), flush=True)
-    head = [
-        "| | step | steps | valid | test | gain |",
-        "|---|---|---|---|---|---|",
-    ]
-    rows = [
-        _row(name, run, runs[before] if before >= 0 else None)
-        for (name, _, before), run in zip(recipes, runs, strict=True)
-    ]
+def write(file: Path, runs: Mapping[str, Path], folds: int, minutes: float) -> None:
+    """The table of the rows that are done."""
+    patients = len(_patients(next(iter(runs.values()))))
     lines = [
         "# Recipes: what each part of ours is worth",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()})."
-        f" Written by `python -m tests.benchmarks.recipes --minutes {options.minutes:g}`: real"
-        f" hippocampus patients, the same for every row, and {options.minutes:g} minutes of"
-        " training steps each. `valid`: foreground Dice over all its pixels, best epoch; `test`:"
-        " mean Dice of both classes, mean ± sd over patients, in 3-D; `gain`: paired, mean ± sd"
-        " over patients and 95 % interval of its mean.",
-        "",
-        "## From the reference projects' recipe to ours, each row on top of the one before",
-        "",
-        *head,
-        *rows[: len(ROWS)],
-        "",
-        "## Tried on top of the last row, one at a time",
-        "",
-        *head,
-        *rows[len(ROWS) :],
+        f" Written by `python -m tests.benchmarks.recipes --folds {folds} --minutes {minutes:g}`:"
+        f" {patients} real hippocampus patients in {folds} folds, the same for every row, and"
+        f" {minutes:g} minutes of training steps for each fold. `step`: the fastest; `valid`:"
+        " foreground Dice over all its pixels, best epoch, mean of the folds; `test`: Dice of a"
+        " patient in 3-D, mean of both classes: mean ± sd over patients, and the worst; `gain`:"
+        " what a patient gains over the row `against`, mean and 95 % interval, in bold where it"
+        " lies on one side of 0; `better`: in how many patients.",
     ]
-    TABLE.write_text("\n".join(lines) + "\n", "utf-8")
+    for title, rows in (
+        ("From the reference projects' recipe to ours, each row on top of one before", path()),
+        ("What each lever gains, each row a change of one thing", levers()),
+    ):
+        if there := [row for row in rows if row.name in runs]:
+            lines += [
+                "",
+                f"## {title}",
+                "",
+                "| row | against | step | steps | valid | test | gain | better |",
+                "|---|---|---|---|---|---|---|---|",
+                *(f"| **{row.name}**: {line(row, runs)[2:]}" for row in there),
+            ]
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def chosen(names: Collection[str]) -> list[Row]:
+    """The rows of these names, or all, each after the one that it is compared with."""
+    every = {row.name: row for row in (*levers(), *path())}
+    wanted = set(names or every)
+    for row in reversed(every.values()):
+        if row.name in wanted and row.against:
+            wanted.add(row.against)
+    return [row for row in every.values() if row.name in wanted]
+
+
+def main() -> None:
+    """Train, score and write the table."""
+    names = [row.name for row in (*path(), *levers())]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--raw", type=Path, default=paths.raw(DATASET))
+    parser.add_argument("--work", type=Path, help="folder of all runs", default=Path("recipes"))
+    parser.add_argument("--minutes", type=float, default=4.0, help="of steps, for each fold")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--patients", type=int, default=0, help="the first so many; 0 takes all")
+    parser.add_argument("--rows", nargs="*", choices=names, default=[])
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--step", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--unfused", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        found = step_seconds(params.load(DATASET, options.step).train, options.unfused)
+        print(json.dumps(found))
+        return
+    work = options.work.resolve()
+    choose_patients(work, options.raw.resolve(), options.patients)
+    runs: dict[str, Path] = {}
+    for row in chosen(options.rows):
+        print(f"{row.name}: {row.words}", flush=True)
+        runs[row.name] = done(work, row, options.folds, options.minutes)
+        print(line(row, runs), flush=True)
+        write(options.table, runs, options.folds, options.minutes)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,29 @@ import contextlib
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import datasets_spec
 from datasets_spec.contract import Case
 from model import crossvalidate, evaluate, params
 from model.crossvalidate import crossvalidate as run_folds
 from model.folds.workplace import Fold, Step
-from model.scoring import scored_json
+from model.scoring import one_by_one, results, scored_json
 from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.pairs import manifest
+from pipeline.params import reader
 from pipeline.report import report
 from pipeline.split import split
 from tests.conftest import Refused
@@ -210,6 +216,65 @@ def test_an_official_test_list_is_tested_by_every_fold(
     assert "same official test list" in scores["definitions"]["folds"]
 
 
+def test_an_ensemble_is_pooled_with_what_each_network_adds(
+    done: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = _acting(monkeypatch, lambda _: None)
+    gain = 0.01
+    for number in range(3):
+        run = paths.fold(NAME, number) / paths.run(NAME)
+        ensemble = run / paths.ENSEMBLE
+        ensemble.mkdir()
+        for name in paths.SCORED:
+            shutil.copyfile(run / name, ensemble / name)
+        rows = [
+            (row["patient"], row["case"], row["rater"], row["class"], networks, member, dice)
+            for row in _table(run)
+            for networks, member, dice in (("all", "", 0.5 + gain), ("alone", NAME, 0.5))
+        ]
+        results.write_table(ensemble / paths.MEMBERS_TABLE, one_by_one.HEAD, rows)
+    run_folds(NAME, done, paths.PARAMS, 3)
+    assert not ran
+    assert _table(FOLDS / paths.ENSEMBLE) == _table(FOLDS)
+    found = json.loads((FOLDS / paths.ENSEMBLE / paths.SCORES).read_text("utf-8"))
+    [of_all, alone] = found["members"]
+    assert of_all["dice"]["mean"] == pytest.approx(0.51)
+    assert alone["all_gain"] == {"mean": gain, "low": gain, "high": gain, "cases": 7, "better": 7}
+    report([NAME], paths.PARAMS)
+    page = (paths.REPORT / "index.html").read_text("utf-8")
+    assert "+0.0100 [+0.0100, +0.0100]" in page
+
+    shutil.rmtree(paths.fold(NAME, 0) / paths.run(NAME) / paths.ENSEMBLE)
+    run_folds(NAME, done, paths.PARAMS, 3)
+    assert not (FOLDS / paths.ENSEMBLE).exists()
+
+
+def test_a_fold_takes_the_members_and_the_ensemble_of_its_dataset_alone(workplace: Path) -> None:
+    cohort.write_params()
+    content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
+    content["datasets"]["virtual_ncct"] = None
+    content["members"] = {
+        "mine": {"dataset": NAME, "train": {"seed": 1}},
+        "other": {"dataset": "virtual_ncct", "train": {"seed": 1}},
+    }
+    content["ensembles"] = {NAME: None, "virtual_ncct": None}
+    paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
+    fold = Fold.stated(NAME, 1, 4, paths.PARAMS)
+    fold.prepare()
+    inside = fold.place / paths.PARAMS
+    assert [one.words for one in fold.steps] == [
+        f"pipeline split {NAME}",
+        f"model train {NAME}",
+        "model train mine",
+        f"model evaluate {NAME}",
+        f"model ensemble {NAME}",
+    ]
+    assert params.members(NAME, inside) == ("mine",)
+    assert reader.enabled(inside) == (NAME,)
+    _, member = params.load_member("mine", inside)
+    assert (member.split.folds, member.split.fold) == (4, 1)
+
+
 def test_folds_that_test_a_patient_twice_are_not_pooled(
     done: params.Params, refused: Refused
 ) -> None:
@@ -237,6 +302,28 @@ def test_a_verb_that_fails_is_named_with_its_fold(
     fold.prepare()
     problem = refused(lambda: crossvalidate._run(Step("pipeline", "split", "nobody"), fold))
     assert "fold 1 to go through split, got exit status 2" in problem.what
+
+
+def test_a_verb_ends_with_the_program_that_runs_it(
+    settings: params.Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `kill` reaches that program alone."""
+    verbs: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def sleeping(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        verbs.append(start([sys.executable, "-c", "import time; time.sleep(60)"]))
+        raise_later()
+        return verbs[0]
+
+    def raise_later() -> None:
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+
+    monkeypatch.setattr(crossvalidate, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(subprocess, "Popen", sleeping)
+    with pytest.raises(KeyboardInterrupt):
+        crossvalidate._run(Step("model", "train", NAME), Fold.stated(NAME, 0, 3, paths.PARAMS))
+    assert verbs[0].poll() is not None
 
 
 def test_a_verb_works_in_the_folder_of_its_fold(settings: params.Params) -> None:

@@ -33,16 +33,26 @@ FOLDER = paths.ensemble(cohort.DATASET)
 BUNDLE = FOLDER / paths.BUNDLE
 MEMBER = paths.member(cohort.DATASET, "second")
 
+SMALL = {"train.epochs": 1, "train.calibrate": "always"}
+SECOND = {
+    "dataset": cohort.DATASET,
+    "augment": {"mode": "online"},
+    "train": {"source": "scans", "plane": "coronal", "network": {"neighbours": 1}},
+}
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with a dataset, its own network (untrained), a trained member, and the ensemble."""
+    """A folder with a dataset, its own network, a member, and both as one.
+
+    The own one sees axial pairs and is untrained; the member learnt from coronal slices.
+    """
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        save_untrained(cohort.DATASET, cohort.prepare(**{"train.epochs": 1}))
+        save_untrained(cohort.DATASET, cohort.prepare(**SMALL))
         content = yaml.safe_load(paths.PARAMS.read_text("utf-8"))
-        content["members"] = {"second": {"dataset": cohort.DATASET, "train": {"seed": 2}}}
+        content["members"] = {"second": SECOND}
         content["ensembles"] = {cohort.DATASET: None}
         paths.PARAMS.write_text(yaml.safe_dump(content), "utf-8")
         FOLDER.mkdir()
@@ -142,7 +152,10 @@ def test_what_a_bundle_states_is_what_its_members_are(here: Path) -> None:
     assert stated.weights is None  # two patients of valid are too few to weigh by
     predictor = Predictor.of([BUNDLE])
     assert [one.digest for one in predictor.members] == list(stated.digests)
+    assert [one.facts.plane for one in predictor.members] == ["axial", "coronal"]
     assert predictor.digest
+    assert len(predictor.temperatures.of_class) == cohort.CLASSES
+    assert not any(one.temperatures.of_class for one in predictor.members)  # of members alone
 
 
 def test_an_exported_bundle_needs_no_keras(here: Path) -> None:

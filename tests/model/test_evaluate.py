@@ -28,9 +28,11 @@ from model import params as params_reader
 from model.evaluate import evaluate
 from model.flexunet import flexunet
 from model.inference.member import Member
+from model.inference.predictor import Predictor
 from model.scoring import choose
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from pipeline import paths
+from pipeline.api import read_scan
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.pairs import manifest, png, pseudonyms
@@ -39,6 +41,7 @@ from pipeline.runtime import imports, modelfile
 from pipeline.split import split
 from pipeline.splits.placement import assign
 from pipeline.volumes import nifti
+from pipeline.volumes.volume import slices, unslice
 from tests.conftest import FIXTURES, Refused
 from tests.pipeline.volumes.dicom.test_assemble import write_series
 from tests.support import cohort
@@ -306,6 +309,51 @@ def test_the_reference_metric_is_a_mean_over_slices(
     assert got == pytest.approx(np.mean(wanted), abs=1e-6)
 
 
+def test_calibration_leaves_the_masks_and_is_stated_before_and_after(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is right in four of five pixels of each class, and sure in all."""
+    settings = cohort.prepare(patients=10, **_MANY_VALID, **{"train.postprocess": False})
+    _save_model(settings)
+
+    def answer(_: Member, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        ids = np.stack([_bright(picture) for picture in pictures])
+        fifth = np.add.outer(np.arange(64), 2 * np.arange(64)) % 5 == 0
+        ids = np.where(fifth & (ids > 0), ids % 3 + 1, ids)
+        sure = (ids[..., None] == np.arange(len(LABEL_MAP))) * 0.97 + 0.01
+        return (sure / sure.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    monkeypatch.setattr(Member, "of_pictures", answer)
+    evaluate(cohort.DATASET, settings)
+    plain, masks = _found(), _native()
+    assert plain["calibration"]["before"] is None
+    assert plain["calibration"]["temperatures"] is None
+    _choose(settings)
+    evaluate(cohort.DATASET, settings)
+    found = _found()["calibration"]
+    assert _native() == masks
+    assert list(found["temperatures"]) == [label.name for label in LABEL_MAP]
+    for name in ("ece", "bins", "near", "nll"):
+        assert found["before"][name] == plain["calibration"][name]
+    assert found["near"]["ece"]["mean"] < 0.05 < found["before"]["near"]["ece"]["mean"]
+    assert found["nll"]["mean"] < found["before"]["nll"]["mean"]
+    metrics = _metrics()
+    assert (metrics["ece"], metrics["nll"]) == (found["ece"]["mean"], found["nll"]["mean"])
+    with (RUN / paths.CALIBRATION).open(newline="") as stream:
+        bins = list(csv.DictReader(stream))
+    for suffix, one in (("", found), ("_before", found["before"])):
+        pixels = [int(row[f"pixels{suffix}"] or 0) for row in bins]
+        assert sum(pixels) == sum(row["pixels"] for row in one["near"]["bins"]) > 0
+    rows = _per_case()
+    assert all(0 < float(row["expected_dice"]) < 1 for row in rows if float(row["predicted"]))
+
+
+def _native() -> dict[str, bytes]:
+    """The predictions in the source's grid."""
+    files = sorted((RUN / paths.PREDICTIONS / paths.NATIVE).rglob("*"))
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
 def test_metrics_are_few_and_scores_say_how_they_came_about(
     settings: params_reader.Params, predict: Predict
 ) -> None:
@@ -320,6 +368,10 @@ def test_metrics_are_few_and_scores_say_how_they_came_about(
         "dice",
         "nsd",
         "ece",
+        "ece_near",
+        "nll",
+        "error_auroc",
+        "expected_dice_spearman",
         "reference_dice_coef_multiclass",
         "all_background",
         "test_patients",
@@ -441,6 +493,53 @@ def test_postprocessing_that_helps_on_valid_is_kept_and_both_are_shown(
     for case in _cases():
         truth = np.asanyarray(_raw(case, "dseg").dataobj)
         assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+
+
+def _state_rule(**rule: object) -> None:
+    """Let the card state what its few patients could not show."""
+    card = json.loads((PAIRS / paths.CARD).read_text("utf-8"))
+    card["label_rules"]["rules"] = [rule]
+    (PAIRS / paths.CARD).write_text(json.dumps(card), "utf-8")
+
+
+def test_predictions_obey_a_label_rule_that_helps_on_valid(
+    workplace: Path, predict: Predict
+) -> None:
+    settings = cohort.prepare(patients=10, **_MANY_VALID)
+    _save_model(settings)
+    predict(_freckled())
+    _state_rule(kind="once", classes=[1], normal=[], free=False)
+    _choose(settings)
+    evaluate(cohort.DATASET, settings)
+    found = _found()
+    [rule] = found["label_rules"]
+    assert rule["kept"]
+    assert rule["valid_patients"] == 6
+    assert rule["words"] == f"{FOREGROUND[0]} is one piece"
+    assert not any(one["kept"] for one in found["postprocessing"].values())  # nothing is left
+    assert found["before_postprocessing"]["mean_foreground"]["dice"]["mean"] < 1
+    assert found["model"]["mean_foreground"]["dice"]["mean"] == 1
+    predictor = Predictor.of([RUN / paths.MODEL])
+    [obeyed] = predictor.label_rules
+    for case in _cases():
+        truth = np.asanyarray(_raw(case, "dseg").dataobj)
+        assert (np.asanyarray(_prediction(case).dataobj) == truth).all()
+        image = read_scan(paths.raw(cohort.DATASET) / case / f"{case}_T1w.nii")
+        stack = slices(image.grid.to_ras(truth), "axial").copy()
+        stack[0, 0, :2] = obeyed.classes[0]  # predict does what evaluate does
+        corrected = predictor.postprocessed(stack, image)
+        assert np.array_equal(image.grid.from_ras(unslice(corrected, "axial")), truth)
+
+
+@pytest.mark.parametrize("classes", [[9], ["1"], 3])
+def test_a_card_of_nonsense_is_named(
+    settings: params_reader.Params, predict: Predict, refused: Refused, classes: object
+) -> None:
+    predict(_nothing)
+    _state_rule(kind="twice", classes=classes, normal=[], free=False)
+    problem = refused(lambda: _choose(settings))
+    assert "expected the label rules of the dataset" in problem.what
+    assert "python -m pipeline split" in problem.remedy
 
 
 def test_postprocessing_is_never_chosen_on_test(workplace: Path, predict: Predict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,19 @@ def test_command_reports_and_draws(workplace: Path, capsys: pytest.CaptureFixtur
     with Image.open(paths.run(cohort.DATASET) / "network.png") as picture:
         assert min(picture.size) > 200
         assert len(set(picture.convert("L").tobytes())) > 10
+
+
+def test_what_the_labels_of_train_obey_is_listed(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cohort.write_params()
+    card = paths.dataset(cohort.DATASET) / paths.CARD
+    card.parent.mkdir(parents=True)
+    rule = {"kind": "divided", "classes": [2, 3], "normal": [0.0, 1.0, 0.0], "free": False}
+    card.write_text(json.dumps({"label_rules": {"rules": [rule]}}), "utf-8")
+    assert main(["inspect", cohort.DATASET]) == 0
+    words = "the labels of train obey: grey_matter and white_matter are divided by a coronal plane"
+    assert words in capsys.readouterr().out
 
 
 def test_small_networks_have_digits_and_see_the_whole_picture(

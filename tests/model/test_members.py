@@ -114,6 +114,9 @@ def test_variants_on_the_disk_are_those_of_the_dataset(write: Write, refused: Re
     write(second(**own), entry={"augment": {"mode": "online"}})
     problem: Problem = refused(lambda: params.load_member("second"))
     assert "drawn online" in str(problem)
+    scans = {"train": {"source": "scans"}, "augment": {"mode": "offline", "variants": {}}}
+    write(second(**scans))
+    assert params.load_member("second")[1].augment.variants == {}  # of no pair on the disk
 
 
 def test_a_member_that_is_not_named_is_refused_with_those_that_are(

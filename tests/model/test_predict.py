@@ -202,6 +202,30 @@ def test_volumes_are_those_of_the_mask() -> None:
     assert [float(bright[f"{axis}_mm"]) for axis in "xyz"] == pytest.approx(centre, abs=1e-3)
 
 
+def test_the_expected_dice_of_what_was_drawn_is_stated() -> None:
+    scan(Path("s.nii.gz"))
+    Image.fromarray(np.full((30, 40), 250, np.uint8)).save("shot.png")
+    run("s.nii.gz", "shot.png", wish=Wish(probabilities=True))
+    names = ("dark", "bright")
+    maps = [nib.load(OUTPUT / f"s_probability_{name}.nii.gz").get_fdata() for name in names]
+    ids = np.asanyarray(nib.load(OUTPUT / "s.nii.gz").dataobj)
+    wanted = {
+        name: 2 * p[ids == label].sum() / ((ids == label).sum() + p.sum())
+        for label, (name, p) in enumerate(zip(names, maps, strict=True), 1)
+    }
+    stated = {
+        (row["scan"], row["class"]): row["expected_dice"]
+        for row in rows()
+        if row["kind"] == "class"
+    }
+    for name in names:
+        assert float(stated["s", name]) == pytest.approx(wanted[name], abs=1e-3)
+    assert stated["shot", "dark"] == ""  # nothing was drawn
+    assert 0.8 < float(stated["shot", "bright"]) < 1
+    assert all(row["expected_dice"] == "" for row in rows() if row["kind"] != "class")
+    assert "Least sure first" in (OUTPUT / "index.html").read_text("utf-8")
+
+
 def _cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-400])
 

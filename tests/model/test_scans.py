@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -22,6 +23,8 @@ from model.inference.facts import Facts
 from model.inference.member import Member, viewed
 from model.inference.predictor import Predictor
 from model.predict import predict
+from model.preflight import preflight
+from model.scoring import answers
 from model.train import train
 from model.training import slices
 from model.training.batches import Batches
@@ -264,6 +267,22 @@ def test_a_row_is_read_once_and_online_variants_are_drawn_of_what_is_kept(
         assert np.array_equal(bent_ids, ids[:, ::-1])
 
 
+def test_a_full_disk_is_named_and_costs_time_alone(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = prepared("grey", monkeypatch)
+    seen = of(settings)
+    facts = datasets_spec.load(cohort.DATASET).dataset
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    rows, network = seen.train, settings.train.network
+    plain = Batches(workplace, rows, facts.label_map, network, 4, read=seen.read)
+    full = Batches(workplace, rows, facts.label_map, network, 4, read=seen.read, scratch=workplace)
+    full.fill("read train")
+    assert f"no room for {len(rows)} of {len(rows)} slices" in capsys.readouterr().err
+    for one, other in zip(plain[1], full[1], strict=True):
+        assert np.array_equal(one, other)
+
+
 def test_a_sequence_is_dropped_in_all_neighbours(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,6 +313,14 @@ def test_variants_on_disk_are_refused(mode: str, workplace: Path, refused: Refus
     assert settings.train.source == "scans"
 
 
+def test_steps_for_fewer_channels_than_slices_and_sequences_are_refused(
+    workplace: Path, refused: Refused
+) -> None:
+    hue = {"augment.variants": {"hue": [{"HueSaturationValue": None}]}}
+    cohort.write_params(**{**SEEN, **hue, "train.network.neighbours": 2})
+    assert "pictures of 5 channels" in refused(lambda: preflight(paths.PARAMS)).what
+
+
 def test_every_rater_has_rows_of_their_own(workplace: Path) -> None:
     name = "mbh_seg25"
     test_truth.shutil.copytree(test_truth.FIXTURES / name / "raw", paths.raw(name))
@@ -320,9 +347,17 @@ def test_slices_of_uneven_spacing_take_their_own_plane(
     pairs = converted(*map(test_uneven_cases.case_of, (1, 2, 3)))["sub-01"]
     facts = datasets_spec.load(cohort.DATASET).dataset
     settings = cohort.write_params(**SEEN)
-    read = KeptSlices.of(cohort.DATASET, facts, settings)
-    problem = refused(lambda: list(read.rows(pairs)))
+    placed = [replace(pair, split="test") for pair in pairs]
+    manifest.write(DATASET, placed)
+    problem = refused(lambda: of(settings))
     assert "uneven spacing" in problem.what
+    assert problem.where == "train: sub-01"
+    save_untrained(cohort.DATASET, settings)
+    member = Member.of(RUN / paths.MODEL)
+    label_map = facts.label_map
+    problem = refused(lambda: answers.answer(member, [placed], label_map, settings.limits))
+    assert "one of coronal slices" in problem.what
+    assert answers.asked(member, [placed]) == 12  # rows of the series
     own = replace(settings, train=replace(settings.train, plane="own"))
     read = KeptSlices.of(cohort.DATASET, facts, own)
     [rows] = read.rows(pairs)
@@ -358,5 +393,5 @@ def test_the_ingredients_of_a_training_name_the_split_and_the_plane(
     origin = provenance.of(cohort.DATASET, facts, settings)
     mixed = checkpoint.ingredients(origin, settings.train)
     assert mixed["plane"] == "coronal"
-    assert mixed["split"]["empty_slices"] == {"train": 0.2, "valid": 1.0, "test": 1.0}
+    assert mixed["split.empty_slices"] == {"train": 0.2, "valid": 1.0, "test": 1.0}
     assert origin["code"] != provenance._code(online=True, scans=False)

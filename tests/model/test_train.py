@@ -23,13 +23,17 @@ import datasets_spec
 from datasets_spec.contract import Problem
 from model import params, provenance
 from model import params as params_reader
+from model.flexunet import flexunet
 from model.inference import keras_file
+from model.params import Network
 from model.train import train
 from model.training import checkpoint, fit, precision
 from model.training.devices import Share
+from model.training.losses import loss_of
 from model.training.watch import EpochChange, draw_curves, loggers
 from pipeline import paths
 from pipeline.pairs import manifest, png
+from pipeline.pairs.variants import Variants
 from pipeline.runtime import locks, modelfile
 from tests.conftest import PROJECT, Refused
 from tests.support import cohort
@@ -208,6 +212,38 @@ def test_the_learning_rate_rises_by_updates_to_what_the_epoch_has(kind: str, bat
     np.testing.assert_allclose(np.diff([0.0, *places]), rates, rtol=1e-3)
 
 
+def test_a_training_begins_with_how_frequent_the_classes_are(fitted: dict[str, Any]) -> None:
+    """At the coarser levels too; a class of less than 1 in 100 counts as that."""
+    changes = {"train.epochs": 1, "train.network.deep_supervision": True}
+    train(cohort.DATASET, cohort.prepare(**changes))
+    pixels = np.sum([p.class_pixels for p in _pairs() if p.split == "train"], axis=0)
+    shares = np.maximum(pixels / pixels.sum(), 0.01)
+    heads = [one for one in fitted["model"].layers if one.name.startswith("head")]
+    assert [one.name for one in heads] == ["head", "head_1"]
+    for head in heads:
+        first = np.exp(np.asarray(head.bias))
+        np.testing.assert_allclose(first, shares / shares.sum(), rtol=1e-5)
+
+
+def test_a_network_that_was_driven_to_background_comes_back() -> None:
+    """Five slices, no normalisation: 20 e-foldings from any foreground, where Keras' own
+    cross-entropy from probabilities has no slope, and the network stays."""
+    wanted = params.load(cohort.DATASET, PROJECT / "params.yaml").train
+    keras.utils.set_random_seed(1)
+    network = flexunet(Network(16, 5, 4, 3, 2, 1, 0.0, "relu", "none"), 3)
+    network.get_layer("head").bias.assign([20.0, 0.0, 0.0])
+    losses = loss_of(dataclasses.replace(wanted, loss="dice_ce"), [1, 1, 1])
+    network.compile(keras.optimizers.Adam(0.03), losses, jit_compile=False)
+    ids = np.zeros((8, 16, 16), np.uint8)
+    for picture in range(8):
+        ids[picture, picture : picture + 5, 2:8], ids[picture, 3:9, 9 : 10 + picture // 2] = 1, 2
+    pictures = np.repeat(ids[..., None] * np.uint8(100) + 20, 5, axis=-1)
+    for _ in range(120):
+        network.train_on_batch(pictures, ids)
+    found = np.asarray(network.predict_on_batch(pictures)).argmax(axis=-1)
+    assert (found == ids)[ids > 0].mean() > 0.9
+
+
 def test_loss_and_precision_obey_the_parameters(fitted: dict[str, Any]) -> None:
     changes = {"train.loss": "focal", "train.precision": "bfloat16", "train.epochs": 1}
     train(cohort.DATASET, cohort.prepare(**changes))
@@ -226,6 +262,22 @@ def test_training_and_validation_see_their_own_split(
     assert counts == [30, 6]
     assert len(fitted["pairs"]) == wanted
     assert [len(fitted["valid"][index][0]) for index in range(len(fitted["valid"]))] == [4, 2]
+
+
+def test_lengths_in_pixels_are_those_of_the_datasets_pictures(
+    fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = cohort.prepare(**{"augment.mode": "online", "train.epochs": 1})
+    asked: list[dict[str, int]] = []
+
+    def variants(*given: Any, **more: int) -> Variants:
+        asked.append(more)
+        return Variants(*given, **more)
+
+    monkeypatch.setattr("model.train.Variants", variants)
+    train(cohort.DATASET, settings)
+    assert asked == [{"image_px": settings.convert.image_px}]
+    assert settings.convert.image_px > settings.train.network.whole_px
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,34 @@ def test_labels_are_called_probed_only_where_they_were(settings: params.Params) 
     assert "look like the tissue" not in page
 
 
+def test_what_labels_obey_stands_on_the_page(settings: params.Params) -> None:
+    assert "Not asked: that takes 12 patients of train" in _page()
+    file = paths.dataset(cohort.DATASET) / paths.CARD
+    content = json.loads(file.read_text("utf-8"))
+    stated = content["label_rules"]
+    stated |= {"patients": 30}
+    file.write_text(json.dumps(content), "utf-8")
+    assert "is one piece in nearly all of 30 patients" in _page()
+    stated |= {"rules": [{"sentence": "head & tail are divided by a coronal plane"}]}
+    file.write_text(json.dumps(content), "utf-8")
+    assert "<li>head &amp; tail are divided by a coronal plane.</li>" in _page()
+    del content["label_rules"]  # as cards were
+    file.write_text(json.dumps(content), "utf-8")
+    assert "What the labels obey" not in _page()
+
+
+def test_label_rules_that_were_tried_stand_with_their_gain(settings: params.Params) -> None:
+    _evaluated(settings)
+    file = RUN / paths.SCORES
+    scores = json.loads(file.read_text("utf-8"))
+    assert scores["label_rules"] == []
+    assert "<dt>label rules</dt>" not in _page()
+    gain = {"gain": 0.0123, "low": 0.001, "high": 0.02, "valid_patients": 9}
+    scores["label_rules"] = [{"words": "head is one piece", "kept": True, **gain}]
+    file.write_text(json.dumps(scores), "utf-8")
+    assert "head is one piece: kept (+0.0123 Dice [+0.0010, +0.0200] on 9 valid" in _page()
+
+
 def _recorded(page: str) -> dict[str, object]:
     """The parameters that the page says this was made with."""
     shown = re.search(r"made with</summary><pre[^>]*>(.*?)</pre>", page, re.DOTALL)

@@ -139,6 +139,7 @@ const classRow = (one, number) => {
   const box = made("input", "", { type: "checkbox", checked: !hidden.has(one.name) });
   box.addEventListener("change", () => toggle(one, box.checked));
   const much = row ? [row.voxels ? size(row) : "none"] : [];
+  if (row && row.expected_dice != null) much.push(made("small", `expected Dice ${row.expected_dice.toFixed(2)}`));
   if (row && row.components > 1) much.push(made("small", `${row.components.toLocaleString("en")} parts`));
   const label = made("label", [box, swatch(one), made("span", words(one.name)), made("em", much)]);
   label.title = `${one.meaning}${number < 9 ? `  (key ${number + 1})` : ""}`;
@@ -189,10 +190,16 @@ const beside = (way) => {
   const order = listed(), place = order.indexOf(state.scan);
   if (order[place + way] !== undefined) open(order[place + way]);
 };
-// How far up a scan belongs: by its warnings ("!"), or by how much of a class it has.
+// The Dice that a scan's probabilities lead one to expect, in the mean of its classes.
+const expected = (facts) => {
+  const all = facts.measures.map((one) => one.expected_dice).filter((one) => one != null);
+  return all.length ? all.reduce((sum, one) => sum + one, 0) / all.length : 1;
+};
+// How far up a scan belongs: by its warnings ("!"), by doubt ("?"), or by how much of a class it has.
 const worth = (index, key) => {
   const { warnings = [], measures } = scans[index].facts;
   if (key === "!") return warnings.length;
+  if (key === "?") return 1 - expected(scans[index].facts);
   const row = measures.find((one) => one.class === key);
   return row ? row.ml ?? row.voxels : 0;
 };

@@ -62,8 +62,8 @@ def test_what_is_spoilt_is_repaired(power: float) -> None:
     for index in range(SLICES):
         own = _spoilt(p, power)[:, index]
         sums.add(truth[index], own, calibrated(own, found["of_class"]))
-    assert sums.near.ece < 0.03 < sums.near_before.ece
-    assert sums.likelihood.cost < sums.likelihood_before.cost
+    assert sums.calibrated.near.ece < 0.03 < sums.own.near.ece
+    assert sums.calibrated.likelihood.cost < sums.own.likelihood.cost
 
 
 def test_the_same_voxels_give_the_same_temperatures() -> None:

@@ -455,6 +455,27 @@ def test_online_draws_at_the_networks_size_what_was_decoded_once(
     assert len(decoded) == 4
 
 
+def test_a_network_that_sees_parts_has_them_of_whole_bent_pictures(
+    make: Make, label_map: LabelMap
+) -> None:
+    bent: list[tuple[int, ...]] = []
+
+    def online(
+        pair: Pair, epoch: int, image: NDArray[np.uint8], ids: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        bent.append(image.shape)
+        return np.full_like(image, 200), ids
+
+    made = make(4, 4)
+    network = replace(_network(8), picture_px=12)
+    pairs = _all(made)
+    batches = Batches(made._folder, pairs, label_map, network, 4, seed=1, online=online)
+    pictures, ids = batches[0]
+    assert bent == [(12, 12)] * 4
+    assert pictures.shape[1:3] == ids.shape[1:] == (8, 8)
+    assert (pictures == 200).all()
+
+
 def test_every_epoch_draws_anew_and_every_run_the_same(drawn: Callable[..., Batches]) -> None:
     online = Variants("any", VARIED).fresh
     one, two = _shown(drawn(online), 8), _shown(drawn(online), 8)

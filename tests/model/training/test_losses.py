@@ -68,7 +68,7 @@ def _expected(
     flat, table = ids.ravel(), probabilities.reshape(-1, CLASSES).astype(np.float64)
     sure = table[np.arange(len(flat)), flat]
     truth = (1 - smoothing) * (flat[:, None] == range(CLASSES)) + smoothing / CLASSES
-    entropy = -(truth * np.log(np.maximum(table, 1e-7))).sum(axis=1)
+    entropy = -(truth * np.log(np.maximum(table, 1e-30))).sum(axis=1)
     overlap = {0.5: 0.0, WANTED.tversky_alpha: 0.0}
     for alpha in overlap:
         indices = []
@@ -174,6 +174,20 @@ def test_gradient_of_the_entropy_is_its_formula() -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("gap", [1.0, 20.0, 60.0])
+def test_a_sure_mistake_is_pulled_as_hard_as_any(gap: float) -> None:
+    """By the logits the slope is p - y, however sure the network is: it can always come back."""
+    ids = np.ones((1, 2, 2), np.uint8)
+    logits = np.zeros((1, 2, 2, CLASSES), np.float32)
+    logits[..., 0] = gap
+    probabilities = np.exp(logits - gap) / np.exp(logits - gap).sum(axis=-1, keepdims=True)
+    model = Unbound(logits, ops.softmax)
+    model.compile(keras.optimizers.SGD(1.0), loss=_loss("categorical_crossentropy"))
+    model.train_on_batch(np.zeros(1, np.float32), ids)
+    slope = logits - ops.convert_to_numpy(model.probabilities.value)
+    np.testing.assert_allclose(slope, (probabilities - _certain(ids)) / ids.size, atol=1e-6)
+
+
 @pytest.mark.parametrize("case", ["all foreground missed", "all wrong"])
 def test_dice_still_pulls_where_the_entropy_is_clipped(case: str) -> None:
     ids, probabilities = CASES[case]
@@ -210,12 +224,13 @@ def _gradient(
 
 
 class Unbound(keras.Model):  # type: ignore[misc]  # untyped library
-    """Predicts its only weight."""
+    """Predicts its only weight, or what ``by`` makes of it."""
 
-    def __init__(self, probabilities: NDArray[np.float32]) -> None:
+    def __init__(self, probabilities: NDArray[np.float32], by: Any = ops.copy) -> None:
         super().__init__()
+        self.by = by
         self.probabilities = self.add_weight(shape=probabilities.shape, initializer="zeros")
         self.probabilities.assign(probabilities)
 
     def call(self, anything: Any) -> Any:
-        return self.probabilities + 0 * ops.sum(anything)
+        return self.by(self.probabilities + 0 * ops.sum(anything))

@@ -78,7 +78,7 @@ def _expected(loss: str, ids: Ids, probabilities: Floats) -> float:
     allowed, p = _may_be(ids), probabilities.astype(np.float64)
     counts, sure = ~allowed.all(axis=-1), allowed.sum(axis=-1) == 1
     likelihood = (p * allowed).sum(axis=-1)
-    entropy = -np.log(np.maximum(likelihood, 1e-7))
+    entropy = -np.log(np.maximum(likelihood, 1e-30))
     first = allowed.argmax(axis=-1)
     if loss in ("dice", "tversky", "dice_ce"):
         alpha = WANTED.tversky_alpha if loss == "tversky" else 0.5
@@ -141,8 +141,8 @@ def test_nothing_that_is_known_costs_nothing(loss: str) -> None:
 def test_smoothing_spreads_what_is_known_of_a_pixel(case: str) -> None:
     ids, p = CASES[case], _random(4)
     allowed = _may_be(ids)
-    hard = -np.log(np.maximum((p * allowed).sum(axis=-1), 1e-7))
-    even = -np.log(np.maximum(p, 1e-7)).mean(axis=-1)
+    hard = -np.log(np.maximum((p * allowed).sum(axis=-1), 1e-30))
+    even = -np.log(np.maximum(p, 1e-30)).mean(axis=-1)
     wanted = (0.8 * hard + 0.2 * even)[~allowed.all(axis=-1)].mean()
     smooth = _loss("categorical_crossentropy", label_smoothing=0.2)
     assert float(smooth(ids, ops.convert_to_tensor(p))) == pytest.approx(wanted, rel=1e-5)

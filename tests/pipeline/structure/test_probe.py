@@ -179,11 +179,11 @@ def test_classes_that_nobody_annotated_are_not_asked_about(patients: list[Patien
         return np.where((ids == TAIL) & (number < 2), 0, ids).astype(np.uint8)
 
     drawn = drawings(patients, change=lacking)
-    told = [
+    stated = [
         Drawing(one.patient, one.read, frozenset({TAIL} if at < 2 else ()))
         for at, one in enumerate(drawn)
     ]
-    assert found(told)[RULES[0]].patients == COUNT - 2
+    assert found(stated)[RULES[0]].patients == COUNT - 2
 
 
 def test_small_and_distant_classes_obey_nothing() -> None:

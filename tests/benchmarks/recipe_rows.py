@@ -1,0 +1,189 @@
+"""The rows of :mod:`recipes`: what each changes, and of which other row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import yaml
+
+from model import params
+from tests.conftest import PROJECT
+
+DATASET = "msd_hippocampus"
+REFERENCE = "full_head_t1w"  # the preset of the reference projects that is for MR
+BASE = "preset"
+NEVER = 1_000_000
+Change = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """``entry``: the dataset's whole entry in params.yaml, without epochs and steps.
+
+    ``against``: the name of the row that it is compared with. ``unfused``: its steps are as many as
+    Keras' own batch normalisation would leave time for; what they do is the same.
+    """
+
+    name: str
+    words: str
+    entry: Change
+    against: str = ""
+    unfused: bool = False
+
+
+@dataclass(frozen=True)
+class _Lever:
+    name: str
+    words: str
+    train: Change = field(default_factory=dict)
+    augment: Change = field(default_factory=dict)
+    against: str = BASE
+    unfused: bool = False
+
+
+_PATH: list[tuple[str, str, Change]] = [
+    ("reference", "the reference projects' settings", {}),
+    (
+        "size",
+        "a network of the pictures' own size: 64 px, 4 levels, kernels of 3, batch 32",
+        {
+            "network": {"image_px": 64, "channels": 1, "base_kernels": 3, "num_layers": 4},
+            "batch_pairs": 32,
+            "precision": "auto",
+        },
+    ),
+    ("rate", "a learning rate of .002, no clipping", {"learning_rate": 0.002, "clipvalue": 0.0}),
+    (
+        "loss",
+        "Dice + cross-entropy, foreground Dice as monitor",
+        {"loss": "dice_ce", "monitor": "val_foreground_dice"},
+    ),
+    ("cosine", "cosine schedule", {"schedule": "cosine"}),
+]
+_STRONG = [
+    {
+        "RandomAffine": {
+            "degrees": [-20, 20],
+            "scale_x": [0.8, 1.25],
+            "scale_y": [0.8, 1.25],
+            "shift_x": [-0.08, 0.08],
+            "shift_y": [-0.08, 0.08],
+        }
+    },
+    {"Elastic": {"sd_px": 12.0, "sigma_px": 48.0}},
+    {"Gamma": {"gamma": [0.6, 1.6]}},
+    {"Contrast": {"factor": [0.75, 1.25], "brightness": [-38, 38]}},
+    {"Noise": {"sd": [0, 10], "p": 0.5}},
+]
+_SCANS = {"source": "scans"}
+_LEVERS = [
+    _Lever("none", "no normalisation", {"network": {"normalization": "none"}}),
+    _Lever("unfused", "batch normalisation by Keras' own layer", unfused=True),
+    _Lever("instance", "instance normalisation", {"network": {"normalization": "instance"}}),
+    _Lever("residual", "residual blocks", {"network": {"block": "residual"}}),
+    _Lever("zscore", "z-score of each picture", {"network": {"input_normalization": "zscore"}}),
+    _Lever("deep", "deep supervision", {"network": {"deep_supervision": True}}),
+    _Lever("ema", "moving average of the weights, .995", {"ema_momentum": 0.995}),
+    _Lever("warm_up", "100 steps of warm-up", {"warm_up_steps": 100}),
+    _Lever("picture", "Dice over each picture instead of the batch", {"overlap_over": "picture"}),
+    _Lever("oversampling", "foreground oversampling, .33", {"foreground_oversampling": 0.33}),
+    _Lever("smoothing", "label smoothing, .05", {"label_smoothing": 0.05}),
+    _Lever("boundary", "boundary loss", {"loss": "boundary"}),
+    _Lever("online", "the same variants, drawn anew each epoch", augment={"mode": "online"}),
+    _Lever(
+        "strong",
+        "this project's own steps, contrast and noise too",
+        augment={"mode": "online", "variants": dict.fromkeys(("v1", "v2", "v3", "v4"), _STRONG)},
+        against="online",
+    ),
+    _Lever(
+        "mirrors",
+        "half of the variants mirrored, and mirror images asked (test-time augmentation)",
+        {"mirrors": "always"},
+        {"mode": "online", "mirrored": True},
+        "online",
+    ),
+    _Lever("scans", "slices of the kept scans", _SCANS, {"mode": "online"}, "online"),
+    _Lever(
+        "three",
+        "three neighbouring slices instead of one",
+        {**_SCANS, "network": {"neighbours": 1}},
+        {"mode": "online"},
+        "scans",
+    ),
+    _Lever(
+        "five",
+        "five neighbouring slices instead of one",
+        {**_SCANS, "network": {"neighbours": 2}},
+        {"mode": "online"},
+        "scans",
+    ),
+    _Lever(
+        "field",
+        "a field of view of 64 mm: 1 mm a pixel",
+        {**_SCANS, "network": {"field_mm": 64.0}},
+        {"mode": "online"},
+        "scans",
+    ),
+]
+
+
+def path() -> list[Row]:
+    """From the reference projects' recipe to ours, each row on top of the one before."""
+    preset = _presets()[DATASET]
+    train = asdict(params.presets(PROJECT / "params.yaml")[REFERENCE].train)
+    plain = {"mode": "online", "variants": {}}
+    found: list[Row] = []
+    for name, words, change in _PATH:
+        train = _merged(train, change)
+        entry = {"augment": plain, "split": preset["split"], "train": _judged(train)}
+        found.append(Row(name, words, entry, found[-1].name if found else ""))
+    bent = found[-1].entry | {"augment": preset["augment"]}
+    found.append(Row("bent", "four bent variants of every pair", bent, found[-1].name))
+    return found
+
+
+def levers() -> list[Row]:
+    """The preset, and rows that each change one thing of another."""
+    preset = _presets()[DATASET]
+    entry = preset | {"train": _judged(preset["train"])}
+    found = [Row(BASE, f"the preset `{DATASET}`", entry)]
+    for one in _LEVERS:
+        augment = entry["augment"] | one.augment
+        if augment.pop("mirrored", False):
+            flip = {"Flip": {"axis": "horizontal", "p": 0.5}}
+            augment["variants"] = {
+                name: [flip, *steps] for name, steps in augment["variants"].items()
+            }
+        train = _merged(entry["train"], one.train)
+        changed = entry | {"augment": augment, "train": train}
+        found.append(Row(one.name, one.words, changed, one.against, one.unfused))
+    return found
+
+
+def _judged(train: Mapping[str, Any]) -> Change:
+    """``train`` without what valid chooses afterwards, all epochs of which are trained."""
+    return dict(train) | {
+        "early_stopping_patience": NEVER,
+        "epoch_change_pictures": 0,
+        "postprocess": False,
+        "calibrate": "never",
+        "mirrors": "never",
+    }
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
+    """``old`` with the leaves of ``new``."""
+    return {
+        key: _merged(old.get(key, {}), new[key])
+        if isinstance(new.get(key), dict)
+        else new.get(key, old.get(key))
+        for key in dict.fromkeys((*old, *new))
+    }
+
+
+def _presets() -> Change:
+    found: Change = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))["presets"]
+    return found
