@@ -117,7 +117,7 @@ def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Cand
         planned
         for network, coarser in _networks(cohort, usual, wanted)
         for planes in _subsets(wanted)
-        if (planned := _timed(cohort, network, coarser, wanted, planes, budget))
+        if (planned := timed(cohort, network, coarser, wanted, planes, budget))
     ]
     if not found:
         raise Problem(
@@ -189,7 +189,7 @@ def _subsets(wanted: Wanted) -> list[tuple[str, ...]]:
     return [planes for planes in every if len(planes) <= wanted.most]
 
 
-def _timed(
+def timed(
     cohort: Cohort,
     network: Network,
     coarser: float,
@@ -206,9 +206,9 @@ def _timed(
     step_s = budget.speed.step(network, batch, classes)
     judged = EPOCH_S + parts * budget.valid * count / batch * step_s / 3
     left = max(budget.seconds / len(planes) - STARTUP_S, 0.0)
-    per_epoch = min(
-        math.ceil(learnt / batch), max(1, int(left / EPOCHS / step_s)), PLENTY // EPOCHS
-    )
+    looks = wanted.epochs or EPOCHS
+    steps = int((left - judged * wanted.epochs) / step_s)  # fewer looks leave more, where open
+    per_epoch = min(math.ceil(learnt / batch), max(1, min(steps, PLENTY) // looks))
     per_epoch = wanted.per_epoch or per_epoch
     epochs = max(1, min(int(left / (per_epoch * step_s + judged)), PLENTY // per_epoch))
     epochs = wanted.epochs or epochs
