@@ -4,7 +4,8 @@ Writes ignore.md beside this. It trains twice on the same real patients, which i
 data/raw/msd_hippocampus, with the same number of steps: once with all labels, and once as if
 nobody had annotated any but every fifth slice of the patients of train and valid. Test has all
 labels in both. It takes the preset with pictures of 64 pixels, half of the filters and no
-normalisation, for a few minutes of training. Runs that lie in ``--work`` are not trained again. Not a part of the tests.
+normalisation, for a few minutes of training. Runs that lie in ``--work`` are not trained again.
+Not a part of the tests.
 """
 
 from __future__ import annotations
