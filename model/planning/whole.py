@@ -16,7 +16,7 @@ from model.planning.tradeoff import Budget, Candidate, Wanted
 
 Path = tuple[str, ...]
 _CLOSE = 0.1  # a step that was foretold so well is not foretold again
-_ROUNDS = 3
+_ROUNDS = 5
 _MOST = 9  # networks
 _RECIPE = "of the recipe that had .8848 on 100 hippocampus patients"
 _ENTRY_OF = {
