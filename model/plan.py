@@ -94,6 +94,8 @@ def _describe(dataset: str, known: Cohort, machine: Machine, minutes: float) -> 
     left = ", ".join(f"{100 * part:.1f}% at {by:g}" for by, part in known.ceilings.items())
     if left:
         _LOG.info("  left of the labels' Dice with pixels so many times as large: %s", left)
+    if known.channels > 1:
+        _LOG.info("  %d channels", known.channels)
     _LOG.info("  %g minutes of %s; a few steps are timed", minutes, machine)
 
 

@@ -2,15 +2,17 @@
 
 Every network that a plan may choose is given the Dice that it may be expected to reach,
 
-    ceiling(pixels) / (1 + GAP (400 / steps)^.85) + FUSED[planes] + FILTERS[filters] - PARTS,
+    ceiling(pixels) / (1 + GAP (400 / steps)^.85)
+        + FUSED[planes] + SEEDED[seeds] + FILTERS[filters] - PARTS,
 
 and the best is taken. The ceiling is measured on the labels of the dataset itself
 (:mod:`model.planning.ceilings`). The gap is that of the hippocampus network at native 1 mm in 64
 pixels, which had .851 after 400 steps of 32 pictures and .878 after 1,700; FUSED is what two and
 three planes gained there over the best one. A step with fewer pictures, or with parts of them,
-counts for the square root of its share, as the noise of a mean does. FILTERS and PARTS are
-judgement, not measurement: published gains of larger networks are 0 to .0075, and a part does not
-show what lies beyond it. The sum ranks candidates; it is no promise of a score.
+counts for the square root of its share, as the noise of a mean does. SEEDED, FILTERS and PARTS are
+judgement, not measurement: more seeds of one plane come where time is left, published gains of
+larger networks are 0 to .0075, and a part does not show what lies beyond it. The sum ranks
+candidates; it is no promise of a score.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ PARTS = 0.02
 EQUAL = 0.002
 """Less than the half width of any interval that these figures have: not worth more pixels."""
 FUSED = {1: 0.0, 2: 0.0037, 3: 0.0067}
+SEEDED = {1: 0.0, 2: 0.001, 3: 0.0015}
 GAP, _GAP_STEPS, _GAP_POWER = 0.0417, 400, 0.85
 PICTURES = 32
 """Of a step, in the measurement of the gap."""
@@ -69,8 +72,8 @@ class Budget:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network for each of ``planes``, trained for ``epochs`` of ``per_epoch`` steps, each in so
-    many ``minutes``."""
+    """A network for each of ``planes``, which repeat with other seeds, trained for ``epochs`` of
+    ``per_epoch`` steps, each in so many ``minutes``."""
 
     network: Network
     batch: int
@@ -101,6 +104,7 @@ class Wanted:
     batch: int = 0
     epochs: int = 0
     per_epoch: int = 0
+    most: int = 9
 
 
 def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Candidate:
@@ -112,12 +116,8 @@ def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Cand
     found = [
         planned
         for network, coarser in _networks(cohort, usual, wanted)
-        for count in range(1, len(wanted.planes) + 1)
-        if (
-            planned := _timed(
-                cohort, network, coarser, wanted, tuple(wanted.planes[:count]), budget
-            )
-        )
+        for planes in _subsets(wanted)
+        if (planned := timed(cohort, network, coarser, wanted, planes, budget))
     ]
     if not found:
         raise Problem(
@@ -182,7 +182,14 @@ def _seen(whole_px: float, wanted: Wanted) -> list[int]:
     return [0, *(px for px in PARTS_PX if px * 1.25 < whole_px)]
 
 
-def _timed(
+def _subsets(wanted: Wanted) -> list[tuple[str, ...]]:
+    """The planes of the networks that there may be: the first ones, and all with more seeds."""
+    firsts = [tuple(wanted.planes[:count]) for count in range(1, len(wanted.planes) + 1)]
+    every = [*firsts, *(firsts[-1] * seeds for seeds in SEEDED if seeds > 1)]
+    return [planes for planes in every if len(planes) <= wanted.most]
+
+
+def timed(
     cohort: Cohort,
     network: Network,
     coarser: float,
@@ -199,16 +206,18 @@ def _timed(
     step_s = budget.speed.step(network, batch, classes)
     judged = EPOCH_S + parts * budget.valid * count / batch * step_s / 3
     left = max(budget.seconds / len(planes) - STARTUP_S, 0.0)
-    per_epoch = min(
-        math.ceil(learnt / batch), max(1, int(left / EPOCHS / step_s)), PLENTY // EPOCHS
-    )
+    looks = wanted.epochs or EPOCHS
+    steps = int((left - judged * wanted.epochs) / step_s)  # fewer looks leave more, where open
+    per_epoch = min(math.ceil(learnt / batch), max(1, min(steps, PLENTY) // looks))
     per_epoch = wanted.per_epoch or per_epoch
     epochs = max(1, min(int(left / (per_epoch * step_s + judged)), PLENTY // per_epoch))
     epochs = wanted.epochs or epochs
     share = batch / PICTURES * (network.image_px / network.whole_px) ** 2
     counted = epochs * per_epoch * math.sqrt(share)
     expected = ceiling(cohort.ceilings, coarser) * (1 - gap(counted))
-    expected += FUSED[len(planes)] + FILTERS.get(network.base_filters, 0.0) - PARTS * (parts > 1)
+    kinds = len(set(planes))
+    expected += FUSED[kinds] + SEEDED[len(planes) // kinds] - PARTS * (parts > 1)
+    expected += FILTERS.get(network.base_filters, 0.0)
     minutes = (STARTUP_S + epochs * (per_epoch * step_s + judged)) / 60
     return Candidate(network, batch, planes, coarser, epochs, per_epoch, minutes, expected)
 

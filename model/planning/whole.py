@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from datasets_spec.contract import PLANES
 from model.params import Params, Train
 from model.planning import rules, tradeoff, work
 from model.planning.ceilings import ceiling
@@ -17,7 +16,8 @@ from model.planning.tradeoff import Budget, Candidate, Wanted
 
 Path = tuple[str, ...]
 _CLOSE = 0.1  # a step that was foretold so well is not foretold again
-_ROUNDS = 3
+_ROUNDS = 5
+_MOST = 9  # networks
 _RECIPE = "of the recipe that had .8848 on 100 hippocampus patients"
 _ENTRY_OF = {
     "planes": ("train", "plane"),
@@ -66,7 +66,7 @@ def made(
     machine: Machine,
     minutes: float,
     stated: Mapping[Path, Any],
-    most: int = len(PLANES),
+    most: int = _MOST,
 ) -> Plan:
     """The plan of a dataset for a machine that has so many minutes for all its networks.
 
@@ -80,7 +80,7 @@ def made(
     near = decided.fixed("train.network.neighbours")
     neighbours = rules.neighbours(cohort, source, planes.value[0])
     wanted = Wanted(
-        planes=planes.value[:most],
+        planes=planes.value,
         neighbours=neighbours.value if near is None else near,
         scans=source == "scans",
         image_px=decided.fixed("train.network.image_px") or 0,
@@ -90,6 +90,7 @@ def made(
         batch=decided.fixed("train.batch_pairs") or 0,
         epochs=decided.fixed("train.epochs") or 0,
         per_epoch=decided.fixed("train.steps_per_epoch") or 0,
+        most=most,
     )
     best, seconds = _searched(cohort, settings, machine, minutes, wanted, source)
     own = Choice(_plane(best.planes[0], cohort), planes.reason)
@@ -97,10 +98,9 @@ def made(
     _write_network(cohort, decided, best, neighbours)
     _write_pictures(cohort, decided, best)
     _write_training(decided, best, machine, seconds)
-    members = _members(dataset, cohort, decided, best)
-    together = (
-        Choice({}, f"what {rules.listed(best.planes)} slices show, as one") if members else None
-    )
+    members = _members(dataset, cohort, decided, best, settings.train.seed)
+    seen = rules.listed([*dict.fromkeys(best.planes)])
+    together = Choice({}, f"what {seen} slices show, as one") if members else None
     notes = rules.advice(cohort, settings.convert.windows)
     return Plan(decided.choices, members, together, best.minutes, tuple(notes))
 
@@ -133,10 +133,9 @@ def _searched(
     usual = replace(settings.train, source=source, plane="own", folds=0, fold=0)
     usual = _without_scans(usual) if source == "pairs" else usual
     speed = Speed.of(machine, usual, classes)
+    seconds_all = 60 * minutes * tradeoff.TRAINING
     for _ in range(_ROUNDS):
-        budget = Budget(
-            60 * minutes * tradeoff.TRAINING, speed, machine.memory_gb, shares.train, shares.valid
-        )
+        budget = Budget(seconds_all, speed, machine.memory_gb, shares.train, shares.valid)
         best = tradeoff.best(cohort, usual.network, wanted, budget)
         train = replace(usual, network=best.network, batch_pairs=best.batch)
         seconds = machine.timed(train, classes)
@@ -144,7 +143,9 @@ def _searched(
         speed = speed.times(slower)
         if abs(slower - 1) < _CLOSE:
             break
-    return best, seconds
+    budget = replace(budget, speed=speed)
+    last = tradeoff.timed(cohort, best.network, best.coarser, wanted, best.planes, budget)
+    return last or best, seconds
 
 
 def _without_scans(usual: Train) -> Train:
@@ -208,19 +209,26 @@ def _write_training(
 
 
 def _members(
-    dataset: str, cohort: Cohort, decided: _Decided, best: Candidate
+    dataset: str, cohort: Cohort, decided: _Decided, best: Candidate, seed: int
 ) -> dict[str, dict[Path, Choice]]:
-    """A member for each plane after the first."""
+    """A member for each plane after the first, and for each further seed of one."""
     found = {}
-    usual = rules.variants(cohort, best.planes[0], best.network.whole_px)
+    first = best.planes[0]
+    usual = rules.variants(cohort, first, best.network.whole_px)
+    seed = decided.fixed("train.seed") or seed
     stated = ("augment", "variants") in decided.stated
-    for plane in best.planes[1:]:
+    for number, plane in enumerate(best.planes[1:], 1):
+        round_ = best.planes[:number].count(plane)
         one: dict[Path, Choice] = {
-            ("dataset",): Choice(dataset, f"{best.minutes:.0f} minutes, as its own network"),
-            ("train", "plane"): Choice(plane, f"sees what {best.planes[0]} slices show badly"),
+            ("dataset",): Choice(dataset, f"{best.minutes:.0f} minutes, as its own network")
         }
+        if plane != first:
+            why = f"sees what {first} slices show badly"
+            one["train", "plane"] = Choice(plane, why)
+        if round_:
+            one["train", "seed"] = Choice(seed + round_, "another beginning: there is time for it")
         own = rules.variants(cohort, plane, best.network.whole_px)
         if own.value != usual.value and not stated:
             one["augment", "variants"] = own
-        found[f"{dataset}_{plane}"] = one
+        found[f"{dataset}_{plane}" + (f"_{round_ + 1}" if round_ else "")] = one
     return found

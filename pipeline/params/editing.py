@@ -208,6 +208,8 @@ class _Place:
         """The place in a text whose mapping has a line for each key."""
         if self.at >= 0:  # of a null: what stands for it goes
             start, stop = self.node.start_mark.index, self.node.end_mark.index
+            if self.text[start:stop].startswith(("&", "!")):
+                raise _cannot(self.path[: -len(self.missing)], "an anchor or a tag of nothing")
             kept = self.text[:start].rstrip(" ") if stop > start else self.text[:start]
             text = kept + self.text[stop:]
             return self if text == self.text else _Place.of(text, self.path)

@@ -94,6 +94,7 @@ def test_a_dataset_that_is_not_converted_is_named(workplace: Path, refused: Refu
     [
         ("*extra", "presets:\n  one: &extra {train: {epochs: 3}}\n", "an alias"),
         ("&own\n    train: {epochs: 3}", "presets:\n  one: *own\n", "others refer to them"),
+        ("&own", "presets:\n  one: *own\n", "an anchor or a tag of nothing"),
     ],
 )
 def test_an_entry_that_others_share_is_left_alone(

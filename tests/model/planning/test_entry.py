@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_what_is_written_can_be_read_by_every_stage(kind: str, tmp_path: Path) -
     networks += [params.load_member(one, file)[1] for one in params.members(name, file)]
     assert len(networks) == 1 + len(plan.members)
     assert (params.ensemble(name, file) is None) == (not plan.members)
-    assert len({one.train.plane for one in networks}) == len(networks)
+    assert len({(one.train.plane, one.train.seed) for one in networks}) == len(networks)
     for one in networks:
         assert Variants(name, one.augment).names == ("moved", "bent", "rough")
         assert one.train.network.field_mm == plan_value(plan, "train.network.field_mm", 0.0)
@@ -100,6 +101,22 @@ def test_what_is_stated_of_planes_and_sources_is_followed(ours: str) -> None:
     first = plan.entry["train", "plane"].value
     members = [one["train", "plane"].value for one in plan.members.values()]
     assert [first, *members] == (["coronal", "axial", "sagittal"] if "plane" in ours else ["own"])
+
+
+@pytest.mark.parametrize("of_step", [0.05, 2.0])
+def test_a_machine_that_is_not_as_foretold_has_as_many_steps_as_it_can(of_step: float) -> None:
+    machine = replace(MACHINE, timed=lambda *_: {"float32": of_step})
+    plan = whole.made(NAME, HIPPOCAMPUS, SETTINGS, machine, 30, {})
+    steps = plan.entry["train", "epochs"].value * plan.entry["train", "steps_per_epoch"].value
+    assert 60 + steps * of_step < 60 * plan.minutes
+    assert 25 < (1 + len(plan.members)) * plan.minutes < 26
+
+
+def test_epochs_that_are_stated_share_the_time() -> None:
+    plan, _ = planned(TEXT.replace("# mine\n", "# mine\n    train: {epochs: 60}\n"))
+    usual, _ = planned(TEXT)
+    assert plan.entry["train", "steps_per_epoch"].value * 60 <= 10_000
+    assert plan.minutes == pytest.approx(usual.minutes, rel=0.3)
 
 
 def test_members_that_somebody_changed_stay() -> None:

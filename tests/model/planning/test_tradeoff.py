@@ -43,6 +43,14 @@ def test_a_short_time_is_for_one_plane_and_a_long_one_for_all() -> None:
     assert chosen(HIPPOCAMPUS, 30).planes == ALL
 
 
+@pytest.mark.parametrize(("cohort", "kinds"), [(HIPPOCAMPUS, 3), (CT, 1)])
+def test_time_that_is_left_is_for_further_seeds(cohort: Cohort, kinds: int) -> None:
+    best = chosen(cohort, 20_000)
+    assert len(set(best.planes)) == kinds
+    assert len(best.planes) == 3 * kinds
+    assert chosen(cohort, 20_000, most=1).planes == ("axial",)
+
+
 def test_hippocampi_are_seen_as_they_were_scanned() -> None:
     best = chosen(HIPPOCAMPUS, 30)
     assert best.network.whole_px == best.network.field_mm == 56
