@@ -135,7 +135,7 @@ def test_smoothing_is_of_entropies_alone() -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", ["dice", "dice_ce", "tversky"])
 def test_overlap_over_a_picture_is_the_mean_of_what_each_would_cost(loss: str, case: str) -> None:
     ids, probabilities = CASES[case]
     got = float(_loss(loss, overlap_over="picture")(ids, ops.convert_to_tensor(probabilities)))
