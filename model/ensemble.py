@@ -28,7 +28,6 @@ from model.scoring import (
     choose,
     fused,
     judge,
-    native,
     one_by_one,
     pictures,
     results,
@@ -175,12 +174,8 @@ def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Para
     answer = fused.answer(case, predictor.weights, counted.look, sure)
     final = judge.postprocessed(answer, predictor.rules, predictor.label_rules)
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
-    shown = []
-    for pairs, one in zip(drawings, answer.beside, strict=True):
-        native.write(folder / paths.NATIVE, pairs[0], final, answer.kept, label_map)
-        shown.append(pictures.write_masks(folder, pairs, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+    return judge.keep(folder, drawings, answer, final, certain, label_map, tolerance_mm)
 
 
 def _sure(case: Case, certain: Sequence[Certainty]) -> fused.Look:

@@ -20,7 +20,6 @@ from model.scoring import (
     certainty,
     choose,
     judge,
-    native,
     pictures,
     results,
     summary,
@@ -95,12 +94,8 @@ def _test_case(
     answer = answers.answer(member, drawings, label_map, settings.limits, look)
     final = judge.postprocessed(answer, member.facts.rules or {}, member.facts.label_rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
-    shown = []
-    for slices, one in zip(drawings, answer.beside, strict=True):
-        native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
-        shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+    return judge.keep(folder, drawings, answer, final, certain, label_map, tolerance_mm)
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from datasets_spec.contract import IGNORED
+from datasets_spec.contract import IGNORED, LabelMap
 from model.inference.rules import Rule, apply
-from model.scoring import scores
+from model.scoring import native, pictures, scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.certainty import Certainty
 from model.scoring.scores import Stack
 from model.scoring.summary import Scored
+from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.structure.label_rules import LabelRule
 
@@ -26,6 +28,23 @@ def postprocessed(
         return answer.predicted
     planar, world = answer.planar, answer.world
     return apply(answer.predicted, rules, answer.voxel_ml, planar, label_rules, world)
+
+
+def keep(
+    folder: Path,
+    drawings: Drawings,
+    answer: Answer,
+    final: Stack,
+    certain: Sequence[Certainty],
+    label_map: LabelMap,
+    tolerance_mm: float,
+) -> list[Scored]:
+    """:func:`score` one test case, and write its prediction below ``folder``."""
+    shown = []
+    for slices, one in zip(drawings, answer.beside, strict=True):
+        native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
+        shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
+    return score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
 
 
 def score(

@@ -39,7 +39,7 @@ def write(
     digests = {}
     for channel, greys in _greys(views, plane):
         name = scan_record.volume_name(channel, image.uneven is not None)
-        file = folder / scan_record.place(case) / name
+        file = folder / scan_record.KEPT.of_case(case) / name
         with files.replacing(file, durable=False) as unfinished:
             if image.uneven is None:
                 nifti.save_like(unfinished, image.grid.from_ras(greys), image.grid, source)
@@ -67,7 +67,7 @@ def images(converted: Path, pair: Pair, limits: Limits = Limits()) -> Images:
     def of(channel: str) -> Volume:
         file = here / scan_record.volume_name(channel, record.uneven)
         if not files.holds(file, record.digests.get(file.name)):
-            raise scan_record.changed(file, converted.name)
+            raise scan_record.KEPT.changed(file, converted.name)
         return Volume(grid.to_ras(_stored(file, limits)), grid, uneven=uneven)
 
     if not pair.channel_names:

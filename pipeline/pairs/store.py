@@ -173,10 +173,10 @@ def _earlier(folder: Path) -> list[Pair]:
 def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
     """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
-        if not truth_record.is_whole(folder, name, digest):
+        if not truth_record.KEPT.is_whole(folder, name, digest):
             return False
     for name, digest in {(pair.scan, pair.scan_digest) for pair in pairs if pair.scan}:
-        if not scan_record.is_whole(folder, name, digest):
+        if not scan_record.KEPT.is_whole(folder, name, digest):
             return False
     return all(files.holds(folder / name, digest) for pair in pairs for name, digest in pair.files)
 

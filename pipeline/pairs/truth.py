@@ -47,7 +47,7 @@ def write(
     digests = {}
     for rater, ids in {**raters, **labels}.items():
         name = truth_record.volume_name(rater, image.uneven is not None)
-        file = folder / truth_record.place(case) / name
+        file = folder / truth_record.KEPT.of_case(case) / name
         with files.replacing(file, durable=False) as unfinished:
             if image.uneven is None:
                 nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
@@ -95,7 +95,7 @@ class KeptTruth:
         name = truth_record.volume_name(rater, self.record.uneven)
         file = self.folder / name
         if not files.holds(file, self.record.digests.get(name)):
-            raise truth_record.changed(file, self.folder.parent.parent.name)
+            raise truth_record.KEPT.changed(file, self.folder.parent.parent.name)
         return file
 
     def stack(self, rater: str) -> Ids:

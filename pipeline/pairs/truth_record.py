@@ -16,18 +16,16 @@ volumes are written and read is in :mod:`pipeline.pairs.truth`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.runtime import files
+from pipeline.pairs.case_record import Kept
 
 NIFTI, DICOM, PICTURES = "nifti", "dicom", "pictures"
-_RECORD = "truth.json"
+KEPT = Kept(paths.TRUTH, "truth.json", "the labels")
+"""Where the records lie, and if they are whole."""
 
 
 @dataclass(frozen=True)
@@ -56,37 +54,19 @@ class TruthRecord:
         return bool(self.places_mm)
 
 
-def place(case: str) -> str:
-    """The folder of a case, relative to the manifest's."""
-    return f"{paths.TRUTH}/{case}"
-
-
 def volume_name(rater: str, uneven: bool) -> str:
     """The file of a rater's labels; "" for the only rater, or for several fused."""
     return f"label{f'_r{rater}' if rater else ''}{'.npz' if uneven else '.nii.gz'}"
 
 
 def write(folder: Path, case: str, record: TruthRecord) -> tuple[str, str]:
-    """Write the record of a case, and remove volumes that it does not name.
-
-    Returns its name relative to ``folder``, and its sha256.
-    """
-    name = f"{place(case)}/{_RECORD}"
-    content = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
-    with files.replacing(folder / name, durable=False) as unfinished:
-        unfinished.write_text(content, "utf-8")
-    for file in (folder / name).parent.iterdir():
-        if file.name not in (_RECORD, *record.digests):
-            file.unlink()
-    return name, hashlib.sha256(content.encode()).hexdigest()
+    """As :meth:`pipeline.pairs.case_record.Kept.write`."""
+    return KEPT.write(folder, case, asdict(record))
 
 
 def read(folder: Path, name: str, digest: str) -> TruthRecord:
     """The record that a manifest names. Raises :class:`Problem` if its sha256 is not ``digest``."""
-    file = folder / name
-    if not name or not files.holds(file, digest):
-        raise changed(file, folder.name)
-    content = json.loads(file.read_text("utf-8"))
+    content = KEPT.read(folder, name, digest)
     return TruthRecord(
         content["source"],
         tuple(content["parts"]),
@@ -95,23 +75,3 @@ def read(folder: Path, name: str, digest: str) -> TruthRecord:
         tuple(map(tuple, content["places_mm"])),
         tuple(content["thicknesses_mm"]),
     )
-
-
-def changed(file: Path, dataset: str) -> Problem:
-    """The :class:`Problem` of a file that is not the one that the manifest stands for."""
-    found = "another content" if file.is_file() else "none"
-    return Problem(
-        f"expected the labels that convert kept for the pairs, got {found}",
-        where=file,
-        remedy=f"Run: python -m pipeline convert {dataset}, then: dvc repro",
-    )
-
-
-def is_whole(folder: Path, name: str, digest: str) -> bool:
-    """Whether the record that a manifest names is there, and every volume that it names."""
-    try:
-        record = read(folder, name, digest)
-    except Problem:
-        return False
-    here = (folder / name).parent
-    return all(files.holds(here / volume, wanted) for volume, wanted in record.digests.items())
