@@ -166,7 +166,7 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
         if not predictor.digest:  # of a bundle, the answer of all is what valid chose for
             if facts.rules is None:
                 _LOG.info("  its training has not ended: valid has chosen no post-processing yet")
-            _describe_answer(facts)
+            _describe_calibration(facts)
         if facts.mirrors.axes:
             use = "used" if member.axes else "not used"
             _LOG.info("  %s; %s (--mirrors %s)", facts.mirrors.sentence, use, mirrors)
@@ -174,15 +174,15 @@ def _describe(predictor: Predictor, mirrors: str) -> None:
             use = "used" if member.overlap else "not used"
             _LOG.info("  %s; %s", facts.tiles.sentence, use)
     if predictor.digest:
-        _describe_answer(predictor)
+        _describe_calibration(predictor)
+    for rule in predictor.label_rules:
+        _LOG.info("  made to obey: %s", rule.in_words([one.name for one in predictor.label_map]))
 
 
-def _describe_answer(chosen: Facts | Predictor) -> None:
-    """What valid chose to do to an answer."""
+def _describe_calibration(chosen: Facts | Predictor) -> None:
+    """The temperatures that valid chose, if any."""
     if chosen.temperatures.of_class:
         _LOG.info("  %s", chosen.temperatures.sentence)
-    for rule in chosen.label_rules:
-        _LOG.info("  made to obey: %s", rule.in_words([one.name for one in chosen.label_map]))
 
 
 def _all(groups: Sequence[Group], work: _Work) -> dict[Path, Problem]:

@@ -31,6 +31,7 @@ PARTS: dict[str, Any] = {
     "train.network.deep_supervision": True,
     "train.foreground_oversampling": 0.33,
     "train.mirrors": "always",
+    "train.learning_rate": 0.02,
     "augment.variants": {"mirrored": [{"HorizontalFlip": None}]},
 }
 

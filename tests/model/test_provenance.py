@@ -81,6 +81,7 @@ RUNNING = [
 ]
 DECIDING = [
     "model/flexunet.py",
+    "model/normalization.py",
     "model/network_input.py",
     "model/number_format.py",
     "model/training/batches.py",
