@@ -4,8 +4,7 @@ From it slices of any plane are drawn at any size without the raw data. Greys ar
 grid, so pictures drawn from a kept scan are those that the scan itself gives where its greys are
 rounded first (:class:`pipeline.pairs.channels.Views` with ``in_8_bits``), byte for byte.
 
-The volumes are NIfTI, but for slices without one spacing: no affine puts these at their places, so
-theirs are an array (columns, rows, slices) of NumPy's (``greys`` in an .npz).
+How it is stored is in :mod:`pipeline.pairs.kept_volume`.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.pairs import scan_record
+from pipeline.pairs import kept_volume, scan_record
 from pipeline.pairs.channels import Images, Views
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.scan_record import ScanRecord
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
-from pipeline.volumes import nifti, volume
+from pipeline.volumes import volume
 from pipeline.volumes.arrays import Image8
 from pipeline.volumes.uneven import Uneven
 from pipeline.volumes.volume import Grid, Volume
+
+_ARRAY = "greys"  # in an .npz
 
 
 def write(
@@ -40,13 +41,7 @@ def write(
     for channel, greys in _greys(views, plane):
         name = scan_record.volume_name(channel, image.uneven is not None)
         file = folder / scan_record.KEPT.of_case(case) / name
-        with files.replacing(file, durable=False) as unfinished:
-            if image.uneven is None:
-                nifti.save_like(unfinished, image.grid.from_ras(greys), image.grid, source)
-            else:
-                with unfinished.open("wb") as stream:
-                    np.savez_compressed(stream, greys=image.grid.from_ras(greys))
-        digests[name] = files.sha256(file)
+        digests[name] = kept_volume.write(file, _ARRAY, greys, image, source)
     places = image.uneven.places.tolist() if image.uneven else []
     normal = image.uneven.normal.tolist() if image.uneven else []
     record = ScanRecord(digests, tuple(map(tuple, places)), tuple(normal))
@@ -68,7 +63,7 @@ def images(converted: Path, pair: Pair, limits: Limits = Limits()) -> Images:
         file = here / scan_record.volume_name(channel, record.uneven)
         if not files.holds(file, record.digests.get(file.name)):
             raise scan_record.KEPT.changed(file, converted.name)
-        return Volume(grid.to_ras(_stored(file, limits)), grid, uneven=uneven)
+        return Volume(grid.to_ras(kept_volume.read(file, _ARRAY, limits)), grid, uneven=uneven)
 
     if not pair.channel_names:
         return of("")
@@ -86,13 +81,3 @@ def _greys(views: Views, plane: str) -> Iterator[tuple[str, Image8]]:
             for index in range(len(stack)):
                 stack[index] = view.in_8_bits(index)
             yield name, volume.unslice(stack, plane)
-
-
-def _stored(file: Path, limits: Limits) -> Image8:
-    """The greys of a file, in its grid's own axis order."""
-    if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as arrays:
-            return np.asarray(arrays["greys"], np.uint8)
-    stored = nifti.read(file, limits)
-    # the header holds the affine in single precision: the manifest's is the source's own
-    return stored.grid.from_ras(stored.array).astype(np.uint8, copy=False)

@@ -1,7 +1,6 @@
 """A case's class ids on the source's own grid: written by convert, read by evaluate.
 
-They are NIfTI, but for slices without one spacing: no affine puts these at their places, so their
-ids are an array (columns, rows, slices) of NumPy's (``ids`` in an .npz) that claims no geometry.
+How they are stored is in :mod:`pipeline.pairs.kept_volume`.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.pairs import truth_record
+from pipeline.pairs import kept_volume, truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth_record import TruthRecord
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
-from pipeline.volumes import nifti, volume
+from pipeline.volumes import volume
 from pipeline.volumes.volume import Grid, Ml, Volume
 
 Ids = NDArray[np.uint8]
+_ARRAY = "ids"  # in an .npz
 
 
 def write(
@@ -48,13 +48,7 @@ def write(
     for rater, ids in {**raters, **labels}.items():
         name = truth_record.volume_name(rater, image.uneven is not None)
         file = folder / truth_record.KEPT.of_case(case) / name
-        with files.replacing(file, durable=False) as unfinished:
-            if image.uneven is None:
-                nifti.save_like(unfinished, image.grid.from_ras(ids), image.grid, source)
-            else:
-                with unfinished.open("wb") as stream:
-                    np.savez_compressed(stream, ids=image.grid.from_ras(ids))
-        digests[name] = files.sha256(file)
+        digests[name] = kept_volume.write(file, _ARRAY, ids, image, source)
     record = TruthRecord(
         kind, parts, tuple(raters), digests, tuple(map(tuple, places)), tuple(thicknesses)
     )
@@ -100,11 +94,5 @@ class KeptTruth:
 
     def stack(self, rater: str) -> Ids:
         """Class ids (N, rows, columns) of a rater: the slices that the pairs are made of."""
-        file = self.file(rater)
-        if self.record.uneven:
-            with np.load(file, allow_pickle=False) as arrays:
-                return volume.slices(self.grid.to_ras(arrays["ids"]), self.plane)
-        stored = nifti.read(file, self.limits)
-        own = stored.grid.from_ras(stored.array).astype(np.uint8, copy=False)
-        # the header holds the affine in single precision: the manifest's is the source's own
+        own = kept_volume.read(self.file(rater), _ARRAY, self.limits)
         return volume.slices(self.grid.to_ras(own), self.plane)
