@@ -154,6 +154,8 @@ def _inspect(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
+    import datasets_spec
+    from datasets_spec.contract import Problem
     from model import params
     from pipeline.pairs import identities
     from pipeline.params import reader
@@ -164,7 +166,14 @@ def _train(options: Namespace) -> None:
     names = list(wanted_datasets(options))
     if not options.dataset and not named_by_stage(options.verb):
         names += members
+    known = (*datasets_spec.names(), *members)
     for name in names:
+        if members and name not in known:
+            raise Problem(
+                f"expected a dataset or a member, one of {', '.join(known)}, got {name!r}",
+                where=options.params,
+                remedy="Members are named below 'members:'.",
+            )
         if name in members:
             dataset, settings = params.load_member(name, options.params)
         else:

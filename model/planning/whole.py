@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 _CLOSE = 0.1  # a step that was foretold so well is not foretold again
 _ROUNDS = 5
 _MOST = 9  # networks
-_RECIPE = "of the recipe that had .8848 on 100 hippocampus patients"
+_RECIPE = "of the measured recipe (docs/decisions/planning.md)"
 _ENTRY_OF = {
     "planes": ("train", "plane"),
     "neighbours": ("train", "network", "neighbours"),
@@ -93,8 +93,7 @@ def made(
         most=most,
     )
     best, seconds = _searched(cohort, settings, machine, minutes, wanted, source)
-    own = Choice(_plane(best.planes[0], cohort), planes.reason)
-    decided.take("train.plane", own)
+    decided.take("train.plane", _own(cohort, planes, best))
     _write_network(cohort, decided, best, neighbours)
     _write_pictures(cohort, decided, best)
     _write_training(decided, best, machine, seconds)
@@ -116,8 +115,13 @@ def _planes(cohort: Cohort, source: str, decided: _Decided) -> Choice:
     return Choice((first, *(others if len(planes.value) > 1 else ())), planes.reason)
 
 
-def _plane(plane: str, cohort: Cohort) -> str:
-    return "own" if plane == cohort.plane else plane
+def _own(cohort: Cohort, planes: Choice, best: Candidate) -> Choice:
+    """The plane of the dataset's own network."""
+    first, left_out = best.planes[0], len(planes.value) - len(set(best.planes))
+    reason = planes.reason
+    if left_out:
+        reason += "; in this time steps are worth more than other planes"
+    return Choice("own" if first == cohort.plane else first, reason)
 
 
 def _searched(

@@ -11,6 +11,7 @@ import yaml
 
 from datasets_spec.contract import Problem
 from model import params
+from model.__main__ import main
 from model.preflight import preflight
 from pipeline import paths
 from pipeline.params import reader
@@ -124,3 +125,11 @@ def test_a_member_that_is_not_named_is_refused_with_those_that_are(
 ) -> None:
     write(second())
     assert "(second)" in str(refused(lambda: params.load_member("third")))
+
+
+def test_train_tells_of_datasets_and_members(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(second())
+    assert main(["train", "third"]) == 2
+    assert f"{OTHER}, second, got 'third'" in capsys.readouterr().err
