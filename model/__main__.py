@@ -55,7 +55,7 @@ def _predict_options(parser: ArgumentParser) -> None:
     add("model", help="a dataset's name (its run), a run's folder, or a model file")
     add("inputs", nargs="+", type=Path, metavar="input", help="scans, pictures, folders of them")
     add("--output", type=Path, required=True, help="folder for masks, table and page")
-    add("--ensemble", nargs="+", default=[], metavar="MODEL", help="more models, to be averaged")
+    add("--ensemble", nargs="+", default=[], metavar="MODEL", help="more models, for an ensemble")
     add(
         "--channel",
         action="append",

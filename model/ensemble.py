@@ -201,9 +201,7 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
         than = "" if gain is None else f"; all are {summary.in_words(gain, 4)} better"
         name = f"{one['networks']} {one['member']}".strip()
         _LOG.info("  %-24s %.4f%s", name, one["dice"]["mean"] or 0, than)
-    weights = found["weights"]
-    kept = "kept" if weights["kept"] else "equal ones are as good, so far as valid can tell"
-    _LOG.info("  weights: %s", kept)
+    _LOG.info("  weights: %s", _weights_in_words(found["weights"]))
     _LOG.info("  %s", trust.sentence(found))
     for one in found["label_rules"]:
         if one["kept"]:
@@ -211,3 +209,10 @@ def _report(dataset: str, found: Mapping[str, Any]) -> None:
     for name, one in found["postprocessing"].items():
         if one["kept"]:
             _LOG.info("  %s: post-processing kept, %+.4f Dice on valid", name, one["gain"])
+
+
+def _weights_in_words(weights: Mapping[str, Any]) -> str:
+    """What each plane counts."""
+    if not weights["kept"]:
+        return "equal ones are as good, so far as valid can tell"
+    return ", ".join(f"{plane} {share:.2f}" for plane, share in weights["of_plane"].items())

@@ -324,8 +324,8 @@ class Ensemble:
     """Whatever of it is left out of a parameter file has its usual value."""
 
     weights: str = "auto"
-    """`auto`: valid may weigh networks, or the planes that they see, class by class, where that
-    gains more than noise over equal weights; `equal` does not ask."""
+    """`auto`: valid may weigh the planes that networks see, where that gains more than noise over
+    equal weights; `equal` does not ask."""
     own: bool = True
     """Whether the dataset's own network takes part; else its members do alone."""
 

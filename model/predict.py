@@ -70,7 +70,7 @@ def predict(
 ) -> None:
     """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
-    ``models``: their files; several are an ensemble, whose probabilities are averaged. ``mirrors``:
+    ``models``: their files; several are an ensemble, whose probabilities become one. ``mirrors``:
     see :data:`model.inference.mirrors.MIRRORS`. ``patterns``: which names are of which sequence,
     for models of several, see :mod:`model.inference.sequences`. ``key``: which volume, of files and
     series that hold several, such as "echo 2". What was made before of the same scan, by the same
@@ -231,11 +231,12 @@ def _scan(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, A
     lacking = [f"without {', '.join(absent)}: {', '.join(read)} alone"] if absent else []
     warnings = [*lacking, *doubts, *_oddities(images, scan.path, work.predictor)]
     source = delivery.Source(name, scan.path, scan.series, work.names.uid)
+    networks = len(work.predictor.members)
     about = About(
         facts.dataset,
         work.predictor.digest or work.predictor.members[0].digest,
         imports.project_version(),
-        f"FlexUNet, mean of {len(work.predictor.members)} networks",
+        "FlexUNet" + (f", {networks} networks as one" if networks > 1 else ""),
     )
     deliver = delivery.Delivery(work.output, source, images, work.predictor, work.wish, about)
     members = work.predictor.members

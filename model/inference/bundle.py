@@ -1,8 +1,8 @@
 """Several model files as one: an uncompressed zip with them and ``ensemble.json``.
 
-``ensemble.json`` names the members' files with their sha256, the weight of each for each class, and
-what valid chose for all of them together. The file may come from anyone: it is checked before
-anything of it is used, and of each member exactly what is checked of a model file that is alone.
+``ensemble.json`` names the members' files with their sha256, the weight of each, and what valid
+chose for all of them together. The file may come from anyone: it is checked before anything of it
+is used, and of each member exactly what is checked of a model file that is alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.params.values import shown
 from pipeline.runtime import files, modelfile
 
 STATED = "ensemble.json"
-FORMAT = 1
+FORMAT = 2
 _MOST_MEMBERS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}\.(keras|onnx)")
 _REMEDY = "Copy it again: it may be damaged; or make it again: python -m model ensemble"
@@ -153,13 +153,13 @@ def unfit(file: Path, what: str) -> Problem:
 
 
 def _weights(stated: Any, members: int) -> Weights | None:
-    """Raises ValueError and the like for anything but a table of weights, or null."""
+    """Raises ValueError and the like for anything but a weight of each member, or null."""
     if stated is None:
         return None
     weights = np.array(stated, np.float64)
-    _require(weights.ndim == 2 and len(weights) == members, f"weights {weights.shape}")
+    _require(weights.shape == (members,), f"weights {weights.shape}")
     _require(bool(np.isfinite(weights).all() and (weights >= 0).all()), "weights below 0")
-    _require(bool((weights.sum(axis=0) > 0).all()), "a class without a weight")
+    _require(bool(weights.any()), "no network with a weight")
     return fusing.normalised(weights)
 
 

@@ -1,8 +1,13 @@
-"""The probabilities of several networks as one: their mean, or with weights class by class.
+"""The probabilities of several networks as one: their geometric mean.
 
-With weights w of network m and class c, which add up to 1 over the networks, a voxel's probability
-of c is sum_m w[m, c] p_m[c], divided by the sum of that over all classes. Equal weights are the
-mean, which needs no division.
+With weights w of the networks, which add up to 1, a voxel's probability of class c is
+prod_m p_m[c]^w[m], divided by the sum of that over all classes (a logarithmic opinion pool; Genest
+& Zidek, Statist. Sci. 1986). Unlike in the arithmetic mean, a network that is sure counts for more
+than one that is not (docs/decisions/prediction.md has what it gained). What is below
+:data:`LEAST` counts as that, so that no network alone can rule a class out for good.
+
+The sum before the division is the networks' affinity: 1 where they agree, and the less the farther
+they are apart; of two of equal weight it is the Bhattacharyya coefficient.
 """
 
 from __future__ import annotations
@@ -15,18 +20,20 @@ from numpy.typing import NDArray
 from model.inference.sampling import Probabilities
 
 Weights = NDArray[np.float32]
-"""Of networks and classes (members, classes), each column adding up to 1."""
+"""Of the networks (members,), adding up to 1."""
+LEAST = 1e-7
+"""The least probability that counts: about what float32 resolves beside 1."""
 
 
-def normalised(weights: NDArray[np.float64]) -> Weights:
-    """Columns that add up to 1; one of nothing but 0 becomes that of equal weights.
+def normalised(weights: Sequence[float] | NDArray[np.float64]) -> Weights:
+    """Weights that add up to 1; of nothing but 0 become equal ones.
 
-    >>> normalised(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist()
-    [[0.25, 0.5], [0.75, 0.5]]
+    >>> normalised([1.0, 3.0]).tolist(), normalised([0.0, 0.0]).tolist()
+    ([0.25, 0.75], [0.5, 0.5])
     """
-    totals = weights.sum(axis=0)
-    equal = np.full_like(weights, 1 / len(weights))
-    return np.where(totals > 0, weights / np.where(totals > 0, totals, 1), equal).astype(np.float32)
+    known = np.asarray(weights, np.float64)
+    total = known.sum()
+    return (known / total if total > 0 else np.full_like(known, 1 / len(known))).astype(np.float32)
 
 
 def of_some(weights: Weights | None, chosen: Sequence[int]) -> Weights | None:
@@ -34,26 +41,30 @@ def of_some(weights: Weights | None, chosen: Sequence[int]) -> Weights | None:
     return None if weights is None else normalised(weights[list(chosen)].astype(np.float64))
 
 
-def weighted(answer: Probabilities, row: NDArray[np.float32] | None) -> Probabilities:
-    """What (classes, ...) of one network adds to the sum; the array itself is changed."""
-    if row is None:
-        return answer
-    np.multiply(answer, row.reshape(-1, *[1] * (answer.ndim - 1)), out=answer)
-    return answer
+def of_each(weights: Weights | None, members: int) -> Weights:
+    """The weight of every network; None are equal ones."""
+    return normalised(np.ones(members)) if weights is None else weights
 
 
-def mean(total: Probabilities, members: int, weights: Weights | None) -> Probabilities:
-    """The sum of all :func:`weighted` answers (classes, ...) as probabilities, in its place.
+def part(answer: Probabilities, weight: np.float32) -> Probabilities:
+    """What the answer (classes, ...) of one network adds to the sum; the array itself is changed.
 
-    Where no network with a weight gives any class a probability, all are 0.
+    A network alone has the weight 1, and its answer stays as it is.
     """
-    if weights is None:
-        if members > 1:
-            np.divide(total, np.float32(members), out=total)
-        return total
-    whole = np.maximum(total.sum(axis=0), np.finfo(np.float32).tiny)
-    np.divide(total, whole, out=total)
-    return total
+    if weight == 1:
+        return answer
+    np.maximum(answer, np.float32(LEAST), out=answer)
+    np.log(answer, out=answer)
+    return np.multiply(answer, weight, out=answer)
+
+
+def pooled(total: Probabilities) -> NDArray[np.float32]:
+    """Make the sum of all parts (classes, ...) probabilities, in its place; returns the affinity
+    (...). Not for a network alone, whose part they are."""
+    np.exp(total, out=total)
+    affinity: NDArray[np.float32] = total.sum(axis=0)
+    np.divide(total, affinity, out=total)
+    return affinity
 
 
 def fused(
@@ -66,16 +77,17 @@ def fused(
     The sums run plane by plane, as they do where the networks are asked in turn
     (:func:`model.inference.scans.slabs`): so the result is the same, to the last bit.
     """
-    if len(answers) == 1 and weights is None:
+    if len(answers) == 1:
         return answers[0]
-    total: Probabilities | None = None
+    each, total = of_each(weights, len(answers)), None
     for plane in dict.fromkeys(planes):
         of_plane: Probabilities | None = None
         for number, answer in enumerate(answers):
             if planes[number] == plane:
-                part = weighted(answer.copy(), None if weights is None else weights[number])
-                of_plane = part if of_plane is None else np.add(of_plane, part, out=of_plane)
+                own = part(answer.copy(), each[number])
+                of_plane = own if of_plane is None else np.add(of_plane, own, out=of_plane)
         assert of_plane is not None
         total = of_plane if total is None else np.add(total, of_plane, out=total)
     assert total is not None
-    return mean(total, len(answers), weights)
+    pooled(total)
+    return total

@@ -33,13 +33,13 @@ Look = Callable[[Slab], object]
 
 @dataclass(frozen=True)
 class Predictor:
-    """Models of the same classes and modality, whose probabilities are averaged.
+    """Models of the same classes and modality, whose probabilities become one (:mod:`fusing`).
 
     ``rules``: the post-processing of each class id, and ``label_rules``: those that predictions
     are made to obey: what all members chose on valid, or what valid chose for a bundle.
     ``weights``: see :mod:`model.inference.fusing`; None are equal ones. ``digest``: of the bundle
     that the models come from, "" of models from files of their own. ``temperatures``: what
-    calibrates a bundle's mean; the members' own are for members alone.
+    calibrates what a bundle's members say together; their own are for members alone.
     """
 
     members: tuple[Member, ...]

@@ -1,4 +1,4 @@
-"""A scan and one or several models -> mean probabilities in the scan's own grid, by slabs.
+"""A scan and one or several models -> probabilities in the scan's own grid, by slabs.
 
 Models of one plane are asked slab by slab, and nothing but the slab is held. Models of several
 planes see the scan in several orders, so their sums wait in a file without a name until all
@@ -53,10 +53,10 @@ class Slices(Protocol):
 class Slab:
     """Neighbouring slices in the first model's plane: which, and (classes, n, rows, columns).
 
-    ``entropy`` (n, rows, columns) is that of the mean as it is calibrated, and ``disagreement``
-    what of it, before that, is due to models that differ (the mutual information of class and
-    model; Smith & Gal, UAI 2018). Both are shares of the most there can be, log(classes), and None
-    where they were not asked for.
+    ``entropy`` (n, rows, columns) is that of the probabilities, as a share of the most there can
+    be, log(classes). ``disagreement`` is 1 less the models' affinity
+    (:mod:`model.inference.fusing`): 0 where they agree, 1 where each rules out what another is sure
+    of; of two it is the square of their Hellinger distance. None where they were not asked for.
     """
 
     at: slice
@@ -75,41 +75,38 @@ def slabs(
     weights: Weights | None = None,
     temperatures: Temperatures = NONE,
 ) -> Iterator[Slab]:
-    """The mean of the members' probabilities for all slices of a scan, in order.
+    """The members' probabilities as one, for all slices of a scan, in order.
 
     ``images``: the scan or, for models of several sequences, those of a case. ``scratch`` is a
-    folder with room for (classes + 1) float32 numbers a voxel, where the members are of several
-    planes. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
-    ``temperatures``: what calibrates the mean. Raises :class:`Problem` if the scan's slices have no
-    one spacing and a member is of another plane than theirs.
+    folder with room for as many float32 numbers a voxel as there are classes, where the members are
+    of several planes. ``weights``: see :mod:`model.inference.fusing`; None are equal ones.
+    ``temperatures``: what calibrates them together. Raises :class:`Problem` if the scan's slices
+    have no one spacing and a member is of another plane than theirs.
     """
     image = channels.first(images)
     require_own_plane(members, image)
-    rows = [None] * len(members) if weights is None else list(weights)
     voices = [
-        _Voice(member, viewed(images, member.facts, own_grey), row)
-        for member, row in zip(members, rows, strict=True)
+        _Voice(member, viewed(images, member.facts, own_grey), weight)
+        for member, weight in zip(members, fusing.of_each(weights, len(members)), strict=True)
     ]
     shape, planes = image.array.shape, _planes(members)
-    whole = _Whole(len(members), weights, temperatures, uncertain)
+    whole = _Whole(len(members) > 1, temperatures, uncertain)
     if len(planes) == 1:
-        for at, total, entropies in _sums(voices, shape, uncertain, done):
-            yield whole.slab(at, total, entropies)
-            del total, entropies  # before the next is computed
+        for at, total in _sums(voices, shape, done):
+            yield whole.slab(at, total)
+            del total  # before the next is computed
         return
-    classes = len(members[0].facts.label_map)
     with tempfile.TemporaryFile(dir=scratch) as file:
-        sums = _Sums(file, (classes + uncertain, *shape))
+        sums = _Sums(file, (len(members[0].facts.label_map), *shape))
         for plane in planes:
             of_plane = [one for one in voices if one.member.facts.plane == plane]
-            for at, total, entropies in _sums(of_plane, shape, uncertain, done):
-                sums.add(plane, at, [*total, *([] if entropies is None else [entropies])])
-                del total, entropies
+            for at, total in _sums(of_plane, shape, done):
+                sums.add(plane, at, list(total))
+                del total
         for at in _steps(members, shape, planes[0]):
             found = sums.get(planes[0], at)
-            entropies = found[classes] if uncertain else None
-            yield whole.slab(at, found[:classes], entropies)
-            del found, entropies
+            yield whole.slab(at, found)
+            del found
 
 
 def every(
@@ -141,16 +138,11 @@ def every(
 
 @dataclass(frozen=True)
 class _Voice:
-    """A member, the slices that it is shown, and its weight for each class (None: equal)."""
+    """A member, the slices that it is shown, and its weight."""
 
     member: Member
     slices: Slices
-    row: NDArray[np.float32] | None
-
-    @property
-    def share(self) -> np.float32:
-        """How much of the whole its entropy is; 1 where all weigh alike."""
-        return np.float32(1 if self.row is None else self.row.mean())
+    weight: np.float32
 
 
 def _planes(members: Sequence[Member]) -> list[str]:
@@ -192,24 +184,18 @@ def _stack(shape: tuple[int, ...], plane: str) -> tuple[int, ...]:
 
 
 def _sums(
-    voices: Sequence[_Voice], shape: tuple[int, ...], uncertain: bool, done: Done
-) -> Iterator[tuple[slice, Probabilities, NDArray[np.float32] | None]]:
-    """Slab by slab the sum of the members' probabilities, and that of their entropies."""
+    voices: Sequence[_Voice], shape: tuple[int, ...], done: Done
+) -> Iterator[tuple[slice, Probabilities]]:
+    """Slab by slab the sum of what the members' answers are together."""
     members = [one.member for one in voices]
     for at in _steps(members, shape, members[0].facts.plane):
         total: Probabilities | None = None
-        entropies: NDArray[np.float32] | None = None
         for one in voices:
-            answer = _asked(one.member, one.slices, at, done)
-            if uncertain:
-                entropy = _entropy(answer) * one.share
-                entropies = entropy if entropies is None else entropies + entropy
-                del entropy
-            answer = fusing.weighted(answer, one.row)
+            answer = fusing.part(_asked(one.member, one.slices, at, done), one.weight)
             total = answer if total is None else np.add(total, answer, out=total)
             del answer
         assert total is not None
-        yield at, total, entropies
+        yield at, total
 
 
 def _asked(member: Member, slices: Slices, at: slice, done: Done) -> Probabilities:
@@ -234,24 +220,20 @@ def _asked(member: Member, slices: Slices, at: slice, done: Done) -> Probabiliti
 
 @dataclass(frozen=True)
 class _Whole:
-    """How the sums over all members become what they answer together."""
+    """How the sum over all members becomes what they answer together."""
 
-    members: int
-    weights: Weights | None
+    several: bool
     temperatures: Temperatures
     uncertain: bool
 
-    def slab(self, at: slice, total: Probabilities, entropies: NDArray[np.float32] | None) -> Slab:
-        """The slab of these sums; ``total`` becomes the mean."""
-        mean = fusing.mean(total, self.members, self.weights)
-        own = _entropy(mean) if self.uncertain else None
-        calibrated = self.temperatures(mean)
-        if own is None or entropies is None:
+    def slab(self, at: slice, total: Probabilities) -> Slab:
+        """The slab of this sum, which is changed."""
+        affinity = fusing.pooled(total) if self.several else None
+        calibrated = self.temperatures(total)
+        if not self.uncertain:
             return Slab(at, calibrated, None, None)
-        parts = np.float32(self.members if self.weights is None else 1)
-        disagreement = np.maximum(own - entropies / parts, 0) if self.members > 1 else None
-        entropy = own if calibrated is mean else _entropy(calibrated)
-        return Slab(at, calibrated, entropy, disagreement)
+        apart = None if affinity is None else np.clip(1 - affinity, 0, 1)
+        return Slab(at, calibrated, _entropy(calibrated), apart)
 
 
 def _entropy(probability: Probabilities) -> NDArray[np.float32]:

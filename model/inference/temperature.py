@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from model.inference.fusing import LEAST
 from model.inference.sampling import Probabilities
 
-LEAST = 1e-7
-"""The least probability that counts, about what float32 resolves beside 1: else the temperatures
-were those of a few voxels in which the truth had been given no chance."""
 LOWEST, HIGHEST = 0.1, 10.0
 """Between these a temperature is sought, and believed."""
 
@@ -78,7 +76,7 @@ NONE = Temperatures()
 
 
 def calibrated(probability: Probabilities, temperatures: Sequence[float]) -> Probabilities:
-    """Probabilities (classes, ...), of one network or a mean of several, by a T for each class.
+    """Probabilities (classes, ...), of one network or of several as one, by a T for each class.
 
     The order of a voxel's classes stays, but where two are equal to the last bit. Of temperatures
     that are all 1 comes out what went in.

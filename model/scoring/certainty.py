@@ -21,11 +21,11 @@ from scipy import ndimage
 
 from datasets_spec.contract import IGNORED
 from model.inference.expected import Expected
+from model.inference.fusing import LEAST
 from model.inference.sampling import Probabilities, class_ids
-from model.inference.temperature import LEAST
 from model.scoring.answers import Look
 from model.scoring.scores import Calibration, Stack
-from model.scoring.temperature import merged
+from model.scoring.voxels import merged
 
 NEAR_PX = 2
 DOUBTS = 256

@@ -22,13 +22,13 @@ from model.inference.rules import Rule
 from model.inference.sampling import Probabilities
 from model.inference.temperature import NONE
 from model.params import Train
-from model.scoring import answers
+from model.scoring import answers, temperature
 from model.scoring.answers import Answer, Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.obeying import Obeyed
 from model.scoring.postprocess import Choice, Search, helps
 from model.scoring.scores import Stack
-from model.scoring.temperature import Sample
+from model.scoring.voxels import Sample
 from pipeline import paths
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
@@ -77,7 +77,7 @@ def choose(
     best = best or valid([way])[0]
     if wanted.calibrate != "never":
         always = wanted.calibrate == "always"
-        chosen["temperature"] = best.voxels.choose(wanted.seed, always=always)
+        chosen["temperature"] = temperature.choose(best.voxels, wanted.seed, always=always)
     return chosen | rules_of(best.search, wanted)
 
 
@@ -158,7 +158,7 @@ def _look(trial: _Trial, drawings: Drawings) -> answers.Look:
 
     def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
         for truth in truths:
-            voxels.add(truth, own, slices, first.unlabelled)
+            voxels.add(truth, [own], slices, first.unlabelled)
 
     return look
 

@@ -7,8 +7,9 @@ and for networks on folds each patient is judged by those whose fold left it out
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from model.inference.fusing import Weights, of_some
 from model.inference.member import Member
 from model.inference.sampling import Probabilities
 from model.params import Ensemble, Train
-from model.scoring import answers, choose, fused, postprocess, weigh
+from model.scoring import answers, choose, fused, postprocess, temperature, weigh
 from model.scoring.answers import Drawings
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.fused import Answers, Case, Look
 from model.scoring.postprocess import helps
-from model.scoring.temperature import Sample
+from model.scoring.scores import Stack
+from model.scoring.voxels import Sample
 from pipeline.pairs import truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
@@ -67,32 +69,38 @@ class Choosing:
 
         Raises :class:`Problem` if the labels that convert kept are not there.
         """
-        members = [one.member for one in self.networks]
-        label_map = members[0].facts.label_map
-        of = weigh.groups([one.facts.plane for one in members])
-        rows = weigh.candidates(of if wanted.weights == "auto" else [""] * len(members))
-        known = choose.rules_to_try(self.dataset, train)
-        search, plain = weigh.Search(rows, label_map), postprocess.Search(len(label_map), known)
-        voxels = Sample()
-        for one in self._judged():
-            counted = weigh.OfCase(self._case(one), weigh.among(rows, one.voters))
-            self._add(plain, voxels, counted.case, None, counted.look)
-            search.add(counted)
-        choices = search.choose(train.seed, "weights")
-        weights = weigh.table(choices, len(members), len(label_map))
-        section = self._stated(choices)
-        if weights is not None:
-            weighed, other = postprocess.Search(len(label_map), known), Sample()
-            for one in self._judged():
-                self._add(weighed, other, self._case(one), of_some(weights, one.voters))
-            section |= _gain(plain, weighed, train.seed)
-            weights = weights if section["kept"] else None
-            plain, voxels = (weighed, other) if section["kept"] else (plain, voxels)
+        planes = [one.member.facts.plane for one in self.networks]
+        kinds = list(dict.fromkeys(planes)) if wanted.weights == "auto" else []
+        equal = self._asked(train, None, kinds)
+        choice = weigh.choose(equal.voices, kinds, train.seed, "weights")
+        section, weights, best = _stated(choice), None, equal
+        if choice and choice.kept:
+            weights = weigh.of_members(choice.of_plane, planes)
+            weighed = self._asked(train, weights)
+            section |= _in_dice(equal.search, weighed.search, train.seed)
+            weights, best = (weights, weighed) if section["kept"] else (None, equal)
         chosen: dict[str, Any] = {"weights": section}
         if train.calibrate != "never":
             always = train.calibrate == "always"
-            chosen["temperature"] = voxels.choose(train.seed, always=always)
-        return Chosen(weights, chosen | choose.rules_of(plain, train))
+            chosen["temperature"] = temperature.choose(best.voxels, train.seed, always=always)
+        return Chosen(weights, chosen | choose.rules_of(best.search, train))
+
+    def _asked(self, train: Train, weights: Weights | None, voices: Sequence[str] = ()) -> _Asked:
+        """What all networks answer to every case with these weights.
+
+        ``voices``: planes of several, whose own answers are kept too.
+        """
+        classes = len(self.networks[0].member.facts.label_map)
+        known = choose.rules_to_try(self.dataset, train)
+        asked = _Asked(postprocess.Search(classes, known), Sample(), Sample())
+        for one in self._judged():
+            members = [self.networks[at].member for at in one.voters]
+            case = Case(members, one.drawings, self.limits, self.scratch)
+            looks = [_together(asked.voxels, case)]
+            if len(voices) > 1:
+                looks.append(_plane_by_plane(asked.voices, case, voices))
+            asked.add(case, fused.predicted(case, of_some(weights, one.voters), *looks))
+        return asked
 
     def _judged(self) -> Iterator[_Judged]:
         """Every case with those who may judge it; of several planes, all have to have a vote."""
@@ -112,71 +120,70 @@ class Choosing:
                 for drawings in answers.cases(own, split, self.dataset):
                     yield _Judged(drawings, voters[drawings[0][0].patient])
 
-    def _case(self, judged: _Judged) -> Case:
-        members = [self.networks[at].member for at in judged.voters]
-        return Case(members, judged.drawings, self.limits, self.scratch)
 
-    def _add(
-        self,
-        search: postprocess.Search,
-        voxels: Sample,
-        case: Case,
-        weights: Weights | None,
-        *looks: Look,
-    ) -> None:
-        """Ask about a case, and try what can be done to what the networks answer."""
-        stack = fused.predicted(case, weights, _look(voxels, case), *looks)
+@dataclass(frozen=True)
+class _Asked:
+    """What can be done to the networks' answers, and voxels: of all networks as one, and of the
+    planes as a voice each."""
+
+    search: postprocess.Search
+    voxels: Sample
+    voices: Sample
+
+    def add(self, case: Case, stack: Stack) -> None:
+        """Try what can be done to the class ids of a case."""
         first, kept = case.drawings[0][0], case.kept
         planar = kept.record.source == truth_record.PICTURES
         for truth in case.truths:
             drawn = case.back(truth)
             ml, world = kept.voxel_ml, answers.world(kept)
-            search.add(first.patient, drawn, stack, ml, planar, first.unlabelled, world)
-
-    def _stated(self, choices: dict[int, weigh.Choice]) -> dict[str, Any]:
-        """What was tried of each class, and whether it gained on patients left out."""
-        names = [one.name for one in self.networks]
-        labels = self.networks[0].member.facts.label_map.labels
-        return {
-            "kept": False,
-            "classes": {
-                labels[label].name: {
-                    "members": dict(zip(names, one.row.tolist(), strict=True)),
-                    "gain": one.gain,
-                    "low": one.low,
-                    "high": one.high,
-                    "patients": one.patients,
-                    "kept": one.kept,
-                }
-                for label, one in choices.items()
-            },
-        }
+            self.search.add(first.patient, drawn, stack, ml, planar, first.unlabelled, world)
 
 
-def _look(voxels: Sample, case: Case) -> Look:
+def _together(voxels: Sample, case: Case) -> Look:
     """Keeps of every slice of a case, beside every rater, what temperatures follow from."""
-    first, slices = case.drawings[0][0], len(case.truths) * len(case.truths[0])
-    voxels.begin(first.patient)
+    add = _adding(voxels, case)
 
     def look(at: slice, _: Answers, probability: Probabilities) -> None:
-        for truth in case.truths:
-            for index, drawn in enumerate(truth[at]):
-                voxels.add(drawn, probability[:, index], slices, first.unlabelled)
+        add(at, [probability])
 
     return look
 
 
-def _gain(plain: postprocess.Search, weighed: postprocess.Search, seed: int) -> dict[str, Any]:
-    """What the weights of all classes gain together, in mean foreground Dice."""
+def _plane_by_plane(voxels: Sample, case: Case, of: Sequence[str]) -> Look:
+    """Keeps of every slice of a case, beside every rater, what weights follow from."""
+    add = _adding(voxels, case)
+
+    def look(at: slice, answers: Answers, _: Probabilities) -> None:
+        add(at, weigh.voices(answers, case.planes, of))
+
+    return look
+
+
+def _adding(voxels: Sample, case: Case) -> Callable[[slice, Sequence[Probabilities]], None]:
+    """Adds slices of a case to ``voxels``, beside every rater."""
+    first, slices = case.drawings[0][0], len(case.truths) * len(case.truths[0])
+    voxels.begin(first.patient)
+
+    def add(at: slice, voices: Sequence[Probabilities]) -> None:
+        for truth in case.truths:
+            for index, drawn in enumerate(truth[at]):
+                own = [voice[:, index] for voice in voices]
+                voxels.add(drawn, own, slices, first.unlabelled)
+
+    return add
+
+
+def _stated(choice: weigh.Choice | None) -> dict[str, Any]:
+    """What the planes' weights were, and what they gained on patients left out."""
+    return {"kept": False} | ({} if choice is None else asdict(choice))
+
+
+def _in_dice(plain: postprocess.Search, weighed: postprocess.Search, seed: int) -> dict[str, Any]:
+    """What weights gain in mean foreground Dice; they are kept unless they lose more than noise."""
     gains = weighed.plain_dice() - plain.plain_dice()
     resamples = Resamples.drawn(plain.patients, seed, "all weights")
-    bounds = interval(resamples.means(plain.patients, gains))
-    assert bounds is not None
-    gain, patients = float(mean_over(gains)), len(resamples.patients)
-    return {
-        "kept": helps(gain, bounds[0], patients),
-        "gain": gain,
-        "low": bounds[0],
-        "high": bounds[1],
-        "patients": patients,
-    }
+    low, high = interval(resamples.means(plain.patients, gains)) or (math.nan, math.nan)
+    gain = float(mean_over(gains))
+    loses = helps(-gain, -high, len(resamples.patients))
+    return {"kept": not loses, "dice": {"gain": gain, "low": low, "high": high}}

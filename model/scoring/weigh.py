@@ -1,73 +1,41 @@
-"""How much each network of an ensemble counts for each class, chosen on cases that it did not see.
+"""How much each plane counts in an ensemble, chosen on cases that its networks did not see.
 
-Equal weights are hard to beat, and many weights are easily fitted to few patients. So there are few
-to choose from: networks of one plane form a group (or each is one, where all see one plane), and
-for each class one group may be left out, count half or count double. A class takes the best of
-these only if it gains by more than noise on patients that had no part in its choice: each patient
-is judged by what all others chose. Background weighs as the other classes do on average.
-
-Whether the choices of all classes gain together is asked in a second look at the same cases.
+Equal weights are hard to beat, and many weights are easily fitted to few patients. So the networks
+of a plane count alike, and one weight of each plane is fitted: those of least negative
+log-likelihood of a voxel, of which a case shows thousands where it shows one Dice. They are kept
+only if they lower it for patients that they do not follow from
+(:func:`model.scoring.voxels.of_others`) with a 95 % interval over the patients above 0, and if
+there are :data:`~model.inference.facts.LEAST_PATIENTS` or more of these. Equal weights may be as
+sure or unsure as fits best, as the others are: temperatures see to that afterwards.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from datasets_spec.contract import IGNORED, LabelMap
 from model.inference import fusing
+from model.inference.facts import LEAST_PATIENTS
 from model.inference.fusing import Weights
 from model.inference.sampling import Probabilities
 from model.scoring.bootstrap import Resamples, interval
-from model.scoring.fused import Answers, Case
-from model.scoring.postprocess import helps
+from model.scoring.voxels import Sample, Voxels, of_others
 
-_FACTORS = (0.0, 0.5, 2.0)
+_MOST = 10.0  # of a weight before all are made to add up to 1
+
 Floats = NDArray[np.float64]
-
-
-def groups(planes: Sequence[str]) -> list[str]:
-    """The group of each network: its plane or, where all see one, the network by its place.
-
-    >>> groups(["axial", "coronal", "axial"]), groups(["axial", "axial"])
-    (['axial', 'coronal', 'axial'], ['0', '1'])
-    """
-    if len(set(planes)) > 1:
-        return list(planes)
-    return [str(at) for at in range(len(planes))]
-
-
-def candidates(of: Sequence[str]) -> list[Floats]:
-    """Weights of the networks (members,), whose sum is 1, equal ones first; none twice."""
-    every: list[Floats] = []
-    for group, factor in [("", 1.0), *((one, f) for one in sorted(set(of)) for f in _FACTORS)]:
-        row = np.array([factor if one == group else 1.0 for one in of])
-        row = row / row.sum() if row.sum() else row
-        if row.any() and not any(np.allclose(row, other) for other in every):
-            every.append(row)
-    return every
-
-
-def among(rows: Sequence[Floats], voters: Sequence[int]) -> list[Floats]:
-    """The candidates of some networks alone; one that weighs none of them is that of equal ones."""
-    equal = np.full(len(voters), 1 / len(voters))
-    totals = [row[list(voters)].sum() for row in rows]
-    return [
-        row[list(voters)] / total if total else equal
-        for row, total in zip(rows, totals, strict=True)
-    ]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The weights of the networks for one class, and what they gained on patients left out."""
+    """The weight of each plane, adding up to 1, and by how much they lower the negative
+    log-likelihood of a voxel (in nats) of patients left out, with its 95 % interval."""
 
-    row: Floats
+    of_plane: dict[str, float]
     gain: float
     low: float
     high: float
@@ -76,117 +44,77 @@ class Choice:
     @property
     def kept(self) -> bool:
         """Whether they gain by more than noise."""
-        return helps(self.gain, self.low, self.patients)
+        return self.patients >= LEAST_PATIENTS and self.low > 0
 
 
-class OfCase:
-    """The Dice of every class under every candidate, in one case; counted slab by slab."""
+def voices(
+    answers: NDArray[np.float32], planes: Sequence[str], of: Sequence[str]
+) -> list[Probabilities]:
+    """What the networks of each plane of ``of`` say together, (classes, ...).
 
-    def __init__(self, case: Case, rows: Sequence[Floats]) -> None:
-        self.case, self._rows = case, rows
-        self._classes = len(case.members[0].facts.label_map)
-        # by rater: candidates, classes, and voxels (or ml) drawn, predicted and both
-        shape = (len(case.truths), len(rows), self._classes, 3)
-        self._counts = np.zeros(shape)
-
-    def look(self, at: slice, answers: Answers, _: Probabilities) -> None:
-        """Count some slices, as :data:`model.scoring.fused.Look` has them."""
-        ml = self.case.kept.voxel_ml
-        weight = 1.0 if isinstance(ml, float) else ml[at]
-        equal = np.tensordot(self._rows[0].astype(np.float32), answers, axes=1)
-        for label in range(1, self._classes):
-            others = [one for one in range(1, self._classes) if one != label]
-            before = [equal[one] for one in others if one < label]
-            after = [equal[one] for one in others if one > label]
-            for number, row in enumerate(self._rows):
-                own = np.tensordot(row.astype(np.float32), answers[:, label], axes=1)
-                background = (row + (self._classes - 2) * self._rows[0]) / (self._classes - 1)
-                empty = np.tensordot(background.astype(np.float32), answers[:, 0], axes=1)
-                marked = own > empty
-                for one in before:
-                    marked &= own > one
-                for one in after:
-                    marked &= own >= one
-                self._count(number, label, at, marked, weight)
-
-    def _count(
-        self, number: int, label: int, at: slice, marked: NDArray[np.bool_], weight: Any
-    ) -> None:
-        for rater, truth in enumerate(self.case.truths):
-            drawn, known = truth[at] == label, truth[at] != IGNORED
-            for place, mask in enumerate((drawn, marked & known, marked & drawn)):
-                voxels = np.count_nonzero(mask, axis=(1, 2))
-                self._counts[rater, number, label, place] += float((voxels * weight).sum())
-
-    def dice(self) -> Floats:
-        """(raters, candidates, foreground classes); 1 of a class that is nowhere.
-
-        NaN of one that nobody annotated in the case.
-        """
-        drawn, marked, both = np.moveaxis(self._counts[:, :, 1:], -1, 0)
-        total = drawn + marked
-        found = np.where(total > 0, 2 * both / np.where(total > 0, total, 1), 1.0)
-        for label in self.case.drawings[0][0].unlabelled:
-            found[:, :, label - 1] = math.nan
-        return found
+    ``answers`` (members, classes, ...) are those of networks that see ``planes``.
+    """
+    found = []
+    for plane in of:
+        own = [answer for answer, seen in zip(answers, planes, strict=True) if seen == plane]
+        found.append(fusing.fused(own, [plane] * len(own), None))
+    return found
 
 
-@dataclass
-class Search:
-    """The Dice of every candidate for every class, case by case."""
+def choose(sample: Sample, planes: Sequence[str], *key: object) -> Choice | None:
+    """The best weights of ``planes``, the voices of ``sample``; ``key`` draws the resamples.
 
-    rows: Sequence[Floats]
-    label_map: LabelMap
-    patients: list[str] = field(default_factory=list)
-    _dice: list[Floats] = field(default_factory=list)
-
-    def add(self, counted: OfCase) -> None:
-        """Add a case of which all slices are counted, once for each rater."""
-        for of_rater in counted.dice():
-            self.patients.append(counted.case.drawings[0][0].patient)
-            self._dice.append(of_rater)
-
-    def choose(self, *key: object) -> dict[int, Choice]:
-        """The best candidate for every class, kept or not; ``key`` draws the resamples."""
-        if not self._dice or len(self.rows) < 2:
-            return {}
-        every = np.stack(self._dice)  # (cases, candidates, foreground classes)
-        chosen = {}
-        for label in range(1, len(self.label_map)):
-            dice = every[:, :, label - 1]
-            known = np.isfinite(dice[:, 0])
-            if known.any():
-                patients = [one for one, there in zip(self.patients, known, strict=True) if there]
-                chosen[label] = _chosen(dice[known], patients, self.rows, *key)
-        return chosen
-
-
-def table(choices: dict[int, Choice], members: int, classes: int) -> Weights | None:
-    """The weights of every network and class; None where no choice is kept."""
-    kept = {label: one for label, one in choices.items() if one.kept}
-    if not kept:
+    None of one plane, and of fewer than two patients.
+    """
+    cases = sample.cases()
+    patients = [patient for patient, _ in cases]
+    if len(planes) < 2 or len(set(patients)) < 2:
         return None
-    weights = np.full((members, classes), 1 / members)
-    for label, one in kept.items():
-        weights[:, label] = one.row
-    weights[:, 0] = weights[:, 1:].mean(axis=1)
-    return fusing.normalised(weights)
+    weights = _fitted(Voxels.joined([voxels for _, voxels in cases]))
+    gains = of_others(cases, _alike, _loss) - of_others(cases, _fitted, _loss)
+    bounds = interval(Resamples.drawn(patients, *key).means(patients, gains))
+    assert bounds is not None
+    shares = fusing.normalised(weights).tolist()
+    of_plane = dict(zip(planes, shares, strict=True))
+    return Choice(of_plane, float(gains.mean()), *bounds, len(set(patients)))
 
 
-def _chosen(dice: Floats, patients: Sequence[str], rows: Sequence[Floats], *key: object) -> Choice:
-    """Of one class: ``dice`` (cases, candidates), of which the first is that of equal weights."""
-    gains = dice - dice[:, :1]
-    names = np.array(patients)
-    honest = np.zeros(len(gains))
-    for patient in set(patients):
-        own = names == patient
-        if not own.all():
-            honest[own] = gains[own, _best(gains[~own])]
-    resamples = Resamples.drawn(patients, *key)
-    low, high = interval(resamples.means(patients, honest)) or (math.nan, math.nan)
-    best = _best(gains)
-    return Choice(rows[best], float(honest.mean()), low, high, len(resamples.patients))
+def of_members(of_plane: dict[str, float], planes: Sequence[str]) -> Weights:
+    """The weight of every network: its share of its plane's."""
+    return fusing.normalised([of_plane[plane] / planes.count(plane) for plane in planes])
 
 
-def _best(gains: Floats) -> int:
-    return int(gains.mean(axis=0).argmax())
+def _fitted(voxels: Voxels) -> Floats:
+    """The weights of least loss, 0 or more; they need not add up to 1."""
+    count = voxels.logs.shape[1]
+    start, bounds = np.full(count, 1 / count), [(0.0, _MOST)] * count
+    found = minimize(_sloped, start, (voxels,), "L-BFGS-B", jac=True, bounds=bounds)
+    best: Floats = found.x
+    return best
+
+
+def _alike(voxels: Voxels) -> Floats:
+    """The weights of least loss of which all are equal."""
+    count = voxels.logs.shape[1]
+    together = Voxels(voxels.logs.mean(axis=1, keepdims=True), voxels.truth, voxels.weight)
+    return np.full(count, _fitted(together)[0] / count)
+
+
+def _loss(voxels: Voxels, weights: Floats) -> float:
+    """The mean negative log-likelihood of the truth, in nats."""
+    return _sloped(weights, voxels)[0]
+
+
+def _sloped(weights: Floats, voxels: Voxels) -> tuple[float, Floats]:
+    """The loss, which is convex, and its gradient: the mean of E l - l_truth of each voice, where
+    E is over the classes by what all voices say together."""
+    total = np.einsum("nvc,v->nc", voxels.logs, weights)
+    total -= total.max(axis=1, keepdims=True)
+    share = np.exp(total)
+    whole = share.sum(axis=1)
+    share /= whole[:, None]
+    costs = np.log(whole) - np.take_along_axis(total, voxels.truth[:, None], 1)[:, 0]
+    of_truth = np.take_along_axis(voxels.logs, voxels.truth[:, None, None], 2)[:, :, 0]
+    slope = np.einsum("nvc,nc->nv", voxels.logs, share) - of_truth
+    part = voxels.weight / voxels.weight.sum()
+    return float(part @ costs), part @ slope

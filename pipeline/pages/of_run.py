@@ -93,11 +93,7 @@ def _ensemble(folder: Path) -> dict[str, Any] | None:
         return None
     with reading(folder / paths.SCORES):
         scores = json_of(folder / paths.SCORES)
-        weighed = {
-            name: one["members"]
-            for name, one in scores["weights"]["classes"].items()
-            if scores["weights"]["kept"] and one["kept"]
-        }
+        weighed = scores["weights"]["of_plane"] if scores["weights"]["kept"] else {}
         return {"scores": scores, "rows": _networks(scores), "weighed": weighed}
 
 

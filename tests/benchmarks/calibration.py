@@ -21,10 +21,10 @@ from model import params
 from model.inference.member import Member
 from model.inference.sampling import Probabilities, class_ids
 from model.inference.temperature import NONE, calibrated
-from model.scoring import answers
+from model.scoring import answers, temperature
 from model.scoring.answers import Drawings, Look
 from model.scoring.scores import Calibration, Mask, Stack
-from model.scoring.temperature import Sample
+from model.scoring.voxels import Sample
 from pipeline import paths
 from pipeline.pairs import manifest
 
@@ -80,7 +80,7 @@ def _measured(dataset: str) -> list[str]:
     for drawings in _cases(dataset, "valid"):
         sample.begin(drawings[0][0].patient)
         _ask(member, drawings, settings, _sampling(sample, len(drawings[0])))
-    chosen = sample.choose(settings.train.seed)
+    chosen = temperature.choose(sample, settings.train.seed)
     rng = np.random.default_rng(0)
 
     def judge(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
@@ -119,7 +119,7 @@ def _ask(member: Member, drawings: Drawings, settings: params.Params, look: Look
 
 def _sampling(sample: Sample, slices: int) -> Look:
     def look(truths: Sequence[Stack], own: Probabilities, _: Probabilities) -> None:
-        sample.add(truths[0], own, slices)
+        sample.add(truths[0], [own], slices)
 
     return look
 

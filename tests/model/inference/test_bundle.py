@@ -19,7 +19,7 @@ from tests.conftest import Refused
 FILE = Path("ensemble.zip")
 CONTENT: dict[str, Any] = {
     "dataset": "x",
-    "weights": [[0.5, 1.0, 0.0], [0.5, 3.0, 2.0]],
+    "weights": [1.0, 3.0],
     "chosen": {"postprocessing": {}},
 }
 Change = Callable[[dict[str, Any]], object]
@@ -56,7 +56,7 @@ def test_what_was_written_is_read_and_unpacked() -> None:
     assert bundle.is_one(FILE)
     assert stated.names == ("a.keras", "b.keras")
     assert stated.weights is not None
-    np.testing.assert_allclose(stated.weights, [[0.5, 0.25, 0], [0.5, 0.75, 1]])
+    np.testing.assert_allclose(stated.weights, [0.25, 0.75])
     with bundle.unpacked(stated) as files:
         assert [one.read_bytes()[:3] for one in files] == [b"one", b"two"]
         folder = files[0].parent
@@ -73,7 +73,7 @@ def test_the_same_files_give_the_same_bytes() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: one.update(format=2), "the format 2"),
+        (lambda one: one.update(format=1), "the format 1"),
         (lambda one: one.update(members=[]), "0 members"),
         (lambda one: one.update(members=one["members"] * 40), "80 members"),
         (lambda one: one.update(members="ab"), "got"),
@@ -84,11 +84,12 @@ def test_the_same_files_give_the_same_bytes() -> None:
         (lambda one: one["members"][0].pop("sha256"), "sha256"),
         (lambda one: one.pop("chosen"), "chosen"),
         (lambda one: one.update(chosen=[]), "nothing that was chosen"),
-        (lambda one: one.update(weights=[[1.0, 1.0, 1.0]]), "weights"),
-        (lambda one: one.update(weights=[[1.0], [1.0, 2.0]]), "got"),
-        (lambda one: one.update(weights=[[-1.0, 1.0], [2.0, 1.0]]), "below 0"),
-        (lambda one: one.update(weights=[[float("nan")], [1.0]]), "below 0"),
-        (lambda one: one.update(weights=[[0.0, 1.0], [0.0, 1.0]]), "without a weight"),
+        (lambda one: one.update(weights=[1.0]), "weights"),
+        (lambda one: one.update(weights=[[1.0], [1.0]]), "weights"),
+        (lambda one: one.update(weights=["a", 1.0]), "got"),
+        (lambda one: one.update(weights=[-1.0, 2.0]), "below 0"),
+        (lambda one: one.update(weights=[float("nan"), 1.0]), "below 0"),
+        (lambda one: one.update(weights=[0.0, 0.0]), "no network with a weight"),
     ],
 )  # fmt: skip
 def test_a_statement_of_nonsense_is_refused(change: Change, words: str, refused: Refused) -> None:

@@ -1,4 +1,4 @@
-"""Several networks' probabilities as one: equal weights, weights by class, the order of sums."""
+"""Several networks' probabilities as one: equal weights, other weights, the order of sums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANES = {
     "three": ("axial", "coronal", "sagittal"),
     "mixed": ("coronal", "axial", "coronal"),
 }
-WEIGHTS = np.array([[0.2, 0.5, 0.0], [0.3, 0.25, 1.0], [0.5, 0.25, 0.0]])
+WEIGHTS = fusing.normalised([2.0, 5.0, 3.0])
 
 
 @pytest.fixture
@@ -55,23 +55,40 @@ def alone(one: Member, image: Volume, scratch: Path) -> NDArray[np.float32]:
     return np.stack([volume.unslice(each, one.facts.plane) for each in whole])
 
 
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighed"])
 @pytest.mark.parametrize("planes", PLANES.values(), ids=PLANES)
-def test_weights_hold_class_by_class(
-    planes: tuple[str, ...], image: Volume, tmp_path: Path
+def test_all_together_are_the_weighed_geometric_mean(
+    planes: tuple[str, ...], weights: fusing.Weights | None, image: Volume, tmp_path: Path
 ) -> None:
-    several, weights = members(planes), fusing.normalised(WEIGHTS)
+    several, each = members(planes), fusing.of_each(weights, len(planes))
     found = list(slabs(several, image, tmp_path, uncertain=True, weights=weights))
     got = np.concatenate([one.probability for one in found], axis=1)
     answers = np.stack([alone(one, image, tmp_path) for one in several])
-    wanted = np.einsum("mc,mcxyz->cxyz", weights, answers)
-    wanted /= wanted.sum(axis=0)
-    in_plane = np.stack([volume.slices(one, planes[0]) for one in wanted])
-    np.testing.assert_allclose(got, in_plane, atol=1e-6)
-    assert np.abs(wanted - answers.mean(axis=0)).max() > 0.05
-    assert all(one.disagreement is not None for one in found)
+    raised = np.prod(answers ** each[:, None, None, None, None], axis=0)
+    affinity = raised.sum(axis=0)
+
+    def in_plane(whole: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.stack([volume.slices(one, planes[0]) for one in whole])
+
+    np.testing.assert_allclose(got, in_plane(raised / affinity), atol=1e-6)
+    assert np.abs(raised / affinity - answers.mean(axis=0)).max() > 0.01
+    apart = np.concatenate([one.disagreement for one in found if one.disagreement is not None])
+    np.testing.assert_allclose(apart, in_plane((1 - affinity)[None])[0], atol=1e-6)
+    assert 0.1 < apart.max() < 1
 
 
-@pytest.mark.parametrize("weights", [None, fusing.normalised(WEIGHTS)], ids=["equal", "weighed"])
+def test_networks_that_agree_stay_and_one_that_is_sure_counts_for_more() -> None:
+    agreed = np.float32([[0.2, 0.9], [0.8, 0.1]])
+    np.testing.assert_allclose(fusing.fused([agreed] * 3, [""] * 3, None), agreed, rtol=1e-6)
+    sure, unsure = np.float32([0.999, 0.001]), np.float32([0.4, 0.6])
+    one = fusing.fused([sure, unsure, unsure], [""] * 3, None)
+    assert one[0] > (sure[0] + 2 * unsure[0]) / 3
+    impossible = np.float32([0.0, 1.0])
+    both = fusing.fused([impossible, 1 - impossible], [""] * 2, None)
+    np.testing.assert_allclose(both, 0.5)  # neither rules a class out for good
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["equal", "weighed"])
 @pytest.mark.parametrize("planes", PLANES.values(), ids=PLANES)
 def test_what_is_fused_of_single_answers_is_the_same_to_the_last_bit(
     planes: tuple[str, ...],
@@ -113,11 +130,9 @@ def test_a_slice_without_a_picture_is_background(image: Volume, tmp_path: Path) 
 
 
 def test_what_is_left_of_weights_adds_up_to_one() -> None:
-    weights = fusing.normalised(WEIGHTS)
-    left = fusing.of_some(weights, [0, 2])
+    left = fusing.of_some(WEIGHTS, [0, 2])
     assert left is not None
-    np.testing.assert_allclose(left.sum(axis=0), 1)
-    np.testing.assert_allclose(left[:, 2], 0.5)  # of nothing but zeros
+    np.testing.assert_allclose(left, [0.4, 0.6])
     assert fusing.of_some(None, [0]) is None
 
 

@@ -1,4 +1,4 @@
-"""A scan and some members -> mean probabilities in the scan's own grid."""
+"""A scan and some members -> probabilities in the scan's own grid."""
 
 from __future__ import annotations
 
@@ -36,10 +36,17 @@ def image(request: pytest.FixtureRequest) -> Volume:
 
 
 def all_of(members: list[Member], image: Volume, scratch: Path) -> NDArray[np.float32]:
-    """Mean probabilities (classes, X, Y, Z) in RAS+."""
+    """Probabilities (classes, X, Y, Z) in RAS+."""
     plane = members[0].facts.plane
     parts = [slab.probability for slab in slabs(members, image, scratch)]
     return np.stack([volume.unslice(one, plane) for one in np.concatenate(parts, axis=1)])
+
+
+def pool(alone: list[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The geometric mean of probabilities, and the sum that makes it probabilities."""
+    raised = np.exp(np.mean([np.log(np.maximum(one, 1e-7)) for one in alone], axis=0))
+    affinity = raised.sum(axis=0)
+    return raised / affinity, affinity
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -69,12 +76,10 @@ def test_an_answer_stands_where_its_voxel_is(plane: str, image: Volume, tmp_path
     assert np.abs(found[2] - 0.8 * bright - 0.05).mean() < 0.02
 
 
-def test_members_of_several_planes_are_averaged_in_the_scans_grid(
-    image: Volume, tmp_path: Path
-) -> None:
+def test_members_of_several_planes_are_one_in_the_scans_grid(image: Volume, tmp_path: Path) -> None:
     members = [member(plane) for plane in PLANES]
     alone = [all_of([one], image, tmp_path) for one in members]
-    np.testing.assert_allclose(all_of(members, image, tmp_path), np.mean(alone, axis=0), atol=1e-6)
+    np.testing.assert_allclose(all_of(members, image, tmp_path), pool(alone)[0], atol=1e-6)
     assert not list(tmp_path.iterdir())
 
 
@@ -85,7 +90,7 @@ def test_members_of_one_plane_are_averaged(image: Volume, tmp_path: Path) -> Non
     both = [member("coronal"), member("coronal", opposite)]
     alone = [all_of([one], image, tmp_path) for one in both]
     assert np.abs(alone[0] - alone[1]).max() > 0.5
-    np.testing.assert_allclose(all_of(both, image, tmp_path), np.mean(alone, axis=0), atol=1e-6)
+    np.testing.assert_allclose(all_of(both, image, tmp_path), pool(alone)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("planes", [("axial",), ("axial", "axial"), ("axial", "coronal")])
@@ -104,15 +109,15 @@ def test_entropy_and_disagreement_follow_their_formulas(
     alone = [all_of([one], image, tmp_path) for one in members]
     parts = list(slabs(members, image, tmp_path, uncertain=True))
     got = np.concatenate([one.entropy for one in parts if one.entropy is not None])
-    wanted = entropy(np.mean(alone, axis=0))
+    whole, affinity = pool(alone)
+    wanted = entropy(whole)
     np.testing.assert_allclose(volume.unslice(got, planes[0]), wanted, atol=1e-5)
     if len(members) == 1:
         assert all(one.disagreement is None for one in parts)
         return
     apart = np.concatenate([one.disagreement for one in parts if one.disagreement is not None])
-    wanted = wanted - np.mean([entropy(one) for one in alone], axis=0)
-    np.testing.assert_allclose(volume.unslice(apart, planes[0]), wanted, atol=1e-5)
-    assert wanted.max() > 0.01
+    np.testing.assert_allclose(volume.unslice(apart, planes[0]), 1 - affinity, atol=1e-5)
+    assert apart.max() > 0.01
 
 
 @pytest.mark.parametrize("planes", [("axial",), ("coronal", "axial")])

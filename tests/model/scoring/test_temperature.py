@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import IGNORED
 from model.inference.temperature import calibrated
-from model.scoring import temperature
+from model.scoring import temperature, voxels
 from model.scoring.certainty import Certainty
-from model.scoring.temperature import Sample
+from model.scoring.voxels import Sample
 from tests.support.every import every
 
 SHAPE = (30, 30)
@@ -41,19 +41,19 @@ def _sample(cases: int, power: float = 1.0, unlabelled: tuple[int, ...] = ()) ->
         p = _spoilt(p, power)
         sample.begin(f"p{number}")
         for index in range(SLICES):
-            sample.add(truth[index], p[:, index], SLICES, unlabelled)
+            sample.add(truth[index], [p[:, index]], SLICES, unlabelled)
     return sample
 
 
 def test_perfect_probabilities_stay() -> None:
-    found = _sample(8).choose("seed")
+    found = temperature.choose(_sample(8), "seed")
     np.testing.assert_allclose(found["of_class"], 1, atol=0.1)
     assert found["gain"] < 0.001
 
 
 @every("power", [0.5, 2.0, 3.0])
 def test_what_is_spoilt_is_repaired(power: float) -> None:
-    found = _sample(8, power).choose("seed")
+    found = temperature.choose(_sample(8, power), "seed")
     np.testing.assert_allclose(found["of_class"], power, rtol=0.12)
     assert found["kept"]
     assert found["low"] > 0
@@ -67,17 +67,19 @@ def test_what_is_spoilt_is_repaired(power: float) -> None:
 
 
 def test_the_same_voxels_give_the_same_temperatures() -> None:
-    assert _sample(6, 2.0).choose("seed") == _sample(6, 2.0).choose("seed")
+    assert temperature.choose(_sample(6, 2.0), "seed") == temperature.choose(
+        _sample(6, 2.0), "seed"
+    )
 
 
 def test_a_few_patients_decide_nothing() -> None:
-    found = _sample(4, 3.0).choose("seed")
+    found = temperature.choose(_sample(4, 3.0), "seed")
     assert found["gain"] > 0
     assert not found["kept"]
-    assert _sample(4, 3.0).choose("seed", always=True)["kept"]
-    alone = _sample(1, 3.0).choose("seed")
+    assert temperature.choose(_sample(4, 3.0), "seed", always=True)["kept"]
+    alone = temperature.choose(_sample(1, 3.0), "seed")
     assert not alone["kept"]
-    assert _sample(0).choose("seed") == {}
+    assert temperature.choose(_sample(0), "seed") == {}
 
 
 def test_what_gains_in_own_patients_alone_is_not_kept() -> None:
@@ -87,8 +89,8 @@ def test_what_gains_in_own_patients_alone_is_not_kept() -> None:
         truth, p = _case(number)
         sample.begin(f"p{number}")
         for index in range(SLICES):
-            sample.add(truth[index], _spoilt(p, power)[:, index], SLICES)
-    assert not sample.choose("seed")["kept"]
+            sample.add(truth[index], [_spoilt(p, power)[:, index]], SLICES)
+    assert not temperature.choose(sample, "seed")["kept"]
 
 
 def test_what_nobody_annotated_does_not_count() -> None:
@@ -102,9 +104,9 @@ def test_what_nobody_annotated_does_not_count() -> None:
             wide[:, :30] = truth[index]
             strange = np.full((3, 30, 60), 1 / 3, np.float32)
             strange[:, :, :30] = own[:, index]
-            partly.add(wide, strange, SLICES)
+            partly.add(wide, [strange], SLICES)
         assert len(sample.patients) == 6
-    assert partly.choose("seed") == sample.choose("seed")
+    assert temperature.choose(partly, "seed") == temperature.choose(sample, "seed")
 
 
 def test_a_class_that_nobody_annotated_counts_as_background() -> None:
@@ -116,20 +118,20 @@ def test_a_class_that_nobody_annotated_counts_as_background() -> None:
         merged.begin(f"p{number}")
         for index in range(SLICES):
             own = p[:, index]
-            sample.add(truth[index], own, SLICES, (2,))
+            sample.add(truth[index], [own], SLICES, (2,))
             both = np.stack([own[0] + own[2], own[1], np.zeros_like(own[2])])
-            merged.add(truth[index], both, SLICES)
-    assert sample.choose("seed") == merged.choose("seed")
+            merged.add(truth[index], [both], SLICES)
+    assert temperature.choose(sample, "seed") == temperature.choose(merged, "seed")
 
 
 def test_many_voxels_are_thinned_and_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = _sample(6, 2.0).choose("seed")["of_class"]
-    monkeypatch.setattr(temperature, "_VOXELS", 1200)
+    whole = temperature.choose(_sample(6, 2.0), "seed")["of_class"]
+    monkeypatch.setattr(voxels, "MOST", 1200)
     sample = _sample(6, 2.0)
     for parts in sample._parts:
         assert sum(len(one.truth) for one in parts) <= 2400
         assert sum(one.weight.sum() for one in parts) == pytest.approx(SLICES * 900)
-    np.testing.assert_allclose(sample.choose("seed")["of_class"], whole, rtol=0.2)
+    np.testing.assert_allclose(temperature.choose(sample, "seed")["of_class"], whole, rtol=0.2)
 
 
 def test_a_class_that_valid_does_not_show_keeps_its_probabilities() -> None:
@@ -139,7 +141,7 @@ def test_a_class_that_valid_does_not_show_keeps_its_probabilities() -> None:
         own = np.concatenate([_spoilt(p, 2.0), np.zeros((1, SLICES, *SHAPE), np.float32)])
         sample.begin(f"p{number}")
         for index in range(SLICES):
-            sample.add(truth[index], own[:, index], SLICES)
-    found = sample.choose("seed")
+            sample.add(truth[index], [own[:, index]], SLICES)
+    found = temperature.choose(sample, "seed")
     assert found["of_class"][2] == pytest.approx(1)
     np.testing.assert_allclose(found["of_class"][:2], 2, rtol=0.12)
