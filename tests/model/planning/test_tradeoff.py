@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from datasets_spec.contract import Problem
@@ -82,9 +83,12 @@ def test_what_is_stated_is_kept() -> None:
     assert (parts.picture_px, parts.image_px, parts.num_layers) == (512, 128, 4)
 
 
-def test_the_gap_is_that_of_the_measurement() -> None:
-    reached = 0.8781 / (1 - tradeoff.gap(1700))
-    assert reached * (1 - tradeoff.gap(400)) == pytest.approx(0.851, abs=0.003)
+def test_the_gap_is_that_of_the_measurement_and_closes_with_every_step() -> None:
+    for steps, dice in zip(tradeoff.STEPS, tradeoff.DICE, strict=True):
+        assert tradeoff.REACHED * (1 - tradeoff.gap(steps)) == pytest.approx(dice)
+    gaps = [tradeoff.gap(steps) for steps in np.geomspace(1, tradeoff.PLENTY, 60)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert len(set(gaps)) == len(gaps)
 
 
 def test_speed_goes_through_what_was_timed() -> None:
