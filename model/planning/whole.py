@@ -93,7 +93,7 @@ def made(
         most=most,
     )
     best, seconds = _searched(cohort, settings, machine, minutes, wanted, source)
-    decided.take("train.plane", _own(cohort, planes, best))
+    decided.take("train.plane", _own(cohort, planes, best, most))
     _write_network(cohort, decided, best, neighbours)
     _write_pictures(cohort, decided, best)
     _write_training(decided, best, machine, seconds)
@@ -115,11 +115,11 @@ def _planes(cohort: Cohort, source: str, decided: _Decided) -> Choice:
     return Choice((first, *(others if len(planes.value) > 1 else ())), planes.reason)
 
 
-def _own(cohort: Cohort, planes: Choice, best: Candidate) -> Choice:
+def _own(cohort: Cohort, planes: Choice, best: Candidate, most: int) -> Choice:
     """The plane of the dataset's own network."""
     first, left_out = best.planes[0], len(planes.value) - len(set(best.planes))
     reason = planes.reason
-    if left_out:
+    if left_out and len(best.planes) < most:
         reason += "; in this time steps are worth more than other planes"
     return Choice("own" if first == cohort.plane else first, reason)
 

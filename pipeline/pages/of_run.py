@@ -102,6 +102,7 @@ def _networks(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{_NETWORKS[one['networks']]} {one['member']}".strip(),
+            "alone": one["networks"] == "alone",
             "dice": one["dice"],
             "gain": one["all_gain"],
         }

@@ -39,13 +39,36 @@ class _Lever:
     words: str
     train: Change = field(default_factory=dict)
     augment: Change = field(default_factory=dict)
-    against: str = BASE
     unfused: bool = False
+    mirrored: bool = False
 
 
-_PATH: list[tuple[str, str, Change]] = [
-    ("reference", "the reference projects' settings", {}),
-    (
+_BENT = [
+    {
+        "Affine": {
+            "rotate": [-20, 20],
+            "scale": {"x": [0.8, 1.25], "y": [0.8, 1.25]},
+            "translate_percent": [-0.08, 0.08],
+        }
+    },
+    {"Elastic": {"sd_px": 12.0, "sigma_px": 48.0}},
+    {"RandomGamma": {"gamma_limit": [60, 160]}},
+    {"RandomBrightnessContrast": {"brightness_limit": 0.15, "contrast_limit": 0.25}},
+]
+_VARIANTS = {"variants": dict.fromkeys(("v1", "v2", "v3", "v4"), _BENT)}
+
+
+@dataclass(frozen=True)
+class _Step:
+    name: str
+    words: str
+    train: Change = field(default_factory=dict)
+    augment: Change = field(default_factory=dict)
+
+
+_PATH = [
+    _Step("reference", "the reference projects' settings", {}, {"mode": "online", "variants": {}}),
+    _Step(
         "size",
         "a network of the pictures' own size: 64 px, 4 levels, kernels of 3, batch 32",
         {
@@ -54,35 +77,31 @@ _PATH: list[tuple[str, str, Change]] = [
             "precision": "auto",
         },
     ),
-    ("rate", "a learning rate of .002, no clipping", {"learning_rate": 0.002, "clipvalue": 0.0}),
-    (
+    _Step(
+        "rate", "a learning rate of .002, no clipping", {"learning_rate": 0.002, "clipvalue": 0.0}
+    ),
+    _Step(
         "loss",
         "Dice + cross-entropy, foreground Dice as monitor",
         {"loss": "dice_ce", "monitor": "val_foreground_dice"},
     ),
-    ("cosine", "cosine schedule", {"schedule": "cosine"}),
+    _Step("cosine", "cosine schedule", {"schedule": "cosine"}),
+    _Step("batch_norm", "batch normalisation", {"network": {"normalization": "batch"}}),
+    _Step("bent", "four bent variants of every pair", {}, {"mode": "offline", **_VARIANTS}),
+    _Step("online", "the same variants, drawn anew each epoch", {}, {"mode": "online"}),
+    _Step("scans", "slices of the kept scans, at the network's size", {"source": "scans"}),
+    _Step("field", "56 pixels of 1 mm", {"network": {"image_px": 56, "field_mm": 56.0}}),
+    _Step("three", "three neighbouring slices instead of one", {"network": {"neighbours": 1}}),
+    _Step("five", "five neighbouring slices", {"network": {"neighbours": 2}}),
 ]
-_STRONG = [
-    {
-        "RandomAffine": {
-            "degrees": [-20, 20],
-            "scale_x": [0.8, 1.25],
-            "scale_y": [0.8, 1.25],
-            "shift_x": [-0.08, 0.08],
-            "shift_y": [-0.08, 0.08],
-        }
-    },
-    {"Elastic": {"sd_px": 12.0, "sigma_px": 48.0}},
-    {"Gamma": {"gamma": [0.6, 1.6]}},
-    {"Contrast": {"factor": [0.75, 1.25], "brightness": [-38, 38]}},
-    {"Noise": {"sd": [0, 10], "p": 0.5}},
-]
-_SCANS = {"source": "scans"}
 _LEVERS = [
+    _Lever("one_slice", "one slice instead of five", {"network": {"neighbours": 0}}),
     _Lever("none", "no normalisation", {"network": {"normalization": "none"}}),
     _Lever("unfused", "batch normalisation by Keras' own layer", unfused=True),
     _Lever("instance", "instance normalisation", {"network": {"normalization": "instance"}}),
     _Lever("residual", "residual blocks", {"network": {"block": "residual"}}),
+    _Lever("narrow", "half the filters", {"network": {"base_filters": 8}}),
+    _Lever("wide", "twice the filters", {"network": {"base_filters": 32}}),
     _Lever("zscore", "z-score of each picture", {"network": {"input_normalization": "zscore"}}),
     _Lever("deep", "deep supervision", {"network": {"deep_supervision": True}}),
     _Lever("ema", "moving average of the weights, .995", {"ema_momentum": 0.995}),
@@ -91,41 +110,12 @@ _LEVERS = [
     _Lever("oversampling", "foreground oversampling, .33", {"foreground_oversampling": 0.33}),
     _Lever("smoothing", "label smoothing, .05", {"label_smoothing": 0.05}),
     _Lever("boundary", "boundary loss", {"loss": "boundary"}),
-    _Lever("online", "the same variants, drawn anew each epoch", augment={"mode": "online"}),
-    _Lever(
-        "strong",
-        "this project's own steps, contrast and noise too",
-        augment={"mode": "online", "variants": dict.fromkeys(("v1", "v2", "v3", "v4"), _STRONG)},
-        against="online",
-    ),
+    _Lever("bent_steps", "the four bent variants instead of its own", {}, _VARIANTS),
     _Lever(
         "mirrors",
-        "half of the variants mirrored, and mirror images asked (test-time augmentation)",
+        "half of the pictures mirrored, and mirror images asked (test-time augmentation)",
         {"mirrors": "always"},
-        {"mode": "online", "mirrored": True},
-        "online",
-    ),
-    _Lever("scans", "slices of the kept scans", _SCANS, {"mode": "online"}, "online"),
-    _Lever(
-        "three",
-        "three neighbouring slices instead of one",
-        {**_SCANS, "network": {"neighbours": 1}},
-        {"mode": "online"},
-        "scans",
-    ),
-    _Lever(
-        "five",
-        "five neighbouring slices instead of one",
-        {**_SCANS, "network": {"neighbours": 2}},
-        {"mode": "online"},
-        "scans",
-    ),
-    _Lever(
-        "field",
-        "a field of view of 64 mm: 1 mm a pixel",
-        {**_SCANS, "network": {"field_mm": 64.0}},
-        {"mode": "online"},
-        "scans",
+        mirrored=True,
     ),
 ]
 
@@ -134,32 +124,30 @@ def path() -> list[Row]:
     """From the reference projects' recipe to ours, each row on top of the one before."""
     preset = _presets()[DATASET]
     train = asdict(params.presets(PROJECT / "params.yaml")[REFERENCE].train)
-    plain = {"mode": "online", "variants": {}}
+    augment: Change = {}
     found: list[Row] = []
-    for name, words, change in _PATH:
-        train = _merged(train, change)
-        entry = {"augment": plain, "split": preset["split"], "train": _judged(train)}
-        found.append(Row(name, words, entry, found[-1].name if found else ""))
-    bent = found[-1].entry | {"augment": preset["augment"]}
-    found.append(Row("bent", "four bent variants of every pair", bent, found[-1].name))
+    for one in _PATH:
+        train, augment = _merged(train, one.train), augment | one.augment
+        entry = {"augment": augment, "split": preset["split"], "train": _judged(train)}
+        found.append(Row(one.name, one.words, entry, found[-1].name if found else ""))
     return found
 
 
 def levers() -> list[Row]:
-    """The preset, and rows that each change one thing of another."""
+    """The preset, and rows that each change one thing of it."""
     preset = _presets()[DATASET]
     entry = preset | {"train": _judged(preset["train"])}
     found = [Row(BASE, f"the preset `{DATASET}`", entry)]
     for one in _LEVERS:
         augment = entry["augment"] | one.augment
-        if augment.pop("mirrored", False):
+        if one.mirrored:
             flip = {"Flip": {"axis": "horizontal", "p": 0.5}}
             augment["variants"] = {
                 name: [flip, *steps] for name, steps in augment["variants"].items()
             }
         train = _merged(entry["train"], one.train)
         changed = entry | {"augment": augment, "train": train}
-        found.append(Row(one.name, one.words, changed, one.against, one.unfused))
+        found.append(Row(one.name, one.words, changed, BASE, one.unfused))
     return found
 
 

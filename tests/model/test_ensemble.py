@@ -138,6 +138,7 @@ def test_the_page_shows_what_each_network_adds(here: Path) -> None:
     page = (paths.REPORT / "index.html").read_text("utf-8")
     assert "<h3>The ensemble</h3>" in page
     assert "Every network weighs alike." in page
+    assert "2 networks as one" in page.split("<h3>")[0]
     rows = re.findall(r'<th scope="row">((?:all together|only)[^<]*)</th>', page)
     assert rows == ["all together", f"only {cohort.DATASET}", "only second"]
     assert "  ensemble: mean foreground Dice " in (paths.REPORT / "summary.txt").read_text("utf-8")
