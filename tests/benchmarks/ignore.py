@@ -3,8 +3,8 @@
 Writes ignore.md beside this. It trains twice on the same real patients, which it needs in
 data/raw/msd_hippocampus, with the same number of steps: once with all labels, and once as if
 nobody had annotated any but every fifth slice of the patients of train and valid. Test has all
-labels in both. It takes the preset with pictures of 64 pixels, half of the filters and no
-normalisation, for a few minutes of training. Runs that lie in ``--work`` are not trained again.
+labels in both. It takes the preset with half of the filters and no normalisation,
+for a few minutes of training. Runs that lie in ``--work`` are not trained again.
 Not a part of the tests.
 """
 
@@ -64,11 +64,6 @@ def _adapter(adapter: Adapter, sparse: bool) -> Adapter:
 def _settings(folder: Path, epochs: int, steps: int) -> params.Params:
     content = yaml.safe_load((PROJECT / "params.yaml").read_text("utf-8"))
     entry: dict[str, Any] = content["presets"][DATASET]
-    entry["convert"] = {"image_px": 64}
-    for chain in entry["augment"]["variants"].values():
-        for step in chain:
-            if "Elastic" in step:  # as strong as on 512 pixels
-                step["Elastic"] = {"sd_px": 1.5, "sigma_px": 6.0}
     entry["train"] |= {"epochs": epochs, "steps_per_epoch": steps, "precision": "float32"}
     entry["train"]["network"] |= {"normalization": "none", "base_filters": 8}
     content["datasets"] = {DATASET: entry}
@@ -139,7 +134,7 @@ def main() -> None:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}). Written"
         f" by `python -m tests.benchmarks.ignore --epochs {options.epochs} --steps"
-        f" {options.steps}`: the hippocampus preset at 64 pixels with half of its filters and"
+        f" {options.steps}`: the hippocampus preset with half of its filters and"
         f" without normalisation, the same patients and {options.epochs * options.steps:,} steps"
         " of 32 pictures in both rows. In the second, nobody annotated any but every fifth slice"
         f" of the patients of train and valid; the {scores['test_patients']} test patients have all"
