@@ -206,17 +206,55 @@ def _line(system: str, folder: Path, best: Path | None, of_folds: dict[int, Done
 
 
 def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
-    """The table, of the folds that every system that has any has."""
+    """A table of the folds that every system that has any has, and one of those that have more."""
     found = ours.done(work) | {
         system: {fold: one for fold in range(FOLDS) if (one := peer.done(system, fold))}
         for system in THEIRS
     }
     found = {system: of_folds for system, of_folds in found.items() if of_folds}
-    common = set.intersection(*(set(of_folds) for of_folds in found.values()))
-    if not common:
+    most = max(map(len, found.values()))
+    more = {system: of_folds for system, of_folds in found.items() if len(of_folds) == most}
+    parts = [_of_common(work, some, splits) for some in (found, more) if some]
+    tables = [table for table in dict.fromkeys(parts) if table]
+    if not tables:
         print("no fold is done by every system yet: no table")
         return
-    found = {name: {at: of[at] for at in sorted(common)} for name, of in found.items()}
+    versions = subprocess.run(
+        [peer.python, "-c", _PACKAGES], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    text = [
+        "# Head to head with nnU-Net v2",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}),"
+        f" {versions}. Written by `python -m tests.benchmarks.head_to_head --minutes {minutes:g}`:"
+        " hippocampus patients, each tested once; the folds are the same for all, and each system"
+        f" trains a fold for {minutes:g} minutes of the clock on the processors alone. nnU-Net's"
+        " epochs are shortened and its learning rate falls over this time; all else of it is its"
+        " default. `training`: minutes a fold, measured; `testing`: seconds a fold. Dice and NSD (1"
+        " mm): mean over patients in the scan's own grid, by one function for all, 95 % over"
+        " patients; `difference`: our best less this row, paired, and in how many patients it is"
+        " better. nnU-Net is made for a GPU: its steps are large, and where it has taken few of"
+        " them (below), its row says what a machine without one gets in the time, not what it can"
+        " do.",
+        "",
+        *tables,
+        "Published: five folds of all 260 patients, 1,000 epochs on a GPU, as published with the"
+        " challenge's data; not run here.",
+        "",
+        *[f"- {NAMES[name]}: {next(iter(of.values())).words}." for name, of in found.items()],
+        *ours.once(work),
+        f"- nnU-Net's plans and preprocessing, once for all folds: {_prepared(peer):.0f} s.",
+    ]
+    TABLE.write_text("\n".join(text) + "\n", "utf-8")
+    print("\n".join(tables))
+
+
+def _of_common(work: Path, found: dict[str, dict[int, Done]], splits: Any) -> str:
+    """The table of the folds that all these systems have; empty where there is none."""
+    common = sorted(set.intersection(*(set(of_folds) for of_folds in found.values())))
+    if not common:
+        return ""
+    found = {name: {at: of[at] for at in common} for name, of in found.items()}
     folders = {name: _scored(work, name, of, splits) for name, of in found.items()}
     best = next((name for name in ("planned_ensemble", *OURS) if name in found), None)
     lines = [
@@ -229,38 +267,17 @@ def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
         for name, values in PUBLISHED.items()
     ]
     patients = sum(len(splits[fold]["val"]) for fold in common)
-    versions = subprocess.run(
-        [peer.python, "-c", _PACKAGES], capture_output=True, text=True, check=True
-    ).stdout.strip()
     foreground = " | ".join(label.name for label in _labels().foreground)
-    text = [
-        "# Head to head with nnU-Net v2",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}),"
-        f" {versions}. Written by `python -m tests.benchmarks.head_to_head --minutes {minutes:g}`:"
-        f" {patients} hippocampus patients of fold {', '.join(map(str, sorted(common)))} of"
-        f" {FOLDS}, each tested once; the folds are the same for all, and each system trains a"
-        f" fold for {minutes:g} minutes of the clock on the processors alone. nnU-Net's epochs are"
-        " shortened and its learning rate falls over this time; all else of it is its default."
-        " `training`: minutes a fold, measured; `testing`: seconds a fold. Dice and NSD (1 mm):"
-        " mean over patients in the scan's own grid, by one function for all, 95 % over patients;"
-        f" `difference`: {NAMES[best] if best else 'ours'} less this row, paired, and in how many"
-        " patients it is better.",
+    table = [
+        f"## {patients} patients of fold {', '.join(map(str, common))} of {FOLDS}",
         "",
         f"| | training | testing | mean Dice | {foreground} | worst patient | NSD | difference |",
         "|---|---|---|---|" + "---|" * len(_labels().foreground) + "---|---|---|",
         *lines,
         *published,
         "",
-        "Published: five folds of all 260 patients, 1,000 epochs on a GPU, as published with the"
-        " challenge's data; not run here.",
-        "",
-        *[f"- {NAMES[name]}: {next(iter(of.values())).words}." for name, of in found.items()],
-        *ours.once(work),
-        f"- nnU-Net's plans and preprocessing, once for all folds: {_prepared(peer):.0f} s.",
     ]
-    TABLE.write_text("\n".join(text) + "\n", "utf-8")
-    print("\n".join(lines))
+    return "\n".join(table)
 
 
 def _prepared(peer: Peer) -> float:
