@@ -109,14 +109,19 @@ def test_strips_are_what_is_made_at_once(
     np.testing.assert_allclose(results[0][1], results[1][1], atol=2e-3)
 
 
-def test_the_members_of_an_ensemble_are_averaged(tmp_path: Path) -> None:
+def test_the_members_of_an_ensemble_answer_as_one(tmp_path: Path) -> None:
     opposite = member(run=lambda pictures: by_brightness(255 - pictures))
     wish = Wish(view=False, probabilities=True)
-    picture.deliver(tmp_path, "p", grey(40, 40), predictor(member(), opposite), wish, Path())
-    with np.load(tmp_path / "p.npz") as archive:
-        np.testing.assert_allclose(
-            archive["arr_0"], [0.1, 0.45, 0.45] * np.ones((40, 40, 1)), atol=1e-3
-        )
+    found = {}
+    for name, members in {"a": [member()], "b": [opposite], "ab": [member(), opposite]}.items():
+        picture.deliver(tmp_path, name, grey(40, 40), predictor(*members), wish, Path())
+        with np.load(tmp_path / f"{name}.npz") as archive:
+            found[name] = archive["arr_0"].astype(np.float32)
+    both = np.sqrt(found["a"] * found["b"])
+    both /= both.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found["ab"], both, atol=1e-3)
+    np.testing.assert_allclose(found["ab"][..., 1], found["ab"][..., 2], atol=1e-3)
+    assert np.abs(found["a"][..., 1] - found["a"][..., 2]).max() > 0.1
 
 
 def test_the_same_picture_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -218,6 +218,9 @@ def test_a_field_widens_what_is_shown_and_cuts_nothing_off(shape, spacing, field
     shown_mm = 96 / canvas.row_scale * spacing[0]
     assert shown_mm == pytest.approx(max(field, longer), rel=1e-3)
     ones = canvas.labels(np.ones(shape, np.uint8))
-    assert extent(ones)[0] == pytest.approx(shape[0] * canvas.row_scale, abs=1)
+    if ones.any():
+        assert extent(ones)[0] == pytest.approx(shape[0] * canvas.row_scale, abs=1)
+    else:  # less than a pixel may lie between the centres of pixels
+        assert min(shape[0] * canvas.row_scale, shape[1] * canvas.col_scale) < 1
     if field <= longer * (1 - 1e-3):
         assert canvas == Canvas.fit(shape, spacing, 96)
