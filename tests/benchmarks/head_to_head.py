@@ -214,8 +214,8 @@ def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
     found = {system: of_folds for system, of_folds in found.items() if of_folds}
     most = max(map(len, found.values()))
     more = {system: of_folds for system, of_folds in found.items() if len(of_folds) == most}
-    parts = [_of_common(work, some, splits) for some in (found, more) if some]
-    tables = [table for table in dict.fromkeys(parts) if table]
+    parts = dict.fromkeys(_of_common(work, some, splits) for some in (found, more))
+    tables = [table for table in parts if table]
     if not tables:
         print("no fold is done by every system yet: no table")
         return

@@ -35,6 +35,8 @@ class Row:
 
 @dataclass(frozen=True)
 class _Lever:
+    """What a row changes of the one before it, or of the preset."""
+
     name: str
     words: str
     train: Change = field(default_factory=dict)
@@ -58,17 +60,9 @@ _BENT = [
 _VARIANTS = {"variants": dict.fromkeys(("v1", "v2", "v3", "v4"), _BENT)}
 
 
-@dataclass(frozen=True)
-class _Step:
-    name: str
-    words: str
-    train: Change = field(default_factory=dict)
-    augment: Change = field(default_factory=dict)
-
-
 _PATH = [
-    _Step("reference", "the reference projects' settings", {}, {"mode": "online", "variants": {}}),
-    _Step(
+    _Lever("reference", "the reference projects' settings", {}, {"mode": "online", "variants": {}}),
+    _Lever(
         "size",
         "a network of the pictures' own size: 64 px, 4 levels, kernels of 3, batch 32",
         {
@@ -77,22 +71,22 @@ _PATH = [
             "precision": "auto",
         },
     ),
-    _Step(
+    _Lever(
         "rate", "a learning rate of .002, no clipping", {"learning_rate": 0.002, "clipvalue": 0.0}
     ),
-    _Step(
+    _Lever(
         "loss",
         "Dice + cross-entropy, foreground Dice as monitor",
         {"loss": "dice_ce", "monitor": "val_foreground_dice"},
     ),
-    _Step("cosine", "cosine schedule", {"schedule": "cosine"}),
-    _Step("batch_norm", "batch normalisation", {"network": {"normalization": "batch"}}),
-    _Step("bent", "four bent variants of every pair", {}, {"mode": "offline", **_VARIANTS}),
-    _Step("online", "the same variants, drawn anew each epoch", {}, {"mode": "online"}),
-    _Step("scans", "slices of the kept scans, at the network's size", {"source": "scans"}),
-    _Step("field", "56 pixels of 1 mm", {"network": {"image_px": 56, "field_mm": 56.0}}),
-    _Step("three", "three neighbouring slices instead of one", {"network": {"neighbours": 1}}),
-    _Step("five", "five neighbouring slices", {"network": {"neighbours": 2}}),
+    _Lever("cosine", "cosine schedule", {"schedule": "cosine"}),
+    _Lever("batch_norm", "batch normalisation", {"network": {"normalization": "batch"}}),
+    _Lever("bent", "four bent variants of every pair", {}, {"mode": "offline", **_VARIANTS}),
+    _Lever("online", "the same variants, drawn anew each epoch", {}, {"mode": "online"}),
+    _Lever("scans", "slices of the kept scans, at the network's size", {"source": "scans"}),
+    _Lever("field", "56 pixels of 1 mm", {"network": {"image_px": 56, "field_mm": 56.0}}),
+    _Lever("three", "three neighbouring slices instead of one", {"network": {"neighbours": 1}}),
+    _Lever("five", "five neighbouring slices", {"network": {"neighbours": 2}}),
 ]
 _LEVERS = [
     _Lever("one_slice", "one slice instead of five", {"network": {"neighbours": 0}}),
