@@ -40,7 +40,7 @@ types: .venv/ready
 docs: .venv/ready
 	python -m docs.generate
 
-EXTRAS := build predict seg test train
+EXTRAS := build cluster predict seg test train
 
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 $(EXTRAS:%=--extra %) --generate-hashes \

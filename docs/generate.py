@@ -145,7 +145,13 @@ def parameters() -> str:
 
 
 def _further() -> Iterator[str]:
-    """The sections of further networks, whose entries have names of their own."""
+    """Who does the work, and the further networks, whose entries have names of their own."""
+    yield "## cluster"
+    yield (
+        "`tcp://scheduler:8786`: the Dask scheduler whose workers do the work of every stage but"
+        " training ([how](../how-to/clusters.md)). Left out, this machine's processors do it. No"
+        " output depends on it."
+    )
     yield "## members"
     yield (
         "Further networks, `{<name>: {dataset: <dataset>, augment: {...}, train: {...}}}`: each"

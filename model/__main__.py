@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from pipeline.__main__ import (
     Verb,
     add_table,
+    cluster_of,
+    cluster_option,
     dataset_option,
     debug_wanted,
     end,
@@ -188,7 +190,7 @@ def _evaluate(options: Namespace) -> None:
     def act(dataset: str, settings: params.Params) -> None:
         from model.evaluate import evaluate
 
-        evaluate(dataset, settings)
+        evaluate(dataset, settings, cluster_of(options))
 
     _of_each_dataset(options, act)
 
@@ -262,6 +264,7 @@ def _predict(options: Namespace) -> None:
             limits,
             sequences.stated(options.channel),
             options.volume,
+            cluster_of(options),
         )
 
 
@@ -303,7 +306,7 @@ VERBS = {
     "evaluate": Verb(
         "score it on the test split, in the source's own grid",
         "virtual_mni152",
-        _OF_A_DATASET,
+        (*_OF_A_DATASET, cluster_option),
         _evaluate,
     ),
     "ensemble": Verb(
@@ -327,7 +330,7 @@ VERBS = {
     "predict": Verb(
         "masks of scans and pictures, in their own grid, with a table and a page",
         "virtual_mni152 scans --output masks",
-        (_predict_options,),
+        (_predict_options, cluster_option),
         _predict,
     ),
     "export": Verb(

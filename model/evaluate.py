@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import datasets_spec
@@ -31,23 +32,25 @@ from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
 from pipeline.pairs import manifest
-from pipeline.runtime import locks
+from pipeline.runtime import executor, locks
+from pipeline.runtime.executor import Cluster, Workers
 
 _LOG = logging.getLogger(__name__)
 
 
-def evaluate(dataset: str, settings: params.Params) -> None:
+def evaluate(dataset: str, settings: params.Params, cluster: Cluster | None = None) -> None:
     """Score ``runs/<dataset>/model.keras`` on the test split and keep its predictions.
 
-    Reads the pairs and the labels that convert kept beside them, and no raw data. Raises
-    :class:`Problem` if the model is missing or does not fit the parameters, if the labels are not
-    those of the pairs, and at once if another run fills the folder.
+    Reads the pairs and the labels that convert kept beside them, and no raw data. The cases are
+    judged in this process, or on ``cluster``. Raises :class:`Problem` if the model is missing or
+    does not fit the parameters, if the labels are not those of the pairs, and at once if another
+    run fills the folder.
     """
     with locks.alone(paths.run(dataset)):
-        _evaluate(dataset, settings)
+        _evaluate(dataset, settings, cluster or 1)
 
 
-def _evaluate(dataset: str, settings: params.Params) -> None:
+def _evaluate(dataset: str, settings: params.Params, workers: Workers) -> None:
     facts, run = datasets_spec.load(dataset).dataset, paths.run(dataset)
     label_map, wanted = facts.label_map, settings.evaluate
     pairs = manifest.read(paths.dataset(dataset))
@@ -60,11 +63,12 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
 
     choices = choose.choices(origin.get("chosen", {}))
     obeyed = choose.obeyed(origin.get("chosen", {}))
-    scored = [
-        one
-        for drawings in answers.cases(pairs, "test", dataset)
-        for one in _test_case(member, drawings, label_map, settings)
-    ]
+    task, scored = partial(_test_case, member, label_map, settings), []
+    cases = answers.by_case(pairs, "test")
+    for outcome in executor.run(task, cases, workers, f"evaluate {dataset}: test"):
+        if outcome.error is not None:
+            raise outcome.error
+        scored += outcome.result or []
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
     found = results.results(
@@ -84,9 +88,9 @@ def _evaluate(dataset: str, settings: params.Params) -> None:
 
 def _test_case(
     member: Member,
-    drawings: Drawings,
     label_map: LabelMap,
     settings: params.Params,
+    drawings: Drawings,
 ) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the run's folder."""
     certain = [Certainty.none(len(label_map)) for _ in drawings]

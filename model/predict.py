@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +33,8 @@ from pipeline.pairs.channels import Images
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params.dicom import USUAL
 from pipeline.params.limits import Limits
-from pipeline.runtime import fingerprints, imports, locks
+from pipeline.runtime import executor, files, fingerprints, imports, locks
+from pipeline.runtime.executor import Cluster, Workers
 from pipeline.volumes import nifti, profile, search, slices, volume
 from pipeline.volumes.findings import DOUBT
 from pipeline.volumes.profile import Profile
@@ -51,11 +53,29 @@ class _Work:
     """What all scans of a run share."""
 
     predictor: Predictor
+    models: tuple[Path, ...]
+    mirrors: str
     output: Path
     wish: Wish
     limits: Limits
     code: str
     names: Pseudonyms
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a worker of a cluster, which opens the models itself."""
+        digests = tuple(files.sha256(one) for one in self.models)
+        others = self.output, self.wish, self.limits, self.code, self.names
+        return _sent, (self.models, digests, self.mirrors, *others)
+
+
+def _sent(models: tuple[Path, ...], digests: tuple[str, ...], mirrors: str, *others: Any) -> _Work:
+    return _Work(_opened(models, digests, mirrors), models, mirrors, *others)
+
+
+@lru_cache(maxsize=1)
+def _opened(models: tuple[Path, ...], _digests: tuple[str, ...], mirrors: str) -> Predictor:
+    """Once for all scans that a worker predicts, until a file has changed."""
+    return Predictor.of(models, mirrors)
 
 
 def predict(
@@ -67,6 +87,7 @@ def predict(
     limits: Limits = Limits(),
     patterns: Mapping[str, str] = MappingProxyType({}),
     key: str = "",
+    cluster: Cluster | None = None,
 ) -> None:
     """Masks of every scan and picture that ``inputs`` are or hold, below ``output``.
 
@@ -74,7 +95,7 @@ def predict(
     see :data:`model.inference.mirrors.MIRRORS`. ``patterns``: which names are of which sequence,
     for models of several, see :mod:`model.inference.sequences`. ``key``: which volume, of files and
     series that hold several, such as "echo 2". What was made before of the same scan, by the same
-    models and wishes, is not made again.
+    models and wishes, is not made again. This process does it all, or the workers of ``cluster``.
 
     Raises :class:`Problem` if a model cannot be used or there is nothing to predict, and at the
     end, with all others done, if a scan could not be read or predicted.
@@ -97,8 +118,8 @@ def predict(
     with locks.alone(output / records.RECORDS):
         _require_alike(output, wish)
         names = naming.names(output, wish.anonymous)
-        work = _Work(predictor, output, wish, limits, _code(), names)
-        failed = _all(groups, work)
+        work = _Work(predictor, tuple(models), mirrors, output, wish, limits, _code(), names)
+        failed = _all(groups, work, cluster or 1)
         _tables(work)
     missed = [one for one in found.unread if one.missed]
     _conclude(len(groups), failed, sum(one.count for one in missed), output)
@@ -185,27 +206,26 @@ def _describe_calibration(chosen: Facts | Predictor) -> None:
         _LOG.info("  %s", chosen.temperatures.sentence)
 
 
-def _all(groups: Sequence[Group], work: _Work) -> dict[Path, Problem]:
+def _all(groups: Sequence[Group], work: _Work, workers: Workers) -> dict[Path, Problem]:
     """Predict scan by scan; returns why some could not be."""
     failed: dict[Path, Problem] = {}
-    with tqdm(total=len(groups), desc="predict", unit="scan", disable=None) as bar:
-        for one in groups:
-            bar.set_postfix_str(one.name)
-            try:
-                _predict_one(one, work)
-            except Problem as problem:
-                failed[one.first.path] = problem
-                _LOG.error("  %s: %s", one.name, problem)
-            bar.update()
+    for outcome in executor.run(partial(_predict_one, work), groups, workers, "predict", "scan"):
+        if isinstance(outcome.error, Problem):
+            failed[outcome.job.first.path] = outcome.error
+            _LOG.error("  %s: %s", outcome.job.name, outcome.error)
+        elif outcome.error is not None:
+            raise outcome.error
+        else:
+            _LOG.info("  %s", outcome.result)
     return failed
 
 
-def _predict_one(group: Group, work: _Work) -> None:
+def _predict_one(work: _Work, group: Group) -> str:
+    """Predict one scan; returns what there is to say of it."""
     name = work.names.of("scan", group.name)
     made_from = _fingerprint(group, work)
     if records.current(work.output, name, made_from) is not None:
-        _LOG.info("  %s: done before", name)
-        return
+        return f"{name}: done before"
     start = time.monotonic()
     make = _picture if group.first.kind == search.PICTURE else _scan
     outputs, content = make(group, name, work)
@@ -213,7 +233,7 @@ def _predict_one(group: Group, work: _Work) -> None:
     content |= {"seconds": round(seconds, 2), "anonymous": work.wish.anonymous}
     records.write(work.output, name, made_from, outputs, content)
     said = [*content["warnings"], *content["notes"]]
-    _LOG.info("  %s: %.1f s%s", name, seconds, "".join(f"\n    {one}" for one in said))
+    return f"{name}: {seconds:.1f} s" + "".join(f"\n    {one}" for one in said)
 
 
 def _scan(group: Group, name: str, work: _Work) -> tuple[list[Path], dict[str, Any]]:

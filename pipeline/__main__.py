@@ -24,12 +24,15 @@ from pipeline.runtime import messages
 
 if TYPE_CHECKING:
     from pipeline.params import reader as params
+    from pipeline.runtime.executor import Cluster, Workers
 
     Verbs = argparse._SubParsersAction[ArgumentParser]
+    _Options = argparse._ActionsContainer
 
 _LOG = logging.getLogger("pipeline")  # its own name is __main__ when it is run
-Stage = Callable[[str, "params.Params", int], None]
-"""A verb that makes one dataset: of its name, its parameters and the number of workers."""
+_SCHEDULER = "DASK_SCHEDULER_ADDRESS"
+Stage = Callable[[str, "params.Params", "Workers"], None]
+"""A verb that makes one dataset: of its name, its parameters and the workers."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +193,33 @@ def _suggest_option(parser: ArgumentParser) -> None:
     parser.add_argument("--suggest", type=Path, default=None, metavar="FILE", help=text)
 
 
-def _workers_option(parser: ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, default=None, help="default: every processor")
+def _workers_options(parser: ArgumentParser) -> None:
+    either = parser.add_mutually_exclusive_group()
+    text = "processes of this machine; default: one for every processor"
+    either.add_argument("--workers", type=_positive, default=None, help=text)
+    cluster_option(either)
 
 
-def _workers(options: Namespace) -> int:
+def cluster_option(parser: _Options) -> None:
+    """``--cluster``, of every verb whose work a cluster can do."""
+    text = f"tcp://scheduler:8786, the workers of a Dask cluster; default: ${_SCHEDULER}, or"
+    text += " 'cluster' in the parameter file"
+    parser.add_argument("--cluster", default="", metavar="ADDRESS", help=text)
+
+
+def cluster_of(options: Namespace) -> Cluster | None:
+    """The cluster that does the work: of the option, the environment, or the parameter file."""
+    from pipeline.params import reader as params
+    from pipeline.runtime.executor import Cluster
+
+    address = options.cluster or os.environ.get(_SCHEDULER, "") or params.cluster(options.params)
+    return Cluster(address) if address else None
+
+
+def _workers(options: Namespace) -> Workers:
     from pipeline.runtime import executor
 
-    return options.workers or executor.default_workers()
+    return options.workers or cluster_of(options) or executor.default_workers()
 
 
 def _of_each_dataset(options: Namespace, act: Callable[[str], None]) -> None:
@@ -247,10 +269,9 @@ def _augment(options: Namespace) -> None:
 
 
 def _split(options: Namespace) -> None:
-    from pipeline.params import reader as params
     from pipeline.split import split
 
-    _of_each_dataset(options, lambda dataset: split(dataset, params.load(dataset, options.params)))
+    _run_stage(options, split)
 
 
 def _check(options: Namespace) -> None:
@@ -278,12 +299,12 @@ def _report(options: Namespace) -> None:
         report(params.enabled(options.params), options.params)
 
 
-_OF_A_STAGE = (dataset_option, params_option, _workers_option)
+_OF_A_STAGE = (dataset_option, params_option, _workers_options)
 VERBS = {
     "fetch": Verb(
         "fill data/raw/<dataset>, or show where to get it; verify what is there",
         "virtual_mni152",
-        (dataset_option, _subset_option, params_option, _workers_option),
+        (dataset_option, _subset_option, params_option, _workers_options),
         _fetch,
     ),
     "convert": Verb(
@@ -296,7 +317,7 @@ VERBS = {
     "split": Verb(
         "patients -> train, valid, test, mini_test; checks for leaks",
         "virtual_mni152",
-        (dataset_option, params_option),  # linking is bound by the disk: one process does it
+        _OF_A_STAGE,
         _split,
     ),
     "check": Verb(
@@ -304,7 +325,7 @@ VERBS = {
         "data/dataset/virtual_mni152",
         (
             *(_folder_option, _patient_option, _all_option, _suggest_option),
-            *(params_option, _workers_option),
+            *(params_option, _workers_options),
         ),
         _check,
     ),

@@ -14,6 +14,7 @@ from datasets_spec.contract import OneVolume
 from pipeline.pairs import samples
 from pipeline.pairs.samples import Sample, Samples
 from pipeline.params.limits import Limits
+from pipeline.runtime.executor import Workers
 from pipeline.splits import folders
 from pipeline.splits.leaks import Violation
 from pipeline.volumes import hounsfield, reader
@@ -73,7 +74,7 @@ def read_scan(
 
 
 def check_folder(
-    folder: str | Path, patient: str = "", workers: int = 1, limits: Limits = Limits()
+    folder: str | Path, patient: str = "", workers: Workers = 1, limits: Limits = Limits()
 ) -> list[Violation]:
     """The promises that a folder ``{train,valid,test}/{images,masks}`` breaks; empty if none.
 

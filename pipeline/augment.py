@@ -21,9 +21,10 @@ from pipeline.pairs.variants import Variants
 from pipeline.params import reader as params
 from pipeline.params.augment import Augment
 from pipeline.runtime import fingerprints
+from pipeline.runtime.executor import Workers
 
 
-def augment(dataset: str, settings: params.Params, workers: int) -> None:
+def augment(dataset: str, settings: params.Params, workers: Workers) -> None:
     """Fill ``data/augmented/<dataset>`` from ``data/converted/<dataset>``.
 
     If ``augment.mode`` is online, no pair is made: training draws its own variants. Raises

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from pipeline.params.limits import Limits
+from pipeline.runtime.executor import Workers
 from pipeline.splits import folders, leaks
 
 _LOG = logging.getLogger(__name__)
@@ -13,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 def check(
     folder: Path,
-    workers: int,
+    workers: Workers,
     limits: Limits,
     patient: str = "",
     every_example: bool = False,

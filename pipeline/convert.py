@@ -24,6 +24,7 @@ from pipeline.params.dicom import Tolerances
 from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
+from pipeline.runtime.executor import Workers
 from pipeline.sources import listing as raw
 from pipeline.sources import places
 from pipeline.volumes import findings, reader
@@ -32,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 _EARLIER = "earlier-conversion"
 
 
-def convert(dataset: str, settings: params.Params, workers: int) -> None:
+def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
     """Fill ``data/converted/<dataset>``.
 
     Raises :class:`Problem` if there is no raw data, two cases share an id, or
@@ -220,7 +221,7 @@ def _decided(
     dataset: Dataset,
     cases: Sequence[Case],
     settings: Convert,
-    workers: int,
+    workers: Workers,
     limits: Limits,
 ) -> Decision:
     """The label table, where it is one for the whole dataset: as stated, or as the cases vote."""

@@ -16,6 +16,7 @@ from pipeline import paths
 from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor, files, locks
+from pipeline.runtime.executor import Workers
 from pipeline.sources import listing as raw
 from pipeline.sources import staging, tally
 from pipeline.sources.download import download
@@ -32,7 +33,7 @@ _HEADINGS = {HANDLED: "Handled", DOUBT: "In doubt"}
 
 def fetch(
     dataset: str,
-    workers: int,
+    workers: Workers,
     limits: Limits = Limits(),
     subset: bool = False,
     tolerances: Tolerances = USUAL,
@@ -176,7 +177,7 @@ class _Read:
 def _verify(
     adapter: Adapter,
     listing: raw.Listing,
-    workers: int,
+    workers: Workers,
     limits: Limits,
     tolerances: Tolerances,
     whole: bool,
@@ -203,7 +204,7 @@ def _verify(
 
 
 def _read_cases(
-    adapter: Adapter, listing: raw.Listing, workers: int, limits: Limits, tolerances: Tolerances
+    adapter: Adapter, listing: raw.Listing, workers: Workers, limits: Limits, tolerances: Tolerances
 ) -> _Read:
     """Every file of every case, read once; what fails is logged."""
     read = _Read(tally.Tally(adapter.dataset), sorted(listing.faults))

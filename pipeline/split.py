@@ -21,6 +21,7 @@ from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
 from pipeline.params.split import Split
 from pipeline.runtime import files, locks
+from pipeline.runtime.executor import Workers
 from pipeline.sources import listing, places
 from pipeline.splits import grouping, leaks, outliers, placement, thinning
 from pipeline.splits.grouping import Groups
@@ -31,10 +32,12 @@ from pipeline.volumes.findings import Finding
 
 _LOG = logging.getLogger(__name__)
 _EARLIER = '"earlier-conversion"'  # as findings name it
+_FEW = 64
+"""Fewer drawings than this are looked at in this process: starting others would take longer."""
 _FAR = 1 << 20  # slices; more than any volume has
 
 
-def split(dataset: str, settings: params.Params) -> None:
+def split(dataset: str, settings: params.Params, workers: Workers = 1) -> None:
     """Fill ``data/dataset/<dataset>``, completely or not at all.
 
     Raises :class:`Problem` if there are too few patients, the gate detects a leak, or the
@@ -43,10 +46,10 @@ def split(dataset: str, settings: params.Params) -> None:
     """
     with locks.alone(paths.dataset(dataset)), identities.explaining(dataset) as known:
         files.restore_folder(paths.dataset(dataset))
-        _split(dataset, settings, known)
+        _split(dataset, settings, workers, known)
 
 
-def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None:
+def _split(dataset: str, settings: params.Params, workers: Workers, known: dict[str, str]) -> None:
     adapter = datasets_spec.load(dataset)
     converted = manifest.read(paths.converted(dataset))
     augmented = manifest.read(paths.augmented(dataset))
@@ -91,7 +94,7 @@ def _split(dataset: str, settings: params.Params, known: dict[str, str]) -> None
         if groups is not None:
             groups.write(unfinished / paths.LIKENESS)
         manifest.write(unfinished, pairs)
-        obeyed = _label_rules(dataset, pairs, settings, adapter.dataset.label_map)
+        obeyed = _label_rules(dataset, pairs, settings, workers, adapter.dataset.label_map)
         card.write(unfinished, adapter, settings, pairs, mini, obeyed)
     _report(dataset, len(where), pairs, mini, adapter.dataset.label_map)
 
@@ -120,11 +123,16 @@ def _grouped(
 
 
 def _label_rules(
-    dataset: str, pairs: Sequence[Pair], settings: params.Params, label_map: LabelMap
+    dataset: str,
+    pairs: Sequence[Pair],
+    settings: params.Params,
+    workers: Workers,
+    label_map: LabelMap,
 ) -> Probed:
     """What the labels of train obey, by their shapes in the source's own grid."""
     drawn = drawings.of_train(pairs, paths.converted(dataset), settings.limits)
-    obeyed = probe.probe(drawn, len(label_map), dataset)
+    few = 1 if len(drawn) < _FEW else workers
+    obeyed = probe.probe(drawn, len(label_map), dataset, few)
     for one in obeyed.rules:
         _LOG.info("split %s: %s", dataset, one.sentence([label.name for label in label_map]))
     return obeyed

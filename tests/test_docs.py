@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from distributed.cli import dask_scheduler, dask_worker
 from dvc.cli.parser import get_main_parser
 
 import model.__main__
@@ -132,6 +133,9 @@ def _parse(words: list[str]) -> None:
         _module(words[2], words[3:])
     elif program == "python":
         compile(words[2], words[1], "exec")
+    elif program == "dask":
+        command = {"scheduler": dask_scheduler.main, "worker": dask_worker.main}[words[1]]
+        command.make_context(words[1], words[2:])
     elif program in ("ruff", "mypy", "pytest"):
         _tested(words[1:])
     else:

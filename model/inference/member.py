@@ -69,6 +69,10 @@ class Member:
         digest = files.sha256(file)
         return cls(file, digest, facts, network, used, overlap, facts.temperatures)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For a worker of a cluster, which opens the model file itself."""
+        return _reopened, (self.file, self.digest, "always" if self.axes else "never")
+
     @property
     def at_once(self) -> int:
         """How many pictures the network is asked about at once: the same wherever it is asked."""
@@ -111,6 +115,12 @@ def viewed(images: Images, facts: Facts, own_grey: bool = False) -> Views:
         facts.network.field_mm,
         in_8_bits=facts.source == "scans",
     )
+
+
+@lru_cache(maxsize=1)
+def _reopened(file: Path, _digest: str, mirror_images: str) -> Member:
+    """Once for all jobs of a worker, until the file has changed."""
+    return Member.of(file, mirror_images)
 
 
 @lru_cache(maxsize=8)

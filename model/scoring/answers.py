@@ -89,14 +89,19 @@ def world(kept: KeptTruth) -> NDArray[np.float64] | None:
 
 
 def cases(pairs: Sequence[Pair], split: str, dataset: str) -> Iterable[Drawings]:
+    """:func:`by_case`, with a progress bar."""
+    found = by_case(pairs, split)
+    return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
+
+
+def by_case(pairs: Sequence[Pair], split: str) -> list[Drawings]:
     """Case by case; raters apart where split kept other slices of one than of the other."""
 
     def pictures(slices: Sequence[Pair]) -> tuple[str, list[tuple[int, str]]]:
         return slices[0].case, [(pair.slice_index, pair.image_digest) for pair in slices]
 
     by_rater = manifest.grouped([pair for pair in pairs if pair.split == split], "case", "rater")
-    found = [list(drawings) for _, drawings in groupby(by_rater, pictures)]
-    return tqdm(found, f"evaluate {dataset}: {split}", unit="case", disable=None, leave=False)
+    return [list(drawings) for _, drawings in groupby(by_rater, pictures)]
 
 
 def asked(member: Member, drawings: Drawings) -> int:

@@ -24,6 +24,7 @@ from pipeline import paths
 from pipeline.pairs import manifest, scan_record, truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.runtime import executor, files, locks, shortages
+from pipeline.runtime.executor import Workers
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def fill(
     folder: Path,
     jobs: Sequence[Job[T]],
     task: Callable[[Job[T]], list[Pair]],
-    workers: int,
+    workers: Workers,
     title: str,
     failed: dict[str, Exception],
     case_of: Callable[[str], str] = str,
@@ -133,7 +134,7 @@ def _make(
     folder: Path,
     missing: Sequence[Job[T]],
     task: Callable[[Job[T]], list[Pair]],
-    workers: int,
+    workers: Workers,
     title: str,
     failed: dict[str, Exception],
     made: dict[str, list[Pair]],

@@ -11,6 +11,7 @@ leaves of any section but ``evaluate`` and ``limits`` for its dataset::
 
 ``presets`` holds entries for datasets that are not enabled, to be referred to by
 YAML anchors; ``members`` and ``ensembles`` are those of :mod:`pipeline.params.members`.
+``cluster`` is the address of a Dask scheduler: who does the work, of which no output depends.
 An unknown key, a missing key and a wrong type are errors that name the place; a value is
 never evaluated as a Python expression. A file that is larger, deeper or, with its aliases
 expanded, longer than anyone would write is refused before it is processed.
@@ -78,7 +79,7 @@ _BESIDE: Mapping[str, Callable[[str, Any], str]] = {
 """Sections of entries beside ``datasets``, and how each states its dataset."""
 _LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
 _SECTIONS = {*(field.name for field in dataclasses.fields(Params)), *ABOVE}
-_TOP = {"datasets", "presets", "members", "ensembles", *_SECTIONS}
+_TOP = {"cluster", "datasets", "presets", "members", "ensembles", *_SECTIONS}
 
 
 def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
@@ -224,6 +225,17 @@ def limits(file: Path = paths.PARAMS) -> Limits:
     if file == paths.PARAMS and not file.exists():
         return Limits()
     return _limits(_read(file), file)
+
+
+def cluster(file: Path | None = paths.PARAMS) -> str:
+    """The address of the Dask scheduler whose workers do the work; "" for this machine's own.
+
+    Like :func:`limits`, also where there is no parameter file.
+    """
+    if file is None or (file == paths.PARAMS and not file.exists()):
+        return ""
+    address = _read(file).get("cluster")
+    return str(_build(str, "" if address is None else address, f"{file}: cluster", Params))
 
 
 def tolerances(file: Path = paths.PARAMS, dataset: str = "") -> Tolerances:

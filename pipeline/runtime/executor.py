@@ -1,54 +1,48 @@
-"""Run one task over many jobs, in this process or in several; same order, same results.
+"""Run one task over many jobs, wherever the workers are; same order, same results.
 
-A job that raises does not stop the others, and a worker process that dies (out
-of memory, for example) costs only the job that killed it, which is named. Workers end with
-the process that started them, however that ends.
+They may be this process, several of this machine, or a Dask cluster. A job that raises does not
+stop the others, and a worker that dies (out of memory, for example) costs only the job that
+killed it, which is named.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
-from datasets_spec.contract import Problem
+from pipeline.runtime import outcomes, processes
+from pipeline.runtime.outcomes import Outcome
 
 J = TypeVar("J")
 R = TypeVar("R")
-_AHEAD = 3  # jobs submitted per worker: enough to keep it busy, few enough to bound memory
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[J, R]):
-    """The outcome of one job: its result, or the exception that it raised."""
+class Cluster:
+    """The workers of a Dask scheduler, such as that at tcp://scheduler:8786."""
 
-    job: J
-    result: R | None
-    error: Exception | None
+    address: str
+
+
+Workers = int | Cluster
+"""Who does the work: so many processes of this machine, or a cluster."""
 
 
 def run(
-    task: Callable[[J], R], jobs: Sequence[J], workers: int, title: str, unit: str = "case"
+    task: Callable[[J], R], jobs: Sequence[J], workers: Workers, title: str, unit: str = "case"
 ) -> Iterator[Outcome[J, R]]:
     """Yield one outcome per job, in the order of ``jobs``.
 
-    ``task`` and the jobs must be picklable when ``workers`` is above 1. A
-    progress bar with rate and time left is shown on a terminal.
+    ``task`` and the jobs must be picklable, unless ``workers`` is 1: then this process does it all.
+    A progress bar with rate and time left is shown on a terminal. Raises :class:`Problem` where a
+    cluster cannot be reached, or has no worker that would give the same results.
     """
-    many = min(workers, len(jobs)) > 1
-    outcomes = _in_processes(task, jobs, min(workers, len(jobs))) if many else _here(task, jobs)
-    yield from tqdm(outcomes, title, total=len(jobs), unit=unit, disable=None, leave=False)
+    found = _outcomes(task, jobs, workers)
+    yield from tqdm(found, title, total=len(jobs), unit=unit, disable=None, leave=False)
 
 
 def default_workers() -> int:
@@ -56,124 +50,13 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _here(task: Callable[[J], R], jobs: Sequence[J]) -> Iterator[Outcome[J, R]]:
-    for job in jobs:
-        try:
-            yield Outcome(job, task(job), None)
-        except Exception as error:
-            yield Outcome(job, None, error)
-
-
-def _in_processes(
-    task: Callable[[J], R], jobs: Sequence[J], workers: int
+def _outcomes(
+    task: Callable[[J], R], jobs: Sequence[J], workers: Workers
 ) -> Iterator[Outcome[J, R]]:
-    left = list(jobs)
-    while left:
-        pool, leash = _pool(workers)
-        under_way: list[tuple[J, Future[R]]] = []
-        try:
-            while left or under_way:
-                while left and len(under_way) < _AHEAD * workers:
-                    under_way.append((left[0], _submitted(pool, task, left[0])))
-                    del left[0]
-                job, future = under_way[0]
-                outcome = _finished(job, future)
-                del under_way[0]
-                yield outcome
-        except BrokenProcessPool:
-            suspects = [job for job, _ in under_way]
-        except BaseException:
-            leash.close()  # stopped, or the caller wants no more: do not wait for running jobs
-            raise
-        else:
-            pool.shutdown()
-            return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for job in suspects:
-            yield _alone(task, job)
+    if isinstance(workers, Cluster):
+        from pipeline.runtime import cluster  # here: an extra brings Dask
 
-
-def _submitted(pool: ProcessPoolExecutor, task: Callable[[J], R], job: J) -> Future[R]:
-    """Submit a job to the pool, which starts another worker for it if none is idle."""
-    with _without_ctrl_c():
-        return pool.submit(_portable, task, job)
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Block Ctrl-C within the block, and for good in processes that are started within it.
-
-    The terminal sends SIGINT to all its processes, and only the parent handles it: a worker that
-    is still importing cannot ignore it yet and would print a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _portable(task: Callable[[J], R], job: J) -> R:
-    """``task(job)`` in a worker; an exception that cannot be pickled becomes a Problem."""
-    try:
-        return task(job)
-    except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))  # noqa: S301  # pickled the line before
-        except Exception:
-            raise Problem(f"{type(error).__name__}: {error}") from None
-        raise
-
-
-def _alone(task: Callable[[J], R], job: J) -> Outcome[J, R]:
-    """Run one job in a process of its own: if that dies too, this job is the cause."""
-    pool, leash = _pool(1)
-    with pool, leash:
-        try:
-            return _finished(job, _submitted(pool, task, job))
-        except BrokenProcessPool:
-            return Outcome(
-                job,
-                None,
-                Problem(
-                    "the worker process died while it worked on this",
-                    remedy="Was it killed for lack of memory? Try --workers 1.",
-                ),
-            )
-
-
-def _finished(job: J, future: Future[R]) -> Outcome[J, R]:
-    try:
-        return Outcome(job, future.result(), None)
-    except BrokenProcessPool:
-        raise
-    except Exception as error:
-        return Outcome(job, None, error)
-
-
-def _pool(workers: int) -> tuple[ProcessPoolExecutor, Connection]:
-    """Workers, and a leash: when it is closed, they end at once, whatever they are doing."""
-    context = multiprocessing.get_context("spawn")
-    held, leash = context.Pipe(duplex=False)
-    return ProcessPoolExecutor(workers, context, _start_worker, (held,)), leash
-
-
-def _start_worker(held: Connection) -> None:
-    """Set up a worker: one thread for OpenCV, and an end when the parent ends or asks for it."""
-    with suppress(ModuleNotFoundError):
-        import cv2
-
-        cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, args=(held,), daemon=True).start()
-
-
-def _end_with_parent(held: Connection) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel, held])
-    os._exit(1)
+        return cluster.run(task, jobs, workers.address)
+    if min(workers, len(jobs)) > 1:
+        return processes.run(task, jobs, min(workers, len(jobs)))
+    return (outcomes.of(task, job) for job in jobs)

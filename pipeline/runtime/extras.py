@@ -10,6 +10,7 @@ from datasets_spec.contract import Problem
 IMPORTED = {
     "train": "albumentations cv2 keras matplotlib nilearn pyarrow requests scipy SimpleITK sklearn"
     " tensorflow yaml",
+    "cluster": "distributed",
     "predict": "onnxruntime",
     "seg": "highdicom",
 }

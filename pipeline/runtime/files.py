@@ -12,13 +12,14 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datasets_spec.contract import Problem
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
+_writer: tuple[str, Callable[[], bool]] = "", lambda: True
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISCHR, "a device"),
@@ -26,6 +27,25 @@ _KINDS = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISDIR, "a folder"),
 )
+
+
+class Unwanted(Exception):
+    """Nobody waits any longer for what was just about to be finished."""
+
+
+@contextmanager
+def writing_as(name: str, wanted: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, unfinished files bear ``name``, and are finished only while ``wanted``.
+
+    So two machines can write the same files of a shared folder, and one that was given up on (its
+    network failed, or its client ended) finishes nothing any more: it meets :class:`Unwanted`.
+    """
+    global _writer
+    before, _writer = _writer, (name, wanted)
+    try:
+        yield
+    finally:
+        _writer = before
 
 
 @contextmanager
@@ -41,6 +61,7 @@ def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
         yield unfinished
         if durable:
             sync(unfinished)
+        _require_wanted(target)
         os.replace(unfinished, target)
         if durable:
             sync(target.parent)
@@ -54,7 +75,13 @@ def replacing(target: Path, durable: bool = True) -> Iterator[Path]:
 
 def beside(target: Path) -> Path:
     """Where ``target`` is written before it gets its name; DVC ignores such names."""
-    return target.with_name(f".unfinished-{target.name}")
+    return target.with_name(f".unfinished-{_writer[0]}{target.name}")
+
+
+def _require_wanted(target: Path) -> None:
+    name, wanted = _writer
+    if not wanted():
+        raise Unwanted(f"{target}: nobody waits for {name} any longer")
 
 
 def sha256(file: Path) -> str:
@@ -101,6 +128,7 @@ def replace_folder(made: Path, target: Path) -> None:
     Elsewhere, and on file systems that cannot exchange, the old folder is moved aside first, and
     :func:`restore_folder` brings it back after a kill between the two steps.
     """
+    _require_wanted(target)
     restore_folder(target)
     sync_disk(made)
     if not target.exists():

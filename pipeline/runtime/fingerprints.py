@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.runtime import files, imports
 
-_LIBRARIES = (
+LIBRARIES = (
     "albumentations",
     "nibabel",
     "numpy",
@@ -23,12 +23,14 @@ _LIBRARIES = (
     "scipy",
     "SimpleITK",
 )
+"""Whose versions decide bytes."""
 RUNNERS = (
     "pipeline.paths",
     "pipeline.params",
     "pipeline.pairs.identities",
     "pipeline.volumes.limits",
     "pipeline.pairs.store",
+    "pipeline.runtime.cluster",
     "pipeline.runtime.executor",
     "pipeline.runtime.extras",
     "pipeline.runtime.files",
@@ -37,6 +39,9 @@ RUNNERS = (
     "pipeline.runtime.locks",
     "pipeline.runtime.messages",
     "pipeline.runtime.modelfile",
+    "pipeline.runtime.outcomes",
+    "pipeline.runtime.processes",
+    "pipeline.runtime.sameness",
     "pipeline.runtime.shortages",
 )
 """Modules and packages that run a stage, name its files or check its parameters, and decide none
@@ -58,7 +63,7 @@ def code(module: str, *more: Path) -> str:
     return fingerprint(
         substances(imports.closure(module, without=RUNNERS)),
         [files.sha256(file) for file in more],
-        [(name, version(name)) for name in _LIBRARIES],
+        [(name, version(name)) for name in LIBRARIES],
     )
 
 

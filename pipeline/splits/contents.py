@@ -18,6 +18,7 @@ from pipeline.labels import colours as label_colours
 from pipeline.pairs import likeness
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor
+from pipeline.runtime.executor import Workers
 from pipeline.volumes import picture_files
 
 _CHUNK = 64
@@ -51,7 +52,7 @@ def read(
     images: Files,
     masks: Files,
     known: Mapping[Key, _Digests],
-    workers: int,
+    workers: Workers,
     limits: Limits,
 ) -> Iterator[tuple[Key, Content]]:
     """Read every image with its mask, several at a time."""
@@ -60,9 +61,9 @@ def read(
         for key, suffixes in images.items()
     ]
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    workers = workers if len(jobs) > _FEW else 1
+    few = 1 if len(jobs) <= _FEW else workers
     task = partial(_read_chunk, folder, limits)
-    for outcome in executor.run(task, chunks, workers, f"check {folder}", "batch"):
+    for outcome in executor.run(task, chunks, few, f"check {folder}", "batch"):
         if outcome.error is not None:
             raise outcome.error
         assert outcome.result is not None

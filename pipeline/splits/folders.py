@@ -24,6 +24,7 @@ from pipeline.pairs import identities, manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
+from pipeline.runtime.executor import Workers
 from pipeline.splits import contents, grouping, leaks
 from pipeline.splits.contents import Content, Files, Key
 from pipeline.splits.leaks import SHOWN, Violation
@@ -36,7 +37,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 def check(
     folder: Path,
-    workers: int = 1,
+    workers: Workers = 1,
     patient: str = "",
     limits: Limits = Limits(),
     suggest: Path | None = None,
@@ -112,7 +113,7 @@ def _read(
     masks: Files,
     known: Mapping[Key, Pair],
     patients: Mapping[str, str],
-    workers: int,
+    workers: Workers,
     limits: Limits,
 ) -> _State:
     """Read every picture; a pair whose files are as in the manifest is not decoded."""

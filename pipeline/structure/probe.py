@@ -21,12 +21,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, permutations
 from statistics import fmean, median
 
 import numpy as np
-from tqdm import tqdm
 
+from pipeline.runtime import executor
+from pipeline.runtime.executor import Workers
 from pipeline.structure import cuts, shapes, verdicts
 from pipeline.structure.cuts import Floats, Ids
 from pipeline.structure.identity import recognised
@@ -102,7 +104,9 @@ class _Seen:
         return not self.drawing.unlabelled & {*classes} and self.shape.present(*classes)
 
 
-def probe(drawings: Sequence[Drawing], classes: int, name: str = "") -> Probed:
+def probe(
+    drawings: Sequence[Drawing], classes: int, name: str = "", workers: Workers = 1
+) -> Probed:
     """The rules that these drawings obey.
 
     Case by case, so memory does not grow with their number. ``name``: of the dataset, for the
@@ -118,8 +122,13 @@ def probe(drawings: Sequence[Drawing], classes: int, name: str = "") -> Probed:
     patients = len({one.patient for one in drawings})
     if patients < LEAST_PATIENTS:
         return Probed(patients)
-    bar = tqdm(drawings, f"label rules {name}".strip(), unit="case", disable=None, leave=False)
-    seen = [_looked_at(one, classes) for one in bar]
+    title = f"label rules {name}".strip()
+    seen = []
+    for outcome in executor.run(partial(_looked_at, classes), drawings, workers, title):
+        if outcome.error is not None:
+            raise outcome.error
+        assert outcome.result is not None
+        seen.append(_Seen(outcome.job, *outcome.result))
     named = recognised([(one.drawing.patient, one.shape) for one in seen], classes)
     sure = [label for label in range(1, classes) if label in named and _large(seen, label)]
     nested = list(_nested(seen, sure))
@@ -129,7 +138,7 @@ def probe(drawings: Sequence[Drawing], classes: int, name: str = "") -> Probed:
     return Probed(patients, rules)
 
 
-def _looked_at(drawing: Drawing, classes: int) -> _Seen:
+def _looked_at(classes: int, drawing: Drawing) -> tuple[Shape, dict[tuple[int, int], Verdict]]:
     ids, world = drawing.read()
     shape = shapes.measure(ids, world, classes)
     planes = {
@@ -137,7 +146,7 @@ def _looked_at(drawing: Drawing, classes: int) -> _Seen:
         for pair in combinations(range(1, classes), 2)
         if shape.present(*pair) and verdicts.flat(shape, *pair)
     }
-    return _Seen(drawing, shape, planes)
+    return shape, planes
 
 
 def _large(seen: Sequence[_Seen], label: int) -> bool:

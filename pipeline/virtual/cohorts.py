@@ -16,6 +16,7 @@ from pathlib import Path
 
 from datasets_spec.contract import Problem
 from pipeline.runtime import executor, files, fingerprints
+from pipeline.runtime.executor import Workers
 from pipeline.sources import listing, staging
 from pipeline.virtual import ct, t1w
 
@@ -45,7 +46,7 @@ def missing(recipe: str, folder: Path) -> list[str]:
     return [name for name in names if not _made(folder / name)]
 
 
-def make(recipe: str, folder: Path, workers: int) -> None:
+def make(recipe: str, folder: Path, workers: Workers) -> None:
     """Make the patients of ``recipe`` that ``folder`` lacks; they appear there together at the end.
 
     A run that was stopped is resumed. Raises :class:`Problem` for a patient that cannot be made.

@@ -79,13 +79,17 @@ def test_a_new_warp_scores_and_splits_nothing_again():
         assert not drawing & closure(module)
 
 
+OF_CLUSTERS = ("cluster", "fingerprints", "imports", "sameness")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["pipeline.convert", "pipeline.augment", "pipeline.split", "datasets_spec.contract"]
 )
 def test_the_closure_is_what_an_import_loads(module):
-    """And YAML's loader, which is imported where a parameter file is read."""
-    late = closure(module) & {"pipeline/params/strict_yaml.py"}
+    """And what is imported where it is needed: YAML's loader, and Dask."""
+    late = {"params/strict_yaml", *(f"runtime/{name}" for name in OF_CLUSTERS)}
+    late = closure(module) & {f"pipeline/{name}.py" for name in late}
     assert closure(module) == loaded(module) | late
 
 
