@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 import threading
 import time
 import uuid
@@ -287,15 +288,28 @@ def _connected(address: str) -> Iterator[Any]:
 @contextmanager
 def _crew(client: Any, address: str) -> Iterator[_Crew]:
     """With a file in the working folder while it lasts, by which workers recognise the folder."""
-    for one in Path.cwd().glob(f"{_PROOF}*"):  # of runs that were killed
-        if time.time() - one.stat().st_mtime > _STALE_S:
+    for one in Path.cwd().glob(f"{_PROOF}*"):
+        if _left_behind(one):
             one.unlink(missing_ok=True)
     proof = Path.cwd() / f"{_PROOF}{uuid.uuid4().hex}"
-    proof.touch()
+    proof.write_text(f"{os.getpid()} {socket.gethostname()}", "utf-8")
     try:
         yield _Crew(client, address, proof)
     finally:
         proof.unlink(missing_ok=True)
+
+
+def _left_behind(proof: Path) -> bool:
+    """Whether the run whose proof it is was killed: on this machine, or a day ago on another."""
+    try:
+        number, _, host = proof.read_text("utf-8").partition(" ")
+        if host == socket.gethostname():
+            os.kill(int(number), 0)
+        return time.time() - proof.stat().st_mtime > _STALE_S
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError):  # it is gone, another user's, or half written
+        return False
 
 
 @contextmanager

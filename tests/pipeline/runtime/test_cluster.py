@@ -7,11 +7,12 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,35 @@ def test_a_folder_that_vanishes_for_a_while_costs_no_job(
     monkeypatch.setattr(type(proof), "touch", touch)
     threading.Timer(4, lambda: (here / "away").rename(proof)).start()
     assert [*found, *(outcome.result for outcome in outcomes)] == list(range(30))
+
+
+@pytest.mark.parametrize(
+    ("owner", "left"),
+    [
+        (lambda: f"{os.getpid()} {socket.gethostname()}", True),
+        (lambda: f"{2**22 + 1} {socket.gethostname()}", False),  # above any process's number
+        (lambda: "17 another-machine", True),
+        (lambda: "", True),  # half written
+    ],
+    ids=["at work", "killed", "elsewhere", "half written"],
+)
+def test_the_proof_of_a_run_that_was_killed_is_taken_away(
+    started: Started, here: Path, owner: Callable[[], str], left: bool
+) -> None:
+    other = here / f"{cluster._PROOF}of-another-run"
+    other.write_text(owner(), "utf-8")
+    assert len(list(executor.run(square, [1], Cluster(started.address), "square"))) == 1
+    assert other.exists() == left
+
+
+def test_a_proof_of_yesterday_is_taken_away_wherever_it_is_from(
+    started: Started, here: Path
+) -> None:
+    other = here / f"{cluster._PROOF}of-another-run"
+    other.write_text("17 another-machine", "utf-8")
+    os.utime(other, (0, time.time() - 2 * cluster._STALE_S))
+    assert len(list(executor.run(square, [1], Cluster(started.address), "square"))) == 1
+    assert not other.exists()
 
 
 def _until(holds: object, for_s: float = 60) -> None:
