@@ -65,10 +65,8 @@ def _evaluate(dataset: str, settings: params.Params, workers: Workers) -> None:
     obeyed = choose.obeyed(origin.get("chosen", {}))
     task, scored = partial(_test_case, member, label_map, settings), []
     cases = answers.by_case(pairs, "test")
-    for outcome in executor.run(task, cases, workers, f"evaluate {dataset}: test"):
-        if outcome.error is not None:
-            raise outcome.error
-        scored += outcome.result or []
+    for _, of_case in executor.results(task, cases, workers, f"evaluate {dataset}: test"):
+        scored += of_case
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
     found = results.results(

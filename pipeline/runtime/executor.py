@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from tqdm import tqdm
 
@@ -43,6 +43,16 @@ def run(
     """
     found = _outcomes(task, jobs, workers)
     yield from tqdm(found, title, total=len(jobs), unit=unit, disable=None, leave=False)
+
+
+def results(
+    task: Callable[[J], R], jobs: Sequence[J], workers: Workers, title: str, unit: str = "case"
+) -> Iterator[tuple[J, R]]:
+    """Every job with its result, as :func:`run`; raises what the first job that fails raised."""
+    for outcome in run(task, jobs, workers, title, unit):
+        if outcome.error is not None:
+            raise outcome.error
+        yield outcome.job, cast("R", outcome.result)
 
 
 def default_workers() -> int:

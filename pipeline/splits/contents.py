@@ -63,11 +63,8 @@ def read(
     chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
     few = 1 if len(jobs) <= _FEW else workers
     task = partial(_read_chunk, folder, limits)
-    for outcome in executor.run(task, chunks, few, f"check {folder}", "batch"):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.result is not None
-        yield from zip((key for key, *_ in outcome.job), outcome.result, strict=True)
+    for chunk, found in executor.results(task, chunks, few, f"check {folder}", "batch"):
+        yield from zip((key for key, *_ in chunk), found, strict=True)
 
 
 def _read_chunk(folder: Path, limits: Limits, jobs: Sequence[_Job]) -> list[Content]:

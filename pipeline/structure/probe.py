@@ -123,12 +123,8 @@ def probe(
     if patients < LEAST_PATIENTS:
         return Probed(patients)
     title = f"label rules {name}".strip()
-    seen = []
-    for outcome in executor.run(partial(_looked_at, classes), drawings, workers, title):
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.result is not None
-        seen.append(_Seen(outcome.job, *outcome.result))
+    looked = executor.results(partial(_looked_at, classes), drawings, workers, title)
+    seen = [_Seen(drawing, *shown) for drawing, shown in looked]
     named = recognised([(one.drawing.patient, one.shape) for one in seen], classes)
     sure = [label for label in range(1, classes) if label in named and _large(seen, label)]
     nested = list(_nested(seen, sure))
