@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,8 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
     predictor, names = Predictor.of([stated.file]), [Path(one).stem for one in stated.names]
     scored: list[Scored] = []
     each = OneByOne(label_map)
-    for drawings in answers.cases(manifest.read(paths.dataset(dataset)), "test", dataset):
+    pairs = manifest.read(paths.dataset(dataset))
+    for drawings in answers.cases(pairs, "test", dataset):
         own = settings.limits, scratch, predictor.temperatures
         case = Case(predictor.members, drawings, *own)
         counted = OfCase(case, names, predictor.weights)
@@ -145,8 +146,9 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
         each.add(counted)
     predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
     worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
-    pictures.draw_overlays(predictions, paths.dataset(dataset), label_map)
-    chosen, convert = dict(stated.chosen), asdict(settings.convert)
+    pictures.place_truth(predictions, paths.dataset(dataset), pairs)
+    pictures.draw_overlays(predictions, label_map)
+    chosen, convert = dict(stated.chosen), settings.convert.deciding
     choices, obeyed = choose.choices(chosen), choose.obeyed(chosen)
     found = results.results(
         dataset,

@@ -68,7 +68,8 @@ def _evaluate(dataset: str, settings: params.Params, workers: Workers) -> None:
     for _, of_case in executor.results(task, cases, workers, f"evaluate {dataset}: test"):
         scored += of_case
     worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
-    pictures.draw_overlays(run / paths.PREDICTIONS, paths.dataset(dataset), label_map)
+    pictures.place_truth(run / paths.PREDICTIONS, paths.dataset(dataset), pairs)
+    pictures.draw_overlays(run / paths.PREDICTIONS, label_map)
     found = results.results(
         dataset,
         scored,

@@ -48,7 +48,7 @@ def of(dataset: str, facts: Dataset, settings: Params) -> dict[str, Any]:
     return {
         **_pictures(dataset, facts, settings),
         "meanings": [[label.meaning, label.tissue] for label in facts.label_map],
-        "convert": asdict(settings.convert),
+        "convert": settings.convert.deciding,
         "augment": asdict(settings.augment),
         "split": asdict(settings.split),
         "train": asdict(settings.train),

@@ -13,7 +13,7 @@ from typing import Any
 import datasets_spec
 from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import augmented, channels, manifest, store
+from pipeline.pairs import augmented, channels, manifest, packing, store
 from pipeline.pairs.augmented import VariantMaker
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
@@ -54,7 +54,8 @@ def augment(dataset: str, settings: params.Params, workers: Workers) -> None:
     def present(_: Job[Sequence[Pair]], pair: Pair) -> Pair:
         return manifest.inherited(pair, parent_of[pair.parent])
 
-    store.fill(paths.augmented(dataset), jobs, task, workers, title, {}, present=present)
+    folder, shards = paths.augmented(dataset), packing.count_in(converted)
+    store.fill(folder, jobs, task, workers, title, {}, present=present, in_shards=shards)
 
 
 def _recipe(settings: Augment) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 
 import datasets_spec
@@ -13,7 +13,7 @@ from datasets_spec.contract import Case, Dataset, Problem, volume_of
 from pipeline import paths
 from pipeline.labels import decode, fusion, resample, tables
 from pipeline.pairs import case as case_maker
-from pipeline.pairs import channels, identities, manifest, pseudonyms, store
+from pipeline.pairs import channels, identities, manifest, packing, pseudonyms, store
 from pipeline.pairs.case import CaseMaker, Decision, Work
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
@@ -48,7 +48,7 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
     names = pseudonyms.load(adapter, new_salt=True)
     decision = _decided(adapter.dataset, cases, settings.convert, workers, settings.limits)
     recipe = fingerprints.fingerprint(
-        asdict(settings.convert),
+        settings.convert.deciding,
         _deciding(adapter.dataset),
         repr(channels.of(adapter.dataset, settings.convert.in_hu)),
         decision.table,
@@ -64,13 +64,15 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
             failed[case.id] = error
             continue
         jobs.append(Job(case.id, fingerprints.fingerprint(recipe, made_from), work))
-    folder = paths.converted(dataset)
+    folder, shards = paths.converted(dataset), packing.count_of(settings.convert.shards, len(cases))
     task = CaseMaker(adapter.dataset, settings.convert, decision, names, folder, settings.limits)
     title, case_of = f"convert {dataset}", partial(names.of, "case")
     present = partial(_present, adapter.dataset, decision, names)
     earlier = partial(_earlier, names, {case_of(case.id): case for case in cases})
     try:
-        pairs = store.fill(folder, jobs, task, workers, title, failed, case_of, present, earlier)
+        pairs = store.fill(
+            folder, jobs, task, workers, title, failed, case_of, present, earlier, shards
+        )
     except Problem:
         if (folder / paths.MANIFEST).is_file():
             _report_oddities(dataset, manifest.read(folder))

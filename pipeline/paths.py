@@ -21,6 +21,7 @@ CHANNELS_IN_FILE = 3
 MASKS = "masks"
 TRUTH = "truth"
 SCANS = "scans"
+SHARDS = "shards"
 MANIFEST = "manifest.parquet"
 MINI_TEST = "mini_test"
 CARD = "dataset.json"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +13,7 @@ import datasets_spec
 from datasets_spec.contract import SPLITS, Case, LabelMap, Problem
 from pipeline import paths
 from pipeline.pages import card
-from pipeline.pairs import identities, manifest, pseudonyms
+from pipeline.pairs import identities, manifest, pictures, pseudonyms
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.pseudonyms import Pseudonyms
 from pipeline.params import reader as params
@@ -328,17 +326,17 @@ def _placed(pair: Pair, split: str, unlike: Mapping[tuple[str, str], Sequence[Fi
 
 
 def _link(source: Path, target: Path, pairs: Sequence[Pair], name: str = "") -> None:
-    """Hard-link all pictures into the folders of their splits, or into the folder ``name``."""
-    for split in (name,) if name else SPLITS:
+    """Hard-link all pictures into the folders of their splits, or into the folder ``name``.
+
+    Of pairs in shards the shards themselves are linked; pictures in the folder ``name`` are files
+    of their own.
+    """
+    loose = [pair for pair in pairs if name or not pair.shard]
+    for split in (name,) if name else SPLITS * bool(loose):
         for part in (paths.IMAGES, paths.MASKS):
             (target / split / part).mkdir(parents=True, exist_ok=True)
-    for folder in {Path(file).parent for pair in pairs for file, _ in pair.files[1:-1]}:
-        for split in {name or pair.split for pair in pairs}:
-            (target / split / folder).mkdir(exist_ok=True)
-    for pair in pairs:
-        for file, _ in pair.files:
-            here, there = f"{source}/{file}", f"{target}/{name or pair.split}/{file}"
-            try:
-                os.link(here, there)
-            except OSError:  # another disk, or a file system without hard links
-                shutil.copyfile(here, there)
+    for pair in loose:
+        pictures.place(source, replace(pair, split=""), target / (name or pair.split))
+    for shard in sorted({pair.shard for pair in pairs} - {""} if not name else ()):
+        (target / shard).parent.mkdir(exist_ok=True)
+        pictures.link(source / shard, target / shard)

@@ -188,11 +188,11 @@ def _worst(
             _link(own / f"{_own_name(one)}.png", predictions / paths.WORST / f"{one.shown}.png")
     worst = pictures.keep_worst(predictions, scored, count)
     for one in worst:
-        tested = of_number[one.fold].pairs / "test"
+        tested = of_number[one.fold].run / part / paths.PREDICTIONS / "test"
         for kind in (paths.IMAGES, paths.MASKS):
             there = predictions / "test" / kind / f"{one.shown}.png"
             _link(tested / kind / f"{_own_name(one)}.png", there)
-    pictures.draw_overlays(predictions, predictions, label_map)
+    pictures.draw_overlays(predictions, label_map)
     return worst
 
 

@@ -19,7 +19,7 @@ from model.network_input import labels_at
 from model.scoring import reference
 from model.scoring.scores import Calibration, Stack
 from pipeline import paths
-from pipeline.pairs import channels, kept_scan, manifest, png, truth_record
+from pipeline.pairs import channels, kept_scan, manifest, pictures, truth_record
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
@@ -146,16 +146,14 @@ def _of_pairs(
 ) -> Stack:
     """Class ids (N, H, W) from the pictures of the split; sums go to ``beside``."""
     first = drawings[0][0]
-    folder = paths.dataset(first.dataset) / first.split
+    folder = paths.dataset(first.dataset)
     stack = np.zeros(beside[0].truth.shape, np.uint8)  # of what split left out: background
     sampler = member.sampler(Canvas.of(first.canvas))
     by_slice = list(zip(*drawings, strict=True))
     for batch in _batches(by_slice, member.at_once):
-        predicted = member.of_pictures(
-            [png.read_image(folder / pair.image, pair.depth) for pair, *_ in batch]
-        )
+        predicted = member.of_pictures([pictures.image(folder, pair) for pair, *_ in batch])
         for one, pairs in zip(beside, zip(*batch, strict=True), strict=True):
-            masks = [png.read_mask(folder / pair.mask, label_map) for pair in pairs]
+            masks = [pictures.mask(folder, pair, label_map) for pair in pairs]
             truth = np.stack([labels_at(ids, predicted.shape[1]) for ids in masks])
             _compare(member, one, truth, predicted, first.unlabelled)
         for (pair, *_), one_slice in zip(batch, predicted, strict=True):

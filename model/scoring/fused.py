@@ -26,7 +26,7 @@ from model.scoring import reference
 from model.scoring.answers import Answer, Beside, Drawings
 from model.scoring.scores import Calibration, Stack
 from pipeline import paths
-from pipeline.pairs import kept_scan, png
+from pipeline.pairs import kept_scan, pictures
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.channels import Images
 from pipeline.pairs.manifest import Pair
@@ -154,12 +154,12 @@ class _OfPairs:
 
     def __init__(self, slices: Sequence[Pair]) -> None:
         self._pairs = {pair.slice_index: pair for pair in slices}
-        self._folder = paths.dataset(slices[0].dataset) / slices[0].split
+        self._folder = paths.dataset(slices[0].dataset)
         self.canvas = Canvas.of(slices[0].canvas)
 
     def picture(self, index: int) -> Image8 | None:
         pair = self._pairs.get(index)
-        return None if pair is None else png.read_image(self._folder / pair.image, pair.depth)
+        return None if pair is None else pictures.image(self._folder, pair)
 
 
 def _compare(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,7 @@ from model.scoring.scores import Stack
 from model.scoring.summary import Scored
 from pipeline import paths
 from pipeline.pages import draw
+from pipeline.pairs import pictures as pairs_pictures
 from pipeline.pairs import png
 from pipeline.pairs.canvas import Canvas
 from pipeline.pairs.manifest import Pair
@@ -26,6 +28,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 _OVERLAY_PX = 512
+_KINDS, _TEST = (paths.MINI_TEST, paths.WORST), "test"
 
 
 def draw_confusion(file: Path, voxels: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -99,12 +102,24 @@ def keep_worst(predictions: Path, scored: Sequence[Scored], count: int) -> list[
     return worst
 
 
-def draw_overlays(predictions: Path, folder: Path, label_map: LabelMap) -> None:
+def place_truth(predictions: Path, folder: Path, pairs: Iterable[Pair]) -> None:
+    """Put the pairs whose predicted masks are left beside these, as ``test/{images,masks}``.
+
+    ``pairs`` are those of the dataset in ``folder``.
+    """
+    shutil.rmtree(predictions / _TEST, ignore_errors=True)
+    left = {file.stem for kind in _KINDS for file in (predictions / kind).glob("*.png")}
+    for pair in pairs:
+        if pair.id in left:
+            pairs_pictures.place(folder, pair, predictions / _TEST)
+
+
+def draw_overlays(predictions: Path, label_map: LabelMap) -> None:
     """Truth beside prediction for every mask of :func:`write_masks` that is left."""
-    for kind in (paths.MINI_TEST, paths.WORST):
+    for kind in _KINDS:
         for file in sorted((predictions / kind).glob("*.png")):
             image, mask = (
-                folder / "test" / part / file.name for part in (paths.IMAGES, paths.MASKS)
+                predictions / _TEST / part / file.name for part in (paths.IMAGES, paths.MASKS)
             )
             draw_overlay(
                 predictions / paths.OVERLAYS / kind / file.name,

@@ -24,7 +24,7 @@ from model.params import Network
 from model.training import parts
 from model.training.devices import Share
 from model.training.partial import Codes
-from pipeline.pairs import png
+from pipeline.pairs import pictures
 from pipeline.pairs.manifest import Pair
 
 Grey = NDArray[np.uint8]
@@ -150,8 +150,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         if self._reader:
             image, ids = self._reader(pair)
         else:
-            image = png.read_image(self._folder / pair.image, pair.depth)
-            ids = png.read_mask(self._folder / pair.mask, self._label_map)
+            image = pictures.image(self._folder, pair)
+            ids = pictures.mask(self._folder, pair, self._label_map)
         small = picture_at(image, px), labels_at(ids, px)
         if self._cache and (self._reader or px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)

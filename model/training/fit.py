@@ -64,7 +64,7 @@ def batches(
     With ``read``, rows that are read by it; each is read once, here.
     """
     learn = Batches(
-        folder / "train",
+        folder,
         of_train,
         label_map,
         wanted.network,
@@ -80,7 +80,7 @@ def batches(
         read=read,
     )
     valid = Batches(
-        folder / "valid",
+        folder,
         of_valid,
         label_map,
         wanted.network,

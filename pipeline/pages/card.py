@@ -22,7 +22,7 @@ from datasets_spec.contract import SPLITS, Dataset
 from pipeline import paths
 from pipeline.labels import rules as labels_rules
 from pipeline.pages import draw, rendering, statistics
-from pipeline.pairs import manifest, png
+from pipeline.pairs import manifest, pictures
 from pipeline.pairs.manifest import Pair
 from pipeline.params import reader as params
 from pipeline.splits import outliers, placement
@@ -256,8 +256,8 @@ def _draw_samples(folder: Path, dataset: Dataset, pairs: Sequence[Pair]) -> None
         members = [pair for pair in pairs if pair.split == split and not pair.parent]
         rows[split] = []
         for pair in _samples(members):
-            image = png.read_shown(folder / split / pair.image)
-            ids = png.read_mask(folder / split / pair.mask, dataset.label_map)
+            image = pictures.shown(folder, pair)
+            ids = pictures.mask(folder, pair, dataset.label_map)
             rows[split].append(draw.outlined(image, ids, dataset.label_map))
     Image.fromarray(draw.sheet(rows, _TILE_PX)).save(folder / paths.SAMPLES)
 

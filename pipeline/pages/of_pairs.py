@@ -12,7 +12,7 @@ from datasets_spec.contract import SPLITS, LabelMap
 from pipeline import paths
 from pipeline.pages import tiles
 from pipeline.pages.tiles import Tile
-from pipeline.pairs import png
+from pipeline.pairs import pictures
 from pipeline.pairs.manifest import Pair
 from pipeline.volumes import findings
 from pipeline.volumes.findings import DOUBT, HANDLED, Severity
@@ -92,7 +92,7 @@ def _sheets(
     """Per split, the richest slice of some patients with its truth."""
     for split in SPLITS:
         chosen = _richest([pair for pair in originals if pair.split == split])[:_PER_SPLIT]
-        yield split, [_of_pair(folder / split, pair, label_map) for pair in chosen]
+        yield split, [_of_pair(folder, pair, label_map) for pair in chosen]
 
 
 def _by_channel(folder: Path, originals: Sequence[Pair], label_map: LabelMap) -> Iterator[Tile]:
@@ -100,7 +100,7 @@ def _by_channel(folder: Path, originals: Sequence[Pair], label_map: LabelMap) ->
     fewest = min((len(pair.absent) for pair in originals), default=0)
     for pair in _richest([pair for pair in originals if len(pair.absent) == fewest])[:1]:
         if pair.channels:
-            image = png.read_image(folder / pair.split / pair.image, pair.depth)
+            image = pictures.image(folder, pair)
             for at, name in enumerate(pair.channel_names):
                 yield tiles.tile(name, image[..., at].copy(), label_map, px=_SMALL_PX)
 
@@ -112,9 +112,7 @@ def _augmented(folder: Path, pairs: Sequence[Pair], label_map: LabelMap) -> Iter
         if pair.parent:
             variants.setdefault(pair.parent, []).append(pair)
     for parent in _richest([pair for pair in pairs if pair.id in variants])[:_AUGMENTED]:
-        yield [
-            _of_pair(folder / "train", pair, label_map) for pair in [parent, *variants[parent.id]]
-        ]
+        yield [_of_pair(folder, pair, label_map) for pair in [parent, *variants[parent.id]]]
 
 
 def _richest(pairs: Sequence[Pair]) -> list[Pair]:
@@ -128,7 +126,7 @@ def _richest(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _of_pair(folder: Path, pair: Pair, label_map: LabelMap) -> Tile:
-    image = png.read_shown(folder / pair.image)
-    ids = png.read_mask(folder / pair.mask, label_map)
+    image = pictures.shown(folder, pair)
+    ids = pictures.mask(folder, pair, label_map)
     caption = json.loads(pair.warp)["variant"] if pair.warp else pair.id
     return tiles.tile(caption, image, label_map, ids, px=_SMALL_PX)

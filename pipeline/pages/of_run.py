@@ -40,11 +40,10 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
     """
     run, label_map = paths.run(adapter.name), adapter.dataset.label_map
     folder = paths.dataset(adapter.name) / paths.MINI_TEST
-    pairs = paths.dataset(adapter.name)
     with reading(run / paths.HISTORY):
         curves = list(_curves(run / paths.HISTORY))
     return {
-        **(_scored(adapter, run, pairs) or _NOT_SCORED),
+        **(_scored(adapter, run) or _NOT_SCORED),
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
         "folds": of_folds(adapter),
         "curves": curves,
@@ -58,19 +57,19 @@ def of_folds(adapter: Adapter) -> dict[str, Any]:
     found = {}
     for name, part in (("", Path()), (paths.ENSEMBLE, Path(paths.ENSEMBLE))):
         place = paths.folds(adapter.name) / part
-        if pooled := _scored(adapter, place, place / paths.PREDICTIONS):
+        if pooled := _scored(adapter, place):
             with reading(place / paths.SCORES):
                 found[name] = pooled | {"networks": _networks(pooled["scores"])}
     return found
 
 
-def _scored(adapter: Adapter, run: Path, pairs: Path) -> dict[str, Any]:
-    """What is shown of an evaluation in ``run`` of ``pairs``; empty unless all of it is there."""
+def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
+    """What is shown of an evaluation in ``run``; empty unless all of it is there."""
     if not all((run / name).is_file() for name in paths.SHOWN):
         return {}
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
-        worst = list(_worst(pairs, run, scores, adapter.dataset.label_map))
+        worst = list(_worst(run, scores, adapter.dataset.label_map))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
         rows = _rows(run / paths.PER_CASE)
@@ -124,17 +123,14 @@ def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap)
         yield _judged(folder, pair_id, file, label_map)
 
 
-def _worst(
-    folder: Path, run: Path, scores: Mapping[str, Any], label_map: LabelMap
-) -> Iterator[Tile]:
-    """The test cases of lowest Dice, lowest first; without those that a new split moved since."""
-    for one in scores["worst"]:
-        if not (folder / "test" / paths.IMAGES / f"{one['picture']}.png").is_file():
-            continue
+def _worst(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
+    """The test cases of lowest Dice, lowest first; none of an earlier version's evaluation."""
+    truth = run / paths.PREDICTIONS / "test"
+    for one in scores["worst"] if truth.is_dir() else ():
         file = run / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png"
         rater = f", rater {one['rater']}" if one["rater"] else ""
         note = f"mean foreground Dice of the case{rater}: {one['dice']:.3f}"
-        yield _judged(folder / "test", one["picture"], file, label_map, note)
+        yield _judged(truth, one["picture"], file, label_map, note)
 
 
 def _judged(

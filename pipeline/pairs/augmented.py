@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_spec.contract import LabelMap
-from pipeline.pairs import png
+from pipeline.pairs import pictures
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.put import put
 from pipeline.pairs.store import Job
@@ -31,8 +31,8 @@ class VariantMaker:
         variants = Variants(self.dataset, self.settings)
         made = []
         for parent in job.content:
-            image = png.read_image(self.source / parent.image, parent.depth)
-            mask = png.read_mask(self.source / parent.mask, self.label_map)
+            image = pictures.image(self.source, parent)
+            mask = pictures.mask(self.source, parent, self.label_map)
             for name in variants.names:
                 key = variants.key(parent.id, name)
                 bent_image, bent_mask = variants.make(name, key, image, mask)
@@ -48,6 +48,10 @@ class VariantMaker:
                     truth_digest="",
                     scan="",
                     scan_digest="",
+                    shard="",
+                    shard_at=(),
+                    case_shard="",
+                    case_at=(),
                 )
                 made.append(put(self.folder, pair, bent_image, bent_mask, self.label_map))
         return made

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.pairs import kept_volume, scan_record
+from pipeline.pairs.case_folder import CaseFolder
 from pipeline.pairs.channels import Images, Views
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.scan_record import ScanRecord
@@ -54,8 +55,9 @@ def images(converted: Path, pair: Pair, limits: Limits = Limits()) -> Images:
     ``pair`` is one of the dataset in ``converted``. Channels that the case lacks are left out.
     Raises :class:`Problem` if the scan is not there as the pair's row states it.
     """
-    record = scan_record.read(converted, pair.scan, pair.scan_digest)
-    here = (converted / pair.scan).parent
+    within = CaseFolder(converted, pair)
+    record = scan_record.read(within.path, pair.scan, pair.scan_digest)
+    here = (within.path / pair.scan).parent
     grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
     uneven = Uneven(np.array(record.places_mm), np.array(record.normal)) if record.uneven else None
 

@@ -59,6 +59,11 @@ class Pair:
     ``patient_basis`` how the patient was determined where no id is published. ``scan`` (none on
     augmented pairs) is where convert keeps the case's scan in 8 bits on the source's grid, relative
     to ``data/converted/<dataset>``.
+
+    Of a dataset that is kept in shards, ``shard`` is the tar with the pair's files, relative to
+    the manifest's folder, and ``shard_at`` the offset and size in bytes of each of :attr:`files`
+    there; ``case_shard`` is that with what convert keeps of the case (``truth``, ``scan``), and
+    ``case_at`` the offset and size of all of it.
     """
 
     id: str
@@ -109,6 +114,10 @@ class Pair:
     patient_basis: str = ""
     scan: str = ""
     scan_digest: str = ""
+    shard: str = ""
+    shard_at: tuple[int, ...] = ()
+    case_shard: str = ""
+    case_at: tuple[int, ...] = ()
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -183,6 +192,7 @@ _OWN = (
     *("id", "image", "mask", "class_pixels", "image_digest", "mask_digest"),
     *("parent", "warp", "fingerprint", "likeness", "truth", "truth_digest", "more_digests"),
     *("ignored_pixels", "scan", "scan_digest"),
+    *("shard", "shard_at", "case_shard", "case_at"),
 )
 
 

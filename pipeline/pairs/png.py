@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap, Problem
 from pipeline import paths
 from pipeline.labels.colours import ids_of_colours
 from pipeline.runtime import files
-from pipeline.volumes.picture_files import opened
+from pipeline.runtime.shards import File
+from pipeline.volumes.picture_files import content_of, opened
 
 _Z_RLE = 3
 _RUN_AGAIN = "Run the stage that writes it again."
@@ -92,21 +94,26 @@ def read_image(file: Path, channels: int = 1) -> NDArray[np.uint8]:
     One channel is grey whatever is in the file, and a grey file is whatever is asked for. Raises
     :class:`Problem` if a file cannot be read.
     """
-    first = _read(file, in_colour=channels > 1)
+    return of_files(paths.picture_files(file, channels), channels)
+
+
+def of_files(parts: Sequence[File], channels: int) -> NDArray[np.uint8]:
+    """As :func:`read_image`, of the files that the picture consists of."""
+    first = _read(parts[0], in_colour=channels > 1)
     if first.ndim == 2:
         return first
-    others = [_read(name, in_colour=True) for name in paths.picture_files(file, channels)[1:]]
-    for name, other in zip(paths.picture_files(file, channels)[1:], others, strict=True):
+    others = [_read(one, in_colour=True) for one in parts[1:]]
+    for one, other in zip(parts[1:], others, strict=True):
         if other.shape != first.shape:
             raise Problem(
-                f"expected the shape of {file.name}'s first file, {first.shape}, got {other.shape}",
-                where=name,
+                f"expected the shape of the picture's first file, {first.shape}, got {other.shape}",
+                where=one,
                 remedy=_RUN_AGAIN,
             )
     return np.ascontiguousarray(np.concatenate([first, *others], axis=2)[..., :channels])
 
 
-def read_shown(file: Path) -> NDArray[np.uint8]:
+def read_shown(file: File) -> NDArray[np.uint8]:
     """What people see of the picture in ``file``, (H, W): see :func:`one_channel`."""
     return one_channel(_read(file, in_colour=True))
 
@@ -119,26 +126,27 @@ def one_channel(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(picture[..., int(shows.argmax())])
 
 
-def _read(file: Path, in_colour: bool) -> NDArray[np.uint8]:
+def _read(file: File, in_colour: bool) -> NDArray[np.uint8]:
     """A file as grey (H, W) or, where it is RGB and so wanted, (H, W, 3)."""
     import cv2
 
     way = cv2.IMREAD_UNCHANGED if in_colour else cv2.IMREAD_GRAYSCALE
-    with opened(file, remedy=_RUN_AGAIN):  # which checks its size before it is decoded
-        picture = cv2.imread(str(file), way)
+    content = content_of(file)
+    with opened(file, content=content, remedy=_RUN_AGAIN):  # which checks its size first
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), way)
     if picture is None:
         raise Problem("expected a readable picture, found none", where=file, remedy=_RUN_AGAIN)
     decoded = np.asarray(picture, np.uint8)
     return decoded if decoded.ndim == 2 else decoded[..., 2::-1]
 
 
-def read_mask(file: Path, label_map: LabelMap) -> NDArray[np.uint8]:
+def read_mask(file: File, label_map: LabelMap) -> NDArray[np.uint8]:
     """Class ids (H, W) uint8 of an indexed or RGB mask, IGNORED where nobody annotated.
 
     Raises :class:`Problem` if the file cannot be read or has a colour that is
     not in the label map, with the count and an example.
     """
-    with opened(file, remedy=_RUN_AGAIN) as picture:
+    with opened(file, content=content_of(file), remedy=_RUN_AGAIN) as picture:
         palette = picture.getpalette("RGB") if picture.mode == "P" else None
         wanted = [channel for label in label_map for channel in label.colour]
         if palette is not None and palette[: len(wanted)] == wanted:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import Label, LabelMap, Problem
 from pipeline import paths
-from pipeline.pairs import manifest, png
+from pipeline.pairs import manifest, pictures
 from pipeline.pairs.manifest import Pair
 
 
@@ -49,8 +49,8 @@ class Samples(Sequence[Sample]):
         if isinstance(index, slice):
             return Samples(self.folder, self.rows[index], self.label_map)
         row = self.rows[index]
-        image, mask = self.folder / row.split / row.image, self.folder / row.split / row.mask
-        return Sample(row, png.read_image(image, row.depth), png.read_mask(mask, self.label_map))
+        mask = pictures.mask(self.folder, row, self.label_map)
+        return Sample(row, pictures.image(self.folder, row), mask)
 
 
 def open_folder(folder: Path, split: str = "") -> Samples:

@@ -5,29 +5,33 @@ pairs whose fingerprint still holds and whose files are whole, makes the rest,
 and removes everything else. A job that fails costs neither the others nor what an
 earlier run made of it; it is named, and the run ends with a :class:`Problem`. The
 manifest is also written on the way and when the run is stopped, so that the next run
-resumes there.
+resumes there. Files are on their own until all of their shard are there, where there are shards
+(:mod:`pipeline.pairs.packing`).
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
+import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from datasets_spec.contract import Problem
 from pipeline import paths
-from pipeline.pairs import manifest, scan_record, truth_record
+from pipeline.pairs import manifest, packing, pictures, scan_record, truth_record
+from pipeline.pairs.case_folder import CaseFolder
 from pipeline.pairs.manifest import Pair
-from pipeline.runtime import executor, files, locks, shortages
+from pipeline.runtime import executor, files, locks, shards, shortages
 from pipeline.runtime.executor import Workers
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
+_PARTS = (paths.IMAGES, paths.MASKS, paths.TRUTH, paths.SCANS, paths.SHARDS)
 _CHECKPOINT_S = 2.0  # at the least; never more than a twentieth of the time goes into it
 
 
@@ -50,32 +54,30 @@ def fill(
     case_of: Callable[[str], str] = str,
     present: Callable[[Job[T], Pair], Pair] = lambda _, pair: pair,
     of_failed: Callable[[Pair], Pair] = lambda pair: pair,
+    in_shards: int = 0,
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
     ``case_of`` turns a job's name into the case of its pairs. ``present`` brings the row of a pair
     that is kept up to date, where no pixel follows from what changed, and ``of_failed`` that of a
     pair which an earlier run made of a job that failed now. ``failed`` names what could not even
-    become a job; failures of the task are added. Raises :class:`Problem` at the
-    end if anything failed, with all other pairs, those that an earlier run made of the failed jobs,
-    and a manifest of them in place; and at once if another run fills the folder.
+    become a job; failures of the task are added. ``in_shards``: how many shards there
+    are to be, or 0.
+    Raises :class:`Problem` at the end if anything failed, with all other pairs, those that an
+    earlier run made of the failed jobs, and a manifest of them in place; and at once if another run
+    fills the folder.
     """
     with locks.alone(folder):
         earlier = _whole_by_fingerprint(folder)
-        made = {
-            job.fingerprint: [present(job, pair) for pair in earlier[job.fingerprint]]
-            for job in jobs
-            if job.fingerprint in earlier
-        }
-        missing = [job for job in jobs if job.fingerprint not in made]
-        _make(folder, missing, task, workers, title, failed, made)
-        lost = {case_of(name) for name in failed}
-        kept = {
-            key: [of_failed(pair) for pair in pairs]
-            for key, pairs in earlier.items()
-            if pairs[0].case in lost
-        }
-        pairs = _all(made | kept)
+        shelf = _Shelf(folder, in_shards, earlier, failed, case_of, of_failed)
+        for job in jobs:
+            if job.fingerprint in earlier:
+                kept = [present(job, pair) for pair in earlier[job.fingerprint]]
+                shelf.put(job.name, job.fingerprint, kept)
+        missing = [job for job in jobs if job.fingerprint not in earlier]
+        missing.sort(key=lambda job: shelf.number(job.name))  # shard by shard
+        _make(shelf, missing, task, workers, title)
+        pairs = shelf.finished()
         _require_own_names(pairs, title)
         if pairs or not failed:
             folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,8 @@ def fill(
     _LOG.info("%s: %d kept, %d to make, %d pairs", title, up_to_date, len(missing), len(pairs))
     if failed:
         total = len({job.name for job in jobs} | set(failed))
-        raise _failure(title, folder, failed, total, len(pairs), sum(map(len, kept.values())))
+        old = sum(map(len, shelf.of_failed.values()))
+        raise _failure(title, folder, failed, total, len(pairs), old)
     return pairs
 
 
@@ -131,31 +134,106 @@ def _failure(
 
 
 def _make(
-    folder: Path,
+    shelf: _Shelf,
     missing: Sequence[Job[T]],
     task: Callable[[Job[T]], list[Pair]],
     workers: Workers,
     title: str,
-    failed: dict[str, Exception],
-    made: dict[str, list[Pair]],
 ) -> None:
-    """Run the task over what is missing, into ``made`` and ``failed``; keep it when stopped."""
+    """Run the task over what is missing, and put it on the shelf; keep it when stopped.
+
+    Jobs of one shard follow one another; once all are done, it is packed.
+    """
+    left = Counter(shelf.number(job.name) for job in missing)
     checkpoint, pause = time.monotonic(), _CHECKPOINT_S
     try:
         for outcome in executor.run(task, missing, workers, title):
+            job, number = outcome.job, shelf.number(outcome.job.name)
             if outcome.error is not None:
-                failed[outcome.job.name] = outcome.error
-                continue
-            made[outcome.job.fingerprint] = outcome.result or []
+                shelf.failed[job.name] = outcome.error
+            else:
+                shelf.put(job.name, job.fingerprint, outcome.result or [])
+            left[number] -= 1
+            if shelf.shards and not left[number]:
+                shelf.pairs()  # with those of jobs that failed
+                shelf.pack(number)
             begin = time.monotonic()
             if begin - checkpoint > pause:
-                manifest.write(folder, _all(made))
+                shelf.checkpoint()
                 checkpoint = time.monotonic()
                 pause = max(_CHECKPOINT_S, 20 * (checkpoint - begin))
     except BaseException:
-        if made:
-            manifest.write(folder, _all(made))
+        shelf.checkpoint()
         raise
+
+
+class _Shelf:
+    """The pairs of a run, by the fingerprints of their jobs, and how their files are kept."""
+
+    def __init__(
+        self,
+        folder: Path,
+        shards: int,
+        earlier: Mapping[str, list[Pair]],
+        failed: dict[str, Exception],
+        case_of: Callable[[str], str],
+        of_failed: Callable[[Pair], Pair],
+    ) -> None:
+        self.folder, self.shards, self.failed, self.case_of = folder, shards, failed, case_of
+        self._of_failed, self._made = of_failed, dict[str, list[Pair]]()
+        self._earlier = {pairs[0].case: (key, pairs) for key, pairs in earlier.items()}
+        self._in_shard: dict[int, list[str]] = {}
+        self._packed: set[int] = set()
+        self._superseded: set[Path] = set()
+        self.of_failed: dict[str, list[Pair]] = {}
+
+    def number(self, name: str) -> int:
+        """The shard of a job; 0 where there are none."""
+        return packing.number_of(self.case_of(name), self.shards) if self.shards else 0
+
+    def put(self, name: str, fingerprint: str, pairs: list[Pair]) -> None:
+        """Take the pairs of a job."""
+        self._made[fingerprint] = pairs
+        self._in_shard.setdefault(self.number(name), []).append(fingerprint)
+
+    def pairs(self) -> list[Pair]:
+        """All pairs so far: of a job that failed, those that an earlier run made of it."""
+        for name in self.failed:
+            key, earlier = self._earlier.pop(self.case_of(name), ("", []))
+            if earlier and key not in self._made:
+                self.of_failed[key] = [self._of_failed(pair) for pair in earlier]
+                self.put(name, key, self.of_failed[key])
+        return [pair for pairs in self._made.values() for pair in pairs]
+
+    def checkpoint(self) -> None:
+        """Write the manifest of what is made so far; then no file is needed beside its shard."""
+        if pairs := self.pairs():
+            manifest.write(self.folder, pairs)
+            for path in self._superseded:
+                _remove(path)
+            self._superseded = set()
+
+    def pack(self, number: int) -> None:
+        """Put the files of all pairs of a shard in it."""
+        self._packed.add(number)
+        keys = self._in_shard.get(number, [])
+        own = [pair for key in keys for pair in self._made[key]]
+        self._made |= {key: [] for key in keys}
+        for pair in packing.pack(self.folder, number, self.shards, own):
+            self._made[pair.fingerprint].append(pair)
+        loose = (pair for pair in own if not pair.shard)
+        self._superseded |= {
+            path for pair in loose for path in packing.loose_files(self.folder, pair)
+        }
+
+    def finished(self) -> list[Pair]:
+        """All pairs, in shards or with each file on its own, as it is wanted."""
+        pairs = self.pairs()
+        if not self.shards:
+            return packing.unpack(self.folder, pairs) if packing.count_in(pairs) else pairs
+        for number in sorted(self._in_shard.keys() - self._packed):
+            self.pack(number)
+        return self.pairs()
 
 
 def _reason(error: Exception) -> str:
@@ -171,30 +249,42 @@ def _earlier(folder: Path) -> list[Pair]:
         return []
 
 
-def _whole(folder: Path, pairs: Iterable[Pair]) -> bool:
+def _whole(folder: Path, pairs: Sequence[Pair]) -> bool:
     """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
+    try:
+        case = CaseFolder(folder, pairs[0])
+    except (OSError, tarfile.TarError, Problem):
+        return False
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
-        if not truth_record.KEPT.is_whole(folder, name, digest):
+        if not truth_record.KEPT.is_whole(case.path, name, digest):
             return False
     for name, digest in {(pair.scan, pair.scan_digest) for pair in pairs if pair.scan}:
-        if not scan_record.KEPT.is_whole(folder, name, digest):
+        if not scan_record.KEPT.is_whole(case.path, name, digest):
             return False
-    return all(files.holds(folder / name, digest) for pair in pairs for name, digest in pair.files)
-
-
-def _all(made: dict[str, list[Pair]]) -> list[Pair]:
-    return [pair for pairs in made.values() for pair in pairs]
+    return all(
+        shards.holds(file, digest)
+        for pair in pairs
+        for file, (_, digest) in zip(pictures.files(folder, pair), pair.files, strict=True)
+    )
 
 
 def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
-    kept: set[Any] = {folder / name for pair in pairs for name, _ in pair.files}
-    kept |= {(folder / pair.truth).parent for pair in pairs if pair.truth}
-    kept |= {(folder / pair.scan).parent for pair in pairs if pair.scan}
-    for part in (paths.IMAGES, f"{paths.IMAGES}_*", paths.MASKS, paths.TRUTH, paths.SCANS):
-        for file in folder.glob(f"{part}/*"):
-            if file in kept:
-                continue
-            if file.is_dir():
-                shutil.rmtree(file)
-            else:
-                file.unlink()
+    """Remove what is in the places of a stage's files and is none of the files of ``pairs``."""
+    kept: set[Path] = set()
+    for pair in pairs:
+        packed = [folder / name for name in (pair.shard, pair.case_shard) if name]
+        kept.update(packed or packing.loose_files(folder, pair))
+    for part in (*_PARTS, f"{paths.IMAGES}_*"):
+        for path in folder.glob(f"{part}/*"):
+            if path not in kept:
+                _remove(path)
+        for place in folder.glob(part):
+            if not any(place.iterdir()):
+                place.rmdir()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

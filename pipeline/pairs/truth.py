@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.pairs import kept_volume, truth_record
+from pipeline.pairs.case_folder import CaseFolder
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth_record import TruthRecord
 from pipeline.params.limits import Limits
@@ -57,13 +58,14 @@ def write(
 
 @dataclass(frozen=True)
 class KeptTruth:
-    """What convert kept of the case that some pairs show."""
+    """What convert kept of the case that some pairs show; ``within`` keeps ``folder`` there."""
 
     record: TruthRecord
     folder: Path
     grid: Grid
     plane: str
     limits: Limits
+    within: CaseFolder
 
     @classmethod
     def of(cls, converted: Path, pair: Pair, limits: Limits = Limits()) -> KeptTruth:
@@ -71,9 +73,11 @@ class KeptTruth:
 
         Raises :class:`Problem` if it is not there as the pair's row states it.
         """
-        record = truth_record.read(converted, pair.truth, pair.truth_digest)
+        within = CaseFolder(converted, pair)
+        record = truth_record.read(within.path, pair.truth, pair.truth_digest)
         grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
-        return cls(record, (converted / pair.truth).parent, grid, pair.plane, limits)
+        folder = (within.path / pair.truth).parent
+        return cls(record, folder, grid, pair.plane, limits, within)
 
     @property
     def voxel_ml(self) -> Ml:

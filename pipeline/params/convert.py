@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from datasets_spec.contract import MOST_CHANNELS, is_slug
@@ -13,6 +13,8 @@ from pipeline.params.values import expect
 FUSIONS = ("majority", "staple", "union", "agreed", "each")
 """Values of ``convert.raters`` other than the name of a rater (pipeline/labels/fusion.py)."""
 
+MOST_SHARDS = 99_999
+"""Whose numbers have five digits."""
 WINDOWS: Mapping[str, tuple[float, float]] = {
     "brain": (40.0, 80.0),
     "blood": (80.0, 200.0),
@@ -38,6 +40,9 @@ class Convert:
     windows: dict[str, Any] = field(default_factory=dict)
     """Of CT: several windows, each a channel of the pictures: a name and its [level, width] in HU;
     `brain`, `blood` and `bone` need none. Empty: the dataset's own window, in grey."""
+    shards: int | str = "auto"
+    """How many shards hold the pairs of a dataset, each those of some cases; 0: every picture is a
+    file of its own. `auto`: none below 2,000 cases, else one for about 64 cases."""
     dicom: Tolerances = USUAL
     """How far a DICOM series may be off; what is left out has its usual value."""
 
@@ -53,6 +58,15 @@ class Convert:
         )
         for name, value in self.windows.items():
             _window(name, value)
+        number = isinstance(self.shards, int) and 0 <= self.shards <= MOST_SHARDS
+        expect(
+            number or self.shards == "auto", "shards", f"auto, or 0 to {MOST_SHARDS:,}", self.shards
+        )
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """What pixels follow from: not how they are kept."""
+        return {name: value for name, value in asdict(self).items() if name != "shards"}
 
     @property
     def in_hu(self) -> dict[str, tuple[float, float]]:

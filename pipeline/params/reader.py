@@ -377,7 +377,7 @@ def _build(kind: Any, value: Any, where: str, whole: type[Params]) -> Any:
         return {
             key: _build(arguments[1], item, f"{where}.{key}", whole) for key, item in value.items()
         }
-    if kind is Any:
+    if kind is Any or (origin is types.UnionType and type(value) in arguments):
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

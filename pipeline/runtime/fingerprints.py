@@ -27,7 +27,9 @@ LIBRARIES = (
 RUNNERS = (
     "pipeline.paths",
     "pipeline.params",
+    "pipeline.pairs.case_folder",
     "pipeline.pairs.identities",
+    "pipeline.pairs.packing",
     "pipeline.volumes.limits",
     "pipeline.pairs.store",
     "pipeline.runtime.cluster",
@@ -42,6 +44,7 @@ RUNNERS = (
     "pipeline.runtime.outcomes",
     "pipeline.runtime.processes",
     "pipeline.runtime.sameness",
+    "pipeline.runtime.shards",
     "pipeline.runtime.shortages",
 )
 """Modules and packages that run a stage, name its files or check its parameters, and decide none

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.labels import colours as label_colours
 from pipeline.pairs import likeness
+from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor
 from pipeline.runtime.executor import Workers
+from pipeline.runtime.shards import File, Part
 from pipeline.volumes import picture_files
 
 _CHUNK = 64
@@ -28,8 +31,21 @@ Key = tuple[str, str]
 """A split, and a file's name without its suffix."""
 Files = Mapping[Key, Sequence[str]]
 """The suffixes of all files of a name."""
-_Digests = tuple[str, str]  # of image and mask, in the manifest
-_Job = tuple[Key, str, str | None, _Digests | None]  # the suffixes of image and mask
+_Job = tuple[Key, str, str | None, "Known | None"]  # the suffixes of image and mask
+
+
+class Known(NamedTuple):
+    """What the manifest states of a pair's image and mask: digests and, in a shard, places."""
+
+    image_digest: str
+    mask_digest: str
+    shard: str
+    shard_at: tuple[int, ...]
+
+    @classmethod
+    def of(cls, pair: Pair) -> Known:
+        """What is known of a pair."""
+        return cls(pair.image_digest, pair.mask_digest, pair.shard, pair.shard_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +67,7 @@ def read(
     folder: Path,
     images: Files,
     masks: Files,
-    known: Mapping[Key, _Digests],
+    known: Mapping[Key, Known],
     workers: Workers,
     limits: Limits,
 ) -> Iterator[tuple[Key, Content]]:
@@ -68,22 +84,25 @@ def read(
 
 
 def _read_chunk(folder: Path, limits: Limits, jobs: Sequence[_Job]) -> list[Content]:
-    return [
-        _content(
-            folder / split / paths.IMAGES / f"{stem}{image}",
-            None if mask is None else folder / split / paths.MASKS / f"{stem}{mask}",
-            known,
-            limits,
-        )
-        for (split, stem), image, mask, known in jobs
-    ]
+    return [_content(*_files(folder, job), job[-1], limits) for job in jobs]
 
 
-def _content(image: Path, mask: Path | None, known: _Digests | None, limits: Limits) -> Content:
+def _files(folder: Path, job: _Job) -> tuple[File, File | None]:
+    (split, stem), image, mask, known = job
+    if known is not None and known.shard:
+        at, shard = known.shard_at, folder / known.shard
+        return Part(shard, stem, *at[:2]), Part(shard, stem, *at[-2:])
+    here = folder / split
+    own = here / paths.IMAGES / f"{stem}{image}"
+    return own, None if mask is None else here / paths.MASKS / f"{stem}{mask}"
+
+
+def _content(image: File, mask: File | None, known: Known | None, limits: Limits) -> Content:
     image_bytes = picture_files.content_of(image, limits)
     mask_bytes = picture_files.content_of(mask, limits) if mask else b""
     digest = hashlib.sha256(image_bytes).hexdigest()
-    if known is not None and known == (digest, hashlib.sha256(mask_bytes).hexdigest()):
+    digests = (digest, hashlib.sha256(mask_bytes).hexdigest())
+    if known is not None and known[:2] == digests:
         return Content(digest, unchanged=True)
     try:
         with picture_files.opened(image, limits, image_bytes):  # which checks its size first

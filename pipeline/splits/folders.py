@@ -20,13 +20,13 @@ import numpy as np
 from datasets_spec.contract import IGNORED_COLOUR, SPLITS, Problem
 from pipeline import paths
 from pipeline.labels import colours
-from pipeline.pairs import identities, manifest
+from pipeline.pairs import identities, manifest, pictures
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
-from pipeline.runtime import files
+from pipeline.runtime import shards
 from pipeline.runtime.executor import Workers
 from pipeline.splits import contents, grouping, leaks
-from pipeline.splits.contents import Content, Files, Key
+from pipeline.splits.contents import Content, Files, Key, Known
 from pipeline.splits.leaks import SHOWN, Violation
 
 _LOG = logging.getLogger(__name__)
@@ -55,11 +55,11 @@ def check(
     Raises :class:`Problem` if the folder does not have the layout, a split has no pictures, no
     name matches ``patient``, or a folder with a manifest is given that pattern.
     """
-    images, masks = _listing(folder, paths.IMAGES), _listing(folder, paths.MASKS)
-    _require_pictures(folder, images)
     known = {}
     if (folder / paths.MANIFEST).is_file():
         known = {(pair.split, pair.id): pair for pair in manifest.read(folder)}
+    images, masks = (_listing(folder, part, known) for part in (paths.IMAGES, paths.MASKS))
+    _require_pictures(folder, images)
     patients = _patients(folder, images, patient, bool(known))
     state = _read(folder, images, masks, known, patients, workers, limits)
     state.changed += ["/".join(key) for key in known.keys() - images.keys()]
@@ -119,8 +119,8 @@ def _read(
     """Read every picture; a pair whose files are as in the manifest is not decoded."""
     state, parents = _State(), _parents(images)
     kinds: dict[frozenset[int], frozenset[int]] = {}  # masks share few sets of colours
-    digests = {key: (pair.image_digest, pair.mask_digest) for key, pair in known.items()}
-    for key, content in contents.read(folder, images, masks, digests, workers, limits):
+    stated = {key: Known.of(pair) for key, pair in known.items()}
+    for key, content in contents.read(folder, images, masks, stated, workers, limits):
         pair = known.get(key)
         if content.unchanged and pair is not None:
             state.pairs.append(pair)
@@ -146,20 +146,22 @@ def _read(
 
 def _changed(folder: Path, pair: Pair) -> list[str]:
     """The files with the channels after the third that are not as in the manifest."""
+    more = zip(pair.files[1:-1], pictures.files(folder, pair)[1:-1], strict=True)
     return [
-        f"{pair.split}/{name}"
-        for name, digest in pair.files[1:-1]
-        if not files.holds(folder / pair.split / name, digest)
+        f"{pair.split}/{name}" for (name, digest), file in more if not shards.holds(file, digest)
     ]
 
 
-def _listing(folder: Path, part: str) -> Files:
+def _listing(folder: Path, part: str, known: Mapping[Key, Pair]) -> Files:
     """(split, name without suffix) -> the suffixes of the pictures of that name in ``part``.
 
-    ``part`` is images or masks. Only names are kept, so that memory suffices for many files.
+    ``part`` is images or masks. Only names are kept, so that memory suffices for many files. Those
+    of ``known`` pairs in shards are in no folder.
     """
-    found: dict[Key, tuple[str, ...]] = {}
-    for split in SPLITS:
+    found: dict[Key, tuple[str, ...]] = {
+        key: (".png",) for key, pair in sorted(known.items()) if pair.shard
+    }
+    for split in SPLITS if not found else ():
         place = folder / split / part
         if not place.is_dir():
             if part == paths.MASKS:

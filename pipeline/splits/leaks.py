@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import cv2
-
 from datasets_spec.contract import SPLITS, Problem
-from pipeline.pairs import png
+from pipeline.pairs import pictures, png
 from pipeline.pairs.manifest import Pair
 from pipeline.splits import near_duplicates
-from pipeline.volumes import picture_files
 from pipeline.volumes.arrays import Image8
 
 PATIENTS = "no patient is in two splits"
@@ -145,7 +142,7 @@ def _likenesses(folder: Path, pairs: Sequence[Pair]) -> list[str]:
 
 def shown(folder: Path, pair: Pair) -> Image8:
     """The picture of a pair in ``folder``, below the folder of its split once it has one."""
-    return png.one_channel(png.read_image(folder / pair.split / pair.image, pair.depth))
+    return pictures.shown(folder, pair)
 
 
 def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tuple[float, str]]:
@@ -173,18 +170,13 @@ def _alike(folder: Path, here: Sequence[Pair], there: Sequence[Pair]) -> list[tu
 def _blank_digests(folder: Path, pairs: Sequence[Pair]) -> frozenset[str]:
     """Digests of the pictures with one single value, among those that occur in several splits."""
     shared = _in_several_splits(pairs, lambda pair: pair.image_digest)
-    files = {
-        pair.image_digest: folder / pair.split / pair.image
-        for pair in pairs
-        if pair.image_digest in shared
-    }
-    return frozenset(digest for digest, file in files.items() if _blank(file))
+    examples = {pair.image_digest: pair for pair in pairs if pair.image_digest in shared}
+    return frozenset(digest for digest, pair in examples.items() if _blank(folder, pair))
 
 
-def _blank(file: Path) -> bool:
+def _blank(folder: Path, pair: Pair) -> bool:
     try:
-        with picture_files.opened(file):  # which checks its size before it is decoded
-            picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        picture = png.of_files(pictures.files(folder, pair)[:1], pair.depth)
     except Problem:
         return False
-    return picture is not None and bool(picture.min() == picture.max())
+    return bool(picture.min() == picture.max())

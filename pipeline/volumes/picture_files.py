@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from datasets_spec.contract import Problem
 from pipeline.params.limits import Limits
 from pipeline.runtime import files
+from pipeline.runtime.shards import File, Part
 from pipeline.volumes.limits import require_pixels
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -26,7 +27,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 @contextmanager
 def opened(
-    file: Path,
+    file: File,
     limits: Limits = Limits(),
     content: bytes | None = None,
     remedy: str = "It may be damaged; download or unpack it again.",
@@ -38,7 +39,11 @@ def opened(
     or larger than ``limits`` allow, and if it cannot be decoded within the block.
     """
     try:
-        source = files.require_regular(file) if content is None else io.BytesIO(content)
+        source: Path | io.BytesIO
+        if content is None and isinstance(file, Path):
+            source = files.require_regular(file)
+        else:
+            source = io.BytesIO(content_of(file, limits) if content is None else content)
         with Image.open(source, formats=FORMATS) as picture:
             require_pixels((picture.height, picture.width), limits, file)
             yield picture
@@ -59,14 +64,17 @@ def opened(
         ) from None
 
 
-def content_of(file: Path, limits: Limits = Limits()) -> bytes:
+def content_of(file: File, limits: Limits = Limits()) -> bytes:
     """The bytes of a picture's file.
 
-    Raises :class:`Problem` for what is no regular file, or larger than any picture within
+    Raises :class:`Problem` for what is missing, no regular file, or larger than any picture within
     ``limits``.
     """
-    files.require_regular(file)
-    most, there = limits.pixels * _PIXEL_BYTES, file.stat().st_size
+    try:
+        there = file.size if isinstance(file, Part) else files.require_regular(file).stat().st_size
+    except FileNotFoundError:
+        raise Problem("expected a picture, found none", where=file) from None
+    most = limits.pixels * _PIXEL_BYTES
     if there > most:
         raise Problem(
             f"expected at most {limits.pixels:,} pixels, got a picture of {there:,} bytes",

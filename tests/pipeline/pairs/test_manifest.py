@@ -96,7 +96,7 @@ COLUMNS = [field.name for field in dataclasses.fields(Pair)]
 def test_a_column_is_the_augmented_pairs_own_or_its_parents(name):
     own = {"id", "parent", "warp", "image", "mask", "image_digest", "mask_digest", "class_pixels"}
     own |= {"fingerprint", "likeness", "truth", "truth_digest", "ignored_pixels", "more_digests"}
-    own |= {"scan", "scan_digest"}
+    own |= {"scan", "scan_digest", "shard", "shard_at", "case_shard", "case_at"}
     parent, child = pair(**{name: "a parent's"}), pair(**{name: "a child's"})
     made = getattr(manifest.inherited(child, parent), name)
     assert made == ("a child's" if name in own else "a parent's")

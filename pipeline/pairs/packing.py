@@ -1,0 +1,158 @@
+"""Pairs in shards: which lie together, and how they get there and back.
+
+Cases are dealt by a digest of their names, so a new case changes one shard. What a case's pairs
+show is in ``shards/<number>-of-<count>-<content>.tar``, for each pair ``<id>.image.png`` and
+``<id>.mask.png`` one after the other, as WebDataset reads it; what convert keeps of the case is in
+``shards/cases-<number>-of-<count>-<content>.tar``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline import paths
+from pipeline.pairs import case_folder, manifest, pictures
+from pipeline.pairs.case_folder import CaseFolder
+from pipeline.pairs.case_record import Kept
+from pipeline.pairs.manifest import Pair
+from pipeline.pairs.scan_record import KEPT as SCAN
+from pipeline.pairs.truth_record import KEPT as TRUTH
+from pipeline.runtime import shards
+from pipeline.runtime.shards import Member
+
+MOST_CASES = 64
+"""Of a shard, on average, where the number of shards follows from that of the cases."""
+FROM_CASES = 2000
+"""As many cases are kept in shards, unless the parameters say otherwise."""
+
+
+def count_of(wanted: int | str, cases: int) -> int:
+    """How many shards ``convert.shards`` gives so many cases; 0: each file is on its own.
+
+    Of ``auto`` it is a power of two, so few changes of the number of cases change it.
+
+    >>> count_of("auto", 500), count_of("auto", 25_000), count_of(3, 500)
+    (0, 512, 3)
+    """
+    if isinstance(wanted, int):
+        return wanted
+    if cases < FROM_CASES:
+        return 0
+    count = 1
+    while count * MOST_CASES < cases:
+        count *= 2
+    return count
+
+
+def count_in(pairs: Sequence[Pair]) -> int:
+    """In how many shards a dataset of these pairs is kept; 0: each file is on its own."""
+    name = next((pair.shard for pair in pairs if pair.shard), "")
+    return int(Path(name).name.split("-")[2]) if name else 0
+
+
+def number_of(case: str, count: int) -> int:
+    """The number of the shard, from 0, that a case lies in."""
+    return int(hashlib.sha256(case.encode()).hexdigest()[:15], 16) % count
+
+
+def pack(folder: Path, number: int, count: int, pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs of one shard, packed: with the places of their files in their rows.
+
+    Files that lie elsewhere are copied, and left where they are. Raises :class:`Problem` if one is
+    not as its row states it.
+    """
+    rows = sorted(pairs, key=lambda pair: pair.id)
+    if not rows:
+        return []
+    name = f"{number:05d}-of-{count:05d}"
+    rows = _pictures(folder, name, rows)
+    return _cases(folder, f"cases-{name}", rows)
+
+
+def unpack(folder: Path, pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs with each file on its own in ``folder`` again."""
+    found = []
+    for own in manifest.grouped(pairs, "case"):
+        if own[0].case_shard:
+            shards.unpack(case_folder.part(folder, own[0]), folder)
+        for pair in own:
+            if pair.shard:
+                pictures.place(folder, pair, folder)
+            found.append(replace(pair, shard="", shard_at=(), case_shard="", case_at=()))
+    return found
+
+
+def loose_files(folder: Path, pair: Pair) -> list[Path]:
+    """Where the files of a pair are while they are in no shard; of its case, their folders."""
+    names = [name for name, _ in pair.files]
+    return [folder / name for name in names] + [
+        (folder / record).parent for record in (pair.truth, pair.scan) if record
+    ]
+
+
+def _pictures(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
+    members = [
+        Member(_name(pair.id, file), there, digest)
+        for pair in rows
+        for (file, digest), there in zip(pair.files, pictures.files(folder, pair), strict=True)
+    ]
+    shard = f"{paths.SHARDS}/{name}-{shards.digest_of(members)}{shards.SUFFIX}"
+    if all(pair.shard == shard for pair in rows):
+        return list(rows)
+    places = iter(shards.write(folder / shard, members))
+    found = []
+    for pair in rows:
+        each = [next(places) for _ in pair.files]
+        at = tuple(number for one in each for number in (one.offset, one.size))
+        found.append(replace(pair, shard=shard, shard_at=at))
+    return found
+
+
+def _cases(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
+    cases = [own for own in manifest.grouped(rows, "case") if own[0].truth or own[0].scan]
+    if not cases:
+        return list(rows)
+    folders = [CaseFolder(folder, own[0]) for own in cases]
+    each = [_kept(one.path, own[0]) for one, own in zip(folders, cases, strict=True)]
+    members = [member for kept in each for member in kept]
+    shard = f"{paths.SHARDS}/{name}-{shards.digest_of(members)}{shards.SUFFIX}"
+    if all(own[0].case_shard == shard for own in cases):
+        return list(rows)
+    places = iter(shards.write(folder / shard, members))
+    at = {}
+    for kept, own in zip(each, cases, strict=True):
+        first, *others = (next(places) for _ in kept)
+        at[own[0].case] = first.start, (others[-1] if others else first).end - first.start
+    return [
+        replace(pair, case_shard=shard, case_at=at[pair.case]) if pair.case in at else pair
+        for pair in rows
+    ]
+
+
+def _kept(folder: Path, pair: Pair) -> list[Member]:
+    """What convert keeps of the case of a pair, in ``folder``."""
+    found = []
+    records: tuple[tuple[Kept, str, str], ...] = (
+        (SCAN, pair.scan, pair.scan_digest),
+        (TRUTH, pair.truth, pair.truth_digest),
+    )
+    for kind, record, digest in records:
+        if record:
+            volumes = kind.read(folder, record, digest)["digests"]
+            place = Path(record).parent
+            files = [(record, digest), *((f"{place}/{one}", own) for one, own in volumes.items())]
+            found += [Member(name, folder / name, own) for name, own in sorted(files)]
+    return found
+
+
+def _name(pair_id: str, file: str) -> str:
+    """A pair's file in a shard: WebDataset takes what stands before the first dot for its id.
+
+    >>> _name("p1_0003", "images_2/p1_0003.png")
+    'p1_0003.image_2.png'
+    """
+    part = Path(file).parent.name.replace(paths.IMAGES, "image").replace(paths.MASKS, "mask")
+    return f"{pair_id.replace('.', '%2E')}.{part}.png"
