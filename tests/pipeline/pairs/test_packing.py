@@ -100,7 +100,7 @@ def test_a_stopped_run_resumes_and_ends_as_it_would_have(tmp_path, packed, at):
 
 def test_a_resumed_run_makes_nothing_again_that_was_packed(tmp_path):
     order = []
-    fill(tmp_path / "order", make=lambda folder, job: order.append(job.name) or [])
+    fill(tmp_path / "order", make=lambda _, job: order.append(job.name) or [])
 
     def stopped(folder, job):
         if job.name == order[-1]:
