@@ -47,7 +47,7 @@ _ALONE = Share()
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     """Batches of (pictures (B, px, px, channels) uint8, class ids (B, px, px) uint8).
 
-    ``folder`` holds the split's ``images`` and ``masks``. With a ``seed`` the order is
+    ``folder`` is that of the pairs' manifest. With a ``seed`` the order is
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
     filled up from the front; without, every pair comes once, in order. With ``online``
     every pair is shown as what that gives for the epoch, whole and at the network's size; it is

@@ -36,7 +36,7 @@ import numpy as np
 from model.network_input import labels_at, picture_at
 from model.params import Network
 from model.training.batches import Batches, Fresh
-from pipeline.pairs import png, put
+from pipeline.pairs import pictures, put
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
 from pipeline.params.augment import Augment
@@ -93,8 +93,8 @@ class Before(Batches):
 
     def _whole(self, position: int) -> tuple[Picture, Picture]:
         row = self._pairs[position]
-        image = png.read_image(self._folder / row.image, row.depth)
-        ids = png.read_mask(self._folder / row.mask, self._label_map)
+        image = pictures.image(self._folder, row)
+        ids = pictures.mask(self._folder, row, self._label_map)
         bent, bent_ids = self.bend(row, self._epoch, image, ids)
         return picture_at(bent, SMALL), labels_at(bent_ids, SMALL)
 

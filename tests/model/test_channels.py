@@ -235,7 +235,7 @@ class TestBatches:
     def batches(self, settings: params.Params, **more: Any) -> Batches:
         pairs = [pair for pair in manifest.read(DATASET) if pair.split == "train"]
         network = settings.train.network
-        return Batches(DATASET / "train", pairs, self.LABELS, network, 4, **more)
+        return Batches(DATASET, pairs, self.LABELS, network, 4, **more)
 
     def every(self, batches: Batches) -> np.ndarray:
         return np.concatenate([batches[at][0] for at in range(len(batches))])

@@ -27,6 +27,7 @@ from model.training.batches import (
 )
 from model.training.devices import Share
 from model.training.fit import fit_epoch
+from pipeline.pairs import pictures as files_of_pairs
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.variants import Variants
@@ -105,13 +106,13 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Path]]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The images that were read from disk, in the order of reading."""
     files: list[Path] = []
-    read = png.read_image
+    read = files_of_pairs.image
 
-    def noted(file: Path, channels: int = 1) -> NDArray[np.uint8]:
-        files.append(file)
-        return read(file, channels)
+    def noted(folder: Path, pair: Pair) -> NDArray[np.uint8]:
+        files.append(folder / pair.image)
+        return read(folder, pair)
 
-    monkeypatch.setattr(png, "read_image", noted)
+    monkeypatch.setattr(files_of_pairs, "image", noted)
     return files
 
 

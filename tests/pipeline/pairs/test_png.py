@@ -352,6 +352,7 @@ def test_a_file_too_large_for_any_picture_is_not_read(tmp_path, refused):
     assert "limits.pixels" in str(refused(lambda: picture_files.content_of(file)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, (1 << 24) - 1), min_size=1, max_size=50))
 def test_distinct_colours_are_those_that_occur(packed):
     assert colours.distinct(np.array(packed)).tolist() == sorted(set(packed))
