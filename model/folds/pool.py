@@ -8,7 +8,6 @@ own, with what each of its networks adds.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from model.scoring.one_by_one import OneByOne
 from model.scoring.summary import Scored, number
 from pipeline import paths
 from pipeline.pairs import manifest
+from pipeline.pairs import pictures as pairs_pictures
 from pipeline.runtime import files
 
 _OF_EACH = ("ece", "reference", "members")
@@ -185,13 +185,15 @@ def _worst(
     for one in scored:
         own = of_number[one.fold].run / part / paths.PREDICTIONS / paths.WORST
         if (own / f"{_own_name(one)}.png").is_file():
-            _link(own / f"{_own_name(one)}.png", predictions / paths.WORST / f"{one.shown}.png")
+            there = predictions / paths.WORST / f"{one.shown}.png"
+            pairs_pictures.put(own / f"{_own_name(one)}.png", there)
     worst = pictures.keep_worst(predictions, scored, count)
     for one in worst:
-        tested = of_number[one.fold].run / part / paths.PREDICTIONS / "test"
-        for kind in (paths.IMAGES, paths.MASKS):
-            there = predictions / "test" / kind / f"{one.shown}.png"
-            _link(tested / kind / f"{_own_name(one)}.png", there)
+        fold = of_number[one.fold].pairs
+        pair = next(pair for pair in manifest.read(fold) if pair.id == _own_name(one))
+        image, *_, mask = pairs_pictures.files(fold, pair)
+        for kind, file in ((paths.IMAGES, image), (paths.MASKS, mask)):
+            pairs_pictures.put(file, predictions / "test" / kind / f"{one.shown}.png")
     pictures.draw_overlays(predictions, label_map)
     return worst
 
@@ -239,12 +241,3 @@ def _table(each: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]
 def _write(file: Path, text: str) -> None:
     with files.replacing(file) as unfinished:
         unfinished.write_text(text, "utf-8")
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

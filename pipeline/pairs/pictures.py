@@ -48,12 +48,16 @@ def mask(folder: Path, pair: Pair, label_map: LabelMap) -> NDArray[np.uint8]:
 def place(folder: Path, pair: Pair, target: Path) -> None:
     """Put every file of a pair below ``target`` by its name: linked, copied or out of its shard."""
     for (name, _), file in zip(pair.files, files(folder, pair), strict=True):
-        there = target / name
-        there.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file, Part):
-            there.write_bytes(file.read_bytes())
-        else:
-            link(file, there)
+        put(file, target / name)
+
+
+def put(file: File, target: Path) -> None:
+    """Put one file at ``target``: linked, copied or out of its shard."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(file, Part):
+        target.write_bytes(file.read_bytes())
+    else:
+        link(file, target)
 
 
 def link(source: Path, target: Path) -> None:
