@@ -27,10 +27,11 @@ from pipeline.fetch import fetch
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.runtime import remote, retries
+from pipeline.runtime.executor import Cluster
 from pipeline.runtime.files import sha256
 from pipeline.sources import brought, inventory, listed, listing
 from tests.conftest import FIXTURES, PROJECT, Refused
-from tests.support import s3
+from tests.support import dask, s3
 from tests.support.s3 import Fault, Server
 
 pytestmark = pytest.mark.slow
@@ -454,6 +455,25 @@ def test_a_folder_by_its_url_gives_the_same(workplace: Path, tmp_path: Path) -> 
     shutil.copytree(FIXTURES / NAME / "raw", paths.raw(NAME))
     convert(NAME, settings(), 1)
     assert everything(paths.converted(NAME)) == by_url
+
+
+def test_workers_of_a_cluster_verify_and_bring_what_lies_in_a_bucket(
+    server: Server, tmp_path: Path
+) -> None:
+    server.put(FIXTURES / NAME / "raw")
+    with dask.cluster(tmp_path / "dask", 2) as started:
+        at = Cluster(started.address)
+        fetch(NAME, at, subset=True, url=s3.URL)
+        found = inventory.read(paths.raw(NAME))
+        convert(NAME, settings(), at)
+        on_cluster = everything(paths.converted(NAME))
+    assert found is not None
+    assert found.objects[LABEL].sha256 == sha256(FIXTURES / NAME / "raw" / LABEL)
+    shutil.rmtree(paths.DATA)
+    fetch(NAME, 1, subset=True, url=s3.URL)
+    assert inventory.read(paths.raw(NAME)) == found
+    convert(NAME, settings(), 1)
+    assert everything(paths.converted(NAME)) == on_cluster
 
 
 def test_problems_of_urls_are_stated_before_anything_is_asked(refused: Refused) -> None:
