@@ -30,7 +30,7 @@ from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 _LOG = logging.getLogger(__name__)
 _NAMED = 8  # folders in one line
 _EXAMPLES = 3
-_KEEP_S = 60.0  # how much reading of objects a kill may cost
+_KEEP_S = 60.0  # of reading objects, at the least, lies between two writes of what it brought
 _HEADINGS = {HANDLED: "Handled", DOUBT: "In doubt"}
 
 
@@ -237,7 +237,8 @@ def _read_cases(
     for name in read.faults:
         _LOG.error("verify %s: %s: %s", adapter.name, name, listing.faults[name])
     task = partial(_read_all, adapter.dataset, limits, tolerances)
-    objects, kept_at = listed.inventory_of(paths.raw(adapter.name)), time.monotonic()
+    objects = listed.inventory_of(paths.raw(adapter.name))
+    kept_at, pause = time.monotonic(), _KEEP_S
     for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
         if outcome.result is None:
             read.faults.append(outcome.job.id)
@@ -247,9 +248,11 @@ def _read_cases(
         read.add(outcome.job, seen)
         if objects is not None:
             objects.learn(digests)
-            if time.monotonic() - kept_at > _KEEP_S:
+            begin = time.monotonic()
+            if begin - kept_at > pause:
                 _keep_digests(adapter.name)
                 kept_at = time.monotonic()
+                pause = max(_KEEP_S, 20 * (kept_at - begin))
     return read
 
 

@@ -7,7 +7,7 @@ exactly when the data does. Adapters list from it alone (:mod:`pipeline.sources.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 NAME = "inventory.parquet"
 _URL = b"flexunet.url"
+_TYPES = {
+    "path": "string",
+    "size": "int64",
+    "version": "string",
+    "sha256": "string",
+    "content": "binary",
+}
 _EXAMPLES = 3
 
 
@@ -92,19 +99,22 @@ def read(folder: Path) -> Inventory | None:
     import pyarrow.parquet as pq
     from pyarrow import ArrowException
 
+    objects: dict[str, Object] = {}
     try:
-        table = pq.read_table(file)
+        with pq.ParquetFile(file) as parquet:
+            url = (parquet.schema_arrow.metadata or {}).get(_URL)
+            if url is None:  # a file of the dataset's own that is called so
+                return None
+            for batch in parquet.iter_batches(columns=list(_TYPES)):
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    objects[row[0]] = Object(*row)
     except (ArrowException, OSError) as error:
         raise Problem(
             f"expected the inventory of a URL, got a file that cannot be read: {error}",
             where=file,
             remedy="Take it away and run fetch with --from again.",
         ) from None
-    url = (table.schema.metadata or {}).get(_URL)
-    if url is None:  # a file of the dataset's own that is called so
-        return None
-    rows = zip(*(table.column(name).to_pylist() for name in _columns(())), strict=True)
-    return Inventory(folder, url.decode(), {row[0]: Object(*row) for row in rows})
+    return Inventory(folder, url.decode(), objects)
 
 
 def write(found: Inventory) -> None:
@@ -115,17 +125,14 @@ def write(found: Inventory) -> None:
     former = read(found.folder)
     if former is not None and (former.url, former.objects) == (found.url, found.objects):
         return
-    types = (pa.string(), pa.int64(), pa.string(), pa.string(), pa.binary())
-    columns = _columns(found.objects[path] for path in sorted(found.objects))
-    schema = pa.schema(list(zip(columns, types, strict=True)), {_URL: found.url.encode()})
+    schema = pa.schema(
+        [(name, pa.type_for_alias(kind)) for name, kind in _TYPES.items()],
+        {_URL: found.url.encode()},
+    )
+    rows = [found.objects[path] for path in sorted(found.objects)]
+    columns = {name: [getattr(one, name) for one in rows] for name in _TYPES}
     with files.replacing(found.folder / NAME) as place:
         pq.write_table(pa.table(columns, schema=schema), place, compression="zstd")
-
-
-def _columns(objects: Iterable[Object]) -> dict[str, list[object]]:
-    names = ("path", "size", "version", "sha256", "content")
-    rows = [[getattr(one, name) for name in names] for one in objects]
-    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
 def listed(folder: Path, url: str = "") -> Inventory:
