@@ -179,6 +179,12 @@ def _subset_option(parser: ArgumentParser) -> None:
     parser.add_argument("--subset", action="store_true", help=text)
 
 
+def _from_option(parser: ArgumentParser) -> None:
+    text = "the folder of the raw data behind a URL, such as s3://bucket/aisd: it stays there, and"
+    text += " is listed in data/raw/<dataset>; remembered for later runs"
+    parser.add_argument("--from", dest="url", default="", metavar="URL", help=text)
+
+
 def _patient_option(parser: ArgumentParser) -> None:
     text = "the patient in a file's name, for folders without a manifest: '^[0-9]{3}'"
     parser.add_argument("--patient", default="", metavar="REGEX", help=text)
@@ -240,9 +246,12 @@ def _run_stage(options: Namespace, stage: Stage) -> None:
 
 
 def _fetch(options: Namespace) -> None:
+    from datasets_spec.contract import Problem
     from pipeline.fetch import fetch
     from pipeline.params import reader as params
 
+    if options.url and not options.dataset:
+        raise Problem("expected the dataset that lies there", where="--from", remedy="Name it.")
     workers = _workers(options)
     _of_each_dataset(
         options,
@@ -252,6 +261,7 @@ def _fetch(options: Namespace) -> None:
             params.limits(options.params),
             options.subset,
             params.tolerances(options.params, dataset),
+            options.url,
         ),
     )
 
@@ -304,7 +314,7 @@ VERBS = {
     "fetch": Verb(
         "fill data/raw/<dataset>, or show where to get it; verify what is there",
         "virtual_mni152",
-        (dataset_option, _subset_option, params_option, _workers_options),
+        (dataset_option, _from_option, _subset_option, params_option, _workers_options),
         _fetch,
     ),
     "convert": Verb(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 
@@ -25,12 +26,14 @@ from pipeline.params.limits import Limits
 from pipeline.params.split import Split
 from pipeline.runtime import executor, fingerprints
 from pipeline.runtime.executor import Workers
+from pipeline.sources import listed, places
 from pipeline.sources import listing as raw
-from pipeline.sources import places
+from pipeline.sources.brought import brought
 from pipeline.volumes import findings, reader
 
 _LOG = logging.getLogger(__name__)
 _EARLIER = "earlier-conversion"
+_QUICKLY_READ = 1 << 28  # bytes: read and hashed in the second that processes take to start
 
 
 def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
@@ -57,13 +60,15 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
     )
     failed: dict[str, Exception] = dict(listing.faults)
     jobs = []
-    for case in cases:
-        try:
-            work, made_from = _work(case)
-        except (Problem, OSError) as error:
-            failed[case.id] = error
-            continue
-        jobs.append(Job(case.id, fingerprints.fingerprint(recipe, made_from), work))
+    readers = _readers(dataset, cases, workers)
+    for outcome in executor.run(_made_from, cases, readers, f"read {dataset}"):
+        case = outcome.job
+        if outcome.error is not None:
+            failed[case.id] = outcome.error
+        elif outcome.result is not None:
+            digest, made_from = outcome.result
+            own = fingerprints.fingerprint(recipe, made_from)
+            jobs.append(Job(case.id, own, Work(case, digest)))
     folder, shards = paths.converted(dataset), packing.count_of(settings.convert.shards, len(cases))
     task = CaseMaker(adapter.dataset, settings.convert, decision, names, folder, settings.limits)
     title, case_of = f"convert {dataset}", partial(names.of, "case")
@@ -77,7 +82,8 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
         if (folder / paths.MANIFEST).is_file():
             _report_oddities(dataset, manifest.read(folder))
         raise
-    _keep_identities(names, [job.content.case for job in jobs], adapter.dataset, settings)
+    kept = [job.content.case for job in jobs]
+    _keep_identities(names, kept, adapter.dataset, settings, workers)
     _report_oddities(dataset, pairs)
 
 
@@ -91,20 +97,36 @@ def _deciding(dataset: Dataset) -> dict[str, str]:
     }
 
 
-def _work(case: Case) -> tuple[Work, object]:
-    """The work on a case, and all that its pictures are made from.
+def _readers(dataset: str, cases: Sequence[Case], workers: Workers) -> Workers:
+    """Who reads the files for their digests: the workers, unless starting them takes longer.
+
+    Of files behind a URL, the inventory states the digests.
+    """
+    if listed.inventory_of(paths.raw(dataset)) is not None:
+        return 1
+    left = _QUICKLY_READ
+    for case in cases:
+        with suppress(Problem, OSError):  # which reading reports
+            left -= sum(file.stat().st_size for file in raw.files(case))
+        if left < 0:
+            return workers
+    return 1
+
+
+def _made_from(case: Case) -> tuple[str, object]:
+    """The sha256 of a case's files, and all that its pictures are made from.
 
     Whose they are is not part of it: :func:`_stated` brings that up to date. The digest of every
     file stands by the file's role, so that labels that two raters exchange are other labels.
     Raises :class:`Problem` or OSError for files that cannot be read.
     """
     roles = raw.files_by_role(case)
-    source_digest, digests = fingerprints.digests(*(file for _, files in roles for file in files))
+    source_digest, digests = listed.digests([file for _, files in roles for file in files])
     each = iter(digests)
     by_role = [(role, [next(each) for _ in files]) for role, files in roles]
     chosen = [volume_of(one) for one in (*case.pictures.values(), *case.labels.values())]
     stated = (case.id, case.unlabelled, case.annotated_slices)
-    return Work(case, source_digest), (*stated, by_role, chosen)
+    return source_digest, (*stated, by_role, chosen)
 
 
 def _present(
@@ -152,14 +174,27 @@ def _earlier(names: Pseudonyms, cases: Mapping[str, Case], pair: Pair) -> Pair:
 
 
 def _keep_identities(
-    names: Pseudonyms, cases: Sequence[Case], dataset: Dataset, settings: params.Params
+    names: Pseudonyms,
+    cases: Sequence[Case],
+    dataset: Dataset,
+    settings: params.Params,
+    workers: Workers,
 ) -> None:
     """Tables for all cases, also kept ones whose table is gone or old, and for no others."""
-    for case in cases:
-        if not identities.kept(names, case):
-            image = reader.read_image(case.first, settings.limits, settings.convert.dicom)
-            identities.write(names, case, image.slice_uids(dataset.plane))
+    left = [case for case in cases if not identities.kept(names, case)]
+    task = partial(_instances, dataset, settings.limits, settings.convert.dicom)
+    for case, uids in executor.results(task, left, workers, f"identities of {names.dataset}"):
+        identities.write(names, case, uids)
     identities.keep_only(names, cases)
+
+
+def _instances(
+    dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case
+) -> Sequence[str]:
+    """The SOPInstanceUIDs of a case's slices."""
+    with brought(case) as here:
+        image = reader.read_image(here.case.first, limits, tolerances)
+        return image.slice_uids(dataset.plane)
 
 
 def _warn_of_what_split_refuses(dataset: str, cases: Sequence[Case], settings: Split) -> None:
@@ -250,9 +285,11 @@ def _decided(
 
 def _vote(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> str:
     """The table that fits a case, or "" if the case has no label or does not decide."""
-    image = reader.read_image(case.first, limits, tolerances)
-    label, _ = decode.read_raw(dataset, next(iter(case.labels.values())), limits, tolerances)
-    if not label.array.any() or label.array.shape != image.array.shape:
-        return ""
-    verdict = tables.probe(dataset, image.array, label.array)
-    return verdict.table if verdict.sure else ""
+    with brought(case) as here:
+        image = reader.read_image(here.case.first, limits, tolerances)
+        drawn = next(iter(here.case.labels.values()))
+        label, _ = decode.read_raw(dataset, drawn, limits, tolerances)
+        if not label.array.any() or label.array.shape != image.array.shape:
+            return ""
+        verdict = tables.probe(dataset, image.array, label.array)
+        return verdict.table if verdict.sure else ""

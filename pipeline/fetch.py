@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from pipeline.params.dicom import USUAL, Tolerances
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor, files, locks
 from pipeline.runtime.executor import Workers
+from pipeline.sources import inventory, listed, staging, tally
 from pipeline.sources import listing as raw
-from pipeline.sources import staging, tally
+from pipeline.sources.brought import brought, verified
 from pipeline.sources.download import download
 from pipeline.sources.unpack import unpack
 from pipeline.virtual import cohorts
@@ -28,6 +30,7 @@ from pipeline.volumes.findings import DOUBT, HANDLED, Finding
 _LOG = logging.getLogger(__name__)
 _NAMED = 8  # folders in one line
 _EXAMPLES = 3
+_KEEP_S = 60.0  # of reading objects, at the least, lies between two writes of what it brought
 _HEADINGS = {HANDLED: "Handled", DOUBT: "In doubt"}
 
 
@@ -37,18 +40,25 @@ def fetch(
     limits: Limits = Limits(),
     subset: bool = False,
     tolerances: Tolerances = USUAL,
+    url: str = "",
 ) -> None:
     """Bring the raw data of ``dataset`` and read every file of it once.
 
-    ``subset`` states that fewer cases than published are meant to be here; the number is recorded
-    beside the folder, and later runs expect it. Raises :class:`Problem` if a download fails, a
-    gated dataset is not there yet, cases are missing that nobody left out on purpose, a file is
-    missing, damaged or larger than ``limits`` allow, or there are fewer patients than splits.
+    Data behind ``url``, or where an earlier run has listed it, stays there: it is listed anew, and
+    what is new or has changed is read. ``subset`` states that fewer cases than published are meant
+    to be here; the number is recorded beside the folder, and later runs expect it.
+
+    Raises :class:`Problem` if a download fails, a gated dataset is not there yet, cases are missing
+    that nobody left out on purpose, a file is missing, damaged or larger than ``limits`` allow, or
+    there are fewer patients than splits.
     """
     adapter = datasets_spec.load(dataset)
     _log_terms(adapter)
     folder, source = paths.raw(dataset), adapter.dataset.source
-    if source.recipe:
+    if url or inventory.read(folder) is not None:
+        with locks.alone(folder):
+            _list_objects(folder, url)
+    elif source.recipe:
         if cohorts.missing(source.recipe, folder):
             with locks.alone(folder):
                 cohorts.make(source.recipe, folder, workers)
@@ -109,6 +119,13 @@ def _bring(remote: Sequence[RemoteFile], folder: Path) -> None:
     staging.deliver(place)
 
 
+def _list_objects(folder: Path, url: str) -> None:
+    found = inventory.listed(folder, url)
+    inventory.write(found)
+    size = sum(one.size for one in found.objects.values())
+    _LOG.info("  Listed: %s: %d objects, %s bytes", found.url, len(found.objects), f"{size:,}")
+
+
 def _require_count(adapter: Adapter, here: int, subset: bool) -> bool:
     """Whether all published cases are here. Raises :class:`Problem` if some are missing unasked."""
     source, folder = adapter.dataset.source, paths.raw(adapter.name)
@@ -127,7 +144,7 @@ def _require_count(adapter: Adapter, here: int, subset: bool) -> bool:
         f"expected {source.cases} published cases, got {here}"
         if stated is None
         else f"expected the {stated} cases of the stated subset, got {here}",
-        where=folder,
+        where=listed.where(folder),
         remedy=f"{rest}; or, if the others are left out on purpose, run: {anyway}",
     )
 
@@ -183,12 +200,16 @@ def _verify(
     whole: bool,
 ) -> None:
     """Read every file once, and count who shows what; raises :class:`Problem` for what is amiss."""
-    read = _read_cases(adapter, listing, workers, limits, tolerances)
+    new = [case for case in listing.cases if not verified(case)]
+    try:
+        read = _read_cases(adapter, listing, new, workers, limits, tolerances)
+    finally:
+        _keep_digests(adapter.name)
     _log_findings(read.findings)
     if read.faults:
         raise _faulty(adapter, listing, read.faults)
-    _log_counts(adapter, listing.cases, read.count, whole)
-    warnings = list(read.count.warnings())
+    _log_counts(adapter, listing.cases, read.count, whole, len(listing.cases) - len(new))
+    warnings = list(read.count.warnings()) if len(new) == len(listing.cases) else []
     if read.doubts:
         warnings.append(f"convert will refuse {len(read.doubts)} labels, such as {read.doubts[0]}")
     for warning in warnings:
@@ -198,26 +219,48 @@ def _verify(
         raise Problem(
             f"expected at least {len(SPLITS)} patients, one for each of {', '.join(SPLITS)}, got"
             f" {patients}",
-            where=paths.raw(adapter.name),
+            where=listed.where(paths.raw(adapter.name)),
             remedy="Add patients: fewer cannot be split.",
         )
 
 
 def _read_cases(
-    adapter: Adapter, listing: raw.Listing, workers: Workers, limits: Limits, tolerances: Tolerances
+    adapter: Adapter,
+    listing: raw.Listing,
+    cases: Sequence[Case],
+    workers: Workers,
+    limits: Limits,
+    tolerances: Tolerances,
 ) -> _Read:
-    """Every file of every case, read once; what fails is logged."""
+    """Every file of ``cases``, read once; what fails is logged, as are the listing's faults."""
     read = _Read(tally.Tally(adapter.dataset), sorted(listing.faults))
     for name in read.faults:
         _LOG.error("verify %s: %s: %s", adapter.name, name, listing.faults[name])
     task = partial(_read_all, adapter.dataset, limits, tolerances)
-    for outcome in executor.run(task, listing.cases, workers, f"verify {adapter.name}"):
+    objects = listed.inventory_of(paths.raw(adapter.name))
+    kept_at, pause = time.monotonic(), _KEEP_S
+    for outcome in executor.run(task, cases, workers, f"verify {adapter.name}"):
         if outcome.result is None:
             read.faults.append(outcome.job.id)
             _LOG.error("verify %s: %s: %s", adapter.name, outcome.job.id, outcome.error)
-        else:
-            read.add(outcome.job, outcome.result)
+            continue
+        seen, digests = outcome.result
+        read.add(outcome.job, seen)
+        if objects is not None:
+            objects.learn(digests)
+            begin = time.monotonic()
+            if begin - kept_at > pause:
+                _keep_digests(adapter.name)
+                kept_at = time.monotonic()
+                pause = max(_KEEP_S, 20 * (kept_at - begin))
     return read
+
+
+def _keep_digests(dataset: str) -> None:
+    """Write what reading has brought of objects behind a URL, also when the run is stopped."""
+    objects = listed.inventory_of(paths.raw(dataset))
+    if objects is not None:
+        inventory.write(objects)
 
 
 def _log_findings(by_code: dict[tuple[str, str], list[str]]) -> None:
@@ -236,15 +279,20 @@ def _faulty(adapter: Adapter, listing: raw.Listing, faults: Sequence[str]) -> Pr
         f"expected {total} complete cases, got {len(faults)} that cannot be used"
         f" ({', '.join(faults[:_EXAMPLES])}{', ...' if len(faults) > _EXAMPLES else ''}); each is"
         " named above with the reason",
-        where=paths.raw(adapter.name),
+        where=listed.where(paths.raw(adapter.name)),
         remedy="Delete the named cases and fetch again."
         if adapter.dataset.source.recipe
         else "Correct what is named; download or unpack files that are missing or damaged again.",
     )
 
 
-def _log_counts(adapter: Adapter, cases: Sequence[Case], count: tally.Tally, whole: bool) -> None:
-    """How many cases and patients are here, who shows what, and which files no case needs."""
+def _log_counts(
+    adapter: Adapter, cases: Sequence[Case], count: tally.Tally, whole: bool, unread: int
+) -> None:
+    """How many cases and patients are here, who shows what, and which files no case needs.
+
+    Where ``unread`` cases were not read again, who shows what is not known of all.
+    """
     source = adapter.dataset.source
     published = f" of {source.cases} published" if source.cases else ""
     _LOG.info(
@@ -254,9 +302,11 @@ def _log_counts(adapter: Adapter, cases: Sequence[Case], count: tally.Tally, who
         len(cases),
         published,
         len({case.patient for case in cases}),
-        paths.raw(adapter.name),
+        listed.where(paths.raw(adapter.name)),
     )
-    for line in count.table():
+    if unread:
+        _LOG.info("  Not read again: %d cases, unchanged since they were verified.", unread)
+    for line in [] if unread else count.table():
         _LOG.info("    %s", line)
     unused = raw.unused(adapter, cases)
     if unused:
@@ -273,8 +323,19 @@ def _some(folders: Iterable[str]) -> str:
     return ", ".join(named[:_NAMED]) + more
 
 
-def _read_all(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> tally.Seen:
-    """What the files of a case show, all raters together; raises for what is refused."""
+def _read_all(
+    dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case
+) -> tuple[tally.Seen, Mapping[str, str]]:
+    """What a case's files show, and the sha256 of those behind a URL.
+
+    Raises for what is refused.
+    """
+    with brought(case) as here:
+        return _seen(dataset, limits, tolerances, here.case), here.digests
+
+
+def _seen(dataset: Dataset, limits: Limits, tolerances: Tolerances, case: Case) -> tally.Seen:
+    """What the files of a case show, all raters together."""
     raw.files(case)
     noted: list[Finding] = []
     for picture in case.pictures.values():

@@ -35,13 +35,14 @@ from pipeline.pairs.store import Job
 from pipeline.params.convert import Convert
 from pipeline.params.limits import Limits
 from pipeline.sources import places as source_places
+from pipeline.sources.brought import brought
 from pipeline.volumes import findings, hounsfield, profile, reader, volume
 from pipeline.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
 class Work:
-    """A case, and the sha256 of all its files, image first."""
+    """A case, and the sha256 of all its files, image first; "" of files behind a URL."""
 
     case: Case
     source_digest: str
@@ -71,16 +72,23 @@ class CaseMaker:
 
         Raises :class:`Problem` for a scan or a label that cannot be read or does not fit.
         """
+        with brought(job.content.case) as here:
+            digest = job.content.source_digest or here.source_digest()
+            content = replace(job.content, source_digest=digest)
+            return self._pairs(replace(job, content=content), here.case)
+
+    def _pairs(self, job: Job[Work], here: Case) -> list[Pair]:
+        """The pairs of a case, which is ``here`` with files that can be opened."""
         case = job.content.case
-        scans = self._scans(case)
+        scans = self._scans(here)
         image = channels.first(scans)
-        volume.require_own_plane(image, self.dataset.plane, case.first)
+        volume.require_own_plane(image, self.dataset.plane, here.first)
         dataset = self._of_first(case)
-        views = self._views(case, scans)
+        views = self._views(here, scans)
         truth = fusion.truth(
             dataset,
             image,
-            case.labels,
+            here.labels,
             self.settings.raters,
             self.decision.table,
             self.decision.evidence,
@@ -90,9 +98,9 @@ class CaseMaker:
         )
         unlabelled = _unlabelled(self.dataset, case, truth)
         identities.write(self.names, case, image.slice_uids(self.dataset.plane))
-        name, digest = self._keep_truth(case, image, truth)
+        name, digest = self._keep_truth(here, image, truth)
         truth = replace(truth, drawn={})  # else raters who were fused would stay in memory
-        scan, scan_digest = self._keep_scan(case, image, views)
+        scan, scan_digest = self._keep_scan(here, image, views)
         template = replace(
             self._template(job, scans, truth, views),
             truth=name,

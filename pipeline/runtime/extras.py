@@ -8,13 +8,20 @@ from __future__ import annotations
 from datasets_spec.contract import Problem
 
 IMPORTED = {
-    "train": "albumentations cv2 keras matplotlib nilearn pyarrow requests scipy SimpleITK sklearn"
-    " tensorflow yaml",
+    "train": "albumentations cv2 fsspec keras matplotlib nilearn pyarrow requests scipy SimpleITK"
+    " sklearn tensorflow yaml",
     "cluster": "distributed",
     "predict": "onnxruntime",
     "seg": "highdicom",
 }
 """The names under which the packages of an extra are imported."""
+PROTOCOLS = {
+    **dict.fromkeys(("s3", "s3a"), "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "azure"),
+    **dict.fromkeys(("ssh", "sftp"), "ssh"),
+}
+"""The extra that brings the library for URLs of a protocol; fsspec imports it by itself."""
 
 
 def problem_of(error: BaseException) -> Problem | None:
@@ -26,7 +33,24 @@ def problem_of(error: BaseException) -> Problem | None:
     if extra is None:
         return None
     return Problem(
-        f"expected the package {missing}, which is not installed",
-        remedy=f'Install the extra {extra!r}: pip install "flexunet-pipeline[{extra}]"'
-        f' (in a checkout: pip install ".[{extra}]")',
+        f"expected the package {missing}, which is not installed", remedy=_install(extra)
+    )
+
+
+def problem_of_protocol(protocol: str, url: str) -> Problem | None:
+    """The problem to report if the library for a URL is not installed and an extra brings it."""
+    extra = PROTOCOLS.get(protocol)
+    if extra is None:
+        return None
+    return Problem(
+        f"expected the library for {protocol}://, which is not installed",
+        where=url,
+        remedy=_install(extra),
+    )
+
+
+def _install(extra: str) -> str:
+    return (
+        f'Install the extra {extra!r}: pip install "flexunet-pipeline[{extra}]"'
+        f' (in a checkout: pip install ".[{extra}]")'
     )

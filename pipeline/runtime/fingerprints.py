@@ -43,9 +43,15 @@ RUNNERS = (
     "pipeline.runtime.modelfile",
     "pipeline.runtime.outcomes",
     "pipeline.runtime.processes",
+    "pipeline.runtime.remote",
+    "pipeline.runtime.retries",
     "pipeline.runtime.sameness",
     "pipeline.runtime.shards",
+    "pipeline.runtime.scratch",
     "pipeline.runtime.shortages",
+    "pipeline.sources.brought",
+    "pipeline.sources.inventory",
+    "pipeline.sources.listed",
 )
 """Modules and packages that run a stage, name its files or check its parameters, and decide none
 of its bytes. Of :mod:`pipeline.runtime` that is all but the keys of random numbers."""

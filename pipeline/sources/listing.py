@@ -14,7 +14,8 @@ from pipeline import paths
 from pipeline.params.convert import FUSIONS
 from pipeline.params.split import Split
 from pipeline.runtime.files import require_regular
-from pipeline.sources import patients_table, places
+from pipeline.sources import listed, patients_table, places
+from pipeline.sources.listed import ListedPath
 from pipeline.volumes import nifti
 
 _LOG = logging.getLogger(__name__)
@@ -51,13 +52,23 @@ def listing(adapter: Adapter) -> Listing:
 
     Raises :class:`Problem` if no case is valid, and for any other error of the adapter.
     """
-    raw = paths.raw(adapter.name)
-    if not filled(raw):
+    folder = paths.raw(adapter.name)
+    if not filled(folder):
         raise Problem(
-            f"expected the raw data, found {'no files' if raw.is_dir() else 'no such folder'}",
-            where=raw,
+            f"expected the raw data, found {'no files' if folder.is_dir() else 'no such folder'}",
+            where=folder,
             remedy=f"Run: python -m pipeline fetch {adapter.name}",
         )
+    raw = listed.tree(folder)
+    with listed.naming(raw):
+        found = _listed(adapter, raw)
+    for fault in found.faults.values():
+        listed.rename(fault, raw)
+    return found
+
+
+def _listed(adapter: Adapter, raw: Path) -> Listing:
+    """The cases of ``raw``, as :func:`listing` returns them."""
     stated, faults = _stated(adapter, raw)
     dataset = adapter.dataset
     if dataset.patients is not None:
@@ -250,6 +261,11 @@ def files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
 
     Raises :class:`Problem` that names a missing file and its existing partner.
     """
+    with listed.naming(next(iter(places.parts(case.first)), paths.DATA)):
+        return _files_by_role(case)
+
+
+def _files_by_role(case: Case) -> list[tuple[str | None, list[Path]]]:
     roles: list[tuple[str | None, Sequence[Path]]] = []
     for channel, picture in case.pictures.items():
         roles.append((f"channel {channel}" if channel else None, places.parts(picture)))
@@ -302,13 +318,13 @@ def _require_image(case: Case, channel: str, files: Sequence[Path]) -> None:
 def _below(path: Path) -> list[Path]:
     """The file itself (both files of a NIfTI pair), or every file of a DICOM folder."""
     if path.is_dir():
-        return paths.files_below(path)
+        return path.files_below() if isinstance(path, ListedPath) else paths.files_below(path)
     return list(nifti.files(path))
 
 
 def unused(adapter: Adapter, found: Iterable[Case]) -> dict[str, int]:
     """Folder -> the number of files that belong to no case, without hidden files."""
-    raw = paths.raw(adapter.name)
+    raw = listed.standing_for(paths.raw(adapter.name))
     used = {file for case in found for file in files(case)}
     if adapter.dataset.patients is not None:
         used.add(raw / adapter.dataset.patients.file)

@@ -28,6 +28,7 @@ CALLED = {
 VALUES = {
     "folder": ("one", "other"),
     "dataset": (ONE, OTHER),
+    "url": ("", "--from=s3://bucket/raw"),
     "params": ("--params=one.yaml", "--params=other.yaml"),
     "workers": ("", "--workers=1001"),
     "cluster": ("", "--cluster=tcp://scheduler:8786"),

@@ -20,7 +20,7 @@ from pydicom.uid import (
 from datasets_spec.contract import Case, OneVolume, Problem
 from pipeline import paths
 from pipeline.__main__ import main
-from pipeline.convert import _work as made_from
+from pipeline.convert import _made_from as made_from
 from pipeline.convert import convert
 from pipeline.pairs import manifest
 from pipeline.pairs.truth import KeptTruth

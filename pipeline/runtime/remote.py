@@ -1,0 +1,241 @@
+"""Files behind a URL (S3, GCS, Azure, SSH, ...): listed, and read in blocks, with retry.
+
+fsspec opens them; its libraries find credentials in the places of their own (environment
+variables, their configuration files), and nothing here takes, keeps or shows any.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from datasets_spec.contract import Problem, printable
+from pipeline.runtime import extras, retries
+
+R = TypeVar("R")
+BLOCK = 1 << 23
+"""Bytes that one request asks for: what is lost by a failure, and held in memory by a reader."""
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "last_modified")
+_ONE_TRY = {"retries": {"total_max_attempts": 1}}
+"""For botocore, below s3fs: the retries of both would multiply ours, to a hundred requests."""
+_LONGEST = 200  # characters of a library's reason
+_HOW = "docs/how-to/remote-data.md shows where each service's library looks for them."
+
+
+class Entry(NamedTuple):
+    """A file below a URL: its path there, and what changes when its content does.
+
+    ``version`` is the service's own (an ETag, a generation), or else the time of the last change;
+    "" where nothing is known.
+    """
+
+    path: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder behind a URL: ``root`` in the file system of fsspec's that is ``system``."""
+
+    url: str
+    system: Any
+    root: str
+
+    def entries(self) -> list[Entry]:
+        """Every file below the folder, sorted by path.
+
+        Raises :class:`Problem` where there is none, or the service does not answer.
+        """
+
+        def found() -> Mapping[str, Mapping[str, Any]]:
+            self.system.invalidate_cache()
+            below: Mapping[str, Mapping[str, Any]] = self.system.find(self.root, detail=True)
+            self.system.invalidate_cache()  # what is asked later is asked anew
+            return below
+
+        try:
+            infos = self._asked(found, self.url)
+        except FileNotFoundError:
+            infos = {}
+        start = f"{self.root.rstrip('/')}/"
+        files = [
+            (name.removeprefix(start), info)
+            for name, info in infos.items()
+            if name.startswith(start) and not name.endswith("/") and info["type"] == "file"
+        ]
+        if not files:
+            raise Problem(
+                "expected a folder with files, found none",
+                where=self.url,
+                remedy="Is the address right, and spelled as the service spells it?",
+            )
+        return sorted(
+            Entry(name, _size(info, self.of(name)), _version(info)) for name, info in files
+        )
+
+    def blocks(self, path: str, size: int) -> Iterator[bytes]:
+        """The content of a file of ``size`` bytes, in blocks of at most :data:`BLOCK`.
+
+        A request that fails is made again, for the block alone. Raises :class:`Problem` for a file
+        that is gone or has another size, and where the service does not answer.
+        """
+        at = 0
+        if not size:
+            self._require_size(path, size)
+        while at < size:
+            # one byte more than there should be, at the end: a file that has grown is noticed
+            end = at + BLOCK if at + BLOCK < size else size + 1
+            block = self._block(path, at, end, size)
+            yield block
+            at += len(block)
+
+    def of(self, path: str) -> str:
+        """The URL of a file."""
+        return f"{self.url}/{path}"
+
+    def _block(self, path: str, start: int, end: int, size: int) -> bytes:
+        def read() -> bytes:
+            block: bytes = self.system.cat_file(f"{self.root}/{path}", start=start, end=end)
+            if len(block) != min(end, size) - start:
+                self._require_size(path, size)
+                raise ConnectionError("the answer ended early")
+            return block
+
+        try:
+            return self._asked(read, self.of(path))
+        except (FileNotFoundError, ValueError, OSError) as error:
+            self._require_size(path, size)  # a range beyond its end is an error of its own
+            raise _problem(error, self.of(path)) from None
+
+    def _require_size(self, path: str, size: int) -> None:
+        """Raises :class:`Problem` unless the file is there, of this size."""
+
+        def stated() -> int:
+            self.system.invalidate_cache()
+            return int(self.system.info(f"{self.root}/{path}")["size"])
+
+        try:
+            now = self._asked(stated, self.of(path))
+        except FileNotFoundError:
+            raise Problem(
+                "expected the object that fetch listed, found none",
+                where=self.of(path),
+                remedy="Bring it back, or run fetch again, which lists what is there now.",
+            ) from None
+        if now != size:
+            raise changed(f"{size:,} bytes", f"another of {now:,}", self.of(path))
+
+    def _asked(self, action: Callable[[], R], where: str) -> R:
+        """Raises :class:`Problem` for what the service refuses or does not answer."""
+        try:
+            return retries.retried(action)
+        except Exception as error:
+            if retries.lasts(error) and not retries.refused(error):
+                raise
+            raise _problem(error, where) from None
+
+
+def changed(expected: str, got: str, where: str) -> Problem:
+    """What to report of an object that is not the one that fetch listed."""
+    return Problem(
+        f"expected the object that fetch listed ({expected}), got {got}",
+        where=where,
+        remedy="It has changed since: run fetch again, which lists and reads what has.",
+    )
+
+
+def opened(url: str) -> Remote:
+    """The folder behind ``url``, such as s3://bucket/folder; nothing is asked of the service yet.
+
+    Raises :class:`Problem` for what is no such URL, for one that holds credentials, and for a
+    service whose library is not installed.
+    """
+    url = _plain(url)
+    protocol = urlsplit(url).scheme
+    import fsspec  # here: what needs no URL needs no fsspec
+    from fsspec.config import conf
+
+    is_s3 = extras.PROTOCOLS.get(protocol) == "s3"
+    own = is_s3 and "config_kwargs" not in conf.get("s3", {})
+    try:
+        system, root = fsspec.core.url_to_fs(url, **{"config_kwargs": _ONE_TRY} if own else {})
+        if is_s3:
+            system.retries = 1
+    except ImportError as error:
+        raise extras.problem_of_protocol(protocol, url) or Problem(
+            f"expected the library for {protocol}, got: {error}", where=url
+        ) from None
+    except ValueError as error:
+        known = ", ".join(extras.PROTOCOLS)
+        raise Problem(
+            f"expected a service that fsspec knows ({known}, ...), got {_reason(error)}",
+            where=url,
+            remedy="Correct the URL, or install fsspec's package for it.",
+        ) from None
+    except Exception as error:  # some ask for credentials at once
+        raise _problem(error, url) from None
+    return Remote(url, system, str(root).rstrip("/"))
+
+
+def _plain(url: str) -> str:
+    """A URL without a slash at its end. Raises :class:`Problem` for one that is none, or secret."""
+    parts = urlsplit(url)
+    if parts.password is not None or parts.query or "?" in url:
+        raise Problem(  # which does not show it
+            "expected a URL without a password, a key or a query, got one",
+            where=f"{parts.scheme}://...",
+            remedy=f"Credentials stand in the environment or in configuration files. {_HOW}",
+        )
+    if "://" not in url or "::" in url:
+        raise Problem(
+            f"expected a URL such as s3://bucket/folder, got {url!r}",
+            remedy="A folder of this machine is file:///its/path; or link it to data/raw.",
+        )
+    return url.rstrip("/")
+
+
+def _size(info: Mapping[str, Any], where: str) -> int:
+    if info.get("size") is None:
+        raise Problem(
+            "expected a service that states the size of files, got none",
+            where=where,
+            remedy="Copy the files to data/raw, or to a service that does.",
+        )
+    return int(info["size"])
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    found = next((info[name] for name in _VERSIONS if info.get(name)), "")
+    if isinstance(found, datetime):
+        return found.astimezone(UTC).isoformat()
+    return str(found).strip('"')
+
+
+def _problem(error: Exception, where: str) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if retries.refused(error):
+        return Problem(
+            f"expected credentials that may read this, got: {_reason(error)}",
+            where=where,
+            remedy=_HOW,
+        )
+    attempts = 1 if retries.lasts(error) else len(retries.PAUSES_S) + 1
+    return Problem(
+        f"expected an answer of the service, got, in {attempts} attempts: {_reason(error)}",
+        where=where,
+        remedy="Is there a network, and does the service run? (Of an S3 server that is not AWS's,"
+        " AWS_ENDPOINT_URL states the address.) Run again: what was finished is kept.",
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The error's own words, without what could be a credential in a URL."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    words = re.sub(r"(?<=://)[^/\s@]+@", "", words)
+    return printable(re.sub(r"\?\S*", "", words))[:_LONGEST]
