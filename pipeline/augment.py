@@ -54,8 +54,10 @@ def augment(dataset: str, settings: params.Params, workers: Workers) -> None:
     def present(_: Job[Sequence[Pair]], pair: Pair) -> Pair:
         return manifest.inherited(pair, parent_of[pair.parent])
 
-    folder, shards = paths.augmented(dataset), packing.count_in(converted)
-    store.fill(folder, jobs, task, workers, title, {}, present=present, in_shards=shards)
+    layout = packing.of_augment(dataset, settings.convert, converted)
+    store.fill(
+        paths.augmented(dataset), jobs, task, workers, title, {}, present=present, layout=layout
+    )
 
 
 def _recipe(settings: Augment) -> dict[str, Any]:

@@ -69,14 +69,15 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
             digest, made_from = outcome.result
             own = fingerprints.fingerprint(recipe, made_from)
             jobs.append(Job(case.id, own, Work(case, digest)))
-    folder, shards = paths.converted(dataset), packing.count_of(settings.convert.shards, len(cases))
+    folder = paths.converted(dataset)
+    layout = packing.of_convert(dataset, settings.convert, len(cases))
     task = CaseMaker(adapter.dataset, settings.convert, decision, names, folder, settings.limits)
     title, case_of = f"convert {dataset}", partial(names.of, "case")
     present = partial(_present, adapter.dataset, decision, names)
     earlier = partial(_earlier, names, {case_of(case.id): case for case in cases})
     try:
         pairs = store.fill(
-            folder, jobs, task, workers, title, failed, case_of, present, earlier, shards
+            folder, jobs, task, workers, title, failed, case_of, present, earlier, layout
         )
     except Problem:
         if (folder / paths.MANIFEST).is_file():

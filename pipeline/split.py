@@ -20,6 +20,7 @@ from pipeline.params import reader as params
 from pipeline.params.split import Split
 from pipeline.runtime import files, locks
 from pipeline.runtime.executor import Workers
+from pipeline.runtime.shards import is_url
 from pipeline.sources import listing, places
 from pipeline.splits import grouping, leaks, outliers, placement, thinning
 from pipeline.splits.grouping import Groups
@@ -337,6 +338,7 @@ def _link(source: Path, target: Path, pairs: Sequence[Pair], name: str = "") -> 
             (target / split / part).mkdir(parents=True, exist_ok=True)
     for pair in loose:
         pictures.place(source, replace(pair, split=""), target / (name or pair.split))
-    for shard in sorted({pair.shard for pair in pairs} - {""} if not name else ()):
+    named = {pair.shard for pair in pairs if pair.shard and not name}
+    for shard in sorted(one for one in named if not is_url(one)):
         (target / shard).parent.mkdir(exist_ok=True)
         pictures.link(source / shard, target / shard)

@@ -32,4 +32,4 @@ class CaseFolder:
 def part(converted: Path, pair: Pair) -> Part:
     """The files that are kept of a pair's case, as a part of their shard."""
     offset, size = pair.case_at
-    return Part(converted / pair.case_shard, pair.case, offset, size)
+    return Part(shards.located(converted, pair.case_shard), pair.case, offset, size)

@@ -9,8 +9,9 @@ show is in ``shards/<number>-of-<count>-<content>.tar``, for each pair ``<id>.im
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from pipeline import paths
@@ -20,8 +21,9 @@ from pipeline.pairs.case_record import Kept
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.scan_record import KEPT as SCAN
 from pipeline.pairs.truth_record import KEPT as TRUTH
-from pipeline.runtime import shards
-from pipeline.runtime.shards import Member
+from pipeline.params.convert import Convert
+from pipeline.runtime import remote, shards
+from pipeline.runtime.shards import Member, Place
 
 MOST_CASES = 64
 """Of a shard, on average, where the number of shards follows from that of the cases."""
@@ -29,7 +31,15 @@ FROM_CASES = 2000
 """As many cases are kept in shards, unless the parameters say otherwise."""
 
 
-def count_of(wanted: int | str, cases: int) -> int:
+@dataclass(frozen=True)
+class Layout:
+    """In how many shards the files of pairs lie, or 0, and behind which URL, or ""."""
+
+    count: int = 0
+    url: str = ""
+
+
+def count_of(wanted: int | str, cases: int, from_cases: int = FROM_CASES) -> int:
     """How many shards ``convert.shards`` gives so many cases; 0: each file is on its own.
 
     Of ``auto`` it is a power of two, so few changes of the number of cases change it.
@@ -39,12 +49,27 @@ def count_of(wanted: int | str, cases: int) -> int:
     """
     if isinstance(wanted, int):
         return wanted
-    if cases < FROM_CASES:
+    if cases < from_cases:
         return 0
     count = 1
     while count * MOST_CASES < cases:
         count *= 2
     return count
+
+
+def of_convert(dataset: str, wanted: Convert, cases: int) -> Layout:
+    """How the pairs of so many cases are kept; behind a URL they are always in shards."""
+    count = count_of(wanted.shards, cases, from_cases=1 if wanted.store else FROM_CASES)
+    return _layout("converted", dataset, count, wanted.store)
+
+
+def of_augment(dataset: str, wanted: Convert, converted: Sequence[Pair]) -> Layout:
+    """How the variants of converted pairs are kept: as these are."""
+    return _layout("augmented", dataset, count_in(converted), wanted.store)
+
+
+def _layout(stage: str, dataset: str, count: int, store: str) -> Layout:
+    return Layout(count, f"{store.rstrip('/')}/{stage}/{dataset}" if store and count else "")
 
 
 def count_in(pairs: Sequence[Pair]) -> int:
@@ -58,7 +83,7 @@ def number_of(case: str, count: int) -> int:
     return int(hashlib.sha256(case.encode()).hexdigest()[:15], 16) % count
 
 
-def pack(folder: Path, number: int, count: int, pairs: Iterable[Pair]) -> list[Pair]:
+def pack(folder: Path, number: int, layout: Layout, pairs: Iterable[Pair]) -> list[Pair]:
     """The pairs of one shard, packed: with the places of their files in their rows.
 
     Files that lie elsewhere are copied, and left where they are. Raises :class:`Problem` if one is
@@ -67,9 +92,30 @@ def pack(folder: Path, number: int, count: int, pairs: Iterable[Pair]) -> list[P
     rows = sorted(pairs, key=lambda pair: pair.id)
     if not rows:
         return []
-    name = f"{number:05d}-of-{count:05d}"
-    rows = _pictures(folder, name, rows)
-    return _cases(folder, f"cases-{name}", rows)
+    name = f"{number:05d}-of-{layout.count:05d}"
+    rows = _pictures(folder, layout.url, name, rows)
+    return _cases(folder, layout.url, f"cases-{name}", rows)
+
+
+def are_there(pairs: Iterable[Pair]) -> bool:
+    """Whether the shards of pairs that lie behind a URL are there, as long as they must be.
+
+    Their names stand for their content, and a service shows them once it has all of it.
+    """
+    ends: dict[str, int] = {}
+    for pair in pairs:
+        for shard, at in ((pair.shard, pair.shard_at[-2:]), (pair.case_shard, pair.case_at)):
+            if shards.is_url(shard):
+                ends[shard] = max(ends.get(shard, 0), sum(at))
+    return all(_size(shard) >= end for shard, end in ends.items())
+
+
+@lru_cache(maxsize=1 << 16)
+def _size(url: str) -> int:
+    """The bytes of a shard behind a URL, asked for once; -1 where there is none."""
+    folder, name = remote.folder_of(url)
+    size = folder.size(name)
+    return -1 if size is None else size
 
 
 def unpack(folder: Path, pairs: Iterable[Pair]) -> list[Pair]:
@@ -93,16 +139,16 @@ def loose_files(folder: Path, pair: Pair) -> list[Path]:
     ]
 
 
-def _pictures(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
+def _pictures(folder: Path, url: str, name: str, rows: Sequence[Pair]) -> list[Pair]:
     members = [
         Member(_name(pair.id, file), there, digest)
         for pair in rows
         for (file, digest), there in zip(pair.files, pictures.files(folder, pair), strict=True)
     ]
-    shard = f"{paths.SHARDS}/{name}-{shards.digest_of(members)}{shards.SUFFIX}"
+    shard = _shard(url, name, members)
     if all(pair.shard == shard for pair in rows):
         return list(rows)
-    places = iter(shards.write(folder / shard, members))
+    places = _written(folder, shard, members)
     found = []
     for pair in rows:
         each = [next(places) for _ in pair.files]
@@ -111,17 +157,17 @@ def _pictures(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
     return found
 
 
-def _cases(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
+def _cases(folder: Path, url: str, name: str, rows: Sequence[Pair]) -> list[Pair]:
     cases = [own for own in manifest.grouped(rows, "case") if own[0].truth or own[0].scan]
     if not cases:
         return list(rows)
     folders = [CaseFolder(folder, own[0]) for own in cases]
     each = [_kept(one.path, own[0]) for one, own in zip(folders, cases, strict=True)]
     members = [member for kept in each for member in kept]
-    shard = f"{paths.SHARDS}/{name}-{shards.digest_of(members)}{shards.SUFFIX}"
+    shard = _shard(url, name, members)
     if all(own[0].case_shard == shard for own in cases):
         return list(rows)
-    places = iter(shards.write(folder / shard, members))
+    places = _written(folder, shard, members)
     at = {}
     for kept, own in zip(each, cases, strict=True):
         first, *others = (next(places) for _ in kept)
@@ -130,6 +176,24 @@ def _cases(folder: Path, name: str, rows: Sequence[Pair]) -> list[Pair]:
         replace(pair, case_shard=shard, case_at=at[pair.case]) if pair.case in at else pair
         for pair in rows
     ]
+
+
+def _shard(url: str, name: str, members: Sequence[Member]) -> str:
+    """The name of a shard in the manifest."""
+    own = f"{paths.SHARDS}/{name}-{shards.digest_of(members)}{shards.SUFFIX}"
+    return f"{url}/{own}" if url else own
+
+
+def _written(folder: Path, shard: str, members: Sequence[Member]) -> Iterator[Place]:
+    """The places of the members in a shard that is written, or sent to where its URL says."""
+    file = folder / paths.SHARDS / shard.rpartition("/")[2]
+    places = shards.write(file, members)
+    if shards.is_url(shard):
+        there, name = remote.folder_of(shard)
+        if there.size(name) != file.stat().st_size:
+            there.put(file, name)
+        file.unlink()
+    return iter(places)
 
 
 def _kept(folder: Path, pair: Pair) -> list[Member]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import LabelMap
 from pipeline.pairs import png
 from pipeline.pairs.manifest import Pair
-from pipeline.runtime.shards import File, Part
+from pipeline.runtime.shards import File, Part, located
 
 
 def files(folder: Path, pair: Pair) -> list[File]:
@@ -23,7 +23,10 @@ def files(folder: Path, pair: Pair) -> list[File]:
     names = [name for name, _ in pair.files]
     if not pair.shard:
         return [folder / pair.split / name for name in names]
-    shard, places = folder / pair.shard, zip(pair.shard_at[::2], pair.shard_at[1::2], strict=True)
+    shard, places = (
+        located(folder, pair.shard),
+        zip(pair.shard_at[::2], pair.shard_at[1::2], strict=True),
+    )
     return [Part(shard, name, *place) for name, place in zip(names, places, strict=True)]
 
 

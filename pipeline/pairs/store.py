@@ -26,6 +26,7 @@ from pipeline import paths
 from pipeline.pairs import manifest, packing, pictures, scan_record, truth_record
 from pipeline.pairs.case_folder import CaseFolder
 from pipeline.pairs.manifest import Pair
+from pipeline.pairs.packing import Layout
 from pipeline.runtime import executor, files, locks, shards, shortages
 from pipeline.runtime.executor import Workers
 
@@ -54,22 +55,22 @@ def fill(
     case_of: Callable[[str], str] = str,
     present: Callable[[Job[T], Pair], Pair] = lambda _, pair: pair,
     of_failed: Callable[[Pair], Pair] = lambda pair: pair,
-    in_shards: int = 0,
+    layout: Layout = Layout(),
 ) -> list[Pair]:
     """Make the pairs of all ``jobs`` in ``folder`` and write its manifest.
 
     ``case_of`` turns a job's name into the case of its pairs. ``present`` brings the row of a pair
     that is kept up to date, where no pixel follows from what changed, and ``of_failed`` that of a
     pair which an earlier run made of a job that failed now. ``failed`` names what could not even
-    become a job; failures of the task are added. ``in_shards``: how many shards there
-    are to be, or 0.
+    become a job; failures of the task are added. ``layout``: in how many shards the files
+    go, and where.
     Raises :class:`Problem` at the end if anything failed, with all other pairs, those that an
     earlier run made of the failed jobs, and a manifest of them in place; and at once if another run
     fills the folder.
     """
     with locks.alone(folder):
         earlier = _whole_by_fingerprint(folder)
-        shelf = _Shelf(folder, in_shards, earlier, failed, case_of, of_failed)
+        shelf = _Shelf(folder, layout, earlier, failed, case_of, of_failed)
         for job in jobs:
             if job.fingerprint in earlier:
                 kept = [present(job, pair) for pair in earlier[job.fingerprint]]
@@ -154,7 +155,7 @@ def _make(
             else:
                 shelf.put(job.name, job.fingerprint, outcome.result or [])
             left[number] -= 1
-            if shelf.shards and not left[number]:
+            if shelf.layout.count and not left[number]:
                 shelf.pairs()  # with those of jobs that failed
                 shelf.pack(number)
             begin = time.monotonic()
@@ -173,13 +174,13 @@ class _Shelf:
     def __init__(
         self,
         folder: Path,
-        shards: int,
+        layout: Layout,
         earlier: Mapping[str, list[Pair]],
         failed: dict[str, Exception],
         case_of: Callable[[str], str],
         of_failed: Callable[[Pair], Pair],
     ) -> None:
-        self.folder, self.shards, self.failed, self.case_of = folder, shards, failed, case_of
+        self.folder, self.layout, self.failed, self.case_of = folder, layout, failed, case_of
         self._of_failed, self._made = of_failed, dict[str, list[Pair]]()
         self._earlier = {pairs[0].case: (key, pairs) for key, pairs in earlier.items()}
         self._in_shard: dict[int, list[str]] = {}
@@ -189,7 +190,7 @@ class _Shelf:
 
     def number(self, name: str) -> int:
         """The shard of a job; 0 where there are none."""
-        return packing.number_of(self.case_of(name), self.shards) if self.shards else 0
+        return packing.number_of(self.case_of(name), self.layout.count) if self.layout.count else 0
 
     def put(self, name: str, fingerprint: str, pairs: list[Pair]) -> None:
         """Take the pairs of a job."""
@@ -215,12 +216,13 @@ class _Shelf:
 
     def pack(self, number: int) -> None:
         """Put the files of all pairs of a shard in it."""
-        self._packed.add(number)
         keys = self._in_shard.get(number, [])
         own = [pair for key in keys for pair in self._made[key]]
+        packed = packing.pack(self.folder, number, self.layout, own)
         self._made |= {key: [] for key in keys}
-        for pair in packing.pack(self.folder, number, self.shards, own):
+        for pair in packed:
             self._made[pair.fingerprint].append(pair)
+        self._packed.add(number)
         loose = (pair for pair in own if not pair.shard)
         self._superseded |= {
             path for pair in loose for path in packing.loose_files(self.folder, pair)
@@ -229,7 +231,7 @@ class _Shelf:
     def finished(self) -> list[Pair]:
         """All pairs, in shards or with each file on its own, as it is wanted."""
         pairs = self.pairs()
-        if not self.shards:
+        if not self.layout.count:
             return packing.unpack(self.folder, pairs) if packing.count_in(pairs) else pairs
         for number in sorted(self._in_shard.keys() - self._packed):
             self.pack(number)
@@ -251,6 +253,8 @@ def _earlier(folder: Path) -> list[Pair]:
 
 def _whole(folder: Path, pairs: Sequence[Pair]) -> bool:
     """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
+    if shards.is_url(pairs[0].shard):
+        return packing.are_there(pairs)
     try:
         case = CaseFolder(folder, pairs[0])
     except (OSError, tarfile.TarError, Problem):
@@ -272,8 +276,10 @@ def _remove_others(folder: Path, pairs: Iterable[Pair]) -> None:
     """Remove what is in the places of a stage's files and is none of the files of ``pairs``."""
     kept: set[Path] = set()
     for pair in pairs:
-        packed = [folder / name for name in (pair.shard, pair.case_shard) if name]
-        kept.update(packed or packing.loose_files(folder, pair))
+        if pair.shard:
+            kept.update(folder / name for name in (pair.shard, pair.case_shard))
+        else:
+            kept.update(packing.loose_files(folder, pair))
     for part in (*_PARTS, f"{paths.IMAGES}_*"):
         for path in folder.glob(f"{part}/*"):
             if path not in kept:

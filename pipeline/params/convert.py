@@ -43,6 +43,9 @@ class Convert:
     shards: int | str = "auto"
     """How many shards hold the pairs of a dataset, each those of some cases; 0: every picture is a
     file of its own. `auto`: none below 2,000 cases, else one for about 64 cases."""
+    store: str = ""
+    """A URL below which the shards lie, such as s3://bucket/brains; empty: in the project's folder.
+    """
     dicom: Tolerances = USUAL
     """How far a DICOM series may be off; what is left out has its usual value."""
 
@@ -62,11 +65,14 @@ class Convert:
         expect(
             number or self.shards == "auto", "shards", f"auto, or 0 to {MOST_SHARDS:,}", self.shards
         )
+        expect(not self.store or self.shards != 0, "shards", "some where there is a store", 0)
+        expect("://" in self.store or not self.store, "store", "a URL, or nothing", self.store)
 
     @property
     def deciding(self) -> dict[str, Any]:
         """What pixels follow from: not how they are kept."""
-        return {name: value for name, value in asdict(self).items() if name != "shards"}
+        kept = ("shards", "store")
+        return {name: value for name, value in asdict(self).items() if name not in kept}
 
     @property
     def in_hu(self) -> dict[str, tuple[float, float]]:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -94,6 +96,58 @@ class Remote:
             yield block
             at += len(block)
 
+    def part(self, path: str, offset: int, size: int) -> bytes:
+        """``size`` bytes of a file from ``offset`` on, or as many as there are.
+
+        Raises :class:`Problem` where the service does not answer, and FileNotFoundError.
+        """
+
+        def read() -> bytes:
+            found: bytes = self.system.cat_file(
+                f"{self.root}/{path}", start=offset, end=offset + size
+            )
+            return found
+
+        return self._asked(read, self.of(path)) if size else b""
+
+    def size(self, path: str) -> int | None:
+        """The bytes of a file; None where there is none.
+
+        Raises :class:`Problem` where the service does not answer.
+        """
+
+        def stated() -> int:
+            self.system.invalidate_cache()
+            return int(self.system.info(f"{self.root}/{path}")["size"])
+
+        try:
+            return self._asked(stated, self.of(path))
+        except FileNotFoundError:
+            return None
+
+    def put(self, file: Path, path: str) -> None:
+        """Let a file of this machine be that at ``path``, completely or not at all.
+
+        Raises :class:`Problem` where the service refuses it or does not answer.
+        """
+        there = f"{self.root}/{path}"
+        folder, _, name = there.rpartition("/")
+        # an object store shows an object once it has all of it; in a folder, a name is given last
+        beside = there if self._stores_objects else f"{folder}/.unfinished-{name}"
+
+        def sent() -> None:
+            self.system.makedirs(folder, exist_ok=True)
+            self.system.put_file(str(file), beside)
+            if beside != there:
+                self.system.mv(beside, there)
+            self.system.invalidate_cache()
+
+        self._asked(sent, self.of(path))
+
+    @property
+    def _stores_objects(self) -> bool:
+        return extras.PROTOCOLS.get(urlsplit(self.url).scheme) in ("s3", "gcs", "azure")
+
     def of(self, path: str) -> str:
         """The URL of a file."""
         return f"{self.url}/{path}"
@@ -147,6 +201,16 @@ def changed(expected: str, got: str, where: str) -> Problem:
         where=where,
         remedy="It has changed since: run fetch again, which lists and reads what has.",
     )
+
+
+@lru_cache(maxsize=16)
+def folder_of(url: str) -> tuple[Remote, str]:
+    """The folder that the file behind ``url`` lies in, and its name there.
+
+    Raises what :func:`opened` raises.
+    """
+    folder, _, name = url.rpartition("/")
+    return opened(folder), name
 
 
 def opened(url: str) -> Remote:

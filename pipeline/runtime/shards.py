@@ -14,17 +14,21 @@ from io import BytesIO
 from pathlib import Path
 
 from datasets_spec.contract import Problem
-from pipeline.runtime import files
+from pipeline.runtime import files, remote
 
 SUFFIX = ".tar"
 _BLOCK = 512  # of a tar, in bytes
+
+
+Shard = Path | str
+"""A file of this machine, or a URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """A file within a shard: its name there, and its ``size`` bytes from ``offset`` on."""
 
-    shard: Path
+    shard: Shard
     name: str
     offset: int
     size: int
@@ -33,16 +37,25 @@ class Part:
         return f"{self.shard}/{self.name}"
 
     def read_bytes(self) -> bytes:
-        """The file's content. Raises :class:`Problem` if the shard does not hold so much."""
+        """The file's content.
+
+        Raises :class:`Problem` if the shard does not hold so much, or a service does not answer.
+        """
         try:
-            with self.shard.open("rb") as stream:
-                stream.seek(self.offset)
-                content = stream.read(self.size)
+            content = self._content()
         except FileNotFoundError:
             raise self._lost("none") from None
         if len(content) != self.size:
-            raise self._lost(f"{self.shard.stat().st_size:,} bytes")
+            raise self._lost("a shorter one")
         return content
+
+    def _content(self) -> bytes:
+        if isinstance(self.shard, str):
+            folder, name = remote.folder_of(self.shard)
+            return folder.part(name, self.offset, self.size)
+        with self.shard.open("rb") as stream:
+            stream.seek(self.offset)
+            return stream.read(self.size)
 
     def _lost(self, there: str) -> Problem:
         end = self.offset + self.size
@@ -51,6 +64,24 @@ class Part:
             where=self.shard,
             remedy="Run the stage that writes it again.",
         )
+
+
+def located(folder: Path, name: str) -> Shard:
+    """The shard that a manifest in ``folder`` names: a file below it, or a URL.
+
+    >>> located(Path("data"), "shards/a.tar").as_posix(), located(Path("data"), "s3://b/a.tar")
+    ('data/shards/a.tar', 's3://b/a.tar')
+    """
+    return name if is_url(name) else folder / name
+
+
+def is_url(name: str) -> bool:
+    """Whether a manifest's name of a shard is a URL.
+
+    >>> is_url("s3://b/a.tar"), is_url("shards/a.tar")
+    (True, False)
+    """
+    return "://" in name
 
 
 File = Path | Part

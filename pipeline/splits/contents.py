@@ -21,7 +21,7 @@ from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.runtime import executor
 from pipeline.runtime.executor import Workers
-from pipeline.runtime.shards import File, Part
+from pipeline.runtime.shards import File, Part, located
 from pipeline.volumes import picture_files
 
 _CHUNK = 64
@@ -90,7 +90,7 @@ def _read_chunk(folder: Path, limits: Limits, jobs: Sequence[_Job]) -> list[Cont
 def _files(folder: Path, job: _Job) -> tuple[File, File | None]:
     (split, stem), image, mask, known = job
     if known is not None and known.shard:
-        at, shard = known.shard_at, folder / known.shard
+        at, shard = known.shard_at, located(folder, known.shard)
         return Part(shard, stem, *at[:2]), Part(shard, stem, *at[-2:])
     here = folder / split
     own = here / paths.IMAGES / f"{stem}{image}"

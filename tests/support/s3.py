@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import os
 import socket
 import subprocess
 import sys
@@ -19,6 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+
+import pytest
+
+from pipeline.runtime import retries
 
 BUCKET = "bucket"
 SECRET = "a-secret-key"  # noqa: S105  # of a server that ends with the test
@@ -193,6 +198,17 @@ def server(place: Path) -> Iterator[Server]:
     finally:
         real.kill()
         real.wait(30)
+
+
+def use(its: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test's requests go to this server, with an empty bucket; failed ones soon again."""
+    its.reset()
+    for name in [one for one in os.environ if one.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in its.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(retries, "PAUSES_S", (0.01,) * len(retries.PAUSES_S))
+    forget_connections()
 
 
 def forget_connections() -> None:

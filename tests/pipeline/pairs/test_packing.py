@@ -12,6 +12,7 @@ import pytest
 from datasets_spec.contract import Problem
 from pipeline import paths
 from pipeline.pairs import manifest, packing, pictures, store
+from pipeline.pairs.packing import Layout
 from pipeline.runtime import shards
 from pipeline.runtime.files import sha256
 from pipeline.runtime.shards import Member, Part
@@ -25,7 +26,7 @@ def jobs(**changed):
     return loose.jobs_of(**(dict.fromkeys(NAMES, 1) | changed))
 
 
-def fill(folder, wanted=None, in_shards=COUNT, workers=1, failed=None, make=loose.make):
+def fill(folder, wanted=None, in_shards=COUNT, workers=1, failed=None, make=loose.make, url=""):
     """Fill ``folder``; returns the names of the jobs that the task was called for."""
     called = []
 
@@ -36,7 +37,8 @@ def fill(folder, wanted=None, in_shards=COUNT, workers=1, failed=None, make=loos
     own = task if workers == 1 else partial(make, folder)
     failed = {} if failed is None else failed
     wanted = jobs() if wanted is None else wanted
-    store.fill(folder, wanted, own, workers, "fill", failed, in_shards=in_shards)
+    layout = Layout(in_shards, url)
+    store.fill(folder, wanted, own, workers, "fill", failed, layout=layout)
     return called
 
 
@@ -237,7 +239,7 @@ def test_a_file_that_is_not_what_its_row_states_goes_in_no_shard(tmp_path, refus
 def test_a_part_of_a_cut_shard_is_refused(tmp_path, refused):
     (tmp_path / "some.tar").write_bytes(bytes(100))
     problem = refused(Part(tmp_path / "some.tar", "a", 50, 60).read_bytes)
-    assert "expected a shard of at least 110 bytes, got 100 bytes" in str(problem)
+    assert "expected a shard of at least 110 bytes, got a shorter one" in str(problem)
 
 
 def test_pairs_in_shards_have_no_files_of_their_own(packed):
@@ -247,3 +249,79 @@ def test_pairs_in_shards_have_no_files_of_their_own(packed):
     assert own == [replace(pair, shard="", shard_at=())]
     assert (packed / pair.image).is_file()
     assert not (packed / paths.TRUTH).exists()
+
+
+# --- behind a URL ----------------------------------------------------------------------------
+
+
+def objects(folder):
+    """The names of everything below, and a digest of each."""
+    return {name: sha256(folder / name) for name in loose.files(folder)}
+
+
+@pytest.fixture
+def away(tmp_path):
+    """A folder with a manifest whose shards are behind a URL, and the folder that this leads to."""
+    there = tmp_path / "bucket with ä space"
+    fill(tmp_path / "here", url=f"file://{there}")
+    return tmp_path / "here", there
+
+
+def test_behind_a_url_are_the_same_shards(away, packed):
+    here, there = away
+    assert set(loose.files(here)) == {"manifest.parquet"}
+    assert objects(there) == {
+        name: sha256(packed / name) for name in loose.files(packed) if name.startswith("shards/")
+    }
+    assert shown(here) == shown(packed)
+
+
+def test_behind_a_url_nothing_is_made_or_sent_twice(away):
+    here, there = away
+    before = {file: file.stat().st_ino for file in there.rglob("*.tar")}
+    packing._size.cache_clear()
+    assert fill(here, url=f"file://{there}") == []
+    assert {file: file.stat().st_ino for file in there.rglob("*.tar")} == before
+
+
+def test_behind_a_url_a_changed_case_is_a_new_shard_beside_the_old(away):
+    here, there = away
+    before = objects(there)
+    assert fill(here, jobs(c=2), url=f"file://{there}") == ["c"]
+    after = objects(there)
+    assert before.items() < after.items()  # another manifest may still name the old one
+    assert len(after) == len(before) + 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_behind_a_url_what_is_lost_is_made_again(away, damage):
+    here, there = away
+    victim = next(p for p in manifest.read(here) if p.case == "d")
+    theirs = {pair.case for pair in manifest.read(here) if pair.shard == victim.shard}
+    file = there / "shards" / victim.shard.rpartition("/")[2]
+    whole = objects(there)
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:1000])
+    packing._size.cache_clear()
+    assert set(fill(here, url=f"file://{there}")) == theirs
+    assert objects(there) == whole
+
+
+def test_shards_move_to_a_url_and_back(tmp_path, packed):
+    there, before = tmp_path / "bucket", loose.files(packed)
+    assert fill(packed, url=f"file://{there}") == []
+    assert set(loose.files(packed)) == {"manifest.parquet"}
+    assert fill(packed) == []
+    assert loose.files(packed) == before
+
+
+def test_what_is_lost_behind_a_url_is_named(away, refused):
+    here, there = away
+    pair = manifest.read(here)[0]
+    for file in there.rglob("*.tar"):
+        file.unlink()
+    problem = refused(lambda: pictures.image(here, pair))
+    assert "expected a shard of at least" in str(problem)
+    assert pair.shard in str(problem)
