@@ -151,3 +151,17 @@ def test_the_gate_sees_a_changed_byte_in_the_bucket(
     client.put_object(Bucket=s3.BUCKET, Key=key, Body=bytes(content))
     found = {one.promise: one.examples for one in folders.check(dataset)}
     assert found[leaks.UNCHANGED] == (f"{victim.split}/{victim.id}",)
+
+
+def test_a_picture_is_asked_for_once_however_many_epochs_show_it(
+    settings: params.Params, server: Server
+) -> None:
+    pairs_of(settings)
+    asked = []
+    for epochs in (1, 3):
+        own = replace(settings.train, epochs=epochs, seed=epochs)  # so that it begins anew
+        own = replace(own, network=replace(own.network, image_px=64))
+        server.asked.clear()
+        train(NAME, replace(settings, train=own))
+        asked.append(sum("/brains/" in path for _, path in server.asked))
+    assert asked[0] == asked[1] > 50

@@ -26,6 +26,7 @@ from model.training.devices import Share
 from model.training.partial import Codes
 from pipeline.pairs import pictures
 from pipeline.pairs.manifest import Pair
+from pipeline.runtime.shards import is_url
 
 Grey = NDArray[np.uint8]
 Fresh = Callable[[Pair, int, Grey, Grey], tuple[Grey, Grey]]
@@ -153,7 +154,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
             image = pictures.image(self._folder, pair)
             ids = pictures.mask(self._folder, pair, self._label_map)
         small = picture_at(image, px), labels_at(ids, px)
-        if self._cache and (self._reader or px < len(image) or self._network.picture_px):
+        dear = self._reader or is_url(pair.shard)
+        if self._cache and (dear or px < len(image) or self._network.picture_px):
             self._cache.put(position, *small)
         return small
 

@@ -194,6 +194,8 @@ def test_refuses_a_value_of_no_such_type(changed, refused, path, value):
     ("path", "value"),
     [
         ("convert.image_px", 512.0),
+        ("convert.shards", 1.5),
+        ("convert.shards", True),
         ("convert.image_px", "512"),
         ("convert.mr_percentiles", [1.0]),
         ("convert.mr_percentiles", [1, 2, 3]),
@@ -221,6 +223,10 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
     ("path", "value"),
     [
         ("convert.image_px", 15),
+        ("convert.shards", -1),
+        ("convert.shards", 100_000),
+        ("convert.shards", "many"),
+        ("convert.store", "bucket/brains"),
         ("convert.image_px", 4097),
         ("convert.mr_percentiles", [99.5, 0.5]),
         ("convert.mr_percentiles", [-1, 99]),
