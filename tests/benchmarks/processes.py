@@ -27,11 +27,11 @@ class Run:
     memory: float
 
 
-def run(command: Sequence[str | Path]) -> Run:
-    """Run a program from the project's folder, without what it prints."""
-    quiet = subprocess.DEVNULL
+def run(command: Sequence[str | Path], folder: Path = PROJECT) -> Run:
+    """Run a program of the project in a folder, without what it prints."""
+    quiet, environment = subprocess.DEVNULL, {**os.environ, "PYTHONPATH": str(PROJECT)}
     start = time.monotonic()
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=quiet, stderr=quiet)
     most, over = [0.0], threading.Event()
     watch = threading.Thread(target=_watch, args=(process.pid, most, over))
     watch.start()
