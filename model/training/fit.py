@@ -123,6 +123,10 @@ def compiled(
             jit_compile=precision.jit(wanted.jit),
         )
         model.optimizer.build(model.trainable_variables)
+    if keras.backend.backend() != "tensorflow":
+        # Else fit builds loss and metrics by a batch of the epoch, and then puts what it has read
+        # ahead first: another order, which timing decides, in the first epoch of each process
+        model.test_on_batch(*learn[0])
     return Fitting(network, model, learn, valid, wanted)
 
 

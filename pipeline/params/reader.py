@@ -80,7 +80,9 @@ _BESIDE: Mapping[str, Callable[[str, Any], str]] = {
 """Sections of entries beside ``datasets``, and how each states its dataset."""
 _LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
 _SECTIONS = {*(field.name for field in dataclasses.fields(Params)), *ABOVE}
-_TOP = {"cluster", "processes", "datasets", "presets", "members", "ensembles", *_SECTIONS}
+RUNNING = ("cluster", "processes")
+"""Keys that state who does the work, on which no output depends."""
+_TOP = {*RUNNING, "datasets", "presets", "members", "ensembles", *_SECTIONS}
 
 
 def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
