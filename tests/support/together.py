@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 import time
+from functools import partial
 from pathlib import Path
+
+from model.training import launch
+from pipeline.__main__ import guarded
 
 NUMBER = "KERAS_DISTRIBUTION_PROCESS_ID"
 LONG_S = 60.0  # what a process does that nobody ends
@@ -33,6 +39,12 @@ def fails(folder: Path, number: str, error: Exception) -> None:
     time.sleep(LONG_S)
 
 
+def works_on(folder: Path) -> None:
+    """What nobody ends by itself."""
+    _note(folder)
+    time.sleep(LONG_S)
+
+
 def dies(folder: Path, number: str, by: signal.Signals) -> None:
     _note(folder)
     _wait_for(folder, 2)
@@ -40,3 +52,9 @@ def dies(folder: Path, number: str, by: signal.Signals) -> None:
         print(f"what {number} saw", flush=True)
         os.kill(os.getpid(), by)
     time.sleep(LONG_S)
+
+
+if __name__ == "__main__":
+    launch.require_jax = lambda: None  # what is started does not train
+    task = partial(importlib.import_module("tests.support.together").works_on, Path(sys.argv[1]))
+    sys.exit(guarded(lambda: launch.run(task, 2, "aisd", 4), False))

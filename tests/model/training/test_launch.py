@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,9 +16,11 @@ import pytest
 from datasets_spec.contract import Problem
 from model.__main__ import main
 from model.training import launch
-from tests.conftest import Refused
+from tests.conftest import PROJECT, Refused
 from tests.support import cohort
 from tests.support.together import LONG_S, NUMBER, dies, ends_well, fails
+
+STOPPED = "stopped before the end; what was finished is kept"
 
 
 def _alive(folder: Path) -> list[str]:
@@ -84,6 +88,30 @@ def test_one_that_stops_by_itself_shows_what_it_printed(
     problem = refused(lambda: started(dies, "1", signal.SIGABRT))
     assert "process 1 of 2 was killed (SIGABRT)" in problem.what
     assert caplog.messages == ["what 1 saw"]
+
+
+@pytest.mark.parametrize(
+    "by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name
+)
+def test_no_process_outlives_the_one_that_started_it(by: signal.Signals, tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.together", str(tmp_path)],
+        cwd=PROJECT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len([file for file in tmp_path.iterdir() if file.read_text("utf-8")]) < 2:
+        assert command.poll() is None
+        time.sleep(0.05)
+    command.send_signal(by)
+    _, err = command.communicate(timeout=LONG_S / 2)
+    assert command.returncode == (-by if by == signal.SIGKILL else 130)
+    assert err == ("" if by == signal.SIGKILL else f"error: {STOPPED}\n")
+    patience = time.monotonic() + LONG_S / 2
+    while _alive(tmp_path) and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert _alive(tmp_path) == []
 
 
 def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
