@@ -198,7 +198,7 @@ def test_processes_that_are_started_by_hand_train_as_one(place: Path, alone: Pat
 
 def _running() -> dict[int, int]:
     """The processes of this machine that train as one of several, each with its parent."""
-    asked = ["ps", "-A", "-o", "pid=,ppid=,stat=,args="]
+    asked = ["ps", "-A", "-ww", "-o", "pid=,ppid=,stat=,args="]
     listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     rows = [line.split(maxsplit=3) for line in listed.splitlines()]
     return {
