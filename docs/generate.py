@@ -152,6 +152,12 @@ def _further() -> Iterator[str]:
         " training ([how](../how-to/clusters.md)). Left out, this machine's processors do it. No"
         " output depends on it."
     )
+    yield "## processes"
+    yield (
+        "How many processes of this machine train one network, with JAX"
+        " ([how](../how-to/gpus.md#several-processes)). Left out, one. No output depends on it but"
+        " for the rounding of sums."
+    )
     yield "## members"
     yield (
         "Further networks, `{<name>: {dataset: <dataset>, augment: {...}, train: {...}}}`: each"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from pipeline.__main__ import (
     guarded,
     named_by_stage,
     params_option,
+    positive,
     wanted_datasets,
 )
 
@@ -33,6 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _network_option(parser: ArgumentParser) -> None:
     dataset_option(parser, "; or a member's name, from params.yaml")
+
+
+def _processes_option(parser: ArgumentParser) -> None:
+    text = "of this machine, each of which trains on its part of every batch (with JAX); default:"
+    text += f" ${_PROCESSES}, or 'processes' in the parameter file, or 1"
+    parser.add_argument("--processes", type=positive, default=None, metavar="N", help=text)
 
 
 def _runs_option(parser: ArgumentParser) -> None:
@@ -155,15 +164,38 @@ def _inspect(options: Namespace) -> None:
     _of_each_dataset(options, act)
 
 
+def _processes(options: Namespace) -> int:
+    """How many processes train: as the option, the environment or the parameter file says.
+
+    One of several that were started by hand, on this machine or others, starts no more.
+    """
+    from datasets_spec.contract import Problem
+    from pipeline.params import reader
+
+    if _BY_HAND in os.environ:
+        if options.processes:
+            raise Problem(
+                f"expected --processes or processes that were started by hand ({_BY_HAND}), got"
+                " both",
+                where="--processes",
+                remedy=f"Leave it out, or unset {_BY_HAND}.",
+            )
+        return 1
+    stated = os.environ.get(_PROCESSES, "")
+    try:
+        return options.processes or (
+            positive(stated) if stated else reader.processes(options.params)
+        )
+    except ArgumentTypeError as error:
+        raise Problem(str(error), where=_PROCESSES) from None
+
+
 def _train(options: Namespace) -> None:
     import datasets_spec
     from datasets_spec.contract import Problem
-    from model import params
-    from pipeline.pairs import identities
     from pipeline.params import reader
-    from pipeline.runtime import shortages
 
-    members = reader.members(options.params)
+    count, members = _processes(options), reader.members(options.params)
     options.dataset = options.dataset or named_by_stage("member")
     names = list(wanted_datasets(options))
     if not options.dataset and not named_by_stage(options.verb):
@@ -176,14 +208,44 @@ def _train(options: Namespace) -> None:
                 where=options.params,
                 remedy="Members are named below 'members:'.",
             )
-        if name in members:
-            dataset, settings = params.load_member(name, options.params)
-        else:
-            dataset, settings = name, params.load(name, options.params)
-        with shortages.named(f"train {name}"), identities.explaining(dataset):
-            from model.train import train
+    if names[1:] and _BY_HAND in os.environ:
+        raise Problem(
+            f"expected one dataset, got {', '.join(names)}",
+            where=_BY_HAND,
+            remedy="Processes that were started by hand train one: name it, and start them anew"
+            " for the next.",
+        )
+    for name in names:
+        of_member = name in members
+        _, settings = _settings_of(name, of_member, options.params)
+        if count == 1:
+            train_one(name, of_member, options.params)
+            continue
+        # by the name that others can import: as a program, this module has none
+        from model.__main__ import train_one as importable
+        from model.training import launch
 
-            train(dataset, settings, name if name in members else "")
+        task = partial(importable, name, of_member, options.params)
+        launch.run(task, count, name, settings.train.batch_pairs)
+
+
+def _settings_of(name: str, of_member: bool, file: Path) -> tuple[str, params.Params]:
+    """The dataset of a network, and its parameters."""
+    from model import params
+
+    return params.load_member(name, file) if of_member else (name, params.load(name, file))
+
+
+def train_one(name: str, of_member: bool, file: Path) -> None:
+    """Train one network, in this process or as one of several."""
+    from pipeline.pairs import identities
+    from pipeline.runtime import shortages
+
+    dataset, settings = _settings_of(name, of_member, file)
+    with shortages.named(f"train {name}"), identities.explaining(dataset):
+        from model.train import train
+
+        train(dataset, settings, name if of_member else "")
 
 
 def _evaluate(options: Namespace) -> None:
@@ -277,6 +339,8 @@ def _export(options: Namespace) -> None:
 
 
 _MOST_MINUTES = 100_000  # 69 days
+_PROCESSES = "FLEXUNET_PROCESSES"
+_BY_HAND = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 _OF_A_DATASET = (dataset_option, params_option)
 VERBS = {
     "preflight": Verb(
@@ -300,7 +364,7 @@ VERBS = {
     "train": Verb(
         "train a FlexUNet on data/dataset/<dataset>",
         "virtual_mni152",
-        (_network_option, params_option),
+        (_network_option, params_option, _processes_option),
         _train,
     ),
     "evaluate": Verb(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 import datasets_spec
@@ -108,6 +109,7 @@ def _train(dataset: str, settings: params.Params, member: str, folder: Path, sha
         provenance.renew(run.place / "best.keras", run.origin | {"epoch": state.best_epoch})
         _catch_up(run, state)
     _epochs(run, state, fitting)
+    share.leave()
     if share.leads:
         _publish(run, state)  # also when nothing was left to train
         _choose(run, seen.cases, settings)
@@ -152,6 +154,7 @@ def _state(run: _Run, classes: int) -> tuple[State, bool]:
     made_from = checkpoint.ingredients(run.origin, run.wanted)
     state = checkpoint.earlier(run.place, made_from, run.wanted.epochs, run.pictures.names)
     resumes = state is not None
+    run.share.require_same(made_from | {"checkpoint": state.epochs if state else 0})
     if state is None:
         form = precision.chosen(run.wanted, classes, run.share)
         state = State(made_from, form, run.wanted.learning_rate, pictures=run.pictures.names)
@@ -189,6 +192,7 @@ def _announce(run: _Run, state: State, fitting: Fitting, resumes: bool) -> None:
 def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
     """Train until ``state`` is finished, and keep every epoch."""
     wanted, kept = run.wanted, state.epochs
+    network = fit.copied(fitting.network, run.share)
     progress = watch.TimeLeft(f"train {run.name}", wanted.epochs, len(fitting.learn), state.epochs)
     try:
         while not state.finished(wanted):
@@ -198,7 +202,7 @@ def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
                 logs |= fit.judge_epoch(fitting)
                 best = state.count(logs, wanted)
                 if run.share.leads:
-                    _keep_judged(run, state, fitting, best)
+                    _keep_judged(run, state, fitting, network, best)
             if run.share.leads:
                 checkpoint.save(run.place, state, fitting.model, fitting.network, run.origin)
                 _publish(run, state)
@@ -214,12 +218,15 @@ def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
         progress.bar.close()
 
 
-def _keep_judged(run: _Run, state: State, fitting: Fitting, best: bool) -> None:
+def _keep_judged(
+    run: _Run, state: State, fitting: Fitting, network: Callable[[], keras.Model], best: bool
+) -> None:
     """What is kept of the network as it was judged: its pictures and, of the best epoch, itself."""
     if state.epochs == 1:  # not before: an earlier model can be hours of work
         _clear(run, resumes=False, finished=False)
-    if run.share.devices == 1:
-        run.pictures.draw(fitting.network, state.epochs)
+    if not run.share.strategy:
+        with run.share.alone():
+            run.pictures.draw(network(), state.epochs)
     if best:
         checkpoint.save_best(run.place, state, fitting.network, run.origin)
 

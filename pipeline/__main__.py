@@ -202,7 +202,7 @@ def _suggest_option(parser: ArgumentParser) -> None:
 def _workers_options(parser: ArgumentParser) -> None:
     either = parser.add_mutually_exclusive_group()
     text = "processes of this machine; default: one for every processor"
-    either.add_argument("--workers", type=_positive, default=None, help=text)
+    either.add_argument("--workers", type=positive, default=None, help=text)
     cluster_option(either)
 
 
@@ -380,7 +380,8 @@ def add_table(table: Mapping[str, Verb], verbs: Verbs, prog: str) -> None:
             add_option(parser)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of 1 or more, of an option."""
     if not (text.isascii() and text.isdigit() and int(text[:9]) > 0):
         raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r}")
     return int(text[:9])

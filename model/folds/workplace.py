@@ -104,8 +104,9 @@ class Fold:
     def made_from(self) -> str:
         """The fingerprint of parameters, pairs, code and packages that its outputs follow from."""
         pairs = (paths.converted(self.dataset), paths.augmented(self.dataset))
+        content = {key: one for key, one in self.content.items() if key not in reader.RUNNING}
         return fingerprints.fingerprint(
-            self.content,
+            content,
             [files.sha256(folder / paths.MANIFEST) for folder in pairs],
             [_code(f"{one.floor}.{one.verb}") for one in self.steps],
             [os.environ.get("KERAS_BACKEND", ""), *_versions()],

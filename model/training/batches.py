@@ -9,7 +9,8 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from pathlib import Path
 
@@ -54,7 +55,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     every pair is shown as what that gives for the epoch, whole and at the network's size; it is
     called by several threads. The share ``foreground_oversampling`` of an epoch, spread evenly over
     its batches, gives way to pairs that show the foreground classes in turn, drawn by the same key.
-    ``share``: every process has its part of each batch. With a folder ``scratch``, pictures larger
+    ``share``: every process reads its part of each batch, and of one that is not complete, all;
+    see :meth:`passes`. With a folder ``scratch``, pictures larger
     than the network's are decoded once: see :class:`_Cache`. Of several channels, each that a pair
     has is 0 everywhere with the probability ``channel_dropout``, drawn by seed, epoch and the place
     in the epoch, but never all of them.
@@ -108,7 +110,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         places = range(index * self._batch, min((index + 1) * self._batch, len(self._order)))
-        places = places[self._share.process :: self._share.processes]
+        if len(places) == self._batch:
+            places = self._share.part(places)
         shown: list[tuple[Grey, Grey]] = []
         for position, same in groupby(places, lambda place: self._order[place] // len(self._grid)):
             image, ids = self._whole(position)
@@ -172,6 +175,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
                 len(self._pairs),
             )
 
+    def passes(self) -> Iterator[tuple[keras.utils.PyDataset, AbstractContextManager[None]]]:
+        """The batches to judge by, and how devices are to be shown them.
+
+        Several devices have a part each of every complete batch. What is left over comes in a pass
+        of its own, in which each has all of it, so that every pair counts once, as with one device.
+        """
+        complete = len(self._order) // self._batch
+        if not self._share.distribution or complete == len(self):
+            yield self, nullcontext()
+            return
+        if complete:
+            yield _Some(self, range(complete)), nullcontext()
+        yield _Some(self, range(complete, len(self))), self._share.whole()
+
     def show(self, epoch: int) -> None:
         """Draw the order of an epoch, counted from 0, and its variants.
 
@@ -197,8 +214,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         count = len(self._pairs) * len(self._grid)
         whole = -(-count // self._batch) * self._batch
         if self._seed is None:
-            # devices need equal parts; one alone shows no pair twice
-            order = np.resize(np.arange(count), whole if self._share.devices > 1 else count)
+            # mirrored devices need equal parts; all others show no pair twice
+            order = np.resize(np.arange(count), whole if self._share.strategy else count)
             return order, np.zeros_like(order)
         order = np.random.default_rng((self._seed, self._epoch)).permutation(count)
         order = np.resize(order, whole)
@@ -229,6 +246,20 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         order[places] = drawn
         classes[places] = labels[turn]
         return classes
+
+
+class _Some(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
+    """Some batches of others."""
+
+    def __init__(self, batches: Batches, numbers: range) -> None:
+        super().__init__(workers=batches.workers, max_queue_size=batches.max_queue_size)
+        self._batches, self._numbers = batches, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return self._batches[self._numbers[index]]
 
 
 class _Cache:

@@ -8,7 +8,7 @@ is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +123,10 @@ def compiled(
             jit_compile=precision.jit(wanted.jit),
         )
         model.optimizer.build(model.trainable_variables)
+    if keras.backend.backend() != "tensorflow":
+        # Else fit builds loss and metrics by a batch of the epoch, and then puts what it has read
+        # ahead first: another order, which timing decides, in the first epoch of each process
+        model.test_on_batch(*learn[0])
     return Fitting(network, model, learn, valid, wanted)
 
 
@@ -214,8 +218,31 @@ def fit_epoch(
 
 def judge_epoch(fitting: Fitting) -> Row:
     """The scores on valid of the weights as they are, by names that begin with ``val_``."""
-    scores = fitting.model.evaluate(fitting.valid, verbose=0, return_dict=True)
+    model, sums = fitting.model, []
+    for some, shown in fitting.valid.passes():
+        with shown:
+            scores = model.evaluate(some, verbose=0, return_dict=True)
+        sums.append([np.array(ops.convert_to_numpy(one)) for one in model.metrics_variables])
+    if sums[1:]:  # Keras' mean and our overlaps are made of sums, which each pass begins anew
+        for variable, values in zip(model.metrics_variables, zip(*sums, strict=True), strict=True):
+            variable.assign(sum(values))
+        found = model.get_metrics_result()
+        scores = {name: float((found | found["scores"])[name]) for name in scores}
     return {f"val_{name}": value for name, value in scores.items()}
+
+
+def copied(network: keras.Model, share: Share) -> Callable[[], keras.Model]:
+    """What gives the network as it is, for this process to ask: no other has to take part."""
+    if not share.distribution:
+        return lambda: network
+    with share.alone():
+        copy = keras.models.clone_model(network)
+
+    def current() -> keras.Model:
+        copy.set_weights(network.get_weights())
+        return copy
+
+    return current
 
 
 @contextmanager

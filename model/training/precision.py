@@ -26,16 +26,20 @@ def chosen(wanted: Train, classes: int, share: Share) -> str:
     """float32, bfloat16 or float16: as asked, or for "auto" what :func:`probe` finds fastest."""
     if wanted.precision != "auto":
         return wanted.precision
-    if share.devices > 1:  # each process would time for itself, and they must agree
+    if share.strategy:
         _LOG.info(
-            "precision float32: of several devices none is timed; set train.precision for less"
+            "precision float32: of mirrored devices none is timed; set train.precision for less"
         )
         return "float32"
-    seconds = probe(wanted, classes)
-    best = fastest(seconds)
-    times = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
-    _LOG.info("precision %s: a step takes %s", best, times)
-    return best
+    best = ""
+    if share.leads:  # the others wait, and take what it finds
+        part = replace(wanted, batch_pairs=wanted.batch_pairs // share.devices)
+        with share.alone():
+            seconds = probe(part, classes)
+        best = fastest(seconds)
+        times = ", ".join(f"{name} {1000 * spent:.0f} ms" for name, spent in seconds.items())
+        _LOG.info("precision %s: a step takes %s", best, times)
+    return share.of_leader(best)
 
 
 def fastest(seconds: dict[str, float]) -> str:

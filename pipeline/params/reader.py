@@ -11,7 +11,8 @@ leaves of any section but ``evaluate`` and ``limits`` for its dataset::
 
 ``presets`` holds entries for datasets that are not enabled, to be referred to by
 YAML anchors; ``members`` and ``ensembles`` are those of :mod:`pipeline.params.members`.
-``cluster`` is the address of a Dask scheduler: who does the work, of which no output depends.
+``cluster`` is the address of a Dask scheduler, and ``processes`` how many train one network: who
+does the work, on which no output depends.
 An unknown key, a missing key and a wrong type are errors that name the place; a value is
 never evaluated as a Python expression. A file that is larger, deeper or, with its aliases
 expanded, longer than anyone would write is refused before it is processed.
@@ -79,7 +80,9 @@ _BESIDE: Mapping[str, Callable[[str, Any], str]] = {
 """Sections of entries beside ``datasets``, and how each states its dataset."""
 _LEAVES = {"variants", "windows"}  # replaced whole by an override, not merged
 _SECTIONS = {*(field.name for field in dataclasses.fields(Params)), *ABOVE}
-_TOP = {"cluster", "datasets", "presets", "members", "ensembles", *_SECTIONS}
+RUNNING = ("cluster", "processes")
+"""Keys that state who does the work, on which no output depends."""
+_TOP = {*RUNNING, "datasets", "presets", "members", "ensembles", *_SECTIONS}
 
 
 def enabled(file: Path = paths.PARAMS) -> tuple[str, ...]:
@@ -236,6 +239,16 @@ def cluster(file: Path | None = paths.PARAMS) -> str:
         return ""
     address = _read(file).get("cluster")
     return str(_build(str, "" if address is None else address, f"{file}: cluster", Params))
+
+
+def processes(file: Path = paths.PARAMS) -> int:
+    """How many processes of this machine train one network; 1 where nothing is stated."""
+    stated = _read(file).get("processes")
+    where = f"{file}: processes"
+    count = int(_build(int, 1 if stated is None else stated, where, Params))
+    if count < 1:
+        raise Problem(f"expected a whole number of 1 or more, got {count}", where=where)
+    return count
 
 
 def tolerances(file: Path = paths.PARAMS, dataset: str = "") -> Tolerances:

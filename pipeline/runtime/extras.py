@@ -11,6 +11,7 @@ IMPORTED = {
     "train": "albumentations cv2 fsspec keras matplotlib nilearn pyarrow requests scipy SimpleITK"
     " sklearn tensorflow yaml",
     "cluster": "distributed",
+    "jax": "jax",
     "predict": "onnxruntime",
     "seg": "highdicom",
 }

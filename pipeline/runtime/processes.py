@@ -52,12 +52,12 @@ def run(task: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[Out
 
 def _submitted(pool: ProcessPoolExecutor, task: Callable[[J], R], job: J) -> Future[R]:
     """Submit a job to the pool, which starts another worker for it if none is idle."""
-    with _without_ctrl_c():
+    with without_ctrl_c():
         return pool.submit(outcomes.portable, task, job)
 
 
 @contextmanager
-def _without_ctrl_c() -> Iterator[None]:
+def without_ctrl_c() -> Iterator[None]:
     """Block Ctrl-C within the block, and for good in processes that are started within it.
 
     The terminal sends SIGINT to all its processes, and only the parent handles it: a worker that

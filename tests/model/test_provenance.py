@@ -67,6 +67,7 @@ RUNNING = [
     "model/scoring/scores.py",
     "model/train.py",
     "model/training/checkpoint.py",
+    "model/training/launch.py",
     "model/training/watch.py",
     "pipeline/convert.py",
     "pipeline/pairs/manifest.py",

@@ -515,6 +515,8 @@ def test_of_a_cluster_only_the_leading_process_holds_the_lock(
     fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.training.devices.join", lambda _: Share(1, 2, 2))
+    monkeypatch.setattr(Share, "of_leader", lambda _, text: text)
+    monkeypatch.setattr(Share, "leave", lambda _: None)
     settings = cohort.prepare(**{"train.epochs": 1})
     with locks.alone(RUN):
         train(cohort.DATASET, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -291,16 +292,58 @@ def test_a_share_for_classes_that_nobody_shows_changes_nothing(make: Make) -> No
     assert _order(_like(plain, pairs, 0.5)) == _order(plain)
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("seed", [7, None])
-def test_processes_share_every_batch_out_evenly(seed: int | None, make: Make) -> None:
+def test_processes_share_every_batch_out_and_read_no_more(
+    seed: int | None, count: int, make: Make, decoded: list[Path]
+) -> None:
+    """The parts are the batch that one process has; what is left over at the end, each has."""
     whole = make(10, 4, seed)
-    parts = [_like(whole, _all(whole), 0.0, Share(part, 2, 2), seed) for part in (0, 1)]
+    shared = [
+        _like(whole, _all(whole), 0.0, Share(part, count, count), seed) for part in range(count)
+    ]
+    assert len(whole) == 3
     for index in range(len(whole)):
-        seen = [part[index][0][:, 0, 0, 0].tolist() for part in parts]
-        assert [len(one) for one in seen] == [2, 2]
-        together = [seen[n % 2][n // 2] for n in range(4)]
         alone = whole[index][0][:, 0, 0, 0].tolist()
-        assert together[: len(alone)] == alone
+        assert len(alone) == (4 if seed or index < 2 else 2)
+        decoded.clear()
+        seen = [part[index][0][:, 0, 0, 0].tolist() for part in shared]
+        if len(alone) == 4:
+            assert [len(one) for one in seen] == [4 // count] * count
+            assert [*itertools.chain(*seen)] == alone
+            assert len(decoded) == 4
+        else:
+            assert seen == [alone] * count
+
+
+@pytest.mark.parametrize(("count", "batch", "lengths"), [(8, 4, [2]), (10, 4, [2, 1]), (3, 4, [1])])
+def test_devices_judge_every_pair_once(
+    count: int, batch: int, lengths: list[int], make: Make
+) -> None:
+    """In as many passes as there are ways to show a batch, the last of which has the rest."""
+    distribution = SimpleNamespace(whole=False)
+    whole = make(count, batch)
+    shared = [
+        Batches(
+            whole._folder,
+            _all(whole),
+            whole._label_map,
+            _network(),
+            batch,
+            share=Share(part, 2, 2, distribution=distribution),
+        )
+        for part in (0, 1)
+    ]
+    assert [len(some) for some, _ in shared[0].passes()] == lengths
+    judged: list[int] = []
+    for (one, shown), (other, _) in zip(*(part.passes() for part in shared), strict=True):
+        with shown:
+            for index in range(len(one)):
+                halves = [some[index][0][:, 0, 0, 0].tolist() for some in (one, other)]
+                judged += halves[0] if distribution.whole else [*itertools.chain(*halves)]
+    assert judged == list(range(count))
+    assert not distribution.whole
+    assert [some for some, _ in whole.passes()] == [whole]
 
 
 def test_memory_does_not_grow_with_the_number_of_pairs(make: Make) -> None:
@@ -730,5 +773,4 @@ def test_processes_share_the_parts_of_a_batch(partly: Callable[..., Batches]) ->
         halves = [partly(seed, 0.5, part=Share(number, 2, 2)) for number in (0, 1)]
         for index in range(len(alone)):
             one, other = (half[index][0] for half in halves)
-            together = np.stack([one, other], axis=1).reshape(-1, PX, PX, 1)
-            np.testing.assert_array_equal(together, alone[index][0])
+            np.testing.assert_array_equal(np.concatenate([one, other]), alone[index][0])

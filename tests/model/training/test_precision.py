@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from model.flexunet import flexunet
-from model.params import Network, load
+from model.params import Network, Train, load
 from model.training import precision
 from model.training.devices import Share
 from tests.conftest import PROJECT
@@ -74,9 +74,27 @@ def test_what_is_asked_for_is_not_probed(name: str, monkeypatch: pytest.MonkeyPa
     assert precision.chosen(replace(WANTED, precision=name), 3, Share()) == name
 
 
-def test_processes_do_not_probe_each_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirrored_devices_are_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "probe", lambda *_: pytest.fail("probed"))
-    assert precision.chosen(WANTED, 3, Share(0, 2, 2)) == "float32"
+    assert precision.chosen(WANTED, 3, Share(0, 1, 2, strategy=object())) == "float32"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_of_several_processes_one_probes_its_part_for_all(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed: list[int] = []
+
+    def probe(wanted: Train, _: int) -> dict[str, float]:
+        probed.append(wanted.batch_pairs)
+        return {"float32": 1.0, "bfloat16": 0.1}
+
+    monkeypatch.setattr(precision, "probe", probe)
+    monkeypatch.setattr(Share, "of_leader", lambda self, text: text if self.leads else "heard")
+    share = Share(number, 2, 2)
+    wanted = replace(WANTED, batch_pairs=8)
+    assert precision.chosen(wanted, 3, share) == ["bfloat16", "heard"][number]
+    assert probed == [[4], []][number]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.test_architecture import foreign
 
 CONFIG = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
 WHERE_INSTALLED = {"dvclive"}  # a log that nobody needs
+IN_NO_LOCK = {"jax"}  # large, and asked for by few
 IMPORTED = {name: extra for extra, names in extras.IMPORTED.items() for name in names.split()}
 
 
@@ -45,7 +46,7 @@ def test_whatever_is_imported_is_in_the_package_or_in_an_extra() -> None:
     assert [name for name in sorted(used - set(IMPORTED)) if not distributions(name) & own] == []
 
 
-@pytest.mark.parametrize("name", sorted(IMPORTED))
+@pytest.mark.parametrize("name", sorted(IMPORTED.keys() - IN_NO_LOCK))
 def test_an_extra_brings_what_it_is_named_for(name: str) -> None:
     wanted = packages(CONFIG["optional-dependencies"][IMPORTED[name]])
     assert distributions(name) & wanted
