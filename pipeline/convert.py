@@ -33,7 +33,7 @@ from pipeline.volumes import findings, reader
 
 _LOG = logging.getLogger(__name__)
 _EARLIER = "earlier-conversion"
-_QUICKLY_READ = 1 << 28  # bytes: read and hashed in the second that processes take to start
+_QUICKLY_READ = 1 << 31  # bytes: read and hashed in the seconds that processes take to start
 
 
 def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
@@ -59,16 +59,7 @@ def convert(dataset: str, settings: params.Params, workers: Workers) -> None:
         fingerprints.code(case_maker.__name__),
     )
     failed: dict[str, Exception] = dict(listing.faults)
-    jobs = []
-    readers = _readers(dataset, cases, workers)
-    for outcome in executor.run(_made_from, cases, readers, f"read {dataset}"):
-        case = outcome.job
-        if outcome.error is not None:
-            failed[case.id] = outcome.error
-        elif outcome.result is not None:
-            digest, made_from = outcome.result
-            own = fingerprints.fingerprint(recipe, made_from)
-            jobs.append(Job(case.id, own, Work(case, digest)))
+    jobs = _jobs(dataset, cases, recipe, workers, failed)
     folder = paths.converted(dataset)
     layout = packing.of_convert(dataset, settings.convert, len(cases))
     task = CaseMaker(adapter.dataset, settings.convert, decision, names, folder, settings.limits)
@@ -96,6 +87,27 @@ def _deciding(dataset: Dataset) -> dict[str, str]:
         for one in fields(dataset)
         if one.name not in words
     }
+
+
+def _jobs(
+    dataset: str,
+    cases: Sequence[Case],
+    recipe: str,
+    workers: Workers,
+    failed: dict[str, Exception],
+) -> list[Job[Work]]:
+    """A job for each case whose files can be read; why the others cannot goes into ``failed``."""
+    jobs = []
+    readers = _readers(dataset, cases, workers)
+    for outcome in executor.run(_made_from, cases, readers, f"read {dataset}"):
+        case = outcome.job
+        if outcome.error is not None:
+            failed[case.id] = outcome.error
+        elif outcome.result is not None:
+            digest, made_from = outcome.result
+            own = fingerprints.fingerprint(recipe, made_from)
+            jobs.append(Job(case.id, own, Work(case, digest)))
+    return jobs
 
 
 def _readers(dataset: str, cases: Sequence[Case], workers: Workers) -> Workers:

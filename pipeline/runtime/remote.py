@@ -7,8 +7,10 @@ variables, their configuration files), and nothing here takes, keeps or shows an
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +24,12 @@ R = TypeVar("R")
 BLOCK = 1 << 23
 """Bytes that one request asks for: what is lost by a failure, and held in memory by a reader."""
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "last_modified")
-_ONE_TRY = {"retries": {"total_max_attempts": 1}}
-"""For botocore, below s3fs: the retries of both would multiply ours, to a hundred requests."""
+_OURS: Mapping[str, Mapping[str, Any]] = {
+    "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}},
+    "ssh": {"known_hosts": ()},
+}
+"""Options by extra: botocore's own retries would multiply ours, to a hundred requests; and hosts
+are those that ssh knows (asyncssh's default, which sshfs lets be every host)."""
 _LONGEST = 200  # characters of a library's reason
 _HOW = "docs/how-to/remote-data.md shows where each service's library looks for them."
 
@@ -40,13 +46,20 @@ class Entry(NamedTuple):
     version: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class Remote:
     """A folder behind a URL: ``root`` in the file system of fsspec's that is ``system``."""
 
     url: str
     system: Any
     root: str
+    options: Mapping[str, Any]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def is_ssh(self) -> bool:
+        """Whether it is one connection that everything passes, which does not come back itself."""
+        return _extra(self.url) == "ssh"
 
     def entries(self) -> list[Entry]:
         """Every file below the folder, sorted by path.
@@ -54,10 +67,10 @@ class Remote:
         Raises :class:`Problem` where there is none, or the service does not answer.
         """
 
-        def found() -> Mapping[str, Mapping[str, Any]]:
-            self.system.invalidate_cache()
-            below: Mapping[str, Mapping[str, Any]] = self.system.find(self.root, detail=True)
-            self.system.invalidate_cache()  # what is asked later is asked anew
+        def found(system: Any) -> Mapping[str, Mapping[str, Any]]:
+            system.invalidate_cache()
+            below: Mapping[str, Mapping[str, Any]] = system.find(self.root, detail=True)
+            system.invalidate_cache()  # what is asked later is asked anew
             return below
 
         try:
@@ -153,8 +166,8 @@ class Remote:
         return f"{self.url}/{path}"
 
     def _block(self, path: str, start: int, end: int, size: int) -> bytes:
-        def read() -> bytes:
-            block: bytes = self.system.cat_file(f"{self.root}/{path}", start=start, end=end)
+        def read(system: Any) -> bytes:
+            block = self._range(system, f"{self.root}/{path}", start, end)
             if len(block) != min(end, size) - start:
                 self._require_size(path, size)
                 raise ConnectionError("the answer ended early")
@@ -166,12 +179,21 @@ class Remote:
             self._require_size(path, size)  # a range beyond its end is an error of its own
             raise _problem(error, self.of(path)) from None
 
+    def _range(self, system: Any, name: str, start: int, end: int) -> bytes:
+        if not self.is_ssh:
+            block: bytes = system.cat_file(name, start=start, end=end)
+            return block
+        with system.open(name, "rb") as stream:  # sshfs knows no range of cat_file
+            stream.seek(start)
+            content: bytes = stream.read(end - start)
+            return content
+
     def _require_size(self, path: str, size: int) -> None:
         """Raises :class:`Problem` unless the file is there, of this size."""
 
-        def stated() -> int:
-            self.system.invalidate_cache()
-            return int(self.system.info(f"{self.root}/{path}")["size"])
+        def stated(system: Any) -> int:
+            system.invalidate_cache()
+            return int(system.info(f"{self.root}/{path}")["size"])
 
         try:
             now = self._asked(stated, self.of(path))
@@ -184,14 +206,34 @@ class Remote:
         if now != size:
             raise changed(f"{size:,} bytes", f"another of {now:,}", self.of(path))
 
-    def _asked(self, action: Callable[[], R], where: str) -> R:
-        """Raises :class:`Problem` for what the service refuses or does not answer."""
+    def _asked(self, action: Callable[[Any], R], where: str) -> R:
+        """What ``action`` finds in the file system.
+
+        Raises :class:`Problem` for what the service refuses or does not answer.
+        """
+
+        def attempt() -> R:
+            system = self.system
+            try:
+                return action(system)
+            except Exception as error:
+                if self.is_ssh and not retries.lasts(error):
+                    self._reconnect(system)
+                raise
+
         try:
-            return retries.retried(action)
+            return retries.retried(attempt)
         except Exception as error:
             if retries.lasts(error) and not retries.refused(error):
                 raise
             raise _problem(error, where) from None
+
+    def _reconnect(self, lost: Any) -> None:
+        """Another connection in the place of one that is lost, for all who share it."""
+        with self._lock, suppress(Exception):  # the next attempt meets what is wrong
+            if self.system is lost:
+                type(lost).clear_instance_cache()
+                self.system, _ = _system(self.url, self.options)
 
 
 def changed(expected: str, got: str, where: str) -> Problem:
@@ -221,15 +263,9 @@ def opened(url: str) -> Remote:
     """
     url = _plain(url)
     protocol = urlsplit(url).scheme
-    import fsspec  # here: what needs no URL needs no fsspec
-    from fsspec.config import conf
-
-    is_s3 = extras.PROTOCOLS.get(protocol) == "s3"
-    own = is_s3 and "config_kwargs" not in conf.get("s3", {})
+    options = _options(url)
     try:
-        system, root = fsspec.core.url_to_fs(url, **{"config_kwargs": _ONE_TRY} if own else {})
-        if is_s3:
-            system.retries = 1
+        system, root = retries.retried(lambda: _system(url, options))
     except ImportError as error:
         raise extras.problem_of_protocol(protocol, url) or Problem(
             f"expected the library for {protocol}, got: {error}", where=url
@@ -243,7 +279,29 @@ def opened(url: str) -> Remote:
         ) from None
     except Exception as error:  # some ask for credentials at once
         raise _problem(error, url) from None
-    return Remote(url, system, str(root).rstrip("/"))
+    return Remote(url, system, root, options)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """The options of a library that are ours; the user's fsspec configuration comes first."""
+    from fsspec.config import conf  # here: what needs no URL needs no fsspec
+
+    stated = conf.get(urlsplit(url).scheme, {})
+    return {name: value for name, value in _OURS.get(_extra(url), {}).items() if name not in stated}
+
+
+def _system(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system behind a URL, and the path in it."""
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(url, **options)
+    if _extra(url) == "s3":
+        system.retries = 1
+    return system, str(root).rstrip("/")
+
+
+def _extra(url: str) -> str:
+    return extras.PROTOCOLS.get(urlsplit(url).scheme, "")
 
 
 def _plain(url: str) -> str:

@@ -27,7 +27,7 @@ _LASTING = (
     TypeError,
     ValueError,
 )
-_OF_WHO_ASKS = ("Credential", "Authentication", "Unauthorized")
+_OF_WHO_ASKS = ("Credential", "Authentication", "Unauthorized", "PermissionDenied", "HostKey")
 _LASTING_NUMBERS = (errno.EINVAL, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 

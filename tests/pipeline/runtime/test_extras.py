@@ -53,6 +53,15 @@ def test_an_extra_brings_what_it_is_named_for(name: str) -> None:
     assert not distributions(name) & packages(CONFIG["dependencies"])
 
 
+@pytest.mark.parametrize("protocol", extras.PROTOCOLS)
+def test_a_url_whose_library_is_missing_names_an_extra_that_there_is(protocol: str) -> None:
+    problem = extras.problem_of_protocol(protocol, f"{protocol}://bucket/raw")
+    assert problem is not None
+    extra = extras.PROTOCOLS[protocol]
+    assert f"[{extra}]" in problem.remedy
+    assert CONFIG["optional-dependencies"][extra]
+
+
 @pytest.mark.parametrize(("name", "extra"), [("cv2", "train"), ("highdicom.seg", "seg")])
 def test_a_package_that_is_missing_is_one_line_with_its_extra(
     capsys: pytest.CaptureFixture[str], name: str, extra: str
