@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -115,11 +114,8 @@ class Remote:
         Raises :class:`Problem` where the service does not answer, and FileNotFoundError.
         """
 
-        def read() -> bytes:
-            found: bytes = self.system.cat_file(
-                f"{self.root}/{path}", start=offset, end=offset + size
-            )
-            return found
+        def read(system: Any) -> bytes:
+            return self._range(system, f"{self.root}/{path}", offset, offset + size)
 
         return self._asked(read, self.of(path)) if size else b""
 
@@ -129,12 +125,8 @@ class Remote:
         Raises :class:`Problem` where the service does not answer.
         """
 
-        def stated() -> int:
-            self.system.invalidate_cache()
-            return int(self.system.info(f"{self.root}/{path}")["size"])
-
         try:
-            return self._asked(stated, self.of(path))
+            return self._asked(self._size_of(path), self.of(path))
         except FileNotFoundError:
             return None
 
@@ -148,18 +140,18 @@ class Remote:
         # an object store shows an object once it has all of it; in a folder, a name is given last
         beside = there if self._stores_objects else f"{folder}/.unfinished-{name}"
 
-        def sent() -> None:
-            self.system.makedirs(folder, exist_ok=True)
-            self.system.put_file(str(file), beside)
+        def sent(system: Any) -> None:
+            system.makedirs(folder, exist_ok=True)
+            system.put_file(str(file), beside)
             if beside != there:
-                self.system.mv(beside, there)
-            self.system.invalidate_cache()
+                system.mv(beside, there)
+            system.invalidate_cache()
 
         self._asked(sent, self.of(path))
 
     @property
     def _stores_objects(self) -> bool:
-        return extras.PROTOCOLS.get(urlsplit(self.url).scheme) in ("s3", "gcs", "azure")
+        return _extra(self.url) in ("s3", "gcs", "azure")
 
     def of(self, path: str) -> str:
         """The URL of a file."""
@@ -191,12 +183,8 @@ class Remote:
     def _require_size(self, path: str, size: int) -> None:
         """Raises :class:`Problem` unless the file is there, of this size."""
 
-        def stated(system: Any) -> int:
-            system.invalidate_cache()
-            return int(system.info(f"{self.root}/{path}")["size"])
-
         try:
-            now = self._asked(stated, self.of(path))
+            now = self._asked(self._size_of(path), self.of(path))
         except FileNotFoundError:
             raise Problem(
                 "expected the object that fetch listed, found none",
@@ -205,6 +193,13 @@ class Remote:
             ) from None
         if now != size:
             raise changed(f"{size:,} bytes", f"another of {now:,}", self.of(path))
+
+    def _size_of(self, path: str) -> Callable[[Any], int]:
+        def stated(system: Any) -> int:
+            system.invalidate_cache()
+            return int(system.info(f"{self.root}/{path}")["size"])
+
+        return stated
 
     def _asked(self, action: Callable[[Any], R], where: str) -> R:
         """What ``action`` finds in the file system.
@@ -245,7 +240,6 @@ def changed(expected: str, got: str, where: str) -> Problem:
     )
 
 
-@lru_cache(maxsize=16)
 def folder_of(url: str) -> tuple[Remote, str]:
     """The folder that the file behind ``url`` lies in, and its name there.
 
