@@ -106,12 +106,7 @@ def _standardised(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> keras.KerasTensor:
-    """Convolution, dropout, convolution; each convolution activated, then normalised.
-
-    A residual block adds what came in, by a convolution of 1 where it has other filters than what
-    comes out (He et al., CVPR 2016).
-    """
-    came = x
+    """Convolution, dropout, convolution; each convolution activated, then normalised."""
     for half in range(2):
         x = layers.Conv2D(
             _filters(network, level),
@@ -125,11 +120,7 @@ def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> ker
         x = _normalised(x, network.normalization, f"{name}_norm_{half}")
         if half == 0:
             x = layers.Dropout(network.dropout_rate * level, name=f"{name}_dropout")(x)
-    if network.block == "plain":
-        return x
-    if came.shape[-1] != x.shape[-1]:
-        came = layers.Conv2D(x.shape[-1], 1, name=f"{name}_shortcut")(came)
-    return layers.Add(name=f"{name}_sum")([x, came])
+    return x
 
 
 def _normalised(x: keras.KerasTensor, how: str, name: str) -> keras.KerasTensor:

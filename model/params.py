@@ -68,9 +68,6 @@ class Network:
     picture_px: int = 0
     """Above `image_px`, pictures are brought to this width and height, and the network sees parts
     of them of `image_px` x `image_px`; 0 brings whole pictures to `image_px`."""
-    block: str = "plain"
-    """The two convolutions of a level: `plain` as FlexUNet has them, or `residual`, which adds
-    what came in to what comes out."""
     neighbours: int = 0
     """Slices on either side of a slice that the network sees too, as further channels (2.5-D)."""
     field_mm: float = 0.0
@@ -110,7 +107,6 @@ class Network:
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
         one_of("input_normalization", self.input_normalization, ("none", "zscore"))
-        one_of("block", self.block, ("plain", "residual"))
         expect(
             0 <= self.neighbours <= _MOST_NEIGHBOURS,
             "neighbours",

@@ -137,7 +137,6 @@ class _Graph:
 
     def _block(self, x: str, filters: int, network: Network, level: int, name: str) -> str:
         side, own = max(network.base_kernels - 2 * level, 3), _filters(network, level)
-        came = x
         for half, incoming in enumerate((filters, own)):
             shape = (own, incoming, side, side)
             dilation = max(network.dilation - level, 1)
@@ -145,11 +144,7 @@ class _Graph:
             x = self._activated(x, network.activation)
             px = network.image_px >> level
             x = self._normalised(x, network.normalization, f"{name}_norm_{half}", own, px)
-        if network.block == "plain":
-            return x
-        if filters != own:
-            came = self._convolution(came, f"{name}_shortcut", (own, filters, 1, 1))
-        return self._node("Add", f"{name}_sum", [x, came])
+        return x
 
     def _convolution(
         self, x: str, name: str, shape: tuple[int, int, int, int], dilation: int = 1

@@ -41,11 +41,13 @@ from pipeline.params.split import Split
 from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import files
 
+_NO_GAIN = "Leave it out: it gained nothing where it was measured (docs/decisions/training.md)."
 _MOVED = {
     "train.augment": "It is 'mode' in the section 'augment' now.",
     "evaluate.postprocess": "It is 'postprocess' in the section 'train' now.",
     "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
+    "network.block": _NO_GAIN,
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
 }

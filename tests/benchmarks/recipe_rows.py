@@ -94,7 +94,6 @@ _LEVERS = [
     _Lever("none", "no normalisation", {"network": {"normalization": "none"}}),
     _Lever("unfused", "batch normalisation by Keras' own layer", unfused=True),
     _Lever("instance", "instance normalisation", {"network": {"normalization": "instance"}}),
-    _Lever("residual", "residual blocks", {"network": {"block": "residual"}}),
     _Lever("narrow", "half the filters", {"network": {"base_filters": 8}}),
     _Lever("wide", "twice the filters", {"network": {"base_filters": 32}}),
     _Lever("zscore", "z-score of each picture", {"network": {"input_normalization": "zscore"}}),

@@ -165,28 +165,6 @@ def test_normalization_follows_every_convolution_of_a_block(normalization: str) 
     assert kinds.count("BatchNormalization") == sum(normalised)
 
 
-@pytest.mark.parametrize(
-    ("channels", "shortcuts"), [(1, 5), (2, 4)], ids=["other filters", "as many as the first level"]
-)
-def test_residual_blocks_add_what_came_in(channels: int, shortcuts: int) -> None:
-    """Where a block's own convolutions give 0, what came in is left."""
-    plain = flexunet(replace(SMALL, channels=channels), 3)
-    model = flexunet(replace(SMALL, channels=channels, block="residual"), 3)
-    short = [one for one in model.layers if one.name.endswith("_shortcut")]
-    assert [one.kernel_size for one in short] == [(1, 1)] * shortcuts
-    assert model.count_params() - plain.count_params() == sum(
-        (one.input.shape[-1] + 1) * one.filters for one in short
-    )
-    for level, name in enumerate(("encoder_0", "encoder_1", "bridge")):
-        block = model.get_layer(f"{name}_sum")
-        model.get_layer(f"{name}_conv_1").kernel.assign(np.zeros((3, 3, 2 << level, 2 << level)))
-        parts = keras.Model(model.input, [block.output, block.input[1]])
-        pictures = np.random.default_rng(0).integers(0, 256, (1, 16, 16, channels), np.uint8)
-        found, wanted = (np.asarray(one) for one in parts.predict_on_batch(pictures))
-        np.testing.assert_allclose(found, wanted)
-        assert np.ptp(found) > 0
-
-
 @pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
 def test_blocks_are_activated_as_asked(activation: str) -> None:
     model = flexunet(replace(SMALL, activation=activation), 2)
@@ -262,7 +240,7 @@ from model.params import LOSSES, Network, load
 
 keras.utils.set_random_seed(1)
 label_map = dataset("virtual_ncct").dataset.label_map
-network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore", True, block="residual")
+network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore", True)
 model = trainable(flexunet(network, 3), network)
 ids = np.random.default_rng(1).integers(0, 3, (2, 16, 16)).astype(np.uint8)
 pictures = np.repeat(ids[..., None] * np.uint8(120), 3, axis=-1)

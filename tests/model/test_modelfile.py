@@ -244,6 +244,21 @@ def test_commands_say_it_in_one_line(
     assert str(MODEL) in line
 
 
+@pytest.mark.parametrize(("option", "usual", "other"), [("block", "plain", "residual")])
+def test_a_model_that_states_an_option_of_earlier_is_read_where_it_did_nothing(
+    option: str, usual: object, other: object, settings: params.Params, refused: Refused
+) -> None:
+    sound, weights = _members(), _load(settings).count_params()
+
+    def state(value: object) -> None:
+        _write(_with(lambda stated: stated["train"]["network"].update({option: value}))(sound))
+
+    state(usual)
+    assert _load(settings).count_params() == weights
+    state(other)
+    assert f"the parameter '{option}' of {other!r}" in refused(lambda: _load(settings)).what
+
+
 @pytest.mark.parametrize("form", ["float32", "bfloat16"])
 @pytest.mark.parametrize("normalization", ["none", "batch", "group", "instance"])
 def test_the_network_that_is_built_is_the_one_that_keras_would_load(

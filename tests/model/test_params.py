@@ -372,6 +372,13 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
     assert "clipnorm" in str(refused(lambda: params.load(NAME, write(entry=entry))))
 
 
+@pytest.mark.parametrize("path", [("train", "network", "block")], ids=".".join)
+def test_an_option_that_gained_nothing_is_to_be_left_out(changed, refused, path):
+    problem = str(refused(lambda: changed(path, "plain")))
+    assert f"{': '.join(path[:-1])}: the parameter {path[-1]!r} no longer exists" in problem
+    assert "Leave it out" in problem
+
+
 @pytest.mark.parametrize("kind", [params.Train, params.Network])
 def test_the_documents_list_every_parameter_of_the_trainer(kind):
     text = (PROJECT / "docs/reference/parameters.md").read_text("utf-8")
