@@ -29,8 +29,6 @@ def flexunet(network: Network, classes: int) -> keras.Model:
     """
     pictures = keras.Input((network.image_px, network.image_px, network.inputs), name="picture")
     x = layers.Rescaling(1 / 255, name="unit_range")(pictures)
-    if network.input_normalization == "zscore":
-        x = _standardised(x)
 
     # encoder
     skips = []
@@ -96,13 +94,6 @@ def _shrunk(ids: Any, px: int) -> Any:
     """Class ids (B, H, H) at (B, px, px): the id under each pixel's centre."""
     step = ids.shape[1] // px
     return ids[:, step // 2 :: step, step // 2 :: step]
-
-
-def _standardised(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Each picture to mean 0 and standard deviation 1, in float32: it has no weights."""
-    return layers.LayerNormalization(
-        axis=(1, 2, 3), center=False, scale=False, epsilon=1e-6, dtype="float32", name="zscore"
-    )(x)
 
 
 def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> keras.KerasTensor:

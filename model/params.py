@@ -61,8 +61,6 @@ class Network:
     """Applied after every convolution."""
     normalization: str
     """Applied after every activation."""
-    input_normalization: str = "none"
-    """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
     deep_supervision: bool = False
     """While training, up to three coarser levels of the decoder are judged too."""
     picture_px: int = 0
@@ -106,7 +104,6 @@ class Network:
         )
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
-        one_of("input_normalization", self.input_normalization, ("none", "zscore"))
         expect(
             0 <= self.neighbours <= _MOST_NEIGHBOURS,
             "neighbours",

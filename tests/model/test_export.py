@@ -34,8 +34,8 @@ SHAPES = {
     "dilated": Network(32, 3, 2, 9, 3, 3, 0.05, "relu", "none"),
     "group": replace(SMALL, normalization="group"),
     "instance": replace(SMALL, normalization="instance"),
-    "zscore of three channels": Network(16, 3, 4, 5, 2, 2, 0.0, "gelu", "none", "zscore"),
-    "all at once": Network(16, 3, 3, 5, 3, 2, 0.1, "mish", "group", "zscore", True),
+    "three channels": Network(16, 3, 4, 5, 2, 2, 0.0, "gelu", "none"),
+    "all at once": Network(16, 3, 3, 5, 3, 2, 0.1, "mish", "group", True),
     "two levels": replace(SMALL, num_layers=2, base_filters=1),
     **{one: replace(SMALL, activation=one, num_layers=2) for one in ACTIVATIONS},
 }

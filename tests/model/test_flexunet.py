@@ -192,17 +192,6 @@ def test_normalization_of_one_picture_leaves_mean_zero(normalization: str, filte
     np.testing.assert_allclose(found.mean(axis=axes), 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"], indirect=True)
-def test_zscore_gives_each_picture_mean_zero_and_sd_one(policy: str) -> None:
-    model = flexunet(replace(SMALL, input_normalization="zscore", channels=3), 2)
-    scaled = keras.Model(model.input, model.get_layer("zscore").output)
-    noise = np.random.default_rng(0).integers(20, 60, (2, 16, 16, 1), np.uint8)
-    found = np.asarray(scaled.predict_on_batch(np.repeat(noise, 3, axis=-1)))
-    np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), 0, atol=1e-2)
-    np.testing.assert_allclose(found.std(axis=(1, 2, 3)), 1, atol=1e-2)
-    assert model.count_params() == flexunet(replace(SMALL, channels=3), 2).count_params()
-
-
 @pytest.mark.parametrize(("num_layers", "heads"), [(2, 1), (3, 2), (4, 3), (5, 4), (6, 4)])
 def test_coarser_levels_are_judged_by_the_same_ids(num_layers: int, heads: int) -> None:
     network = replace(SMALL, image_px=32, num_layers=num_layers, deep_supervision=True)
@@ -240,7 +229,7 @@ from model.params import LOSSES, Network, load
 
 keras.utils.set_random_seed(1)
 label_map = dataset("virtual_ncct").dataset.label_map
-network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore", True)
+network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", True)
 model = trainable(flexunet(network, 3), network)
 ids = np.random.default_rng(1).integers(0, 3, (2, 16, 16)).astype(np.uint8)
 pictures = np.repeat(ids[..., None] * np.uint8(120), 3, axis=-1)
@@ -273,7 +262,7 @@ from model.training.metrics import Scores
 from model.training.fit import fit_epoch
 from model.params import Network
 
-network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch", "zscore", True)
+network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch", True)
 model = trainable(flexunet(network, 3), network)
 rng = np.random.default_rng(1)
 model.set_weights([  # kernels anew, all else is 0 or 1 from the start

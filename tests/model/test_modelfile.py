@@ -244,7 +244,10 @@ def test_commands_say_it_in_one_line(
     assert str(MODEL) in line
 
 
-@pytest.mark.parametrize(("option", "usual", "other"), [("block", "plain", "residual")])
+@pytest.mark.parametrize(
+    ("option", "usual", "other"),
+    [("block", "plain", "residual"), ("input_normalization", "none", "zscore")],
+)
 def test_a_model_that_states_an_option_of_earlier_is_read_where_it_did_nothing(
     option: str, usual: object, other: object, settings: params.Params, refused: Refused
 ) -> None:
@@ -265,12 +268,7 @@ def test_the_network_that_is_built_is_the_one_that_keras_would_load(
     form: str, normalization: str, workplace: Path
 ) -> None:
     """Number by number, and whatever the precision of this process."""
-    settings = cohort.write_params(
-        **{
-            "train.network.normalization": normalization,
-            "train.network.input_normalization": "zscore",
-        }
-    )
+    settings = cohort.write_params(**{"train.network.normalization": normalization})
     manifest = paths.dataset(cohort.DATASET) / paths.MANIFEST
     manifest.parent.mkdir(parents=True)
     manifest.touch()
