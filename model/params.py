@@ -61,8 +61,6 @@ class Network:
     """Applied after every convolution."""
     normalization: str
     """Applied after every activation."""
-    deep_supervision: bool = False
-    """While training, up to three coarser levels of the decoder are judged too."""
     picture_px: int = 0
     """Above `image_px`, pictures are brought to this width and height, and the network sees parts
     of them of `image_px` x `image_px`; 0 brings whole pictures to `image_px`."""

@@ -182,8 +182,6 @@ def _announce(run: _Run, state: State, fitting: Fitting, resumes: bool) -> None:
             wanted.accumulate_batches,
             steps,
         )
-    if wanted.network.deep_supervision and wanted.network.num_layers == 2:
-        _LOG.info("  deep_supervision does nothing: with num_layers 2 there is no coarser level")
 
 
 def _epochs(run: _Run, state: State, fitting: Fitting) -> None:

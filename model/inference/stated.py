@@ -17,7 +17,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
 }
-_GONE: dict[str, tuple[object, ...]] = {"block": ("plain",), "input_normalization": ("none",)}
+_GONE: dict[str, tuple[object, ...]] = {
+    "block": ("plain",),
+    "deep_supervision": (False, True),  # of the training alone
+    "input_normalization": ("none",),
+}
 """Parameters that earlier models state, with the values of which a network is the same today."""
 _MOST_PX, _MOST_CLASSES = 4096, 256
 _MOST_BYTES = 2**32  # of what the finest level makes of one picture; the presets take 16 MB

@@ -20,7 +20,7 @@ from keras import layers, ops, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
 from model import number_format
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.params import Train
 from model.training import precision
 from model.training.batches import Batches, Fresh, Read
@@ -38,7 +38,10 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Fitting:
-    """A network under training: ``network`` is what is saved and judged, ``model`` is fitted."""
+    """A network under training: ``network`` is what is saved, and ``model`` what is fitted.
+
+    They share layers and weights; a file of the compiled one would hold its optimizer too.
+    """
 
     network: keras.Model
     model: keras.Model
@@ -114,8 +117,8 @@ def compiled(
     number_format.use(form)
     with share.scope():
         network = flexunet(wanted.network, len(label_map))
-        model = trainable(network, wanted.network)
-        _begin_with(model, class_pixels)
+        _begin_with(network, class_pixels)
+        model = keras.Model(network.input, network.output, name="trainable")
         model.compile(
             optimizer=optimizer(wanted),
             loss=loss_of(wanted, class_pixels, codes),
@@ -126,16 +129,14 @@ def compiled(
     return Fitting(network, model, learn, valid, wanted)
 
 
-def _begin_with(model: keras.Model, class_pixels: Sequence[int]) -> None:
-    """Let every head's first answer be how frequent the classes are, none below 1 in 100.
+def _begin_with(network: keras.Model, class_pixels: Sequence[int]) -> None:
+    """Let the head's first answer be how frequent the classes are, none below 1 in 100.
 
     Else the first steps go to the background, which is most of every picture, and so far that few
     of the activations survive (the prior of Lin et al., ICCV 2017, whose 1 in 100 this is).
     """
     shares = np.maximum(np.asarray(class_pixels) / sum(class_pixels), _RAREST)
-    for layer in model.layers:
-        if layer.name.startswith("head"):
-            layer.bias.assign(np.log(shares / shares.sum()))
+    network.get_layer("head").bias.assign(np.log(shares / shares.sum()))
 
 
 def optimizer(wanted: Train) -> optimizers.Optimizer:

@@ -48,6 +48,7 @@ _MOVED = {
     "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
     "network.block": _NO_GAIN,
+    "network.deep_supervision": _NO_GAIN,
     "network.input_normalization": _NO_GAIN,
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",

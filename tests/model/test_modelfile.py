@@ -245,19 +245,24 @@ def test_commands_say_it_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("option", "usual", "other"),
-    [("block", "plain", "residual"), ("input_normalization", "none", "zscore")],
+    ("option", "same", "other"),
+    [
+        ("block", ["plain"], "residual"),
+        ("input_normalization", ["none"], "zscore"),
+        ("deep_supervision", [False, True], "often"),
+    ],
 )
 def test_a_model_that_states_an_option_of_earlier_is_read_where_it_did_nothing(
-    option: str, usual: object, other: object, settings: params.Params, refused: Refused
+    option: str, same: list[object], other: str, settings: params.Params, refused: Refused
 ) -> None:
     sound, weights = _members(), _load(settings).count_params()
 
     def state(value: object) -> None:
         _write(_with(lambda stated: stated["train"]["network"].update({option: value}))(sound))
 
-    state(usual)
-    assert _load(settings).count_params() == weights
+    for value in same:
+        state(value)
+        assert _load(settings).count_params() == weights
     state(other)
     assert f"the parameter '{option}' of {other!r}" in refused(lambda: _load(settings)).what
 

@@ -371,7 +371,9 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
     assert "clipnorm" in str(refused(lambda: params.load(NAME, write(entry=entry))))
 
 
-@pytest.mark.parametrize("name", ["network.block", "network.input_normalization"])
+@pytest.mark.parametrize(
+    "name", ["network.block", "network.deep_supervision", "network.input_normalization"]
+)
 def test_an_option_that_gained_nothing_is_to_be_left_out(changed, refused, name):
     path = ("train", *name.split("."))
     problem = str(refused(lambda: changed(path, "none")))

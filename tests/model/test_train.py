@@ -213,16 +213,12 @@ def test_the_learning_rate_rises_by_updates_to_what_the_epoch_has(kind: str, bat
 
 
 def test_a_training_begins_with_how_frequent_the_classes_are(fitted: dict[str, Any]) -> None:
-    """At the coarser levels too; a class of less than 1 in 100 counts as that."""
-    changes = {"train.epochs": 1, "train.network.deep_supervision": True}
-    train(cohort.DATASET, cohort.prepare(**changes))
+    """A class of less than 1 in 100 counts as that."""
+    train(cohort.DATASET, cohort.prepare(**{"train.epochs": 1}))
     pixels = np.sum([p.class_pixels for p in _pairs() if p.split == "train"], axis=0)
     shares = np.maximum(pixels / pixels.sum(), 0.01)
-    heads = [one for one in fitted["model"].layers if one.name.startswith("head")]
-    assert [one.name for one in heads] == ["head", "head_1"]
-    for head in heads:
-        first = np.exp(np.asarray(head.bias))
-        np.testing.assert_allclose(first, shares / shares.sum(), rtol=1e-5)
+    first = np.exp(np.asarray(fitted["model"].get_layer("head").bias))
+    np.testing.assert_allclose(first, shares / shares.sum(), rtol=1e-5)
 
 
 def test_a_network_that_was_driven_to_background_comes_back() -> None:
@@ -527,11 +523,6 @@ def test_of_a_cluster_only_the_leading_process_holds_the_lock(
     [
         ({"train.accumulate_batches": 9}, "accumulate_batches 9 is more than the 8 steps"),
         ({"train.accumulate_batches": 8}, ""),
-        (
-            {"train.network.deep_supervision": True, "train.network.num_layers": 2},
-            "deep_supervision does nothing: with num_layers 2",
-        ),
-        ({"train.network.deep_supervision": True}, ""),
     ],
 )
 def test_what_does_nothing_is_reported(
@@ -542,7 +533,7 @@ def test_what_does_nothing_is_reported(
 ) -> None:
     train(cohort.DATASET, cohort.prepare(**{**changes, "train.epochs": 1}))
     lines = capsys.readouterr().out.splitlines()
-    warned = [line for line in lines if line.startswith(("  accumulate_", "  deep_"))]
+    warned = [line for line in lines if line.startswith("  accumulate_")]
     assert [message in line for line in warned] == [True] * bool(message)
 
 

@@ -36,7 +36,6 @@ RUN = paths.run(cohort.DATASET)
 PLACE = checkpoint.folder(paths.run(cohort.DATASET))
 # everything that has a memory
 KNOBS: dict[str, Any] = {
-    "train.network.deep_supervision": True,
     "train.network.dropout_rate": 0.2,
     "train.ema_momentum": 0.9,
     "train.foreground_oversampling": 0.5,
