@@ -185,8 +185,6 @@ class Train:
     """Clips each gradient's norm to this; 0 switches it off."""
     accumulate_batches: int
     """Batches per update of the weights."""
-    ema_momentum: float
-    """Above 0, such as 0.999, the moving average of the weights is judged and saved."""
     precision: str
     """Number format of the computation; weights and head stay float32. `auto` times some steps of
     the network and reports its choice."""
@@ -258,8 +256,7 @@ class Train:
         expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
         for name in ("reducer_factor", "tversky_alpha"):
             expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
-        for name in ("ema_momentum", "weight_decay"):
-            expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
+        expect(0 <= self.weight_decay < 1, "weight_decay", "0 to below 1", self.weight_decay)
         share = self.foreground_oversampling
         expect(0 <= share <= 1, "foreground_oversampling", "0 to 1", share)
         rate = self.channel_dropout

@@ -192,12 +192,10 @@ def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
         while not state.finished(wanted):
             start = time.monotonic()
             logs = fit.learn_epoch(fitting, state, [progress])
-            with fit.averaged(fitting.model):
-                logs |= fit.judge_epoch(fitting)
-                best = state.count(logs, wanted)
-                if run.share.leads:
-                    _keep_judged(run, state, fitting, best)
+            logs |= fit.judge_epoch(fitting)
+            best = state.count(logs, wanted)
             if run.share.leads:
+                _keep_judged(run, state, fitting, best)
                 checkpoint.save(run.place, state, fitting.model, fitting.network, run.origin)
                 _publish(run, state)
                 for log in run.loggers.values():

@@ -8,8 +8,7 @@ is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,8 +144,6 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
         "learning_rate": wanted.learning_rate,
         "clipvalue": wanted.clipvalue or None,
         "clipnorm": wanted.clipnorm or None,
-        "use_ema": wanted.ema_momentum > 0,
-        "ema_momentum": wanted.ema_momentum,
         "gradient_accumulation_steps": (
             wanted.accumulate_batches if wanted.accumulate_batches > 1 else None
         ),
@@ -158,8 +155,6 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if wanted.warm_up_steps:
         _warm_up(made, wanted.warm_up_steps)
-    # fit would end every epoch with the averages in the place of the weights: see `averaged`
-    made.finalize_variable_values = lambda _: None
     return made
 
 
@@ -217,22 +212,6 @@ def judge_epoch(fitting: Fitting) -> Row:
     """The scores on valid of the weights as they are, by names that begin with ``val_``."""
     scores = fitting.model.evaluate(fitting.valid, verbose=0, return_dict=True)
     return {f"val_{name}": value for name, value in scores.items()}
-
-
-@contextmanager
-def averaged(model: keras.Model) -> Iterator[None]:
-    """The moving averages of the weights, if there are any, in their place for a while."""
-    moving = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not moving.use_ema:
-        yield
-        return
-    weights = [np.array(keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
-    optimizers.Optimizer.finalize_variable_values(moving, model.trainable_variables)
-    for variable in model.trainable_variables:  # JAX shares the buffer, and gives it away
-        variable.assign(np.array(keras.ops.convert_to_numpy(variable)))
-    yield
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
-        variable.assign(value)
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:

@@ -96,7 +96,6 @@ _LEVERS = [
     _Lever("instance", "instance normalisation", {"network": {"normalization": "instance"}}),
     _Lever("narrow", "half the filters", {"network": {"base_filters": 8}}),
     _Lever("wide", "twice the filters", {"network": {"base_filters": 32}}),
-    _Lever("ema", "moving average of the weights, .995", {"ema_momentum": 0.995}),
     _Lever("warm_up", "100 steps of warm-up", {"warm_up_steps": 100}),
     _Lever("picture", "Dice over each picture instead of the batch", {"overlap_over": "picture"}),
     _Lever("oversampling", "foreground oversampling, .33", {"foreground_oversampling": 0.33}),

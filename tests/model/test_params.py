@@ -260,7 +260,6 @@ def test_refuses_a_wrong_type(changed, refused, path, value):
         ("train.schedule", "step"),
         ("train.clipnorm", -1.0),
         ("train.accumulate_batches", 0),
-        ("train.ema_momentum", 1.0),
         ("train.precision", "int8"),
         ("train.jit", "on"),
         ("train.foreground_oversampling", 1.5),
@@ -372,7 +371,13 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
 
 
 @pytest.mark.parametrize(
-    "name", ["network.block", "network.deep_supervision", "network.input_normalization"]
+    "name",
+    [
+        "network.block",
+        "network.deep_supervision",
+        "network.input_normalization",
+        "ema_momentum",
+    ],
 )
 def test_an_option_that_gained_nothing_is_to_be_left_out(changed, refused, name):
     path = ("train", *name.split("."))

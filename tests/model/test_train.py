@@ -159,10 +159,9 @@ def test_same_seed_gives_the_same_history(
 @pytest.mark.parametrize(
     ("changes", "kind", "options"),
     [
-        ({"train.clipvalue": 0.4}, "Adam", {"clipvalue": 0.4, "clipnorm": None, "use_ema": False}),
+        ({"train.clipvalue": 0.4}, "Adam", {"clipvalue": 0.4, "clipnorm": None}),
         ({"train.clipnorm": 2.0}, "Adam", {"clipvalue": None, "clipnorm": 2.0}),
         ({"train.optimizer": "adamw", "train.weight_decay": 0.1}, "AdamW", {"weight_decay": 0.1}),
-        ({"train.ema_momentum": 0.9}, "Adam", {"use_ema": True, "ema_momentum": 0.9}),
         ({"train.accumulate_batches": 3}, "Adam", {"gradient_accumulation_steps": 3}),
     ],
 )
