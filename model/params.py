@@ -169,9 +169,6 @@ class Train:
     """The initial learning rate."""
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
-    warm_up_steps: int
-    """Updates of the weights over which the learning rate rises from 0 to what the schedule gives;
-    0 starts with that."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""
@@ -273,7 +270,6 @@ class Train:
             "clipvalue",
             "clipnorm",
             "steps_per_epoch",
-            "warm_up_steps",
             "epoch_change_pictures",
         ):
             expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))

@@ -11,11 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops, optimizers
+from keras import layers, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
 from model import number_format
@@ -149,27 +148,11 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
         ),
     }
     if wanted.optimizer == "adam":
-        made = optimizers.Adam(**common)
-    else:  # Loshchilov & Hutter, ICLR 2019
-        made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
-        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    if wanted.warm_up_steps:
-        _warm_up(made, wanted.warm_up_steps)
+        return optimizers.Adam(**common)
+    # Loshchilov & Hutter, ICLR 2019
+    made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
+    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
-
-
-def _warm_up(made: optimizers.Optimizer, steps: int) -> None:
-    """Let the learning rate rise over the first updates, by the optimizer's own count of them.
-
-    The count is a variable that a checkpoint keeps, so that a training resumes amid the rise. What
-    `learning_rate` is given, by epochs, stays the rate that is reached.
-    """
-    whole = made._get_current_learning_rate
-
-    def rising() -> Any:
-        return whole() * ops.minimum((ops.cast(made.iterations, "float32") + 1) / steps, 1.0)
-
-    made._get_current_learning_rate = rising
 
 
 def learn_epoch(

@@ -48,6 +48,7 @@ _MOVED = {
     "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
     "train.ema_momentum": _NO_GAIN,
+    "train.warm_up_steps": _NO_GAIN,
     "network.block": _NO_GAIN,
     "network.deep_supervision": _NO_GAIN,
     "network.input_normalization": _NO_GAIN,

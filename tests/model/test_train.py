@@ -27,7 +27,7 @@ from model.flexunet import flexunet
 from model.inference import keras_file
 from model.params import Network
 from model.train import train
-from model.training import checkpoint, fit, precision
+from model.training import checkpoint, precision
 from model.training.devices import Share
 from model.training.losses import loss_of
 from model.training.watch import EpochChange, draw_curves, loggers
@@ -190,25 +190,6 @@ def test_cosine_falls_to_nothing_over_all_epochs(fitted: dict[str, Any]) -> None
     train(cohort.DATASET, cohort.prepare(**changes))
     wanted = [0.005 * (1 + np.cos(np.pi * epoch / 4)) for epoch in range(4)]
     assert fitted["rates"] == pytest.approx(wanted)
-
-
-@pytest.mark.parametrize("kind", ["adam", "adamw"])
-@pytest.mark.parametrize("batches", [1, 3])
-def test_the_learning_rate_rises_by_updates_to_what_the_epoch_has(kind: str, batches: int) -> None:
-    """Adam's step is the learning rate itself, wherever the gradient is always the same."""
-    wanted = params.load(cohort.DATASET, PROJECT / "params.yaml").train
-    knobs = {"optimizer": kind, "weight_decay": 0.0, "accumulate_batches": batches}
-    made = fit.optimizer(dataclasses.replace(wanted, learning_rate=0.5, warm_up_steps=4, **knobs))
-    weight = keras.Variable(0.0)
-    made.build([weight])
-    places = []
-    for update in range(7):
-        made.learning_rate = 0.5 if update < 6 else 0.25  # as the schedule has it
-        for _ in range(batches):
-            made.apply([keras.ops.convert_to_tensor(1.0)])
-        places.append(-float(weight.value))
-    rates = [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.25]
-    np.testing.assert_allclose(np.diff([0.0, *places]), rates, rtol=1e-3)
 
 
 def test_a_training_begins_with_how_frequent_the_classes_are(fitted: dict[str, Any]) -> None:

@@ -39,7 +39,6 @@ KNOBS: dict[str, Any] = {
     "train.network.dropout_rate": 0.2,
     "train.foreground_oversampling": 0.5,
     "train.accumulate_batches": 3,
-    "train.warm_up_steps": 9,  # of three batches each, so the rise ends in a later epoch
     "train.reducer_patience": 1,
     "train.early_stopping_patience": 99,
 }
