@@ -160,9 +160,6 @@ class Train:
     label_smoothing: float
     """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
     classes."""
-    overlap_over: str
-    """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
-    of each `picture`."""
     optimizer: str
     """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
@@ -238,7 +235,6 @@ class Train:
                 f"{what} where source is 'pairs'",
                 value,
             )
-        one_of("overlap_over", self.overlap_over, ("batch", "picture"))
         smoothing = self.label_smoothing
         expect(0 <= smoothing < 1, "label_smoothing", "0 to below 1", smoothing)
         one_of("loss", self.loss, LOSSES)

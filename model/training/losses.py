@@ -1,8 +1,7 @@
 """Losses between class ids (B, H, W) and class probabilities (B, H, W, C).
 
 Ids stay whole numbers up to the loss itself; y is 1 for the true class of a pixel, p what was
-predicted. Sums of the overlap losses run over the pixels of the whole batch, or over those of each
-picture, where the mean over pictures counts.
+predicted. Sums of the overlap losses run over the pixels of the whole batch.
 
 With a ``smoothing`` of s, -log p(true class) becomes (1 - s) times itself plus s times the mean of
 -log p over all classes (Szegedy et al., CVPR 2016): no class is ever quite sure.
@@ -41,18 +40,18 @@ def loss_of(
 
     ``codes`` are those of the batches, where not every class is known.
     """
-    smoothing, each = wanted.label_smoothing, wanted.overlap_over == "picture"
+    smoothing = wanted.label_smoothing
     entropies: dict[str, Callable[..., Any]] = {
         "categorical_crossentropy": categorical_crossentropy,
         "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
         "focal": partial(focal, gamma=wanted.focal_gamma),
-        "dice_ce": partial(dice_ce, each=each),
+        "dice_ce": dice_ce,
         "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
     }
     losses: dict[str, Loss] = {
         **{name: partial(loss, smoothing=smoothing) for name, loss in entropies.items()},
-        "dice": partial(dice, each=each),
-        "tversky": partial(tversky, alpha=wanted.tversky_alpha, each=each),
+        "dice": dice,
+        "tversky": partial(tversky, alpha=wanted.tversky_alpha),
     }
     return _OfBatch(losses[wanted.loss], wanted.loss, codes)
 
@@ -99,30 +98,30 @@ def focal(ids: Any, probabilities: Any, gamma: float, smoothing: float = 0.0) ->
     return _mean(ids, unsure**gamma * _entropy(ids, probabilities, smoothing))
 
 
-def dice(ids: Any, probabilities: Any, each: bool = False) -> Any:
+def dice(ids: Any, probabilities: Any) -> Any:
     """1 - soft Dice, 2 sum(y p) / (sum(y) + sum(p)), mean over the foreground classes.
 
     Milletari et al., 3DV 2016, with plain instead of squared sums. It is Tversky's at 1/2.
     """
-    return tversky(ids, probabilities, 0.5, each)
+    return tversky(ids, probabilities, 0.5)
 
 
-def dice_ce(ids: Any, probabilities: Any, smoothing: float = 0.0, each: bool = False) -> Any:
+def dice_ce(ids: Any, probabilities: Any, smoothing: float = 0.0) -> Any:
     """Cross-entropy plus 1 - soft Dice, in equal parts (Isensee et al., Nat. Methods 2021)."""
     entropy = categorical_crossentropy(ids, probabilities, smoothing)
-    return entropy + dice(ids, probabilities, each)
+    return entropy + dice(ids, probabilities)
 
 
-def tversky(ids: Any, probabilities: Any, alpha: float, each: bool = False) -> Any:
+def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
     """1 - T, T = sum(y p) / (sum(y p) + a sum((1-y) p) + (1-a) sum(y (1-p))), a = alpha.
 
     Mean over the foreground classes (Salehi et al., MLMI 2017): an alpha below 1/2 fears missed
-    pixels more than invented ones. Sums run over the batch, or over ``each`` picture.
+    pixels more than invented ones.
     """
     truth = _one_hot(ids, probabilities)[..., 1:]
     judged = probabilities * ids.judged if isinstance(ids, Partial) else probabilities
     guess = judged[..., 1:]
-    axes = (1, 2) if each else (0, 1, 2)
+    axes = (0, 1, 2)
     both = ops.sum(truth * guess, axis=axes)
     invented = ops.sum(guess, axis=axes) - both
     missed = ops.sum(truth, axis=axes) - both

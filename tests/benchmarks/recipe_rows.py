@@ -96,7 +96,6 @@ _LEVERS = [
     _Lever("instance", "instance normalisation", {"network": {"normalization": "instance"}}),
     _Lever("narrow", "half the filters", {"network": {"base_filters": 8}}),
     _Lever("wide", "twice the filters", {"network": {"base_filters": 32}}),
-    _Lever("picture", "Dice over each picture instead of the batch", {"overlap_over": "picture"}),
     _Lever("oversampling", "foreground oversampling, .33", {"foreground_oversampling": 0.33}),
     _Lever("smoothing", "label smoothing, .05", {"label_smoothing": 0.05}),
     _Lever("boundary", "boundary loss", {"loss": "boundary"}),

@@ -378,6 +378,7 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
         "network.input_normalization",
         "ema_momentum",
         "warm_up_steps",
+        "overlap_over",
     ],
 )
 def test_an_option_that_gained_nothing_is_to_be_left_out(changed, refused, name):

@@ -134,15 +134,6 @@ def test_smoothing_is_of_entropies_alone() -> None:
     assert same == {"dice", "tversky"}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("loss", ["dice", "dice_ce", "tversky"])
-def test_overlap_over_a_picture_is_the_mean_of_what_each_would_cost(loss: str, case: str) -> None:
-    ids, probabilities = CASES[case]
-    got = float(_loss(loss, overlap_over="picture")(ids, ops.convert_to_tensor(probabilities)))
-    alone = [_expected(loss, ids[[n]], probabilities[[n]]) for n in range(len(ids))]
-    assert got == pytest.approx(np.mean(alone), rel=1e-5, abs=1e-5)
-
-
 @every("case", ["perfect", "no foreground, none predicted"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_perfect_prediction_costs_nothing(loss: str, case: str) -> None:

@@ -133,7 +133,7 @@ def test_loss_of_what_is_all_known_is_the_same_number(loss: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nothing_that_is_known_costs_nothing(loss: str) -> None:
     assert _value(loss, NOTHING, _random(6)) == 0
-    smooth = _loss(loss, label_smoothing=0.2, overlap_over="picture")
+    smooth = _loss(loss, label_smoothing=0.2)
     assert float(smooth(NOTHING, ops.convert_to_tensor(_random(6)))) == 0
 
 
