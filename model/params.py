@@ -157,9 +157,6 @@ class Train:
     """For the loss `boundary`: how much more a pixel on a boundary counts."""
     boundary_px: int
     """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
-    label_smoothing: float
-    """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
-    classes."""
     optimizer: str
     """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
@@ -235,8 +232,6 @@ class Train:
                 f"{what} where source is 'pairs'",
                 value,
             )
-        smoothing = self.label_smoothing
-        expect(0 <= smoothing < 1, "label_smoothing", "0 to below 1", smoothing)
         one_of("loss", self.loss, LOSSES)
         one_of("optimizer", self.optimizer, ("adam", "adamw"))
         one_of("schedule", self.schedule, ("plateau", "cosine"))

@@ -3,9 +3,6 @@
 Ids stay whole numbers up to the loss itself; y is 1 for the true class of a pixel, p what was
 predicted. Sums of the overlap losses run over the pixels of the whole batch.
 
-With a ``smoothing`` of s, -log p(true class) becomes (1 - s) times itself plus s times the mean of
--log p over all classes (Szegedy et al., CVPR 2016): no class is ever quite sure.
-
 Where not every class is known, the losses take a :class:`~model.training.partial.Partial` instead
 of the ids. A pixel that may be of several classes then costs -log of the sum of their
 probabilities, and overlaps leave it out of those classes; one that may be any costs nothing, means
@@ -40,16 +37,12 @@ def loss_of(
 
     ``codes`` are those of the batches, where not every class is known.
     """
-    smoothing = wanted.label_smoothing
-    entropies: dict[str, Callable[..., Any]] = {
+    losses: dict[str, Loss] = {
         "categorical_crossentropy": categorical_crossentropy,
         "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
         "focal": partial(focal, gamma=wanted.focal_gamma),
         "dice_ce": dice_ce,
         "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
-    }
-    losses: dict[str, Loss] = {
-        **{name: partial(loss, smoothing=smoothing) for name, loss in entropies.items()},
         "dice": dice,
         "tversky": partial(tversky, alpha=wanted.tversky_alpha),
     }
@@ -70,14 +63,12 @@ class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
         return ops.reshape(self._loss(truth, y_pred), (1,))
 
 
-def categorical_crossentropy(ids: Any, probabilities: Any, smoothing: float = 0.0) -> Any:
+def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:
     """Mean over all pixels of -log p(true class): the loss of the reference projects, from ids."""
-    return _mean(ids, _entropy(ids, probabilities, smoothing))
+    return _mean(ids, _entropy(ids, probabilities))
 
 
-def weighted_ce(
-    ids: Any, probabilities: Any, weights: Sequence[float], smoothing: float = 0.0
-) -> Any:
+def weighted_ce(ids: Any, probabilities: Any, weights: Sequence[float]) -> Any:
     """Mean over all pixels of -w(true class) log p(true class).
 
     With w = 1 / (C f), f the class's share of all pixels, every class counts alike and the mean
@@ -86,16 +77,16 @@ def weighted_ce(
     """
     table = ops.convert_to_tensor(weights, dtype="float32")
     of_class = ids.likely if isinstance(ids, Partial) else ops.cast(ids, "int32")
-    return _mean(ids, ops.take(table, of_class) * _entropy(ids, probabilities, smoothing))
+    return _mean(ids, ops.take(table, of_class) * _entropy(ids, probabilities))
 
 
-def focal(ids: Any, probabilities: Any, gamma: float, smoothing: float = 0.0) -> Any:
+def focal(ids: Any, probabilities: Any, gamma: float) -> Any:
     """Mean over all pixels of -(1 - p)^gamma log p, p of the true class (Lin et al., ICCV 2017)."""
     allowed = ids.allowed if isinstance(ids, Partial) else _one_hot(ids, probabilities)
     sure = ops.sum(allowed * probabilities, axis=-1)
     # not below a trifle: a power below 1 has no slope at 0
     unsure = ops.clip(1.0 - sure, _TINY, 1.0)
-    return _mean(ids, unsure**gamma * _entropy(ids, probabilities, smoothing))
+    return _mean(ids, unsure**gamma * _entropy(ids, probabilities))
 
 
 def dice(ids: Any, probabilities: Any) -> Any:
@@ -106,10 +97,9 @@ def dice(ids: Any, probabilities: Any) -> Any:
     return tversky(ids, probabilities, 0.5)
 
 
-def dice_ce(ids: Any, probabilities: Any, smoothing: float = 0.0) -> Any:
+def dice_ce(ids: Any, probabilities: Any) -> Any:
     """Cross-entropy plus 1 - soft Dice, in equal parts (Isensee et al., Nat. Methods 2021)."""
-    entropy = categorical_crossentropy(ids, probabilities, smoothing)
-    return entropy + dice(ids, probabilities)
+    return categorical_crossentropy(ids, probabilities) + dice(ids, probabilities)
 
 
 def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
@@ -130,9 +120,7 @@ def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
     return 1 - ops.mean(index)
 
 
-def boundary(
-    ids: Any, probabilities: Any, weight: float, reach: int, smoothing: float = 0.0
-) -> Any:
+def boundary(ids: Any, probabilities: Any, weight: float, reach: int) -> Any:
     """Mean over all pixels of -(1 + w exp(-d^2 / (2 s^2))) log p(true class), s = reach / 2.
 
     d is the distance to the nearest boundary: 0 for a pixel with another class among its eight
@@ -155,7 +143,7 @@ def boundary(
         near = weight * math.exp(-2 * (distance / reach) ** 2)
         found = ops.cast(greatest > least, "float32")
         emphasis = ops.maximum(emphasis, near * found)
-    return _mean(ids, (1 + emphasis[..., 0]) * _entropy(ids, probabilities, smoothing))
+    return _mean(ids, (1 + emphasis[..., 0]) * _entropy(ids, probabilities))
 
 
 def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:
@@ -171,17 +159,13 @@ def _mean(ids: Any, values: Any) -> Any:
     return ops.mean(values)
 
 
-def _entropy(ids: Any, probabilities: Any, smoothing: float) -> Any:
+def _entropy(ids: Any, probabilities: Any) -> Any:
     """-log p(true class) of each pixel (B, H, W); of several possible classes, of their sum."""
-    logs = ops.log(ops.clip(probabilities, _LEAST, 1.0))
     if isinstance(ids, Partial):
         marginal = ops.sum(ids.allowed * probabilities, axis=-1)
-        entropy = -ops.log(ops.clip(marginal, _LEAST, 1.0))
-    else:
-        entropy = -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
-    if not smoothing:
-        return entropy
-    return (1 - smoothing) * entropy - smoothing * ops.mean(logs, axis=-1)
+        return -ops.log(ops.clip(marginal, _LEAST, 1.0))
+    logs = ops.log(ops.clip(probabilities, _LEAST, 1.0))
+    return -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
 
 
 def _one_hot(ids: Any, probabilities: Any) -> Any:

@@ -50,6 +50,7 @@ _MOVED = {
     "train.ema_momentum": _NO_GAIN,
     "train.warm_up_steps": _NO_GAIN,
     "train.overlap_over": _NO_GAIN,
+    "train.label_smoothing": _NO_GAIN,
     "network.block": _NO_GAIN,
     "network.deep_supervision": _NO_GAIN,
     "network.input_normalization": _NO_GAIN,

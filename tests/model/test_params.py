@@ -379,6 +379,7 @@ def test_gradients_are_clipped_in_one_way_only(write, refused):
         "ema_momentum",
         "warm_up_steps",
         "overlap_over",
+        "label_smoothing",
     ],
 )
 def test_an_option_that_gained_nothing_is_to_be_left_out(changed, refused, name):
