@@ -19,15 +19,7 @@ from pipeline.params.values import expect, one_of
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
-LOSSES = (
-    "categorical_crossentropy",
-    "weighted_ce",
-    "focal",
-    "dice",
-    "dice_ce",
-    "tversky",
-    "boundary",
-)
+LOSSES = ("categorical_crossentropy", "weighted_ce", "focal", "dice", "dice_ce", "tversky")
 """The losses of model/training/losses.py."""
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
@@ -153,10 +145,6 @@ class Train:
     tversky_alpha: float
     """For the loss `tversky`: the weight of false positives; that of false negatives is 1 minus
     it."""
-    boundary_weight: float
-    """For the loss `boundary`: how much more a pixel on a boundary counts."""
-    boundary_px: int
-    """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
     optimizer: str
     """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
@@ -257,7 +245,6 @@ class Train:
         )
         for name in (
             "focal_gamma",
-            "boundary_weight",
             "clipvalue",
             "clipnorm",
             "steps_per_epoch",
@@ -265,7 +252,6 @@ class Train:
         ):
             expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in (
-            "boundary_px",
             "accumulate_batches",
             "batch_pairs",
             "epochs",

@@ -11,7 +11,6 @@ are over all others, and its gradient is exactly 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -42,7 +41,6 @@ def loss_of(
         "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
         "focal": partial(focal, gamma=wanted.focal_gamma),
         "dice_ce": dice_ce,
-        "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
         "dice": dice,
         "tversky": partial(tversky, alpha=wanted.tversky_alpha),
     }
@@ -118,32 +116,6 @@ def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
     half = _SMOOTH / 2  # so that alpha = 1/2 is (2 both + 1) / (truth + guess + 1)
     index = (both + half) / (both + alpha * invented + (1 - alpha) * missed + half)
     return 1 - ops.mean(index)
-
-
-def boundary(ids: Any, probabilities: Any, weight: float, reach: int) -> Any:
-    """Mean over all pixels of -(1 + w exp(-d^2 / (2 s^2))) log p(true class), s = reach / 2.
-
-    d is the distance to the nearest boundary: 0 for a pixel with another class among its eight
-    neighbours, then a pixel more for every ring, up to ``reach`` rings. The weight map of U-Net
-    (Ronneberger et al., MICCAI 2015, eq. 2), whose distances are found here by pooling: a window
-    around a pixel shows two classes where its greatest and its least id differ. What nobody
-    annotated is no class.
-    """
-    if isinstance(ids, Partial):
-        known, of_class = ids.counts > 0, ops.cast(ids.likely, "float32")
-        greatest = ops.where(known, of_class, -1.0)[..., None]
-        least = ops.where(known, of_class, float(probabilities.shape[-1]))[..., None]
-    else:
-        greatest = ops.cast(ids, "float32")[..., None]
-        least = greatest
-    emphasis = ops.zeros_like(greatest)
-    for distance in range(reach):
-        greatest = ops.max_pool(greatest, 3, 1, "same")
-        least = -ops.max_pool(-least, 3, 1, "same")
-        near = weight * math.exp(-2 * (distance / reach) ** 2)
-        found = ops.cast(greatest > least, "float32")
-        emphasis = ops.maximum(emphasis, near * found)
-    return _mean(ids, (1 + emphasis[..., 0]) * _entropy(ids, probabilities))
 
 
 def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:

@@ -51,6 +51,8 @@ _MOVED = {
     "train.warm_up_steps": _NO_GAIN,
     "train.overlap_over": _NO_GAIN,
     "train.label_smoothing": _NO_GAIN,
+    "train.boundary_weight": _NO_GAIN,
+    "train.boundary_px": _NO_GAIN,
     "network.block": _NO_GAIN,
     "network.deep_supervision": _NO_GAIN,
     "network.input_normalization": _NO_GAIN,

@@ -97,7 +97,6 @@ _LEVERS = [
     _Lever("narrow", "half the filters", {"network": {"base_filters": 8}}),
     _Lever("wide", "twice the filters", {"network": {"base_filters": 32}}),
     _Lever("oversampling", "foreground oversampling, .33", {"foreground_oversampling": 0.33}),
-    _Lever("boundary", "boundary loss", {"loss": "boundary"}),
     _Lever("bent_steps", "the four bent variants instead of its own", {}, _VARIANTS),
     _Lever(
         "mirrors",

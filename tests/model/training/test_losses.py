@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from keras import ops
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_cdt
 
 from model.params import LOSSES, load
 from model.training.losses import Loss, inverse_frequency, loss_of
@@ -75,11 +74,6 @@ def _expected(loss: str, ids: NDArray[np.uint8], probabilities: NDArray[np.float
             both = guess[truth].sum() + 0.5
             indices.append(both / (both + alpha * invented + (1 - alpha) * missed))
         overlap[alpha] = 1 - float(np.mean(indices))
-    if loss == "boundary":
-        sigma = WANTED.boundary_px / 2
-        distance = np.stack([_to_boundary(one) for one in ids]).ravel()
-        near = WANTED.boundary_weight * np.exp(-(distance**2) / (2 * sigma**2))
-        return float(((1 + near * (distance < WANTED.boundary_px)) * entropy).mean())
     return float(
         {
             "categorical_crossentropy": entropy.mean(),
@@ -90,18 +84,6 @@ def _expected(loss: str, ids: NDArray[np.uint8], probabilities: NDArray[np.float
             "tversky": overlap[WANTED.tversky_alpha],
         }[loss]
     )
-
-
-def _to_boundary(ids: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Chessboard distance of each pixel (H, W) to the nearest one with a foreign neighbour."""
-    edge = np.zeros(ids.shape, bool)
-    for row, col in np.ndindex(ids.shape):
-        around = ids[max(row - 1, 0) : row + 2, max(col - 1, 0) : col + 2]
-        edge[row, col] = (around != ids[row, col]).any()
-    if not edge.any():
-        return np.full(ids.shape, np.inf)
-    distance: NDArray[np.float64] = distance_transform_cdt(~edge, "chessboard").astype(float)
-    return distance
 
 
 @every("case", CASES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,23 +94,8 @@ def _expected(loss: str, ids: Ids, probabilities: Floats) -> float:
         "categorical_crossentropy": np.ones(SHAPE),
         "weighted_ce": np.array(inverse_frequency(PIXELS))[first],
         "focal": np.maximum(1 - likelihood, 1e-7) ** WANTED.focal_gamma,
-        "boundary": 1 + _emphasis(np.where(counts, first, -1)),
     }[loss]
     return float((weight * entropy)[counts].mean())
-
-
-def _emphasis(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """By the nearest ring of pixels that shows two classes; -1 is none."""
-    emphasis = np.zeros(ids.shape)
-    for picture, row, column in np.ndindex(ids.shape):
-        for reach in range(1, WANTED.boundary_px + 1):
-            rows = slice(max(row - reach, 0), row + reach + 1)
-            around = ids[picture, rows, max(column - reach, 0) : column + reach + 1]
-            if len(set(around[around >= 0].tolist())) > 1:
-                share = (reach - 1) / WANTED.boundary_px
-                emphasis[picture, row, column] = WANTED.boundary_weight * math.exp(-2 * share**2)
-                break
-    return emphasis
 
 
 @every("case", CASES)
