@@ -8,8 +8,6 @@ A decoder level mirrors its encoder level.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import layers
@@ -18,7 +16,6 @@ from model.normalization import BatchNormalization
 from model.params import Network
 
 _GROUPS = 8  # of group normalisation, or as many as divide the filters
-_COARSER = 3  # levels of deep supervision below the finest
 
 
 def flexunet(network: Network, classes: int) -> keras.Model:
@@ -29,8 +26,6 @@ def flexunet(network: Network, classes: int) -> keras.Model:
     """
     pictures = keras.Input((network.image_px, network.image_px, network.inputs), name="picture")
     x = layers.Rescaling(1 / 255, name="unit_range")(pictures)
-    if network.input_normalization == "zscore":
-        x = _standardised(x)
 
     # encoder
     skips = []
@@ -54,64 +49,8 @@ def flexunet(network: Network, classes: int) -> keras.Model:
     return keras.Model(pictures, probabilities, name="flexunet")
 
 
-def trainable(model: keras.Model, network: Network) -> keras.Model:
-    """``model``, to be compiled; what is saved and judged stays ``model``, whose layers these are.
-
-    With deep supervision, up to three coarser levels of the decoder have heads of their own. The
-    loss of level i counts 1/2^i, all together 1 (Lee et al., AISTATS 2015; the weights are those
-    of Isensee et al., Nat. Methods 2021).
-    """
-    coarser = range(1, min(network.num_layers - 1, 1 + _COARSER))
-    if not (network.deep_supervision and coarser):
-        return keras.Model(model.input, model.output, name="trainable")
-    outputs = [model.output]
-    for level in coarser:
-        x = model.get_layer(f"up_{level - 1}").input  # what the decoder made of this level
-        x = layers.Conv2D(model.output.shape[-1], 1, name=f"head_{level}")(x)
-        outputs.append(layers.Softmax(dtype="float32", name=f"probabilities_{level}")(x))
-    return _Supervised(model.input, outputs, name="trainable")
-
-
-class _Supervised(keras.Model):  # type: ignore[misc]  # untyped library
-    """Outputs of halving size, all judged by the same class ids; metrics see the first alone."""
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        loss: Callable[[Any, Any], Any] = self.loss
-        weights = [0.5**level for level in range(len(y_pred))]
-        costs = [loss(_shrunk(y, guess.shape[1]), guess) for guess in y_pred]
-        return sum(w * cost for w, cost in zip(weights, costs, strict=True)) / sum(weights)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().compute_metrics(x, y, y_pred[0], sample_weight)
-
-
-def _shrunk(ids: Any, px: int) -> Any:
-    """Class ids (B, H, H) at (B, px, px): the id under each pixel's centre."""
-    step = ids.shape[1] // px
-    return ids[:, step // 2 :: step, step // 2 :: step]
-
-
-def _standardised(x: keras.KerasTensor) -> keras.KerasTensor:
-    """Each picture to mean 0 and standard deviation 1, in float32: it has no weights."""
-    return layers.LayerNormalization(
-        axis=(1, 2, 3), center=False, scale=False, epsilon=1e-6, dtype="float32", name="zscore"
-    )(x)
-
-
 def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> keras.KerasTensor:
-    """Convolution, dropout, convolution; each convolution activated, then normalised.
-
-    A residual block adds what came in, by a convolution of 1 where it has other filters than what
-    comes out (He et al., CVPR 2016).
-    """
-    came = x
+    """Convolution, dropout, convolution; each convolution activated, then normalised."""
     for half in range(2):
         x = layers.Conv2D(
             _filters(network, level),
@@ -125,11 +64,7 @@ def _block(x: keras.KerasTensor, network: Network, level: int, name: str) -> ker
         x = _normalised(x, network.normalization, f"{name}_norm_{half}")
         if half == 0:
             x = layers.Dropout(network.dropout_rate * level, name=f"{name}_dropout")(x)
-    if network.block == "plain":
-        return x
-    if came.shape[-1] != x.shape[-1]:
-        came = layers.Conv2D(x.shape[-1], 1, name=f"{name}_shortcut")(came)
-    return layers.Add(name=f"{name}_sum")([x, came])
+    return x
 
 
 def _normalised(x: keras.KerasTensor, how: str, name: str) -> keras.KerasTensor:

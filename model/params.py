@@ -19,15 +19,7 @@ from pipeline.params.values import expect, one_of
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
-LOSSES = (
-    "categorical_crossentropy",
-    "weighted_ce",
-    "focal",
-    "dice",
-    "dice_ce",
-    "tversky",
-    "boundary",
-)
+LOSSES = ("categorical_crossentropy", "weighted_ce", "focal", "dice", "dice_ce", "tversky")
 """The losses of model/training/losses.py."""
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
@@ -61,16 +53,9 @@ class Network:
     """Applied after every convolution."""
     normalization: str
     """Applied after every activation."""
-    input_normalization: str = "none"
-    """`none` takes 0..255 to 0..1; `zscore` gives each picture mean 0 and standard deviation 1."""
-    deep_supervision: bool = False
-    """While training, up to three coarser levels of the decoder are judged too."""
     picture_px: int = 0
     """Above `image_px`, pictures are brought to this width and height, and the network sees parts
     of them of `image_px` x `image_px`; 0 brings whole pictures to `image_px`."""
-    block: str = "plain"
-    """The two convolutions of a level: `plain` as FlexUNet has them, or `residual`, which adds
-    what came in to what comes out."""
     neighbours: int = 0
     """Slices on either side of a slice that the network sees too, as further channels (2.5-D)."""
     field_mm: float = 0.0
@@ -109,8 +94,6 @@ class Network:
         )
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("normalization", self.normalization, ("none", "batch", "group", "instance"))
-        one_of("input_normalization", self.input_normalization, ("none", "zscore"))
-        one_of("block", self.block, ("plain", "residual"))
         expect(
             0 <= self.neighbours <= _MOST_NEIGHBOURS,
             "neighbours",
@@ -162,25 +145,12 @@ class Train:
     tversky_alpha: float
     """For the loss `tversky`: the weight of false positives; that of false negatives is 1 minus
     it."""
-    boundary_weight: float
-    """For the loss `boundary`: how much more a pixel on a boundary counts."""
-    boundary_px: int
-    """For the loss `boundary`: how far from a boundary that reaches, in pixels."""
-    label_smoothing: float
-    """For all losses but `dice` and `tversky`: this share of each pixel's truth is spread over all
-    classes."""
-    overlap_over: str
-    """What the sums of `dice`, `dice_ce` and `tversky` run over: all pixels of a `batch`, or those
-    of each `picture`."""
     optimizer: str
     """AdamW is Adam with decoupled weight decay."""
     learning_rate: float
     """The initial learning rate."""
     weight_decay: float
     """For `adamw` alone; biases and normalisation are spared."""
-    warm_up_steps: int
-    """Updates of the weights over which the learning rate rises from 0 to what the schedule gives;
-    0 starts with that."""
     schedule: str
     """`plateau` multiplies the learning rate by `reducer_factor` after `reducer_patience` epochs
     without gain; `cosine` takes it to 0 over all epochs."""
@@ -194,8 +164,6 @@ class Train:
     """Clips each gradient's norm to this; 0 switches it off."""
     accumulate_batches: int
     """Batches per update of the weights."""
-    ema_momentum: float
-    """Above 0, such as 0.999, the moving average of the weights is judged and saved."""
     precision: str
     """Number format of the computation; weights and head stay float32. `auto` times some steps of
     the network and reports its choice."""
@@ -252,9 +220,6 @@ class Train:
                 f"{what} where source is 'pairs'",
                 value,
             )
-        one_of("overlap_over", self.overlap_over, ("batch", "picture"))
-        smoothing = self.label_smoothing
-        expect(0 <= smoothing < 1, "label_smoothing", "0 to below 1", smoothing)
         one_of("loss", self.loss, LOSSES)
         one_of("optimizer", self.optimizer, ("adam", "adamw"))
         one_of("schedule", self.schedule, ("plateau", "cosine"))
@@ -267,8 +232,7 @@ class Train:
         expect(0 <= self.seed < 2**32, "seed", f"0 to {2**32 - 1}", self.seed)
         for name in ("reducer_factor", "tversky_alpha"):
             expect(0 < getattr(self, name) < 1, name, "above 0 to below 1", getattr(self, name))
-        for name in ("ema_momentum", "weight_decay"):
-            expect(0 <= getattr(self, name) < 1, name, "0 to below 1", getattr(self, name))
+        expect(0 <= self.weight_decay < 1, "weight_decay", "0 to below 1", self.weight_decay)
         share = self.foreground_oversampling
         expect(0 <= share <= 1, "foreground_oversampling", "0 to 1", share)
         rate = self.channel_dropout
@@ -281,16 +245,13 @@ class Train:
         )
         for name in (
             "focal_gamma",
-            "boundary_weight",
             "clipvalue",
             "clipnorm",
             "steps_per_epoch",
-            "warm_up_steps",
             "epoch_change_pictures",
         ):
             expect(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for name in (
-            "boundary_px",
             "accumulate_batches",
             "batch_pairs",
             "epochs",

@@ -185,8 +185,6 @@ def _announce(run: _Run, state: State, fitting: Fitting, resumes: bool) -> None:
             wanted.accumulate_batches,
             steps,
         )
-    if wanted.network.deep_supervision and wanted.network.num_layers == 2:
-        _LOG.info("  deep_supervision does nothing: with num_layers 2 there is no coarser level")
 
 
 def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
@@ -198,12 +196,10 @@ def _epochs(run: _Run, state: State, fitting: Fitting) -> None:
         while not state.finished(wanted):
             start = time.monotonic()
             logs = fit.learn_epoch(fitting, state, [progress])
-            with fit.averaged(fitting.model):
-                logs |= fit.judge_epoch(fitting)
-                best = state.count(logs, wanted)
-                if run.share.leads:
-                    _keep_judged(run, state, fitting, network, best)
+            logs |= fit.judge_epoch(fitting)
+            best = state.count(logs, wanted)
             if run.share.leads:
+                _keep_judged(run, state, fitting, network, best)
                 checkpoint.save(run.place, state, fitting.model, fitting.network, run.origin)
                 _publish(run, state)
                 for log in run.loggers.values():

@@ -22,8 +22,8 @@ IR_VERSION, OPSET = 9, 20
 PICTURE, PROBABILITIES, PROVENANCE = "picture", "probabilities", "provenance"
 METADATA = 14  # the field of a model that holds pairs of key and value
 _GROUPS = 8  # as in model.flexunet
-_EPSILON, _EPSILON_OF_PICTURE = 1e-3, 1e-6  # of Keras' layers, and of model.flexunet's zscore
-_FLOAT, _UINT8, _INT64, _DOUBLE = 1, 2, 7, 11  # TensorProto.DataType
+_EPSILON = 1e-3  # of Keras' layers
+_FLOAT, _UINT8, _INT64 = 1, 2, 7  # TensorProto.DataType
 _ACTIVATIONS: dict[str, tuple[str, dict[str, float]]] = {
     "relu": ("Relu", {}),
     "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
@@ -98,8 +98,6 @@ class _Graph:
         x = self._node("Cast", "numbers", [x], to=_FLOAT)
         x = self._node("Mul", "unit_range", [x, self._floats("of_255", [1 / 255])])
         filters = network.inputs
-        if network.input_normalization == "zscore":
-            x = self._standardised(x)
         skips = []
         for level in levels:
             x = self._block(x, filters, network, level, f"encoder_{level}")
@@ -117,27 +115,8 @@ class _Graph:
         x = self._node("Transpose", "channels_last", [x], perm=[0, 2, 3, 1])
         self._node("Softmax", PROBABILITIES, [x], axis=2**64 - 1)  # -1, as a varint has it
 
-    def _standardised(self, x: str) -> str:
-        """Each picture to mean 0 and standard deviation 1, in float64.
-
-        In float32 a mean of some thousand numbers is off by enough to change the probabilities of a
-        picture without contrast.
-        """
-        axes = self._integers([1, 2, 3])
-        epsilon = struct.pack("<d", _EPSILON_OF_PICTURE)
-        x = self._node("Cast", "zscore_float64", [x], to=_DOUBLE)
-        mean = self._node("ReduceMean", "zscore_mean", [x, axes], keepdims=1)
-        x = self._node("Sub", "zscore_centred", [x, mean])
-        y = self._node("Mul", "zscore_squares", [x, x])
-        y = self._node("ReduceMean", "zscore_variance", [y, axes], keepdims=1)
-        y = self._node("Add", "zscore_above_0", [y, self._constant("tiny", _DOUBLE, 1, epsilon)])
-        y = self._node("Sqrt", "zscore_deviation", [y])
-        x = self._node("Div", "zscore_scaled", [x, y])
-        return self._node("Cast", "zscore", [x], to=_FLOAT)
-
     def _block(self, x: str, filters: int, network: Network, level: int, name: str) -> str:
         side, own = max(network.base_kernels - 2 * level, 3), _filters(network, level)
-        came = x
         for half, incoming in enumerate((filters, own)):
             shape = (own, incoming, side, side)
             dilation = max(network.dilation - level, 1)
@@ -145,11 +124,7 @@ class _Graph:
             x = self._activated(x, network.activation)
             px = network.image_px >> level
             x = self._normalised(x, network.normalization, f"{name}_norm_{half}", own, px)
-        if network.block == "plain":
-            return x
-        if filters != own:
-            came = self._convolution(came, f"{name}_shortcut", (own, filters, 1, 1))
-        return self._node("Add", f"{name}_sum", [x, came])
+        return x
 
     def _convolution(
         self, x: str, name: str, shape: tuple[int, int, int, int], dilation: int = 1

@@ -17,6 +17,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
 }
+_GONE: dict[str, tuple[object, ...]] = {
+    "block": ("plain",),
+    "deep_supervision": (False, True),  # of the training alone
+    "input_normalization": ("none",),
+}
+"""Parameters that earlier models state, with the values of which a network is the same today."""
 _MOST_PX, _MOST_CLASSES = 4096, 256
 _MOST_BYTES = 2**32  # of what the finest level makes of one picture; the presets take 16 MB
 _MOST_ANSWER = 2**31  # bytes of the probabilities of a picture that is larger than its parts
@@ -51,7 +57,8 @@ def _least_bytes(network: Network) -> int:
     return int(4 * side**2 * (network.base_filters * 2**level) ** 2)
 
 
-def _network(stated: Mapping[str, Any]) -> Network:
+def _network(everything: Mapping[str, Any]) -> Network:
+    stated = {key: one for key, one in everything.items() if one not in _GONE.get(key, ())}
     for one in fields(Network):
         value = stated.get(one.name, one.default)
         kind = str(one.type)
@@ -59,7 +66,7 @@ def _network(stated: Mapping[str, Any]) -> Network:
             raise TypeError(f"{one.name} {shown(value)}")
     strange = sorted(stated.keys() - {one.name for one in fields(Network)})
     if strange:
-        raise TypeError(f"the parameter {shown(strange[0])}")
+        raise TypeError(f"the parameter {shown(strange[0])} of {shown(stated[strange[0]])}")
     made = Network(**stated)
     expect(made.image_px <= _MOST_PX, "image_px", f"at most {_MOST_PX}", made.image_px)
     widest = _MOST_BYTES // (4 * made.image_px**2)

@@ -5,8 +5,8 @@ folder. DVC does not know it (.dvcignore), so it outlives DVC's removal of a sta
 are copied from it after every epoch:
 
     last.keras              the network after the last epoch; with it in one archive, so that they
-                            cannot disagree, training/*.npy (the coarser heads, the optimizer)
-                            and training.json (:class:`~model.training.state.State`)
+                            cannot disagree, training/*.npy (the optimizer) and training.json
+                            (:class:`~model.training.state.State`)
     best.keras              the network after the best epoch: what becomes model.keras
     epoch_change_infer/     the pictures of every epoch
 """
@@ -74,7 +74,7 @@ def save(
     origin = origin | {"epoch": state.epochs}
     with provenance.writing(network, place / "last.keras", origin) as archive:
         provenance.add(archive, _STATE, json.dumps(asdict(state)))
-        for number, variable in enumerate(_beside(model, network)):
+        for number, variable in enumerate(model.optimizer.variables):
             with archive.open(_ARRAY.format(number), "w", force_zip64=True) as stream:
                 np.save(stream, keras.ops.convert_to_numpy(variable))
 
@@ -141,7 +141,7 @@ def restore(place: Path, model: keras.Model, network: keras.Model) -> None:
     """Bring the weights and the optimizer to where :func:`save` left them."""
     network.load_weights(place / "last.keras")
     with zipfile.ZipFile(place / "last.keras") as archive:
-        for number, variable in enumerate(_beside(model, network)):
+        for number, variable in enumerate(model.optimizer.variables):
             with archive.open(_ARRAY.format(number)) as stream:
                 variable.assign(np.load(stream))
 
@@ -155,13 +155,6 @@ def publish(place: Path, run: Path, state: State, epochs: int) -> None:
             target = paths.epoch_change(run, number) / name
             if file.exists() and not target.exists():  # several devices draw none
                 _link(file, target)
-
-
-def _beside(model: keras.Model, network: keras.Model) -> list[Any]:
-    """The variables that the network's own file does not hold: coarser heads and optimizer."""
-    own = {id(variable) for variable in network.weights}
-    heads = [variable for variable in model.weights if id(variable) not in own]
-    return [*heads, *model.optimizer.variables]
 
 
 def _link(source: Path, target: Path) -> None:

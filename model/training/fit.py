@@ -8,11 +8,9 @@ is not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +18,7 @@ from keras import layers, ops, optimizers
 
 from datasets_spec.contract import LabelMap, Problem
 from model import number_format
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.params import Train
 from model.training import precision
 from model.training.batches import Batches, Fresh, Read
@@ -38,7 +36,10 @@ Row = dict[str, float]
 
 @dataclass(frozen=True)
 class Fitting:
-    """A network under training: ``network`` is what is saved and judged, ``model`` is fitted."""
+    """A network under training: ``network`` is what is saved, and ``model`` what is fitted.
+
+    They share layers and weights; a file of the compiled one would hold its optimizer too.
+    """
 
     network: keras.Model
     model: keras.Model
@@ -114,8 +115,8 @@ def compiled(
     number_format.use(form)
     with share.scope():
         network = flexunet(wanted.network, len(label_map))
-        model = trainable(network, wanted.network)
-        _begin_with(model, class_pixels)
+        _begin_with(network, class_pixels)
+        model = keras.Model(network.input, network.output, name="trainable")
         model.compile(
             optimizer=optimizer(wanted),
             loss=loss_of(wanted, class_pixels, codes),
@@ -130,16 +131,14 @@ def compiled(
     return Fitting(network, model, learn, valid, wanted)
 
 
-def _begin_with(model: keras.Model, class_pixels: Sequence[int]) -> None:
-    """Let every head's first answer be how frequent the classes are, none below 1 in 100.
+def _begin_with(network: keras.Model, class_pixels: Sequence[int]) -> None:
+    """Let the head's first answer be how frequent the classes are, none below 1 in 100.
 
     Else the first steps go to the background, which is most of every picture, and so far that few
     of the activations survive (the prior of Lin et al., ICCV 2017, whose 1 in 100 this is).
     """
     shares = np.maximum(np.asarray(class_pixels) / sum(class_pixels), _RAREST)
-    for layer in model.layers:
-        if layer.name.startswith("head"):
-            layer.bias.assign(np.log(shares / shares.sum()))
+    network.get_layer("head").bias.assign(np.log(shares / shares.sum()))
 
 
 def optimizer(wanted: Train) -> optimizers.Optimizer:
@@ -148,36 +147,16 @@ def optimizer(wanted: Train) -> optimizers.Optimizer:
         "learning_rate": wanted.learning_rate,
         "clipvalue": wanted.clipvalue or None,
         "clipnorm": wanted.clipnorm or None,
-        "use_ema": wanted.ema_momentum > 0,
-        "ema_momentum": wanted.ema_momentum,
         "gradient_accumulation_steps": (
             wanted.accumulate_batches if wanted.accumulate_batches > 1 else None
         ),
     }
     if wanted.optimizer == "adam":
-        made = optimizers.Adam(**common)
-    else:  # Loshchilov & Hutter, ICLR 2019
-        made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
-        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    if wanted.warm_up_steps:
-        _warm_up(made, wanted.warm_up_steps)
-    # fit would end every epoch with the averages in the place of the weights: see `averaged`
-    made.finalize_variable_values = lambda _: None
+        return optimizers.Adam(**common)
+    # Loshchilov & Hutter, ICLR 2019
+    made = optimizers.AdamW(weight_decay=wanted.weight_decay, **common)
+    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
-
-
-def _warm_up(made: optimizers.Optimizer, steps: int) -> None:
-    """Let the learning rate rise over the first updates, by the optimizer's own count of them.
-
-    The count is a variable that a checkpoint keeps, so that a training resumes amid the rise. What
-    `learning_rate` is given, by epochs, stays the rate that is reached.
-    """
-    whole = made._get_current_learning_rate
-
-    def rising() -> Any:
-        return whole() * ops.minimum((ops.cast(made.iterations, "float32") + 1) / steps, 1.0)
-
-    made._get_current_learning_rate = rising
 
 
 def learn_epoch(
@@ -243,22 +222,6 @@ def copied(network: keras.Model, share: Share) -> Callable[[], keras.Model]:
         return copy
 
     return current
-
-
-@contextmanager
-def averaged(model: keras.Model) -> Iterator[None]:
-    """The moving averages of the weights, if there are any, in their place for a while."""
-    moving = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not moving.use_ema:
-        yield
-        return
-    weights = [np.array(keras.ops.convert_to_numpy(one)) for one in model.trainable_variables]
-    optimizers.Optimizer.finalize_variable_values(moving, model.trainable_variables)
-    for variable in model.trainable_variables:  # JAX shares the buffer, and gives it away
-        variable.assign(np.array(keras.ops.convert_to_numpy(variable)))
-    yield
-    for variable, value in zip(model.trainable_variables, weights, strict=True):
-        variable.assign(value)
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:

@@ -1,11 +1,7 @@
 """Losses between class ids (B, H, W) and class probabilities (B, H, W, C).
 
 Ids stay whole numbers up to the loss itself; y is 1 for the true class of a pixel, p what was
-predicted. Sums of the overlap losses run over the pixels of the whole batch, or over those of each
-picture, where the mean over pictures counts.
-
-With a ``smoothing`` of s, -log p(true class) becomes (1 - s) times itself plus s times the mean of
--log p over all classes (Szegedy et al., CVPR 2016): no class is ever quite sure.
+predicted. Sums of the overlap losses run over the pixels of the whole batch.
 
 Where not every class is known, the losses take a :class:`~model.training.partial.Partial` instead
 of the ids. A pixel that may be of several classes then costs -log of the sum of their
@@ -15,7 +11,6 @@ are over all others, and its gradient is exactly 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -41,18 +36,13 @@ def loss_of(
 
     ``codes`` are those of the batches, where not every class is known.
     """
-    smoothing, each = wanted.label_smoothing, wanted.overlap_over == "picture"
-    entropies: dict[str, Callable[..., Any]] = {
+    losses: dict[str, Loss] = {
         "categorical_crossentropy": categorical_crossentropy,
         "weighted_ce": partial(weighted_ce, weights=inverse_frequency(class_pixels)),
         "focal": partial(focal, gamma=wanted.focal_gamma),
-        "dice_ce": partial(dice_ce, each=each),
-        "boundary": partial(boundary, weight=wanted.boundary_weight, reach=wanted.boundary_px),
-    }
-    losses: dict[str, Loss] = {
-        **{name: partial(loss, smoothing=smoothing) for name, loss in entropies.items()},
-        "dice": partial(dice, each=each),
-        "tversky": partial(tversky, alpha=wanted.tversky_alpha, each=each),
+        "dice_ce": dice_ce,
+        "dice": dice,
+        "tversky": partial(tversky, alpha=wanted.tversky_alpha),
     }
     return _OfBatch(losses[wanted.loss], wanted.loss, codes)
 
@@ -71,14 +61,12 @@ class _OfBatch(keras.losses.Loss):  # type: ignore[misc]  # untyped library
         return ops.reshape(self._loss(truth, y_pred), (1,))
 
 
-def categorical_crossentropy(ids: Any, probabilities: Any, smoothing: float = 0.0) -> Any:
+def categorical_crossentropy(ids: Any, probabilities: Any) -> Any:
     """Mean over all pixels of -log p(true class): the loss of the reference projects, from ids."""
-    return _mean(ids, _entropy(ids, probabilities, smoothing))
+    return _mean(ids, _entropy(ids, probabilities))
 
 
-def weighted_ce(
-    ids: Any, probabilities: Any, weights: Sequence[float], smoothing: float = 0.0
-) -> Any:
+def weighted_ce(ids: Any, probabilities: Any, weights: Sequence[float]) -> Any:
     """Mean over all pixels of -w(true class) log p(true class).
 
     With w = 1 / (C f), f the class's share of all pixels, every class counts alike and the mean
@@ -87,76 +75,47 @@ def weighted_ce(
     """
     table = ops.convert_to_tensor(weights, dtype="float32")
     of_class = ids.likely if isinstance(ids, Partial) else ops.cast(ids, "int32")
-    return _mean(ids, ops.take(table, of_class) * _entropy(ids, probabilities, smoothing))
+    return _mean(ids, ops.take(table, of_class) * _entropy(ids, probabilities))
 
 
-def focal(ids: Any, probabilities: Any, gamma: float, smoothing: float = 0.0) -> Any:
+def focal(ids: Any, probabilities: Any, gamma: float) -> Any:
     """Mean over all pixels of -(1 - p)^gamma log p, p of the true class (Lin et al., ICCV 2017)."""
     allowed = ids.allowed if isinstance(ids, Partial) else _one_hot(ids, probabilities)
     sure = ops.sum(allowed * probabilities, axis=-1)
     # not below a trifle: a power below 1 has no slope at 0
     unsure = ops.clip(1.0 - sure, _TINY, 1.0)
-    return _mean(ids, unsure**gamma * _entropy(ids, probabilities, smoothing))
+    return _mean(ids, unsure**gamma * _entropy(ids, probabilities))
 
 
-def dice(ids: Any, probabilities: Any, each: bool = False) -> Any:
+def dice(ids: Any, probabilities: Any) -> Any:
     """1 - soft Dice, 2 sum(y p) / (sum(y) + sum(p)), mean over the foreground classes.
 
     Milletari et al., 3DV 2016, with plain instead of squared sums. It is Tversky's at 1/2.
     """
-    return tversky(ids, probabilities, 0.5, each)
+    return tversky(ids, probabilities, 0.5)
 
 
-def dice_ce(ids: Any, probabilities: Any, smoothing: float = 0.0, each: bool = False) -> Any:
+def dice_ce(ids: Any, probabilities: Any) -> Any:
     """Cross-entropy plus 1 - soft Dice, in equal parts (Isensee et al., Nat. Methods 2021)."""
-    entropy = categorical_crossentropy(ids, probabilities, smoothing)
-    return entropy + dice(ids, probabilities, each)
+    return categorical_crossentropy(ids, probabilities) + dice(ids, probabilities)
 
 
-def tversky(ids: Any, probabilities: Any, alpha: float, each: bool = False) -> Any:
+def tversky(ids: Any, probabilities: Any, alpha: float) -> Any:
     """1 - T, T = sum(y p) / (sum(y p) + a sum((1-y) p) + (1-a) sum(y (1-p))), a = alpha.
 
     Mean over the foreground classes (Salehi et al., MLMI 2017): an alpha below 1/2 fears missed
-    pixels more than invented ones. Sums run over the batch, or over ``each`` picture.
+    pixels more than invented ones.
     """
     truth = _one_hot(ids, probabilities)[..., 1:]
     judged = probabilities * ids.judged if isinstance(ids, Partial) else probabilities
     guess = judged[..., 1:]
-    axes = (1, 2) if each else (0, 1, 2)
+    axes = (0, 1, 2)
     both = ops.sum(truth * guess, axis=axes)
     invented = ops.sum(guess, axis=axes) - both
     missed = ops.sum(truth, axis=axes) - both
     half = _SMOOTH / 2  # so that alpha = 1/2 is (2 both + 1) / (truth + guess + 1)
     index = (both + half) / (both + alpha * invented + (1 - alpha) * missed + half)
     return 1 - ops.mean(index)
-
-
-def boundary(
-    ids: Any, probabilities: Any, weight: float, reach: int, smoothing: float = 0.0
-) -> Any:
-    """Mean over all pixels of -(1 + w exp(-d^2 / (2 s^2))) log p(true class), s = reach / 2.
-
-    d is the distance to the nearest boundary: 0 for a pixel with another class among its eight
-    neighbours, then a pixel more for every ring, up to ``reach`` rings. The weight map of U-Net
-    (Ronneberger et al., MICCAI 2015, eq. 2), whose distances are found here by pooling: a window
-    around a pixel shows two classes where its greatest and its least id differ. What nobody
-    annotated is no class.
-    """
-    if isinstance(ids, Partial):
-        known, of_class = ids.counts > 0, ops.cast(ids.likely, "float32")
-        greatest = ops.where(known, of_class, -1.0)[..., None]
-        least = ops.where(known, of_class, float(probabilities.shape[-1]))[..., None]
-    else:
-        greatest = ops.cast(ids, "float32")[..., None]
-        least = greatest
-    emphasis = ops.zeros_like(greatest)
-    for distance in range(reach):
-        greatest = ops.max_pool(greatest, 3, 1, "same")
-        least = -ops.max_pool(-least, 3, 1, "same")
-        near = weight * math.exp(-2 * (distance / reach) ** 2)
-        found = ops.cast(greatest > least, "float32")
-        emphasis = ops.maximum(emphasis, near * found)
-    return _mean(ids, (1 + emphasis[..., 0]) * _entropy(ids, probabilities, smoothing))
 
 
 def inverse_frequency(class_pixels: Sequence[int]) -> list[float]:
@@ -172,17 +131,13 @@ def _mean(ids: Any, values: Any) -> Any:
     return ops.mean(values)
 
 
-def _entropy(ids: Any, probabilities: Any, smoothing: float) -> Any:
+def _entropy(ids: Any, probabilities: Any) -> Any:
     """-log p(true class) of each pixel (B, H, W); of several possible classes, of their sum."""
-    logs = ops.log(ops.clip(probabilities, _LEAST, 1.0))
     if isinstance(ids, Partial):
         marginal = ops.sum(ids.allowed * probabilities, axis=-1)
-        entropy = -ops.log(ops.clip(marginal, _LEAST, 1.0))
-    else:
-        entropy = -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
-    if not smoothing:
-        return entropy
-    return (1 - smoothing) * entropy - smoothing * ops.mean(logs, axis=-1)
+        return -ops.log(ops.clip(marginal, _LEAST, 1.0))
+    logs = ops.log(ops.clip(probabilities, _LEAST, 1.0))
+    return -ops.sum(_one_hot(ids, probabilities) * logs, axis=-1)
 
 
 def _one_hot(ids: Any, probabilities: Any) -> Any:

@@ -42,11 +42,21 @@ from pipeline.params.split import Split
 from pipeline.params.values import OutOfRange, shown
 from pipeline.runtime import files
 
+_NO_GAIN = "Leave it out: it gained nothing where it was measured (docs/decisions/training.md)."
 _MOVED = {
     "train.augment": "It is 'mode' in the section 'augment' now.",
     "evaluate.postprocess": "It is 'postprocess' in the section 'train' now.",
     "evaluate.batch_slices": "Leave it out: it follows from the network.",
     "train.class_share": "It is 'foreground_oversampling' now.",
+    "train.ema_momentum": _NO_GAIN,
+    "train.warm_up_steps": _NO_GAIN,
+    "train.overlap_over": _NO_GAIN,
+    "train.label_smoothing": _NO_GAIN,
+    "train.boundary_weight": _NO_GAIN,
+    "train.boundary_px": _NO_GAIN,
+    "network.block": _NO_GAIN,
+    "network.deep_supervision": _NO_GAIN,
+    "network.input_normalization": _NO_GAIN,
     "id_salt": "The salt is a secret and no parameter: take it out here, and set FLEXUNET_ID_SALT"
     " or write it into data/id_salt. If this file was ever passed on, choose another salt.",
 }

@@ -64,7 +64,7 @@ def step_seconds(train: Train, unfused: bool) -> dict[str, Any]:
     shape = (train.batch_pairs, px, px)
     pictures = rng.integers(0, 256, (*shape, train.network.inputs), np.uint8)
     ids = rng.integers(0, len(labels), shape, np.uint8)
-    model = networks.trainable(networks.flexunet(train.network, len(labels)), train.network)
+    model = networks.flexunet(train.network, len(labels))
     loss = loss_of(train, [1] * len(labels))
     jit = precision.jit(train.jit)
     model.compile(optimizer(train), loss, metrics=[Scores(labels)], jit_compile=jit)

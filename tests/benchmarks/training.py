@@ -69,7 +69,7 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     """The best step of this process, in seconds, without what the first one builds."""
     import keras
 
-    from model.flexunet import flexunet, trainable
+    from model.flexunet import flexunet
     from model.training.fit import optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
@@ -81,13 +81,12 @@ def step_seconds(size: str, peer: bool, precision: str, jit: str) -> dict[str, f
     px, batch = train.network.image_px, train.batch_pairs
     pictures = rng.integers(0, 256, (batch, px, px, train.network.channels), np.uint8)
     ids = rng.integers(0, 2, (batch, px, px), np.uint8)
-    network = flexunet(train.network, 2)
+    model = flexunet(train.network, 2)
     if peer:
-        model, metrics, loss = network, [_soft_dice], "categorical_crossentropy"
+        metrics, loss = [_soft_dice], "categorical_crossentropy"
         pictures, ids = pictures.astype(np.float32), np.eye(2, dtype=np.float32)[ids]
     else:
-        model, metrics = trainable(network, train.network), [Scores(CLASSES)]
-        loss = loss_of(train, [3, 1])
+        metrics, loss = [Scores(CLASSES)], loss_of(train, [3, 1])
     model.compile(optimizer(train), loss, metrics=metrics, jit_compile=jit == "always")
     model.train_on_batch(pictures, ids)
     spent = []
@@ -120,13 +119,13 @@ def feed_rate(folder: Path, px: int) -> dict[str, float]:
 
 def peak_memory(folder: Path, pairs: int) -> dict[str, float]:
     """Peak resident MB of 60 steps at 128 pixels, of a dataset of so many pairs."""
-    from model.flexunet import flexunet, trainable
+    from model.flexunet import flexunet
     from model.training.fit import fit_epoch, optimizer
     from model.training.losses import loss_of
     from model.training.metrics import Scores
 
     train = wanted("small")
-    model = trainable(flexunet(train.network, 2), train.network)
+    model = flexunet(train.network, 2)
     model.compile(
         optimizer(train), loss_of(train, [3, 1]), metrics=[Scores(CLASSES)], jit_compile=False
     )

@@ -16,7 +16,7 @@ from model import export as verb
 from model import number_format, provenance
 from model.__main__ import main
 from model.export import comparison, export
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.inference import keras_file, onnx_file
 from model.params import ACTIVATIONS, Network
 from pipeline.runtime import modelfile
@@ -34,12 +34,8 @@ SHAPES = {
     "dilated": Network(32, 3, 2, 9, 3, 3, 0.05, "relu", "none"),
     "group": replace(SMALL, normalization="group"),
     "instance": replace(SMALL, normalization="instance"),
-    "zscore of three channels": Network(16, 3, 4, 5, 2, 2, 0.0, "gelu", "none", "zscore"),
-    "all at once": Network(
-        16, 3, 3, 5, 3, 2, 0.1, "mish", "group", "zscore", True, block="residual"
-    ),
-    "residual": replace(SMALL, block="residual"),
-    "residual with as many channels as filters": replace(SMALL, channels=4, block="residual"),
+    "three channels": Network(16, 3, 4, 5, 2, 2, 0.0, "gelu", "none"),
+    "all at once": Network(16, 3, 3, 5, 3, 2, 0.1, "mish", "group"),
     "two levels": replace(SMALL, num_layers=2, base_filters=1),
     **{one: replace(SMALL, activation=one, num_layers=2) for one in ACTIVATIONS},
 }
@@ -49,7 +45,6 @@ def drawn(network: Network) -> keras.Model:
     """A network whose normalisation moves and scales as a trained one's does."""
     rng = np.random.default_rng(3)
     model = flexunet(network, CLASSES)
-    trainable(model, network)  # what deep supervision adds stays out of the model
     for weight in model.weights:
         if weight.name in ("gamma", "moving_variance"):
             weight.assign(rng.uniform(0.5, 2, weight.shape))

@@ -14,9 +14,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.params import Network, presets
-from model.training.losses import categorical_crossentropy
 from tests.conftest import PROJECT
 
 pytestmark = pytest.mark.slow
@@ -165,28 +164,6 @@ def test_normalization_follows_every_convolution_of_a_block(normalization: str) 
     assert kinds.count("BatchNormalization") == sum(normalised)
 
 
-@pytest.mark.parametrize(
-    ("channels", "shortcuts"), [(1, 5), (2, 4)], ids=["other filters", "as many as the first level"]
-)
-def test_residual_blocks_add_what_came_in(channels: int, shortcuts: int) -> None:
-    """Where a block's own convolutions give 0, what came in is left."""
-    plain = flexunet(replace(SMALL, channels=channels), 3)
-    model = flexunet(replace(SMALL, channels=channels, block="residual"), 3)
-    short = [one for one in model.layers if one.name.endswith("_shortcut")]
-    assert [one.kernel_size for one in short] == [(1, 1)] * shortcuts
-    assert model.count_params() - plain.count_params() == sum(
-        (one.input.shape[-1] + 1) * one.filters for one in short
-    )
-    for level, name in enumerate(("encoder_0", "encoder_1", "bridge")):
-        block = model.get_layer(f"{name}_sum")
-        model.get_layer(f"{name}_conv_1").kernel.assign(np.zeros((3, 3, 2 << level, 2 << level)))
-        parts = keras.Model(model.input, [block.output, block.input[1]])
-        pictures = np.random.default_rng(0).integers(0, 256, (1, 16, 16, channels), np.uint8)
-        found, wanted = (np.asarray(one) for one in parts.predict_on_batch(pictures))
-        np.testing.assert_allclose(found, wanted)
-        assert np.ptp(found) > 0
-
-
 @pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
 def test_blocks_are_activated_as_asked(activation: str) -> None:
     model = flexunet(replace(SMALL, activation=activation), 2)
@@ -214,56 +191,19 @@ def test_normalization_of_one_picture_leaves_mean_zero(normalization: str, filte
     np.testing.assert_allclose(found.mean(axis=axes), 0, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"], indirect=True)
-def test_zscore_gives_each_picture_mean_zero_and_sd_one(policy: str) -> None:
-    model = flexunet(replace(SMALL, input_normalization="zscore", channels=3), 2)
-    scaled = keras.Model(model.input, model.get_layer("zscore").output)
-    noise = np.random.default_rng(0).integers(20, 60, (2, 16, 16, 1), np.uint8)
-    found = np.asarray(scaled.predict_on_batch(np.repeat(noise, 3, axis=-1)))
-    np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), 0, atol=1e-2)
-    np.testing.assert_allclose(found.std(axis=(1, 2, 3)), 1, atol=1e-2)
-    assert model.count_params() == flexunet(replace(SMALL, channels=3), 2).count_params()
-
-
-@pytest.mark.parametrize(("num_layers", "heads"), [(2, 1), (3, 2), (4, 3), (5, 4), (6, 4)])
-def test_coarser_levels_are_judged_by_the_same_ids(num_layers: int, heads: int) -> None:
-    network = replace(SMALL, image_px=32, num_layers=num_layers, deep_supervision=True)
-    judged = flexunet(network, 3)
-    model = trainable(judged, network)
-    assert [output.shape[1] for output in model.outputs] == [32 // 2**n for n in range(heads)]
-    model.compile("sgd", categorical_crossentropy, jit_compile=False)
-    rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (2, 32, 32, 1), np.uint8)
-    ids = rng.integers(0, 3, (2, 32, 32), np.uint8)
-    costs = []
-    guesses = model.predict_on_batch(pictures)
-    for level, guess in enumerate(guesses if heads > 1 else [guesses]):
-        step = 2**level
-        truth = np.repeat(ids[:, step // 2 :: step, step // 2 :: step, None], 3, -1) == range(3)
-        costs.append(-np.log(np.asarray(guess)[truth]).mean())
-    weights = [0.5**level for level in range(heads)]
-    wanted = np.average(costs, weights=weights)
-    assert float(model.evaluate(pictures, ids, verbose=0)) == pytest.approx(wanted, rel=1e-4)
-
-
-def test_coarser_heads_are_no_part_of_the_network() -> None:
-    network = replace(SMALL, deep_supervision=True)
-    assert flexunet(network, 3).count_params() == flexunet(SMALL, 3).count_params()
-
-
 _ONE_STEP = """
 import dataclasses
 import keras, numpy as np
 from datasets_spec import load as dataset
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.training.losses import loss_of
 from model.training.metrics import Scores
 from model.params import LOSSES, Network, load
 
 keras.utils.set_random_seed(1)
 label_map = dataset("virtual_ncct").dataset.label_map
-network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore", True, block="residual")
-model = trainable(flexunet(network, 3), network)
+network = Network(16, 3, 2, 3, 2, 1, 0.1, "relu", "batch")
+model = flexunet(network, 3)
 ids = np.random.default_rng(1).integers(0, 3, (2, 16, 16)).astype(np.uint8)
 pictures = np.repeat(ids[..., None] * np.uint8(120), 3, axis=-1)
 train = load("virtual_ncct").train
@@ -272,11 +212,10 @@ for name in LOSSES:
     model.compile("adam", loss, metrics=[Scores(label_map)])
     before = [np.array(weight) for weight in model.get_weights()]
     logs = model.train_on_batch(pictures, ids, return_dict=True)
-    logs |= logs.pop("scores", {})
     moved = sum(not np.array_equal(a, b) for a, b in zip(before, model.get_weights()))
     assert np.isfinite(logs["loss"]) and moved >= len(model.trainable_weights), name
     assert 0 <= logs["foreground_dice"] <= 1 and 0 <= logs["dice_coef_multiclass"] <= 1
-assert np.allclose(np.asarray(model.predict_on_batch(pictures)[0]).sum(axis=-1), 1, atol=1e-5)
+assert np.allclose(np.asarray(model.predict_on_batch(pictures)).sum(axis=-1), 1, atol=1e-5)
 print("trained with", keras.backend.backend())
 """
 
@@ -289,14 +228,14 @@ def test_a_step_trains_on_every_backend(backend: str) -> None:
 _TWO_EPOCHS = """
 import keras, numpy as np
 from datasets_spec import load as dataset
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.training.losses import dice_ce
 from model.training.metrics import Scores
 from model.training.fit import fit_epoch
 from model.params import Network
 
-network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch", "zscore", True)
-model = trainable(flexunet(network, 3), network)
+network = Network(32, 1, 4, 3, 3, 1, 0.0, "relu", "batch")
+model = flexunet(network, 3)
 rng = np.random.default_rng(1)
 model.set_weights([  # kernels anew, all else is 0 or 1 from the start
     w if w.ndim == 1 else rng.normal(0, (2 / w[..., 0].size) ** 0.5, w.shape)
@@ -317,7 +256,7 @@ for epoch in range(2):
     logs = fit_epoch(model, Drawn(), epoch, [])
     print(logs["loss"], logs["foreground_dice"])
 """
-TWO_EPOCHS = [(2.12968, 0.28479), (1.50879, 0.49700)]  # what TensorFlow gave
+TWO_EPOCHS = [(2.09853, 0.31570), (1.53657, 0.46888)]  # what TensorFlow gave
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])

@@ -42,29 +42,19 @@ def test_work_and_weights_of_the_reference_projects_are_as_published(name: str) 
     assert sum(row.weights for row in table) == weights
 
 
-@pytest.mark.parametrize("block", ["plain", "residual"])
 @pytest.mark.parametrize("normalization", ["none", "batch", "group"])
-def test_every_weight_belongs_to_a_level(normalization: str, block: str) -> None:
-    network = Network(32, 3, 4, 5, 4, 2, 0.1, "relu", normalization, block=block)
+def test_every_weight_belongs_to_a_level(normalization: str) -> None:
+    network = Network(32, 3, 4, 5, 4, 2, 0.1, "relu", normalization)
     model = flexunet(network, 3)
     assert sum(row.weights for row in levels(model, network)) == model.count_params()
 
 
 @pytest.mark.parametrize(
-    ("kernels", "dilation", "num_layers", "block"),
-    [
-        (3, 1, 2, "plain"),
-        (5, 1, 2, "residual"),
-        (3, 2, 2, "plain"),
-        (3, 1, 3, "residual"),
-        (5, 2, 3, "plain"),
-    ],
+    ("kernels", "dilation", "num_layers"), [(3, 1, 2), (5, 1, 2), (3, 2, 2), (3, 1, 3), (5, 2, 3)]
 )
-def test_a_pixel_sees_as_far_as_reported(
-    kernels: int, dilation: int, num_layers: int, block: str
-) -> None:
+def test_a_pixel_sees_as_far_as_reported(kernels: int, dilation: int, num_layers: int) -> None:
     """With all weights 1 nothing cancels: every pixel that is seen changes the sum."""
-    network = Network(96, 1, 1, kernels, num_layers, dilation, 0.0, "relu", "none", block=block)
+    network = Network(96, 1, 1, kernels, num_layers, dilation, 0.0, "relu", "none")
     model = flexunet(network, 2)
     linear = keras.Model(model.input, model.get_layer("head").input)
     linear.set_weights([np.ones_like(weight) for weight in linear.get_weights()])

@@ -244,18 +244,36 @@ def test_commands_say_it_in_one_line(
     assert str(MODEL) in line
 
 
+@pytest.mark.parametrize(
+    ("option", "same", "other"),
+    [
+        ("block", ["plain"], "residual"),
+        ("input_normalization", ["none"], "zscore"),
+        ("deep_supervision", [False, True], "often"),
+    ],
+)
+def test_a_model_that_states_an_option_of_earlier_is_read_where_it_did_nothing(
+    option: str, same: list[object], other: str, settings: params.Params, refused: Refused
+) -> None:
+    sound, weights = _members(), _load(settings).count_params()
+
+    def state(value: object) -> None:
+        _write(_with(lambda stated: stated["train"]["network"].update({option: value}))(sound))
+
+    for value in same:
+        state(value)
+        assert _load(settings).count_params() == weights
+    state(other)
+    assert f"the parameter '{option}' of {other!r}" in refused(lambda: _load(settings)).what
+
+
 @pytest.mark.parametrize("form", ["float32", "bfloat16"])
 @pytest.mark.parametrize("normalization", ["none", "batch", "group", "instance"])
 def test_the_network_that_is_built_is_the_one_that_keras_would_load(
     form: str, normalization: str, workplace: Path
 ) -> None:
     """Number by number, and whatever the precision of this process."""
-    settings = cohort.write_params(
-        **{
-            "train.network.normalization": normalization,
-            "train.network.input_normalization": "zscore",
-        }
-    )
+    settings = cohort.write_params(**{"train.network.normalization": normalization})
     manifest = paths.dataset(cohort.DATASET) / paths.MANIFEST
     manifest.parent.mkdir(parents=True)
     manifest.touch()

@@ -28,7 +28,6 @@ MODEL = RUN / paths.MODEL
 PARTS: dict[str, Any] = {
     "train.network.image_px": 16,
     "train.network.picture_px": 40,
-    "train.network.deep_supervision": True,
     "train.foreground_oversampling": 0.33,
     "train.mirrors": "always",
     "train.learning_rate": 0.02,

@@ -155,7 +155,7 @@ import keras
 from model import params, provenance
 from model.flexunet import flexunet
 keras.utils.set_random_seed(1)
-network = params.Network(16, 1, 2, 3, 2, 1, 0.1, "relu", "batch", "zscore")
+network = params.Network(16, 1, 2, 3, 2, 1, 0.1, "relu", "batch")
 with provenance.writing(flexunet(network, 3), Path(sys.argv[1]), {"dataset": "x"}):
     pass
 """

@@ -36,12 +36,9 @@ RUN = paths.run(cohort.DATASET)
 PLACE = checkpoint.folder(paths.run(cohort.DATASET))
 # everything that has a memory
 KNOBS: dict[str, Any] = {
-    "train.network.deep_supervision": True,
     "train.network.dropout_rate": 0.2,
-    "train.ema_momentum": 0.9,
     "train.foreground_oversampling": 0.5,
     "train.accumulate_batches": 3,
-    "train.warm_up_steps": 9,  # of three batches each, so the rise ends in a later epoch
     "train.reducer_patience": 1,
     "train.early_stopping_patience": 99,
 }
@@ -276,31 +273,6 @@ def test_a_monitor_that_is_no_number_is_no_gain_but_leaves_a_best_epoch(workplac
     values = [float("nan"), float("nan"), 2.0, float("nan")]
     assert [state.count({"val_loss": one}, wanted) for one in values] == [True, False, True, False]
     assert state.best_epoch == 3
-
-
-def test_the_average_of_the_weights_is_lent_and_given_back() -> None:
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5)
-    model.compile(optimizer, "mse")
-    optimizer.finalize_variable_values = lambda _: None
-    seen = []
-
-    def note(batch: int, logs: Any) -> None:
-        seen.append(model.get_weights()[0].copy())
-
-    model.fit(
-        np.ones((12, 2)),
-        np.ones((12, 1)),
-        batch_size=4,
-        verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)],
-    )
-    before = model.get_weights()
-    mean = (seen[0] / 2 + seen[1] / 2) / 2 + seen[2] / 2
-    with fit.averaged(model):
-        np.testing.assert_allclose(model.get_weights()[0], mean, rtol=1e-5)
-    for a, b in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_dvc_repro_killed_in_an_epoch_resumes(tmp_path: Path) -> None:

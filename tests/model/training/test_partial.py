@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from datasets_spec.contract import IGNORED, Label, LabelMap
-from model.flexunet import flexunet, trainable
+from model.flexunet import flexunet
 from model.params import LOSSES, load
 from model.training.batches import Batches
 from model.training.losses import Loss, inverse_frequency, loss_of
@@ -58,8 +57,8 @@ NOTHING = np.full(SHAPE, IGNORED, np.uint8)
 CASES = {"mixed": MIXED, "one picture ignored": WHOLE, "sets alone": _ids(3, 254, 253)}
 
 
-def _loss(name: str, codes: Codes | None = CODES, **more: Any) -> Loss:
-    return loss_of(replace(WANTED, loss=name, **more), PIXELS, codes)
+def _loss(name: str, codes: Codes | None = CODES) -> Loss:
+    return loss_of(replace(WANTED, loss=name), PIXELS, codes)
 
 
 def _value(name: str, ids: Ids, probabilities: Floats, codes: Codes | None = CODES) -> float:
@@ -95,23 +94,8 @@ def _expected(loss: str, ids: Ids, probabilities: Floats) -> float:
         "categorical_crossentropy": np.ones(SHAPE),
         "weighted_ce": np.array(inverse_frequency(PIXELS))[first],
         "focal": np.maximum(1 - likelihood, 1e-7) ** WANTED.focal_gamma,
-        "boundary": 1 + _emphasis(np.where(counts, first, -1)),
     }[loss]
     return float((weight * entropy)[counts].mean())
-
-
-def _emphasis(ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """By the nearest ring of pixels that shows two classes; -1 is none."""
-    emphasis = np.zeros(ids.shape)
-    for picture, row, column in np.ndindex(ids.shape):
-        for reach in range(1, WANTED.boundary_px + 1):
-            rows = slice(max(row - reach, 0), row + reach + 1)
-            around = ids[picture, rows, max(column - reach, 0) : column + reach + 1]
-            if len(set(around[around >= 0].tolist())) > 1:
-                share = (reach - 1) / WANTED.boundary_px
-                emphasis[picture, row, column] = WANTED.boundary_weight * math.exp(-2 * share**2)
-                break
-    return emphasis
 
 
 @every("case", CASES)
@@ -133,19 +117,6 @@ def test_loss_of_what_is_all_known_is_the_same_number(loss: str) -> None:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_nothing_that_is_known_costs_nothing(loss: str) -> None:
     assert _value(loss, NOTHING, _random(6)) == 0
-    smooth = _loss(loss, label_smoothing=0.2, overlap_over="picture")
-    assert float(smooth(NOTHING, ops.convert_to_tensor(_random(6)))) == 0
-
-
-@every("case", CASES)
-def test_smoothing_spreads_what_is_known_of_a_pixel(case: str) -> None:
-    ids, p = CASES[case], _random(4)
-    allowed = _may_be(ids)
-    hard = -np.log(np.maximum((p * allowed).sum(axis=-1), 1e-30))
-    even = -np.log(np.maximum(p, 1e-30)).mean(axis=-1)
-    wanted = (0.8 * hard + 0.2 * even)[~allowed.all(axis=-1)].mean()
-    smooth = _loss("categorical_crossentropy", label_smoothing=0.2)
-    assert float(smooth(ids, ops.convert_to_tensor(p))) == pytest.approx(wanted, rel=1e-5)
 
 
 @every("case", [*CASES, "nothing"])
@@ -175,14 +146,13 @@ def test_a_prediction_of_what_a_pixel_may_be_is_not_pulled_apart(loss: str) -> N
     assert _value(loss, ids[:, :4], other[:, :4]) > _value(loss, ids[:, :4], background[:, :4])
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_a_network_learns_nothing_from_what_nobody_annotated(deep: bool) -> None:
+def test_a_network_learns_nothing_from_what_nobody_annotated() -> None:
     network = replace(
         WANTED.network, image_px=16, base_filters=2, num_layers=3, dropout_rate=0.0,
-        normalization="none", deep_supervision=deep,
+        normalization="none",
     )  # fmt: skip
     keras.utils.set_random_seed(1)
-    model = trainable(flexunet(network, CLASSES), network)
+    model = flexunet(network, CLASSES)
     model.compile("sgd", _loss("dice_ce"), metrics=[Scores(LABEL_MAP, codes=CODES)])
     before = [one.numpy().copy() for one in model.trainable_variables]
     pictures = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1), np.uint8)
