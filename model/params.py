@@ -19,7 +19,14 @@ from pipeline.params.values import expect, one_of
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "softplus", "tanh")
 """Names of Keras for the activation of FlexUNet's convolutions."""
-LOSSES = ("categorical_crossentropy", "weighted_ce", "focal", "dice", "dice_ce", "tversky")
+LOSSES = (
+    "categorical_crossentropy",
+    "weighted_ce",
+    "focal",
+    "dice",
+    "dice_ce",
+    "tversky",
+)
 """The losses of model/training/losses.py."""
 MONITORS = ("val_loss", "val_foreground_dice", "val_foreground_iou", "val_dice_coef_multiclass")
 """What can decide the best checkpoint, early stopping and the reducer; all but the loss grow."""
