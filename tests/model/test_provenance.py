@@ -94,6 +94,7 @@ DECIDING = [
     "model/training/parts.py",
     "model/training/precision.py",
     "model/training/state.py",
+    "pipeline/pairs/pictures.py",
     "pipeline/pairs/png.py",
 ]
 DRAWING = ["pipeline/pairs/variants.py", "pipeline/warps/fields.py", "pipeline/runtime/keys.py"]
