@@ -16,7 +16,7 @@ from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.fetch import fetch
-from pipeline.pairs import manifest, packing
+from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
 from pipeline.report import report
 from pipeline.runtime.files import sha256
@@ -49,7 +49,6 @@ def server(started: Server, workplace: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copytree("raw", Path("here") / paths.raw(NAME), dirs_exist_ok=True)
     shutil.rmtree(paths.DATA)
     shutil.rmtree("raw")
-    packing._size.cache_clear()
     return started
 
 

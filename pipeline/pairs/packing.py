@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from pipeline import paths
@@ -97,25 +96,21 @@ def pack(folder: Path, number: int, layout: Layout, pairs: Iterable[Pair]) -> li
     return _cases(folder, layout.url, f"cases-{name}", rows)
 
 
-def are_there(pairs: Iterable[Pair]) -> bool:
+def are_there(pairs: Iterable[Pair], sizes: dict[str, int]) -> bool:
     """Whether the shards of pairs that lie behind a URL are there, as long as they must be.
 
-    Their names stand for their content, and a service shows them once it has all of it.
+    Their names stand for their content, and a service shows them once it has all of it. ``sizes``
+    takes what the service says of each, to be asked once in a run.
     """
     ends: dict[str, int] = {}
     for pair in pairs:
         for shard, at in ((pair.shard, pair.shard_at[-2:]), (pair.case_shard, pair.case_at)):
             if shards.is_url(shard):
                 ends[shard] = max(ends.get(shard, 0), sum(at))
-    return all(_size(shard) >= end for shard, end in ends.items())
-
-
-@lru_cache(maxsize=1 << 16)
-def _size(url: str) -> int:
-    """The bytes of a shard behind a URL, asked for once; -1 where there is none."""
-    folder, name = remote.folder_of(url)
-    size = folder.size(name)
-    return -1 if size is None else size
+    for shard in ends.keys() - sizes.keys():
+        there, name = remote.folder_of(shard)
+        sizes[shard] = there.size(name) or 0
+    return all(sizes[shard] >= end for shard, end in ends.items())
 
 
 def unpack(folder: Path, pairs: Iterable[Pair]) -> list[Pair]:

@@ -101,7 +101,8 @@ def _whole_by_fingerprint(folder: Path) -> dict[str, list[Pair]]:
     earlier: dict[str, list[Pair]] = {}
     for pair in _earlier(folder):
         earlier.setdefault(pair.fingerprint, []).append(pair)
-    return {key: pairs for key, pairs in earlier.items() if _whole(folder, pairs)}
+    sizes: dict[str, int] = {}
+    return {key: pairs for key, pairs in earlier.items() if _whole(folder, pairs, sizes)}
 
 
 def _require_own_names(pairs: Sequence[Pair], title: str) -> None:
@@ -156,7 +157,6 @@ def _make(
                 shelf.put(job.name, job.fingerprint, outcome.result or [])
             left[number] -= 1
             if shelf.layout.count and not left[number]:
-                shelf.pairs()  # with those of jobs that failed
                 shelf.pack(number)
             begin = time.monotonic()
             if begin - checkpoint > pause:
@@ -199,12 +199,15 @@ class _Shelf:
 
     def pairs(self) -> list[Pair]:
         """All pairs so far: of a job that failed, those that an earlier run made of it."""
+        self._take_of_failed()
+        return [pair for pairs in self._made.values() for pair in pairs]
+
+    def _take_of_failed(self) -> None:
         for name in self.failed:
             key, earlier = self._earlier.pop(self.case_of(name), ("", []))
             if earlier and key not in self._made:
                 self.of_failed[key] = [self._of_failed(pair) for pair in earlier]
                 self.put(name, key, self.of_failed[key])
-        return [pair for pairs in self._made.values() for pair in pairs]
 
     def checkpoint(self) -> None:
         """Write the manifest of what is made so far; then no file is needed beside its shard."""
@@ -216,6 +219,7 @@ class _Shelf:
 
     def pack(self, number: int) -> None:
         """Put the files of all pairs of a shard in it."""
+        self._take_of_failed()
         keys = self._in_shard.get(number, [])
         own = [pair for key in keys for pair in self._made[key]]
         packed = packing.pack(self.folder, number, self.layout, own)
@@ -251,10 +255,13 @@ def _earlier(folder: Path) -> list[Pair]:
         return []
 
 
-def _whole(folder: Path, pairs: Sequence[Pair]) -> bool:
-    """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
+def _whole(folder: Path, pairs: Sequence[Pair], sizes: dict[str, int]) -> bool:
+    """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written.
+
+    ``sizes``: what is known of shards behind a URL, as :func:`packing.are_there` has it.
+    """
     if shards.is_url(pairs[0].shard):
-        return packing.are_there(pairs)
+        return packing.are_there(pairs, sizes)
     try:
         case = CaseFolder(folder, pairs[0])
     except (OSError, tarfile.TarError, Problem):

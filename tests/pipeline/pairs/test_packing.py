@@ -279,7 +279,6 @@ def test_behind_a_url_are_the_same_shards(away, packed):
 def test_behind_a_url_nothing_is_made_or_sent_twice(away):
     here, there = away
     before = {file: file.stat().st_ino for file in there.rglob("*.tar")}
-    packing._size.cache_clear()
     assert fill(here, url=f"file://{there}") == []
     assert {file: file.stat().st_ino for file in there.rglob("*.tar")} == before
 
@@ -304,7 +303,6 @@ def test_behind_a_url_what_is_lost_is_made_again(away, damage):
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:1000])
-    packing._size.cache_clear()
     assert set(fill(here, url=f"file://{there}")) == theirs
     assert objects(there) == whole
 
