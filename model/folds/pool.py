@@ -188,10 +188,13 @@ def _worst(
             there = predictions / paths.WORST / f"{one.shown}.png"
             pairs_pictures.put(own / f"{_own_name(one)}.png", there)
     worst = pictures.keep_worst(predictions, scored, count)
+    rows = {
+        number: {pair.id: pair for pair in manifest.read(of_number[number].pairs)}
+        for number in {one.fold for one in worst}
+    }
     for one in worst:
-        fold = of_number[one.fold].pairs
-        pair = next(pair for pair in manifest.read(fold) if pair.id == _own_name(one))
-        image, *_, mask = pairs_pictures.files(fold, pair)
+        pair = rows[one.fold][_own_name(one)]
+        image, *_, mask = pairs_pictures.files(of_number[one.fold].pairs, pair)
         for kind, file in ((paths.IMAGES, image), (paths.MASKS, mask)):
             pairs_pictures.put(file, predictions / "test" / kind / f"{one.shown}.png")
     pictures.draw_overlays(predictions, label_map)

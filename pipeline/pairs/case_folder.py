@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.pairs.manifest import Pair
-from pipeline.runtime import shards
+from pipeline.runtime import scratch, shards
 from pipeline.runtime.shards import Part
 
 
@@ -23,9 +22,10 @@ class CaseFolder:
         self.path = converted
         if not pair.case_shard:
             return
-        scratch = Path(tempfile.mkdtemp(prefix="case-"))
-        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
-        self.path = scratch / converted.name  # by which messages name the dataset
+        until = ExitStack()
+        weakref.finalize(self, until.close)
+        here = until.enter_context(scratch.folder())
+        self.path = here / converted.name  # by which messages name the dataset
         shards.unpack(part(converted, pair), self.path)
 
 

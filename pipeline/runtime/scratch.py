@@ -25,7 +25,8 @@ def folder() -> Iterator[Path]:
     remove_left_behind()
     while True:
         place = Path(tempfile.mkdtemp(prefix=_START)).resolve()
-        lock = filelock.FileLock(place / _LOCK, blocking=False)
+        # whichever thread ends the block: that of a case that nobody needs any more, for one
+        lock = filelock.FileLock(place / _LOCK, blocking=False, thread_local=False)
         with suppress(filelock.Timeout, OSError):  # another process has just taken it for left
             lock.acquire()
             if (place / _LOCK).exists():
