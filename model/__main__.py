@@ -146,6 +146,10 @@ def _minutes(text: str) -> float:
 
 
 def _plan(options: Namespace) -> None:
+    from pipeline.runtime import allocator
+
+    allocator.keep_freed()  # steps are timed as a training takes them
+
     def act(dataset: str, _: params.Params) -> None:
         from model.plan import plan
         from model.planning import machine
@@ -194,7 +198,9 @@ def _train(options: Namespace) -> None:
     import datasets_spec
     from datasets_spec.contract import Problem
     from pipeline.params import reader
+    from pipeline.runtime import allocator
 
+    allocator.keep_freed()
     count, members = _processes(options), reader.members(options.params)
     options.dataset = options.dataset or named_by_stage("member")
     names = list(wanted_datasets(options))

@@ -32,6 +32,7 @@ RUNNERS = (
     "pipeline.pairs.packing",
     "pipeline.volumes.limits",
     "pipeline.pairs.store",
+    "pipeline.runtime.allocator",
     "pipeline.runtime.cluster",
     "pipeline.runtime.executor",
     "pipeline.runtime.extras",
