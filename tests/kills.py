@@ -1,14 +1,17 @@
 """Kill every stage at a random moment, run it again, and compare every byte: the kill table.
 
-    python -m tests.kills [--kills 20] [--seed N] [--only STAGE]
+    python -m tests.kills [--kills 20] [--only STAGE] [--dask] [--shards N] [--table FILE]
 
 Kept outside the test suite. A scratch copy of the project with small parameters runs each stage
 twice undisturbed: the second run says how long a stage takes, and what differs between the two is
 not compared later. Then stages are killed, one after the other, at a moment drawn over their own
 duration: the whole process group by SIGKILL or SIGINT, or the leading process alone by SIGTERM, as
-a scheduler does. The same command then runs to its end. Exit status 1 if that fails or hangs, if
-any byte below data, runs or report differs from the undisturbed run's, or if a process outlives
-its leader. Linux only, since processes are looked for in /proc.
+a scheduler does. The same command then runs to its end. With ``--dask`` stages run on a cluster of
+two workers, and in turn the client, a worker or the scheduler is killed: a worker's end must cost
+nothing, and after that of the scheduler the client must end by itself. Exit status 1 if a command
+fails or hangs, if any byte below data, runs or report differs from the undisturbed run's, or if a
+process outlives its leader. ``--shards`` keeps pairs in so many shards, and ``--table`` adds the
+outcome to a Markdown file. Linux only, since processes are looked for in /proc.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +42,7 @@ from tempfile import TemporaryDirectory
 import nibabel as nib
 import numpy as np
 
-from tests.support import cohort
+from tests.support import cohort, dask
 from tests.test_repro import Project
 
 OUTPUTS = ("data", "runs", "report")
@@ -56,6 +59,10 @@ _PARAMS = {
     "augment": {"variants": {"bent": [{"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}]}},
     "train": {"epochs": 4, "precision": "float32"},  # what is fastest is another question each time
 }
+
+
+_PREDICTION = (f"runs/{_VIRTUAL}", f"data/raw/{_VIRTUAL}", "--output", "runs/predicted")
+_CLIENT, _WORKER, _SCHEDULER = "client", "worker", "scheduler"
 
 
 @dataclass(frozen=True)
@@ -75,19 +82,25 @@ STAGES = (
     Stage("split", ("-m", "pipeline", "split", _VIRTUAL), "augment"),
     Stage("train", ("-m", "model", "train", _VIRTUAL), "split"),
     Stage("evaluate", ("-m", "model", "evaluate", _VIRTUAL), "train"),
+    Stage("predict", ("-m", "model", "predict", *_PREDICTION), "evaluate"),
     Stage("report", ("-m", "pipeline", "report"), "evaluate"),
     Stage("dvc repro", ("-m", "dvc", "repro"), "raw"),
 )
 
 
+ON_DASK = ("fetch tar", "convert", "augment", "split", "evaluate", "predict", "dvc repro")
+
+
 @dataclass
 class Kill:
-    """What became of one kill."""
+    """What became of one kill; ``early``: the stage came to its own end before each try of it."""
 
     stage: str
     signal: str
     second: float
     of: float
+    victim: str = _CLIENT
+    early: bool = False
     status: int = 0
     left: list[str] = field(default_factory=list)
     orphans: int = 0
@@ -101,12 +114,13 @@ class Kill:
     @property
     def failed(self) -> bool:
         """Whether a promise is broken."""
-        return bool(self.hung or self.rerun or self.files or self.orphans)
+        lost = self.victim == _WORKER and self.status != 0
+        return bool(lost or self.hung or self.rerun or self.files or self.orphans)
 
     @property
     def missed(self) -> bool:
         """Whether the stage came to its own end: then nothing was tested."""
-        return self.status == 0
+        return self.early or (self.status == 0 and self.victim != _WORKER)
 
 
 class Table:
@@ -117,6 +131,7 @@ class Table:
         self.random = np.random.default_rng(seed)
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # stages would inherit that
+        self.environment: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.wanted: dict[str, dict[str, str]] = {}
         self.unstable: dict[str, set[str]] = {}
@@ -145,27 +160,29 @@ class Table:
 
     def kill(self, stage: Stage) -> Kill:
         """Kill ``stage`` once, run it again, and compare."""
-        sent = _SIGNALS[int(self.random.integers(len(_SIGNALS)))]
+        sent, victim = self._drawn()
         for _try in range(_TRIES):
             of = self.seconds[stage.name]
-            one = Kill(stage.name, sent.name, float(self.random.uniform(0, of)), of)
+            second = float(self.random.uniform(0, of))
+            one = Kill(stage.name, sent.name, second, of, victim)
             self._restore(self._before(stage))
             began, started = time.monotonic(), self._begun(stage)
             try:
                 started.wait(one.second)
             except subprocess.TimeoutExpired:
-                if sent == signal.SIGTERM:
-                    os.kill(started.pid, sent)
-                else:
-                    os.killpg(started.pid, sent)
+                self._send(sent, victim, started)
                 break
             self.seconds[stage.name] = time.monotonic() - began
-        one.status, text = self._ended(started, _STOP_S)
+        else:
+            one.early = True
+        limit_s = _LIMIT_S if victim == _WORKER else _STOP_S
+        one.status, text = self._ended(started, limit_s)
         one.hung = one.status == _HUNG
         if "Traceback" in text and sent != signal.SIGKILL:
             one.words = f"a traceback: {text.strip().splitlines()[-1]:.100}"
         one.orphans = self._orphans(started.pid)
         one.left = sorted(unfinished(self.project))
+        self._ready(again=victim != _CLIENT)
         began = time.monotonic()
         one.rerun, text = self._ended(self._begun(stage))
         one.rerun_s = time.monotonic() - began
@@ -173,6 +190,23 @@ class Table:
             one.words = text.strip().splitlines()[-1][:200] if text.strip() else "no word"
         self._compare(stage, one)
         return one
+
+    def _drawn(self) -> tuple[signal.Signals, str]:
+        """The next signal, and whom it is sent."""
+        return _SIGNALS[int(self.random.integers(len(_SIGNALS)))], _CLIENT
+
+    def _send(self, sent: signal.Signals, victim: str, started: subprocess.Popen[bytes]) -> None:
+        """Kill the victim of a command that runs."""
+        if sent == signal.SIGTERM:
+            os.kill(started.pid, sent)
+        else:
+            os.killpg(started.pid, sent)
+
+    def _ready(self, again: bool = True) -> None:
+        """Make ready what a command needs beside its project; ``again``: even if it was before."""
+
+    def close(self) -> None:
+        """End what :meth:`_ready` started."""
 
     def _compare(self, stage: Stage, one: Kill) -> None:
         wanted, found = self.wanted[stage.name], digests(self.project)
@@ -193,6 +227,7 @@ class Table:
     def _restore(self, state: Path) -> None:
         shutil.rmtree(self.project, ignore_errors=True)
         self._copy(state, self.project)
+        self._ready()
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
@@ -204,6 +239,7 @@ class Table:
         here = str(Path(sys.executable).parent)
         environment = os.environ | {"PATH": here + os.pathsep + os.environ["PATH"]}
         environment |= {"NO_ALBUMENTATIONS_UPDATE": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment |= self.environment
         with (self.folder / "printed").open("wb") as stream:
             return subprocess.Popen(
                 [sys.executable, *stage.command],
@@ -234,6 +270,47 @@ class Table:
         for process in living:
             os.kill(process, signal.SIGKILL)
         return len(living)
+
+
+class OnDask(Table):
+    """Kills of stages that run on a cluster of two workers, started anew for every command."""
+
+    def __init__(self, folder: Path, project: Path, stages: Sequence[Stage], seed: int) -> None:
+        super().__init__(folder, project, stages, seed)
+        self._turn, self._running = 0, ExitStack()
+        self._cluster: dask.Started | None = None
+
+    def _ready(self, again: bool = True) -> None:
+        if not again:
+            return
+        self.close()
+        code = {"PYTHONPATH": str(self.project)}
+        self._cluster = self._running.enter_context(
+            dask.cluster(self.folder / "cluster", knows=self.project)
+        )
+        for _ in range(2):
+            self._cluster.add(env=code)
+        self.environment = {"DASK_SCHEDULER_ADDRESS": self._cluster.address, **code}
+
+    def _drawn(self) -> tuple[signal.Signals, str]:
+        victims = (_CLIENT, _WORKER, _SCHEDULER)
+        victim = victims[self._turn % len(victims)]
+        self._turn += 1
+        return (super()._drawn()[0], victim) if victim == _CLIENT else (signal.SIGKILL, victim)
+
+    def _send(self, sent: signal.Signals, victim: str, started: subprocess.Popen[bytes]) -> None:
+        assert self._cluster is not None
+        if victim == _WORKER:
+            dask.end(self._cluster.workers[int(self.random.integers(2))])
+        elif victim == _SCHEDULER:
+            dask.end(self._cluster.scheduler)
+        else:
+            super()._send(sent, victim, started)
+
+    def close(self) -> None:
+        """End the cluster."""
+        self._running.close()
+        shutil.rmtree(self.folder / "cluster", ignore_errors=True)
 
 
 def members(session: int) -> list[int]:
@@ -311,16 +388,18 @@ def line(one: Kill) -> str:
     left = f"{len(one.left) - locks} and {locks} locks"
     sent = "missed" if one.missed else one.signal
     return (
-        f"{one.stage:14} {sent:8} {one.second:6.1f} of {one.of:5.1f} s  status {one.status:4}"
-        f"  left {left:14}  orphans {one.orphans}  rerun {one.rerun} in {one.rerun_s:5.1f} s "
-        f" differing {one.files} files, {one.byte_count} bytes  {one.words}".rstrip()
+        f"{one.stage:14} {one.victim:9} {sent:8} {one.second:6.1f} of {one.of:5.1f} s"
+        f"  status {one.status:4}  left {left:14}  orphans {one.orphans}"
+        f"  rerun {one.rerun} in {one.rerun_s:5.1f} s"
+        f"  differing {one.files} files, {one.byte_count} bytes  {one.words}".rstrip()
     )
 
 
-def _scratch_project(folder: Path, address: str) -> Path:
+def _scratch_project(folder: Path, address: str, shards: int) -> Path:
     """A project whose hippocampus comes from ``address``: states "empty" and "after raw"."""
     project = Project(folder / "project")
     project.change(_PARAMS)
+    project.change({"convert": {"shards": shards}})
     project.enable(_VIRTUAL)
     digest = hashlib.sha256((folder / "served" / "hippocampus.tar").read_bytes()).hexdigest()
     module = project.folder / "datasets_spec" / f"{_REMOTE}.py"
@@ -392,21 +471,51 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--only", action="append", choices=names, help="repeatable")
+    parser.add_argument("--shards", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--dask", action="store_true", help="on a cluster of two workers")
+    parser.add_argument("--table", type=Path, help="a Markdown file that takes the outcome")
     options = parser.parse_args(arguments)
-    wanted = options.only or names
-    with TemporaryDirectory(prefix="kills-") as scratch:
+    wanted = options.only or (ON_DASK if options.dask else names)
+    kills: list[Kill] = []
+    with TemporaryDirectory(prefix="kills-") as scratch, ExitStack() as running:
         folder = Path(scratch)
         _make_archive(folder / "served" / "hippocampus.tar")
-        with _served(folder / "served") as address:
-            project = _scratch_project(folder, address)
-            table = Table(folder, project, _needed(wanted), options.seed)
-            table.prepare()
-            chosen = [stage for stage in STAGES if stage.name in wanted]
-            kills = []
-            for number in range(options.kills):
-                kills.append(table.kill(chosen[number % len(chosen)]))
-                print(line(kills[-1]), flush=True)
+        address = running.enter_context(_served(folder / "served"))
+        project = _scratch_project(folder, address, options.shards)
+        kind = OnDask if options.dask else Table
+        table = kind(folder, project, _needed(wanted), options.seed)
+        running.callback(table.close)
+        table.prepare()
+        chosen = [stage for stage in STAGES if stage.name in wanted]
+        for number in range(options.kills):
+            kills.append(table.kill(chosen[number % len(chosen)]))
+            print(line(kills[-1]), flush=True)
+    if options.table:
+        with options.table.open("a", encoding="utf-8") as stream:
+            stream.write("\n".join(rows(kills, options.dask, options.shards)) + "\n")
     return _total(kills)
+
+
+def rows(kills: Sequence[Kill], on_dask: bool, shards: int) -> Iterator[str]:
+    """Kills as a table of Markdown, a row for each stage and victim."""
+    place = "a Dask cluster of two workers" if on_dask else "processes of one machine"
+    yield f"\n## On {place}, {f'{shards} shards' if shards else 'loose files'}\n"
+    yield ("| stage | killed | times | amid, s | different bytes | hung | orphans | failed after |")
+    yield "|---|---|---|---|---|---|---|---|"
+    groups: dict[tuple[str, str], list[Kill]] = {}
+    for one in kills:
+        if not one.missed:
+            groups.setdefault((one.stage, one.victim), []).append(one)
+    for (stage, victim), own in sorted(groups.items()):
+        sent = Counter(one.signal for one in own)
+        by = ", ".join(f"{count} {name}" for name, count in sorted(sent.items()))
+        moments = ", ".join(f"{one.second:.1f}" for one in own)
+        yield (
+            f"| {stage} | {victim} | {by} | {moments} of {max(one.of for one in own):.1f}"
+            f" | {sum(one.byte_count for one in own)} | {sum(one.hung for one in own)}"
+            f" | {sum(one.orphans for one in own)}"
+            f" | {sum(bool(one.rerun) for one in own)} |"
+        )
 
 
 def _needed(wanted: Iterable[str]) -> list[Stage]:
