@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import logging
 import shutil
-import tarfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,6 +33,7 @@ from pipeline.runtime.executor import Workers
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _PARTS = (paths.IMAGES, paths.MASKS, paths.TRUTH, paths.SCANS, paths.SHARDS)
+_QUICKLY_CHECKED = 5_000  # pairs: read in the seconds that processes take to start
 _CHECKPOINT_S = 2.0  # at the least; never more than a twentieth of the time goes into it
 
 
@@ -69,7 +70,7 @@ def fill(
     fills the folder.
     """
     with locks.alone(folder):
-        earlier = _whole_by_fingerprint(folder)
+        earlier = _whole_by_fingerprint(folder, workers, title)
         shelf = _Shelf(folder, layout, earlier, failed, case_of, of_failed)
         for job in jobs:
             if job.fingerprint in earlier:
@@ -96,13 +97,20 @@ def fill(
     return pairs
 
 
-def _whole_by_fingerprint(folder: Path) -> dict[str, list[Pair]]:
+def _whole_by_fingerprint(folder: Path, workers: Workers, title: str) -> dict[str, list[Pair]]:
     """What an earlier run made and is still whole: all pairs of a job by its fingerprint."""
     earlier: dict[str, list[Pair]] = {}
     for pair in _earlier(folder):
         earlier.setdefault(pair.fingerprint, []).append(pair)
+    here = [pairs for pairs in earlier.values() if not shards.is_url(pairs[0].shard)]
+    readers = workers if sum(map(len, here)) > _QUICKLY_CHECKED else 1
+    checks = executor.run(partial(_whole, folder), here, readers, f"{title}: what is there")
+    broken = {one.job[0].fingerprint for one in checks if not one.result}
     sizes: dict[str, int] = {}
-    return {key: pairs for key, pairs in earlier.items() if _whole(folder, pairs, sizes)}
+    for key, pairs in earlier.items():
+        if shards.is_url(pairs[0].shard) and not packing.are_there(pairs, sizes):
+            broken.add(key)
+    return {key: pairs for key, pairs in earlier.items() if key not in broken}
 
 
 def _require_own_names(pairs: Sequence[Pair], title: str) -> None:
@@ -255,16 +263,11 @@ def _earlier(folder: Path) -> list[Pair]:
         return []
 
 
-def _whole(folder: Path, pairs: Sequence[Pair], sizes: dict[str, int]) -> bool:
-    """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written.
-
-    ``sizes``: what is known of shards behind a URL, as :func:`packing.are_there` has it.
-    """
-    if shards.is_url(pairs[0].shard):
-        return packing.are_there(pairs, sizes)
+def _whole(folder: Path, pairs: Sequence[Pair]) -> bool:
+    """All pictures, labels and scans of ``pairs`` are there, with the bytes that were written."""
     try:
         case = CaseFolder(folder, pairs[0])
-    except (OSError, tarfile.TarError, Problem):
+    except (OSError, Problem):
         return False
     for name, digest in {(pair.truth, pair.truth_digest) for pair in pairs if pair.truth}:
         if not truth_record.KEPT.is_whole(case.path, name, digest):

@@ -148,9 +148,19 @@ def _whole_blocks(size: int) -> int:
 
 
 def unpack(part: Part, target: Path) -> None:
-    """Write the members that ``part`` of a shard spans to ``target``, by their names."""
-    with tarfile.open(fileobj=BytesIO(part.read_bytes())) as archive:
-        archive.extractall(target, filter="data")
+    """Write the members that ``part`` of a shard spans to ``target``, by their names.
+
+    Raises :class:`Problem` if the shard does not hold them.
+    """
+    try:
+        with tarfile.open(fileobj=BytesIO(part.read_bytes())) as archive:
+            archive.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise Problem(
+            f"expected files of a shard, got other bytes ({error})",
+            where=part,
+            remedy="Run the stage that writes it again.",
+        ) from None
 
 
 def holds(file: File, digest: str) -> bool:

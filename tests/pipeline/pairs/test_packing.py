@@ -242,6 +242,13 @@ def test_a_part_of_a_cut_shard_is_refused(tmp_path, refused):
     assert "expected a shard of at least 110 bytes, got a shorter one" in str(problem)
 
 
+def test_files_of_a_shard_that_are_none_are_refused(tmp_path, refused):
+    (tmp_path / "some.tar").write_bytes(b"no tar" * 200)
+    problem = refused(lambda: shards.unpack(Part(tmp_path / "some.tar", "a", 0, 1024), tmp_path))
+    assert "expected files of a shard, got other bytes" in str(problem)
+    assert "some.tar/a" in str(problem)
+
+
 def test_pairs_in_shards_have_no_files_of_their_own(packed):
     pair = manifest.read(packed)[0]
     assert not any(path.exists() for path in packing.loose_files(packed, pair))

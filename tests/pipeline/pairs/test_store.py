@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pipeline import paths
 from pipeline.pairs import manifest, png, put, store
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.store import Job
-from pipeline.runtime import fingerprints
+from pipeline.runtime import executor, fingerprints
 from pipeline.runtime.files import sha256
 
 LABELS = LabelMap(
@@ -152,6 +153,22 @@ def test_fill_makes_a_damaged_pair_again(tmp_path, part, damage):
     before = files(tmp_path)
     damage(tmp_path / part / "b_1.png")
     assert fill(tmp_path, jobs_of(a=1, b=2)) == ["b"]
+    assert files(tmp_path) == before
+
+
+def test_workers_find_what_is_damaged_among_many(tmp_path, monkeypatch):
+    fill(tmp_path, jobs_of(a=1, b=2, c=3))
+    before, asked = files(tmp_path), []
+    cut(tmp_path / "masks" / "b_1.png")
+
+    def run(task, jobs, workers, title):
+        asked.append((title, len(jobs), workers))
+        return executor.run(task, jobs, workers, title)
+
+    monkeypatch.setattr(store, "_QUICKLY_CHECKED", 5)
+    monkeypatch.setattr(store, "executor", SimpleNamespace(run=run))
+    fill(tmp_path, jobs_of(a=1, b=2, c=3), workers=2)
+    assert asked == [("fill: what is there", 3, 2), ("fill", 1, 2)]
     assert files(tmp_path) == before
 
 
