@@ -1,6 +1,6 @@
 """Kill every stage at a random moment, run it again, and compare every byte: the kill table.
 
-    python -m tests.kills [--kills 20] [--only STAGE] [--dask] [--shards N] [--table FILE]
+    python -m tests.kills [--kills 20] [--only STAGE] [--dask | --full-disk] [--shards N]
 
 Kept outside the test suite. A scratch copy of the project with small parameters runs each stage
 twice undisturbed: the second run says how long a stage takes, and what differs between the two is
@@ -8,7 +8,9 @@ not compared later. Then stages are killed, one after the other, at a moment dra
 duration: the whole process group by SIGKILL or SIGINT, or the leading process alone by SIGTERM, as
 a scheduler does. The same command then runs to its end. With ``--dask`` stages run on a cluster of
 two workers, and in turn the client, a worker or the scheduler is killed: a worker's end must cost
-nothing, and after that of the scheduler the client must end by itself. Exit status 1 if a command
+nothing, and after that of the scheduler the client must end by itself. With ``--full-disk`` nothing
+is killed: the project lies on a disk of its own (a tmpfs, which root alone can mount) that has room
+for a part of what the stage writes, which must say so; then it has room. Exit status 1 if a command
 fails or hangs, if any byte below data, runs or report differs from the undisturbed run's, or if a
 process outlives its leader. ``--shards`` keeps pairs in so many shards, and ``--table`` adds the
 outcome to a Markdown file. Linux only, since processes are looked for in /proc.
@@ -53,6 +55,8 @@ _STOP_S = 60.0  # of one that was asked to end
 _HUNG = 124
 _ADDRESS = re.compile(rb'("shared_object_id": )([0-9]+)')
 _TRIES = 5  # a stage can be quicker than it was and end before it is killed
+_NO_ROOM = "No space left on device"
+_DISK_GB = 4
 _BLOCK, _PAUSE_S = 1 << 16, 0.005  # the served archive's speed, so that a kill can meet a download
 _VIRTUAL, _REMOTE = cohort.DATASET, "msd_hippocampus"
 _PARAMS = {
@@ -62,7 +66,7 @@ _PARAMS = {
 
 
 _PREDICTION = (f"runs/{_VIRTUAL}", f"data/raw/{_VIRTUAL}", "--output", "runs/predicted")
-_CLIENT, _WORKER, _SCHEDULER = "client", "worker", "scheduler"
+_CLIENT, _WORKER, _SCHEDULER, _DISK = "client", "worker", "scheduler", "disk"
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ class Kill:
     def failed(self) -> bool:
         """Whether a promise is broken."""
         lost = self.victim == _WORKER and self.status != 0
+        lost |= self.victim == _DISK and bool(self.words)
         return bool(lost or self.hung or self.rerun or self.files or self.orphans)
 
     @property
@@ -182,14 +187,18 @@ class Table:
             one.words = f"a traceback: {text.strip().splitlines()[-1]:.100}"
         one.orphans = self._orphans(started.pid)
         one.left = sorted(unfinished(self.project))
-        self._ready(again=victim != _CLIENT)
+        if victim != _WORKER or one.status:
+            self._ready(again=victim != _CLIENT)
+            self._rerun(stage, one)
+        self._compare(stage, one)
+        return one
+
+    def _rerun(self, stage: Stage, one: Kill) -> None:
         began = time.monotonic()
         one.rerun, text = self._ended(self._begun(stage))
         one.rerun_s = time.monotonic() - began
         if one.rerun:
             one.words = text.strip().splitlines()[-1][:200] if text.strip() else "no word"
-        self._compare(stage, one)
-        return one
 
     def _drawn(self) -> tuple[signal.Signals, str]:
         """The next signal, and whom it is sent."""
@@ -311,6 +320,49 @@ class OnDask(Table):
         """End the cluster."""
         self._running.close()
         shutil.rmtree(self.folder / "cluster", ignore_errors=True)
+
+
+class OnFullDisk(Table):
+    """Stages on a disk that has room for a part of what they write."""
+
+    def __init__(self, folder: Path, project: Path, stages: Sequence[Stage], seed: int) -> None:
+        self._disk = folder / "disk"
+        self._disk.mkdir()
+        size = ("-o", f"size={_DISK_GB}g")
+        subprocess.run(["mount", "-t", "tmpfs", *size, "tmpfs", str(self._disk)], check=True)
+        super().__init__(folder, self._disk / "project", stages, seed)
+
+    def kill(self, stage: Stage) -> Kill:
+        """Let ``stage`` run out of room once, run it again with room, and compare."""
+        before = self._before(stage)
+        wanted = max(_used(self.folder / f"after {stage.name}") - _used(before), 1)
+        room = int(self.random.uniform(0, wanted))
+        one = Kill(stage.name, "full", room / 2**20, wanted / 2**20, _DISK)
+        self._restore(before)
+        ballast = self._disk / "ballast"
+        with ballast.open("wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, shutil.disk_usage(self._disk).free - room)
+        started = self._begun(stage)
+        one.status, text = self._ended(started)
+        one.hung = one.status == _HUNG
+        ballast.unlink()
+        if one.status and ("Traceback" in text or _NO_ROOM not in text):
+            one.words = f"no word of room: {text.strip().splitlines()[-1]:.100}"
+        one.orphans = self._orphans(started.pid)
+        one.left = sorted(unfinished(self.project))
+        self._rerun(stage, one)
+        self._compare(stage, one)
+        return one
+
+    def close(self) -> None:
+        """Take the disk away."""
+        subprocess.run(["umount", "--lazy", str(self._disk)], check=True)
+
+
+def _used(state: Path) -> int:
+    """The bytes that the files of a state take on a disk, each once."""
+    files = {(at.st_dev, at.st_ino): at.st_blocks * 512 for at in map(os.lstat, state.rglob("*"))}
+    return sum(files.values())
 
 
 def members(session: int) -> list[int]:
@@ -472,7 +524,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--only", action="append", choices=names, help="repeatable")
     parser.add_argument("--shards", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--dask", action="store_true", help="on a cluster of two workers")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--dask", action="store_true", help="on a cluster of two workers")
+    where.add_argument("--full-disk", action="store_true", help="fill the disk instead of killing")
     parser.add_argument("--table", type=Path, help="a Markdown file that takes the outcome")
     options = parser.parse_args(arguments)
     wanted = options.only or (ON_DASK if options.dask else names)
@@ -482,7 +536,7 @@ def main(arguments: list[str] | None = None) -> int:
         _make_archive(folder / "served" / "hippocampus.tar")
         address = running.enter_context(_served(folder / "served"))
         project = _scratch_project(folder, address, options.shards)
-        kind = OnDask if options.dask else Table
+        kind = OnDask if options.dask else OnFullDisk if options.full_disk else Table
         table = kind(folder, project, _needed(wanted), options.seed)
         running.callback(table.close)
         table.prepare()
@@ -492,15 +546,21 @@ def main(arguments: list[str] | None = None) -> int:
             print(line(kills[-1]), flush=True)
     if options.table:
         with options.table.open("a", encoding="utf-8") as stream:
-            stream.write("\n".join(rows(kills, options.dask, options.shards)) + "\n")
+            stream.write("\n".join(rows(kills, _PLACES[kind], options.shards)) + "\n")
     return _total(kills)
 
 
-def rows(kills: Sequence[Kill], on_dask: bool, shards: int) -> Iterator[str]:
+_PLACES = {
+    Table: "processes of one machine",
+    OnDask: "a Dask cluster of two workers",
+    OnFullDisk: "a disk that has room for a part (MB, not seconds)",
+}
+
+
+def rows(kills: Sequence[Kill], place: str, shards: int) -> Iterator[str]:
     """Kills as a table of Markdown, a row for each stage and victim."""
-    place = "a Dask cluster of two workers" if on_dask else "processes of one machine"
     yield f"\n## On {place}, {f'{shards} shards' if shards else 'loose files'}\n"
-    yield ("| stage | killed | times | amid, s | different bytes | hung | orphans | failed after |")
+    yield "| stage | killed | times | amid, s | different bytes | hung | orphans | failed after |"
     yield "|---|---|---|---|---|---|---|---|"
     groups: dict[tuple[str, str], list[Kill]] = {}
     for one in kills:

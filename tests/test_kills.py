@@ -155,3 +155,30 @@ def test_a_model_is_compared_but_for_its_clock_and_addresses(
                 archive.writestr(name, content)
     assert (kills.content(files[0]) == kills.content(files[1])) is same
     assert (kills.different_bytes(*files) == 0) is same
+
+
+def test_what_every_victim_owes() -> None:
+    def one(victim: str, status: int, words: str = "") -> Kill:
+        return Kill("made up", "SIGKILL", 1.0, 2.0, victim, status=status, words=words)
+
+    assert one("client", 0).missed
+    assert not one("client", -9).missed
+    assert not one("client", -9).failed
+    assert one("worker", 2).failed  # others could have done its work
+    assert not one("worker", 0).failed
+    assert not one("worker", 0).missed
+    assert one("disk", 1, "no word of room: KeyError").failed
+    assert not one("disk", 2).failed
+
+
+def test_the_table_has_a_row_for_each_stage_and_victim() -> None:
+    found = [
+        Kill("convert", "SIGKILL", 1.0, 4.0, "worker"),
+        Kill("convert", "SIGKILL", 3.0, 4.0, "worker"),
+        Kill("convert", "SIGTERM", 2.0, 4.0, "client", status=143),
+        Kill("convert", "SIGTERM", 2.0, 4.0, "client", early=True),
+    ]
+    assert list(kills.rows(found, "a cluster", 4))[-2:] == [
+        "| convert | client | 1 SIGTERM | 2.0 of 4.0 | 0 | 0 | 0 | 0 |",
+        "| convert | worker | 2 SIGKILL | 1.0, 3.0 of 4.0 | 0 | 0 | 0 | 0 |",
+    ]
