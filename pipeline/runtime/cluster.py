@@ -35,7 +35,7 @@ from distributed import (
 from distributed.client import AllExit, FuturesCancelledError
 
 from datasets_spec.contract import Problem
-from pipeline.runtime import files, fingerprints, outcomes, sameness
+from pipeline.runtime import allocator, files, fingerprints, outcomes, sameness
 from pipeline.runtime.outcomes import Outcome
 from pipeline.runtime.sameness import Installed
 
@@ -341,6 +341,7 @@ async def _enrol(installed: Installed, proof: Path, resource: str, dask_worker: 
         return _Answer(why_not, lasts=True)
     if not proof.is_file():
         return _Answer(f"it does not see the folder {proof.parent}", lasts=False)
+    allocator.keep_as_usual()
     await dask_worker.set_resources(**{resource: 1})
     if dask_worker.status is Status.running:  # Dask gives jobs that wait to workers that wake up
         dask_worker.status = Status.paused
