@@ -19,6 +19,7 @@ from pipeline.pairs import png
 
 _TILE_PX, _FRAME_PX = 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
+_FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
@@ -143,13 +144,17 @@ def _judged(
 
 
 def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[list[Tile]]:
-    """Per picture of mini_test: the prediction after some epochs, first and last among them."""
+    """Per picture of mini_test: the prediction after some epochs, first and last among them.
+
+    Pictures in which nothing is to be found are left out, unless there are no others.
+    """
     epochs = sorted((run / paths.EPOCH_CHANGE).glob("epoch_*"))
     if not epochs:
         return
     chosen = np.unique(np.linspace(0, len(epochs) - 1, _FILM_FRAMES).round().astype(int))
     shown = [pair_id for pair_id in ids if (epochs[0] / f"{pair_id}.png").is_file()]
-    for pair_id in shown[:_FILM_STRIPS]:
+    found = [pair_id for pair_id in shown if _shows_any(folder, pair_id, label_map)]
+    for pair_id in (found or shown)[:_FILM_STRIPS]:
         image = png.read_shown(folder / paths.IMAGES / f"{pair_id}.png")
         frames = []
         for epoch in (epochs[index] for index in chosen):
@@ -162,8 +167,14 @@ def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> I
         yield frames
 
 
-def _curves(file: Path) -> Iterator[dict[str, str]]:
-    """A plot for every column of history.csv that valid has too."""
+def _shows_any(folder: Path, pair_id: str, label_map: LabelMap) -> bool:
+    """Whether the truth of a picture has any foreground."""
+    mask = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
+    return bool(np.isin(mask, [label.id for label in label_map.foreground]).any())
+
+
+def _curves(file: Path) -> Iterator[dict[str, Any]]:
+    """A plot for every column of history.csv that valid has too, and whether it is shown first."""
     if not file.is_file():
         return
     rows = table_of(file, "epoch")
@@ -179,7 +190,8 @@ def _curves(file: Path) -> Iterator[dict[str, str]]:
             continue
         last = ", ".join(f"{split} {values[-1]:.3f}" for split, values in series.items())
         caption = f"{title[0].upper()}{title[1:]}; after epoch {len(rows)}: {last}."
-        yield {"svg": plots.lines(title, series, caption), "caption": caption}
+        svg = plots.lines(title, series, caption)
+        yield {"svg": svg, "caption": caption, "first": name in _FIRST_CURVES}
 
 
 def _rows(file: Path) -> list[dict[str, str]]:

@@ -140,6 +140,24 @@ def test_curves_are_drawn_for_what_valid_has_too(settings: params.Params) -> Non
     page = _page()
     assert "Loss; after epoch 2: train 0.500, valid 0.750." in page
     assert page.count('class="line series2" points') == 1
+    assert "Every other curve" not in page
+
+
+def test_loss_and_foreground_dice_come_first_and_others_are_folded(
+    settings: params.Params,
+) -> None:
+    RUN.mkdir(parents=True)
+    names = ("dice_csf", "foreground_dice", "loss", "iou_csf")
+    heads = ",".join(f"{name},val_{name}" for name in names)
+    (RUN / paths.HISTORY).write_text(f"epoch,{heads}\n0{',0.5' * 8}\n1{',0.75' * 8}\n", "utf-8")
+    shown, folded = _page().split("<summary>Every other curve (2)</summary>")
+    assert [name in shown for name in ("Loss; ", "Foreground dice; ", "Dice csf; ")] == [
+        True,
+        True,
+        False,
+    ]
+    assert "Dice csf; " in folded
+    assert "Iou csf; " in folded
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])

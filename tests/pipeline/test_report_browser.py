@@ -158,3 +158,29 @@ def test_the_slider_and_the_tables_obey_the_keyboard(page: Path, tmp_path: Path)
         assert browser.value(f"{button}.matches(':focus')")
         browser.press(" ", 32)
         assert browser.value(f"{button}.parentElement.getAttribute('aria-sort')") == "ascending"
+
+
+def test_a_picture_opens_large_turns_and_closes(page: Path, tmp_path: Path) -> None:
+    with Browser(page, tmp_path) as browser:
+        pictures = "document.querySelectorAll('.sheet.wide .stack')"
+        count = browser.value(f"{pictures}.length")
+        assert count > 1
+        browser.value(f"{pictures}[0].focus()")
+        browser.press("Enter", 13)
+        dialog = "document.querySelector('dialog')"
+        seen = f"{dialog}.open && {dialog}.querySelector('img').alt"
+        alts = [browser.value(f"{pictures}[{at}].querySelector('img').alt") for at in (0, 1)]
+        assert browser.value(seen) == alts[0]
+        before = browser.value(f"{pictures}[0].clientWidth")
+        assert browser.value(f"{dialog}.querySelector('.stack').clientWidth") > before
+        browser.press("ArrowRight", 39)
+        assert browser.value(seen) == alts[1]
+        browser.press("ArrowLeft", 37)
+        assert browser.value(seen) == alts[0]
+        browser.value(f"[...{dialog}.querySelectorAll('button')].at(-1).click()")
+        assert browser.value(seen) == alts[1]
+        browser.press("Escape", 27)
+        browser.until(f"!{dialog}.open")
+        browser.until(f"document.activeElement === {pictures}[1]")  # where the reader stopped
+        browser.value(f"{pictures}[0].click()")
+        assert browser.value(seen) == alts[0]

@@ -18,6 +18,59 @@ for (const slider of document.querySelectorAll("input[data-blend]")) {
   show();
 }
 
+// A picture opens large by a click or a key; arrows, and buttons, turn to its neighbours.
+const large = document.createElement("dialog");
+large.className = "large";
+large.setAttribute("aria-label", "A picture, enlarged");
+const turn = document.createElement("div");
+turn.className = "turn";
+const room = document.createElement("div");
+large.append(turn, room);
+document.body.append(large);
+let shown = null;
+const enlarge = (figure) => {
+  shown = figure;
+  const style = getComputedStyle(figure.closest(".sheet"));
+  for (const name of ["--truth", "--predicted"]) {
+    large.style.setProperty(name, style.getPropertyValue(name));
+  }
+  const copy = figure.cloneNode(true);
+  const stack = copy.querySelector(".stack");
+  for (const name of ["role", "tabindex", "aria-label"]) stack.removeAttribute(name);
+  room.replaceChildren(copy);
+  if (!large.open) large.showModal();
+};
+const step = (by) => {
+  const all = [...shown.closest(".sheet").querySelectorAll("figure")];
+  enlarge(all[(all.indexOf(shown) + by + all.length) % all.length]);
+};
+for (const [words, act] of [["‹ Previous", () => step(-1)], ["Close", () => large.close()],
+  ["Next ›", () => step(1)]]) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = words;
+  button.addEventListener("click", act);
+  turn.append(button);
+}
+large.addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (by) step(by);
+});
+large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+large.addEventListener("close", () => shown.querySelector(".stack").focus());
+for (const stack of document.querySelectorAll(".sheet .stack")) {
+  stack.setAttribute("role", "button");
+  stack.tabIndex = 0;
+  stack.setAttribute("aria-label", `Enlarge: ${stack.querySelector("img").alt}`);
+  const figure = stack.closest("figure");
+  stack.addEventListener("click", () => enlarge(figure));
+  stack.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    enlarge(figure);
+  });
+}
+
 // Tables sort by a click or a key on the head of a column: numbers as numbers, gaps last.
 const value = (row, column) => {
   const cell = row.cells[column];
