@@ -145,7 +145,7 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
         scored += _test_case(case, predictor, counted, settings)
         each.add(counted)
     predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
-    worst = pictures.keep_worst(predictions, scored, wanted.worst_cases)
+    shown = pictures.keep_shown(predictions, scored, wanted.worst_cases)
     pictures.place_truth(predictions, paths.dataset(dataset), pairs)
     pictures.draw_overlays(predictions, label_map)
     chosen, convert = dict(stated.chosen), settings.convert.deciding
@@ -154,7 +154,7 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
         dataset,
         scored,
         choices,
-        worst,
+        shown,
         label_map,
         wanted,
         convert,

@@ -67,14 +67,14 @@ def _evaluate(dataset: str, settings: params.Params, workers: Workers) -> None:
     cases = answers.by_case(pairs, "test")
     for _, of_case in executor.results(task, cases, workers, f"evaluate {dataset}: test"):
         scored += of_case
-    worst = pictures.keep_worst(run / paths.PREDICTIONS, scored, wanted.worst_cases)
+    shown = pictures.keep_shown(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.place_truth(run / paths.PREDICTIONS, paths.dataset(dataset), pairs)
     pictures.draw_overlays(run / paths.PREDICTIONS, label_map)
     found = results.results(
         dataset,
         scored,
         choices,
-        worst,
+        shown,
         label_map,
         wanted,
         origin["convert"],

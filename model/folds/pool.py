@@ -25,6 +25,7 @@ from model.params import Params
 from model.scoring import one_by_one, pictures, results, scored_json, summary
 from model.scoring.bootstrap import Resamples
 from model.scoring.one_by_one import OneByOne
+from model.scoring.pictures import Shown
 from model.scoring.summary import Scored, number
 from pipeline import paths
 from pipeline.pairs import manifest
@@ -65,9 +66,9 @@ def _pooled(
     label_map, wanted = datasets_spec.load(dataset).dataset.label_map, settings.evaluate
     stated = [_stated(one.run / part / paths.SCORES) for one in folds]
     scored = [case for one in folds for case in _scored(one, part)]
-    worst = _worst(folds, part, target, scored, wanted.worst_cases, label_map)
+    shown = _shown(folds, part, target, scored, wanted.worst_cases, label_map)
     converted_with = stated[0]["parameters"]["convert"]
-    whole = results.results(dataset, scored, {}, worst, label_map, wanted, converted_with)
+    whole = results.results(dataset, scored, {}, shown, label_map, wanted, converted_with)
     if any("before_postprocessing" in one for one in stated):
         drawn = Resamples.drawn([one.patient for one in scored], wanted.seed, dataset)
         rows = summary.rows(scored, label_map, drawn)
@@ -167,38 +168,39 @@ def _official(folds: Sequence[Fold]) -> bool:
     return False
 
 
-def _worst(
+def _shown(
     folds: Sequence[Fold],
     part: Path,
     target: Path,
     scored: Sequence[Scored],
     count: int,
     label_map: LabelMap,
-) -> list[Scored]:
-    """The cases of lowest Dice over all folds, with their pictures beside the pooled scores.
+) -> Shown:
+    """Cases of all folds that are shown, with their pictures beside the pooled scores.
 
-    Each fold kept as many of its own, so these are among them.
+    Each fold kept its best and as many of its worst, so those of all are among them; the median is
+    the nearest that is.
     """
     predictions = target / paths.PREDICTIONS
     shutil.rmtree(predictions, ignore_errors=True)
     of_number = {str(one.number): one for one in folds}
     for one in scored:
-        own = of_number[one.fold].run / part / paths.PREDICTIONS / paths.WORST
+        own = of_number[one.fold].run / part / paths.PREDICTIONS / paths.EXAMPLES
         if (own / f"{_own_name(one)}.png").is_file():
-            there = predictions / paths.WORST / f"{one.shown}.png"
+            there = predictions / paths.EXAMPLES / f"{one.shown}.png"
             pairs_pictures.put(own / f"{_own_name(one)}.png", there)
-    worst = pictures.keep_worst(predictions, scored, count)
+    shown = pictures.keep_shown(predictions, scored, count)
     rows = {
         number: {pair.id: pair for pair in manifest.read(of_number[number].pairs)}
-        for number in {one.fold for one in worst}
+        for number in {one.fold for one in shown.all()}
     }
-    for one in worst:
+    for one in shown.all():
         pair = rows[one.fold][_own_name(one)]
         image, *_, mask = pairs_pictures.files(of_number[one.fold].pairs, pair)
         for kind, file in ((paths.IMAGES, image), (paths.MASKS, mask)):
             pairs_pictures.put(file, predictions / "test" / kind / f"{one.shown}.png")
     pictures.draw_overlays(predictions, label_map)
-    return worst
+    return shown
 
 
 def _own_name(one: Scored) -> str:

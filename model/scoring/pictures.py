@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -28,7 +29,22 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 _OVERLAY_PX = 512
-_KINDS, _TEST = (paths.MINI_TEST, paths.WORST), "test"
+_KINDS, _TEST = (paths.MINI_TEST, paths.EXAMPLES), "test"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The cases whose pictures are kept: the ``worst``, of lowest mean foreground Dice first, the
+    one nearest the ``median``, and the ``best``; none where no picture is wanted."""
+
+    worst: Sequence[Scored] = ()
+    median: Scored | None = None
+    best: Scored | None = None
+
+    def all(self) -> list[Scored]:
+        """Each case once, the worst first."""
+        found = list(self.worst)
+        return found + [one for one in (self.median, self.best) if one and one not in found]
 
 
 def draw_confusion(file: Path, voxels: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -84,22 +100,33 @@ def write_masks(
     worst = max(slices, key=lambda pair: (wrong[pair.slice_index], sum(pair.class_pixels[1:])))
     for pair in slices:
         kinds = [paths.MINI_TEST] if (folder / f"{pair.id}.png").is_file() else []
-        kinds += [paths.WORST] if pair.id == worst.id else []
+        kinds += [paths.EXAMPLES] if pair.id == worst.id else []
         for kind in kinds:
             ids = canvas.labels(final[pair.slice_index])
             png.write_mask(predictions / kind / f"{pair.id}.png", ids, label_map)
     return worst.id
 
 
-def keep_worst(predictions: Path, scored: Sequence[Scored], count: int) -> list[Scored]:
-    """The cases of lowest mean foreground Dice, lowest first; other cases' pictures are removed."""
-    known = [one for one in scored if not math.isnan(one.dice)]
-    worst = sorted(known, key=lambda one: (one.dice, one.case, one.rater))[:count]
-    kept = {one.shown for one in worst}
-    for file in (predictions / paths.WORST).glob("*.png"):
+def keep_shown(predictions: Path, scored: Sequence[Scored], count: int) -> Shown:
+    """Best, median and ``count`` worst of the cases; other cases' pictures are removed.
+
+    The median is the nearest of those that have a picture.
+    """
+    known = sorted(
+        (one for one in scored if not math.isnan(one.dice)),
+        key=lambda one: (one.dice, one.case, one.rater),
+    )
+    drawn = [one for one in known if (predictions / paths.EXAMPLES / f"{one.shown}.png").is_file()]
+    shown = Shown()
+    if drawn and count:
+        middle = known[len(known) // 2].dice
+        nearest = min(drawn, key=lambda one: abs(one.dice - middle))
+        shown = Shown(drawn[:count], nearest, drawn[-1])
+    kept = {one.shown for one in shown.all()}
+    for file in (predictions / paths.EXAMPLES).glob("*.png"):
         if file.stem not in kept:
             file.unlink()
-    return worst
+    return shown
 
 
 def place_truth(predictions: Path, folder: Path, pairs: Iterable[Pair]) -> None:

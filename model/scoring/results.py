@@ -21,6 +21,7 @@ from model.params import Evaluate
 from model.scoring import certainty, pictures, scored_json, scores, summary, trust
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples
 from model.scoring.obeying import Obeyed
+from model.scoring.pictures import Shown
 from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from model.scoring.summary import Scored, number
@@ -34,7 +35,7 @@ def results(
     dataset: str,
     scored: Sequence[Scored],
     choices: Mapping[int, Choice],
-    worst: Sequence[Scored],
+    shown: Shown,
     label_map: LabelMap,
     wanted: Evaluate,
     converted_with: Mapping[str, Any],
@@ -67,20 +68,18 @@ def results(
         "raters": summary.raters(scored, label_map, resamples),
         "label_rules": [_obeyed(one, label_map) for one in obeyed],
         "postprocessing": _choices(choices, label_map),
-        "worst": [
-            {
-                "case": one.case,
-                "rater": one.rater,
-                "picture": one.shown,
-                "dice": number(one.dice),
-            }
-            for one in worst
-        ],
+        "worst": [_of_picture(one) for one in shown.worst],
+        "median": shown.median and _of_picture(shown.median),
+        "best": shown.best and _of_picture(shown.best),
         "parameters": _parameters(wanted, converted_with),
         "definitions": _definitions(any(one.planar for one in scored), uneven, patients, wanted)
         | _annotation(scored),
         "versions": _versions(),
     }
+
+
+def _of_picture(one: Scored) -> dict[str, Any]:
+    return {"case": one.case, "rater": one.rater, "picture": one.shown, "dice": number(one.dice)}
 
 
 def _choices(choices: Mapping[int, Choice], label_map: LabelMap) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
 from pipeline.pairs import png
 
-_TILE_PX, _FRAME_PX = 256, 128
+_LARGE_PX, _TILE_PX, _FRAME_PX = 448, 256, 128
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
@@ -30,6 +30,7 @@ _NOT_SCORED: Mapping[str, Any] = {
     "reliability": "",
     "confusion": {},
     "worst": [],
+    "examples": [],
 }
 
 
@@ -70,6 +71,7 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         return {}
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
+        examples = list(_examples(run, scores, adapter.dataset.label_map))
         worst = list(_worst(run, scores, adapter.dataset.label_map))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
@@ -84,6 +86,7 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         "reliability": reliability,
         "confusion": confusion,
         "worst": worst,
+        "examples": examples,
     }
 
 
@@ -124,23 +127,44 @@ def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap)
         yield _judged(folder, pair_id, file, label_map)
 
 
+def _examples(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
+    """Best, median and worst test case, each once and large; none of an earlier version's run."""
+    named = {"best": scores.get("best"), "median": scores.get("median")}
+    named["worst"] = next(iter(scores["worst"]), None)
+    seen = set()
+    for name, one in named.items():
+        if one and one["picture"] not in seen and (run / paths.PREDICTIONS / "test").is_dir():
+            seen.add(one["picture"])
+            yield _of_case(run, one, label_map, _LARGE_PX, f"{name} test case: ")
+
+
 def _worst(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
     """The test cases of lowest Dice, lowest first; none of an earlier version's evaluation."""
-    truth = run / paths.PREDICTIONS / "test"
-    for one in scores["worst"] if truth.is_dir() else ():
-        file = run / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png"
-        rater = f", rater {one['rater']}" if one["rater"] else ""
-        note = f"mean foreground Dice of the case{rater}: {one['dice']:.3f}"
-        yield _judged(truth, one["picture"], file, label_map, note)
+    for one in scores["worst"] if (run / paths.PREDICTIONS / "test").is_dir() else ():
+        yield _of_case(run, one, label_map, _TILE_PX)
+
+
+def _of_case(
+    run: Path, one: Mapping[str, Any], label_map: LabelMap, px: int, what: str = ""
+) -> Tile:
+    file = run / paths.PREDICTIONS / paths.EXAMPLES / f"{one['picture']}.png"
+    rater = f", rater {one['rater']}" if one["rater"] else ""
+    note = f"{what}mean foreground Dice of the case{rater} {one['dice']:.3f}"
+    return _judged(run / paths.PREDICTIONS / "test", one["picture"], file, label_map, note, px)
 
 
 def _judged(
-    folder: Path, pair_id: str, prediction: Path, label_map: LabelMap, note: str = ""
+    folder: Path,
+    pair_id: str,
+    prediction: Path,
+    label_map: LabelMap,
+    note: str = "",
+    px: int = _TILE_PX,
 ) -> Tile:
     image = png.read_shown(folder / paths.IMAGES / f"{pair_id}.png")
     truth = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
     predicted = png.read_mask(prediction, label_map) if prediction.is_file() else None
-    return tiles.tile(pair_id, image, label_map, truth, predicted, _TILE_PX, note)
+    return tiles.tile(pair_id, image, label_map, truth, predicted, px, note)
 
 
 def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[list[Tile]]:

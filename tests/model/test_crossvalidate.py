@@ -129,8 +129,8 @@ def test_every_patient_is_tested_once_and_scored_as_evaluate_scores(done: params
 def test_the_page_shows_the_pooled_scores_and_the_worst_cases(done: params.Params) -> None:
     scores = json.loads((FOLDS / paths.SCORES).read_text("utf-8"))
     assert scores["worst"]
-    for one in scores["worst"]:
-        assert (FOLDS / paths.PREDICTIONS / paths.WORST / f"{one['picture']}.png").is_file()
+    for one in (*scores["worst"], scores["best"], scores["median"]):
+        assert (FOLDS / paths.PREDICTIONS / paths.EXAMPLES / f"{one['picture']}.png").is_file()
     report([NAME], paths.PARAMS)
     page = (paths.REPORT / "index.html").read_text("utf-8")
     assert "every patient is tested once" in page

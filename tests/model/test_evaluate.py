@@ -601,10 +601,15 @@ def test_worst_cases_are_kept_as_pictures_lowest_first(
     assert worst["case"] == min(means, key=lambda case: means[case])
     assert worst["dice"] == pytest.approx(min(means.values()), abs=1e-6)
     predictions = RUN / paths.PREDICTIONS
-    [mask] = sorted((predictions / paths.WORST).iterdir())
-    assert mask.stem == worst["picture"]
-    [overlay] = sorted((predictions / paths.OVERLAYS / paths.WORST).iterdir())
-    with Image.open(overlay) as picture:
+    best, median = _found()["best"], _found()["median"]
+    assert best["case"] == max(means, key=lambda case: means[case])
+    middle = sorted(means.values())[len(means) // 2]
+    assert means[median["case"]] == pytest.approx(middle)
+    shown = {one["picture"] for one in (worst, median, best)}
+    assert {mask.stem for mask in (predictions / paths.EXAMPLES).iterdir()} == shown
+    overlays = sorted((predictions / paths.OVERLAYS / paths.EXAMPLES).iterdir())
+    assert {one.stem for one in overlays} == shown
+    with Image.open(overlays[0]) as picture:
         assert picture.size == (3 * 64 + 2 * 4, 64 + 22 + 4)  # a title above, a gap below
 
 

@@ -101,6 +101,21 @@ def test_worst_cases_come_first_with_their_picture(settings: params.Params) -> N
     assert page.index("Worst cases first") < page.index("Pictures of mini_test")
 
 
+def test_the_page_begins_with_the_best_the_median_and_the_worst_case(
+    settings: params.Params,
+) -> None:
+    _evaluated(settings)
+    page = _page()
+    scores = json.loads((RUN / paths.SCORES).read_text("utf-8"))
+    dice = [scores[name]["dice"] for name in ("best", "median")] + [scores["worst"][0]["dice"]]
+    assert dice == sorted(dice, reverse=True)
+    start, end = page.index("Best, median and worst test case"), page.index("Scores on the test")
+    for name in ("best", "worst"):
+        assert page.count(f"{name} test case: mean foreground Dice", start, end) == 1
+    top = page[start:end]
+    assert top.index(scores["best"]["picture"]) < top.index(scores["worst"][0]["picture"])
+
+
 def test_same_files_give_the_same_bytes(settings: params.Params) -> None:
     _evaluated(settings)
     assert _page() == _page()
