@@ -79,7 +79,7 @@ def test_a_new_warp_scores_and_splits_nothing_again():
         assert not drawing & closure(module)
 
 
-OF_CLUSTERS = ("cluster", "fingerprints", "imports", "sameness")
+OF_CLUSTERS = ("allocator", "cluster", "fingerprints", "imports", "sameness")
 
 
 @pytest.mark.slow
