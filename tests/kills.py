@@ -63,8 +63,6 @@ _PARAMS = {
     "augment": {"variants": {"bent": [{"Elastic": {"sd_px": 1.5, "sigma_px": 8.0}}]}},
     "train": {"epochs": 4, "precision": "float32"},  # what is fastest is another question each time
 }
-
-
 _PREDICTION = (f"runs/{_VIRTUAL}", f"data/raw/{_VIRTUAL}", "--output", "runs/predicted")
 _CLIENT, _WORKER, _SCHEDULER, _DISK = "client", "worker", "scheduler", "disk"
 

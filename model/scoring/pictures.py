@@ -42,9 +42,9 @@ class Shown:
     best: Scored | None = None
 
     def all(self) -> list[Scored]:
-        """Each case once, the worst first."""
-        found = list(self.worst)
-        return found + [one for one in (self.median, self.best) if one and one not in found]
+        """Each picture's case once, the worst first."""
+        several = (*self.worst, self.median, self.best)
+        return list({one.shown: one for one in several if one}.values())
 
 
 def draw_confusion(file: Path, voxels: NDArray[np.int64], names: Sequence[str]) -> None:

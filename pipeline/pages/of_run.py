@@ -71,8 +71,10 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         return {}
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
-        examples = list(_examples(run, scores, adapter.dataset.label_map))
-        worst = list(_worst(run, scores, adapter.dataset.label_map))
+        examples, worst = [], []
+        if (run / paths.PREDICTIONS / "test").is_dir():  # else of an earlier version's evaluation
+            examples = list(_examples(run, scores, adapter.dataset.label_map))
+            worst = list(_worst(run, scores, adapter.dataset.label_map))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
         rows = _rows(run / paths.PER_CASE)
@@ -128,19 +130,19 @@ def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap)
 
 
 def _examples(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
-    """Best, median and worst test case, each once and large; none of an earlier version's run."""
+    """Best, median and worst test case, each once and large."""
     named = {"best": scores.get("best"), "median": scores.get("median")}
     named["worst"] = next(iter(scores["worst"]), None)
     seen = set()
     for name, one in named.items():
-        if one and one["picture"] not in seen and (run / paths.PREDICTIONS / "test").is_dir():
+        if one and one["picture"] not in seen:
             seen.add(one["picture"])
             yield _of_case(run, one, label_map, _LARGE_PX, f"{name} test case: ")
 
 
 def _worst(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
-    """The test cases of lowest Dice, lowest first; none of an earlier version's evaluation."""
-    for one in scores["worst"] if (run / paths.PREDICTIONS / "test").is_dir() else ():
+    """The test cases of lowest Dice, lowest first."""
+    for one in scores["worst"]:
         yield _of_case(run, one, label_map, _TILE_PX)
 
 

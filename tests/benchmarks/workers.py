@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import platform
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +29,7 @@ from distributed import Client
 
 from pipeline import paths
 from pipeline.runtime import executor
+from tests.benchmarks import processes
 from tests.conftest import PROJECT
 from tests.support import dask
 
@@ -78,7 +76,7 @@ def _prepare(work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     (work / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), "utf-8")
     if not (work / paths.raw(DATASET)).is_dir():
-        _run(work, [sys.executable, "-m", "pipeline", "fetch", DATASET])
+        _run(work, "fetch", DATASET)
 
 
 def _measured(work: Path, way: str, workers: int) -> list[Figures]:
@@ -96,17 +94,20 @@ def _measured(work: Path, way: str, workers: int) -> list[Figures]:
             how = ["--cluster", cluster.address]
         for stage in STAGES:
             what = str(paths.dataset(DATASET)) if stage == "check" else DATASET
-            moved, start = _loopback(), time.monotonic()
-            _run(work, [sys.executable, "-m", "pipeline", stage, what, *how])
-            seconds, moved = time.monotonic() - start, _loopback() - moved
+            before = _loopback()
+            seconds = _run(work, stage, what, *how)
+            moved = _loopback() - before
             found.append(Figures(way, workers, stage, seconds, moved, _digest(work)))
             print(found[-1], flush=True)
     return found
 
 
-def _run(work: Path, command: Sequence[str]) -> None:
-    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    subprocess.run(command, cwd=work, env=environment, check=True, stdout=subprocess.DEVNULL)
+def _run(work: Path, *words: str) -> float:
+    """The seconds that a command of the pipeline takes."""
+    run = processes.run([sys.executable, "-m", "pipeline", *words], work)
+    if run.status:
+        raise SystemExit(f"{' '.join(words)} ended with {run.status}, in {work}")
+    return run.clock
 
 
 def _loopback() -> int:
