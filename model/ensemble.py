@@ -35,6 +35,7 @@ from model.scoring import (
     summary,
     trust,
 )
+from model.scoring.case_views import Views
 from model.scoring.certainty import Certainty
 from model.scoring.fused import Case
 from model.scoring.one_by_one import OfCase, OneByOne
@@ -138,13 +139,17 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
     scored: list[Scored] = []
     each = OneByOne(label_map)
     pairs = manifest.read(paths.dataset(dataset))
+    predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
+    views = Views(predictions, wanted.viewed_cases)
     for drawings in answers.cases(pairs, "test", dataset):
         own = settings.limits, scratch, predictor.temperatures
         case = Case(predictor.members, drawings, *own)
         counted = OfCase(case, names, predictor.weights)
-        scored += _test_case(case, predictor, counted, settings)
+        of_case = _test_case(case, predictor, counted, settings)
+        scored += of_case
+        views.add(of_case)
         each.add(counted)
-    predictions, wanted = folder / paths.PREDICTIONS, settings.evaluate
+    views.write_index(f"{dataset}: test cases of the ensemble")
     shown = pictures.keep_shown(predictions, scored, wanted.worst_cases)
     pictures.place_truth(predictions, paths.dataset(dataset), pairs)
     pictures.draw_overlays(predictions, label_map)
@@ -176,8 +181,7 @@ def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Para
     answer = fused.answer(case, predictor.weights, counted.look, sure)
     final = judge.postprocessed(answer, predictor.rules, predictor.label_rules)
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
-    tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.keep(folder, drawings, answer, final, certain, label_map, tolerance_mm)
+    return judge.keep(folder, drawings, answer, final, certain, label_map, settings)
 
 
 def _sure(case: Case, certain: Sequence[Certainty]) -> fused.Look:

@@ -27,6 +27,7 @@ from model.scoring import (
     trust,
 )
 from model.scoring.answers import Drawings
+from model.scoring.case_views import Views
 from model.scoring.certainty import Certainty
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
@@ -65,8 +66,11 @@ def _evaluate(dataset: str, settings: params.Params, workers: Workers) -> None:
     obeyed = choose.obeyed(origin.get("chosen", {}))
     task, scored = partial(_test_case, member, label_map, settings), []
     cases = answers.by_case(pairs, "test")
+    views = Views(run / paths.PREDICTIONS, wanted.viewed_cases)
     for _, of_case in executor.results(task, cases, workers, f"evaluate {dataset}: test"):
         scored += of_case
+        views.add(of_case)
+    views.write_index(f"{dataset}: test cases")
     shown = pictures.keep_shown(run / paths.PREDICTIONS, scored, wanted.worst_cases)
     pictures.place_truth(run / paths.PREDICTIONS, paths.dataset(dataset), pairs)
     pictures.draw_overlays(run / paths.PREDICTIONS, label_map)
@@ -97,8 +101,7 @@ def _test_case(
     answer = answers.answer(member, drawings, label_map, settings.limits, look)
     final = judge.postprocessed(answer, member.facts.rules or {}, member.facts.label_rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
-    tolerance_mm = settings.evaluate.nsd_tolerance_mm
-    return judge.keep(folder, drawings, answer, final, certain, label_map, tolerance_mm)
+    return judge.keep(folder, drawings, answer, final, certain, label_map, settings)
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:

@@ -278,10 +278,15 @@ class Evaluate:
     """How far two surfaces may be apart and still count as one, in mm."""
     worst_cases: int
     """How many of the cases with the lowest Dice are kept as pictures."""
+    viewed_cases: int
+    """How many test cases can be scrolled slice by slice, truth beside prediction: those of lowest
+    Dice, and the best. Each takes 10 to 35 kB a slice of 512 x 512."""
 
     def __post_init__(self) -> None:
         expect(self.nsd_tolerance_mm >= 0, "nsd_tolerance_mm", "0 or more", self.nsd_tolerance_mm)
         expect(0 <= self.worst_cases <= 100, "worst_cases", "0 to 100", self.worst_cases)
+        most = 100_000
+        expect(0 <= self.viewed_cases <= most, "viewed_cases", f"0 to {most}", self.viewed_cases)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datasets_spec.contract import Problem, printable
-from model.delivery import measures, picture, records, viewer
+from model.delivery import measures, picture, records
 from model.delivery import names as naming
 from model.delivery import scan as delivery
 from model.delivery.seg import About
@@ -28,6 +28,7 @@ from model.inference.facts import Facts
 from model.inference.member import viewed
 from model.inference.predictor import Predictor
 from model.inference.sequences import Group
+from pipeline.pages import viewer
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images
 from pipeline.pairs.pseudonyms import Pseudonyms

@@ -47,6 +47,8 @@ CONFUSION_PLOT = "confusion.png"
 CALIBRATION = "calibration.csv"
 PREDICTIONS = "predictions"
 NATIVE = "native"
+VIEW = "view"
+"""Slices of cases, for the page that scrolls them."""
 EXAMPLES = "examples"
 OVERLAYS = "overlays"
 CASES = "cases.json"
@@ -110,6 +112,15 @@ def fold(dataset: str, number: int) -> Path:
 def epoch_change(folder: Path, epoch: int) -> Path:
     """The folder, in a run or its checkpoint, of the pictures after ``epoch`` (from 1)."""
     return folder / EPOCH_CHANGE / f"epoch_{epoch:03d}"
+
+
+def of_case(case: str, rater: str) -> str:
+    """The name of a case's predictions; where each rater has pairs of their own, theirs follows.
+
+    >>> of_case("ct_01", ""), of_case("ct_01", "2")
+    ('ct_01', 'ct_01_r2')
+    """
+    return f"{case}_r{rater}" if rater else case
 
 
 def picture_files(file: Path, channels: int) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import datasets_spec
 from pipeline import paths
-from pipeline.pages import page
+from pipeline.pages import cases, page
 from pipeline.runtime import files
 
 _LOG = logging.getLogger(__name__)
@@ -29,4 +29,8 @@ def report(datasets: Sequence[str], params_file: Path) -> None:
     with files.replacing_folder(paths.REPORT) as unfinished:
         (unfinished / "index.html").write_text(html, "utf-8")
         (unfinished / "summary.txt").write_text(summary, "utf-8")
-    _LOG.info("report: %s, %s MB", paths.REPORT / "index.html", page_mb)
+        beside = sum(cases.place(name, unfinished) for name in datasets)
+    _LOG.info(
+        "report: %s, %s MB, and %.1f MB of slices beside it",
+        *(paths.REPORT / "index.html", page_mb, beside / 1e6),
+    )

@@ -23,6 +23,11 @@ STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text("utf-8"
 OF_A_DATASET = ("convert", "augment", "split", "train", "evaluate")
 OF_NETWORKS = {"member": "${members}", "ensemble": "${ensembles}"}
 VERB_OF = {"member": "train"}  # of another name than the stage
+TEMPLATES = {  # of the module that writes a page
+    "pipeline/pages/card.py": "card.md",
+    "pipeline/pages/page.py": "report",
+    "model/scoring/case_views.py": "viewer",
+}
 ON_MODELS_FLOOR = ("train", "evaluate", "preflight", *OF_NETWORKS)
 
 
@@ -71,6 +76,14 @@ def test_deps_are_the_import_closure(stage: str) -> None:
     else:
         needed.add(f"datasets_spec/{'${item.dataset}' if stage == 'member' else '${key}'}.py")
     assert code_deps(stage) == needed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_writes_a_page_depends_on_its_templates(stage: str) -> None:
+    code = code_deps(stage)
+    wanted = {folder for writer, folder in TEMPLATES.items() if writer in code}
+    listed = {dep for dep in body(stage)["deps"] if "/templates/" in dep}
+    assert listed == {f"pipeline/pages/templates/{one}" for one in wanted}
 
 
 @pytest.mark.parametrize("stage", STAGES)

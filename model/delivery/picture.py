@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datasets_spec.contract import Problem
-from model.delivery import measures, viewer
+from model.delivery import measures
 from model.delivery.wish import Wish
 from model.inference import fusing
 from model.inference.expected import Expected
 from model.inference.predictor import Predictor
 from model.inference.sampling import Probabilities, Sampler, class_ids
 from model.inference.temperature import Temperatures
-from pipeline.pages import draw
+from pipeline.pages import draw, viewer
 from pipeline.pairs import png
 from pipeline.pairs.canvas import Canvas
 from pipeline.params.limits import Limits

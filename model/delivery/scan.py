@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_spec.contract import Problem
-from model.delivery import film, instances, measures, niftis, overlays, seg, viewer
+from model.delivery import film, instances, measures, niftis, overlays, seg
 from model.delivery.niftis import MapWriter
 from model.delivery.wish import Wish
 from model.inference.expected import Expected
@@ -20,6 +20,7 @@ from model.inference.member import viewed
 from model.inference.predictor import Predictor
 from model.inference.sampling import class_ids
 from model.inference.scans import Slab
+from pipeline.pages import viewer
 from pipeline.pairs import channels
 from pipeline.pairs.channels import Images, Views
 from pipeline.volumes import volume
@@ -242,7 +243,9 @@ class Delivery:
         return record
 
 
-def _shown(seen: Views, stack: NDArray[np.uint8]) -> Iterator[viewer.Slice]:
+def _shown(
+    seen: Views, stack: NDArray[np.uint8]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Grey and class ids of each slice, (rows, columns) uint8."""
     for native, ids in zip(seen.stack, stack, strict=True):
         grey = volume.to_8_bit(native, seen.window)

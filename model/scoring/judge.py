@@ -10,7 +10,8 @@ import numpy as np
 
 from datasets_spec.contract import IGNORED, LabelMap
 from model.inference.rules import Rule, apply
-from model.scoring import native, pictures, scores
+from model.params import Params
+from model.scoring import case_views, native, pictures, scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.certainty import Certainty
 from model.scoring.scores import Stack
@@ -37,14 +38,18 @@ def keep(
     final: Stack,
     certain: Sequence[Certainty],
     label_map: LabelMap,
-    tolerance_mm: float,
+    settings: Params,
 ) -> list[Scored]:
     """:func:`score` one test case, and write its prediction below ``folder``."""
     shown = []
     for slices, one in zip(drawings, answer.beside, strict=True):
         native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
         shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
-    return score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+    tolerance_mm = settings.evaluate.nsd_tolerance_mm
+    scored = score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+    if settings.evaluate.viewed_cases:
+        case_views.write(folder, drawings, scored, answer, final, label_map, settings.limits)
+    return scored
 
 
 def score(

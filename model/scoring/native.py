@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets_spec.contract import LabelMap
 from model.delivery import instances
 from model.scoring.scores import Stack
+from pipeline import paths
 from pipeline.pairs import png, truth_record
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
@@ -20,7 +21,7 @@ def write(folder: Path, pair: Pair, stack: Stack, kept: KeptTruth, label_map: La
     DICOM instance, or one of several pictures, as the source stores it. Slices without one spacing
     have no NIfTI. Where each rater has pairs of their own, their name follows the case's.
     """
-    name = "_".join([pair.case, *([f"r{pair.rater}"] if pair.rater else [])])
+    name = paths.of_case(pair.case, pair.rater)
     parts = kept.record.parts
     if kept.record.source == truth_record.PICTURES:
         for part, ids in zip(parts, stack, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,16 @@ from numpy.typing import NDArray
 from datasets_spec.contract import IGNORED, IGNORED_COLOUR, LabelMap, Problem
 
 _COLOURS = 1 << 24
+_GREYISH = 40  # a colour whose channels are less apart than this is not seen on tissue
+_SEEN = (
+    (213, 94, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (204, 121, 167),
+    (230, 159, 0),
+)
+"""Colours that the colour-blind tell apart (Okabe and Ito, 2008), for what has none."""
 
 
 def ids_of_colours(rgb: NDArray[np.uint8], label_map: LabelMap, where: object) -> NDArray[np.uint8]:
@@ -50,6 +62,35 @@ def colourise(ids: NDArray[np.uint8], label_map: LabelMap) -> NDArray[np.uint8]:
     palette[: len(label_map)] = [label.colour for label in label_map]
     palette[IGNORED] = IGNORED_COLOUR
     return palette[ids]
+
+
+@cache
+def visible(label_map: LabelMap) -> LabelMap:
+    """The classes in colours that are seen on grey tissue, for what is drawn over a scan.
+
+    A grey class gets one of :data:`_SEEN`, as unlike the colours of the others as there is; all
+    others keep theirs. Masks and palettes have the colours of the label map itself.
+    """
+    taken = [one.colour for one in label_map if not (one.id and _greyish(one.colour))]
+    labels = []
+    for one in label_map:
+        left = [colour for colour in _SEEN if colour not in taken]
+        if one.id and _greyish(one.colour) and left:
+            best = max(left, key=lambda colour: min(_apart(colour, other) for other in taken))
+            taken.append(best)
+            labels.append(replace(one, colour=best))
+        else:
+            labels.append(one)
+    return replace(label_map, labels=tuple(labels))
+
+
+def _greyish(colour: tuple[int, int, int]) -> bool:
+    return max(colour) - min(colour) < _GREYISH
+
+
+def _apart(one: tuple[int, int, int], other: tuple[int, int, int]) -> int:
+    """The squared distance of two colours."""
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 
 
 def pack(rgb: NDArray[Any]) -> NDArray[np.uint32]:

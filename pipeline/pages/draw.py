@@ -18,14 +18,14 @@ _HATCH_PX = 8
 def outlined(image: Image8, ids: Image8, label_map: LabelMap) -> Rgb8:
     """A grey image (H, W) as RGB (H, W, 3), every class outlined in its colour, 3 pixels wide.
 
-    What nobody annotated is hatched.
+    Grey classes are given a colour that is seen. What nobody annotated is hatched.
     """
     rgb = np.repeat(image[..., None], 3, axis=-1)
     rgb[_hatch(ids)] = IGNORED_COLOUR
     drawn = np.where(ids == IGNORED, np.uint8(0), ids)
     edge = (_least(drawn, 2) != drawn) | (_greatest(drawn, 1) != drawn)
     edge &= drawn > 0
-    rgb[edge] = colours.colourise(drawn[edge], label_map)
+    rgb[edge] = colours.colourise(drawn[edge], colours.visible(label_map))
     return rgb
 
 

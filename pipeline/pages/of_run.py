@@ -12,12 +12,12 @@ import numpy as np
 from datasets_spec import Adapter
 from datasets_spec.contract import LabelMap
 from pipeline import paths
-from pipeline.pages import plots, tiles
+from pipeline.pages import cases, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
 from pipeline.pairs import png
 
-_LARGE_PX, _TILE_PX, _FRAME_PX = 448, 256, 128
+_LARGE_PX, _TILE_PX, _FRAME_PX, _THUMB_PX = 448, 256, 128, 112
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
@@ -31,6 +31,8 @@ _NOT_SCORED: Mapping[str, Any] = {
     "confusion": {},
     "worst": [],
     "examples": [],
+    "thumb": None,
+    "cases": "",
 }
 
 
@@ -69,15 +71,16 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
     """What is shown of an evaluation in ``run``; empty unless all of it is there."""
     if not all((run / name).is_file() for name in paths.SHOWN):
         return {}
+    found = cases.links(run)
     with reading(run / paths.SCORES):
         scores = json_of(run / paths.SCORES)
         examples, worst = [], []
         if (run / paths.PREDICTIONS / "test").is_dir():  # else of an earlier version's evaluation
-            examples = list(_examples(run, scores, adapter.dataset.label_map))
-            worst = list(_worst(run, scores, adapter.dataset.label_map))
+            examples = list(_examples(run, scores, adapter.dataset.label_map, found))
+            worst = list(_worst(run, scores, adapter.dataset.label_map, found))
         reliability = _reliability(scores)
     with reading(run / paths.PER_CASE):
-        rows = _rows(run / paths.PER_CASE)
+        rows = _rows(run / paths.PER_CASE, found)
         dots = _dots(scores, rows)
     with reading(run / paths.CONFUSION):
         confusion = _confusion(run / paths.CONFUSION)
@@ -89,6 +92,8 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         "confusion": confusion,
         "worst": worst,
         "examples": examples,
+        "thumb": _thumb(run, scores, adapter.dataset.label_map) if examples else None,
+        "cases": next(iter(found.values()), "").partition("#")[0],
     }
 
 
@@ -129,7 +134,9 @@ def _mini_test(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap)
         yield _judged(folder, pair_id, file, label_map)
 
 
-def _examples(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
+def _examples(
+    run: Path, scores: Mapping[str, Any], label_map: LabelMap, links: Mapping[str, str]
+) -> Iterator[Tile]:
     """Best, median and worst test case, each once and large."""
     named = {"best": scores.get("best"), "median": scores.get("median")}
     named["worst"] = next(iter(scores["worst"]), None)
@@ -137,22 +144,37 @@ def _examples(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iter
     for name, one in named.items():
         if one and one["picture"] not in seen:
             seen.add(one["picture"])
-            yield _of_case(run, one, label_map, _LARGE_PX, f"{name} test case: ")
+            yield _of_case(run, one, label_map, links, _LARGE_PX, f"{name} test case: ")
 
 
-def _worst(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Iterator[Tile]:
+def _thumb(run: Path, scores: Mapping[str, Any], label_map: LabelMap) -> Tile | None:
+    """The median test case with its truth, small, for the overview."""
+    one = scores.get("median")
+    return _of_case(run, one, label_map, {}, _THUMB_PX) if one else None
+
+
+def _worst(
+    run: Path, scores: Mapping[str, Any], label_map: LabelMap, links: Mapping[str, str]
+) -> Iterator[Tile]:
     """The test cases of lowest Dice, lowest first."""
     for one in scores["worst"]:
-        yield _of_case(run, one, label_map, _TILE_PX)
+        yield _of_case(run, one, label_map, links, _TILE_PX)
 
 
 def _of_case(
-    run: Path, one: Mapping[str, Any], label_map: LabelMap, px: int, what: str = ""
+    run: Path,
+    one: Mapping[str, Any],
+    label_map: LabelMap,
+    links: Mapping[str, str],
+    px: int,
+    what: str = "",
 ) -> Tile:
     file = run / paths.PREDICTIONS / paths.EXAMPLES / f"{one['picture']}.png"
     rater = f", rater {one['rater']}" if one["rater"] else ""
     note = f"{what}mean foreground Dice of the case{rater} {one['dice']:.3f}"
-    return _judged(run / paths.PREDICTIONS / "test", one["picture"], file, label_map, note, px)
+    link = links.get(paths.of_case(one["case"], one["rater"]), "")
+    folder = run / paths.PREDICTIONS / "test"
+    return _judged(folder, one["picture"], file, label_map, note, px, link)
 
 
 def _judged(
@@ -162,11 +184,12 @@ def _judged(
     label_map: LabelMap,
     note: str = "",
     px: int = _TILE_PX,
+    link: str = "",
 ) -> Tile:
     image = png.read_shown(folder / paths.IMAGES / f"{pair_id}.png")
     truth = png.read_mask(folder / paths.MASKS / f"{pair_id}.png", label_map)
     predicted = png.read_mask(prediction, label_map) if prediction.is_file() else None
-    return tiles.tile(pair_id, image, label_map, truth, predicted, px, note)
+    return tiles.tile(pair_id, image, label_map, truth, predicted, px, note, link)
 
 
 def _film(folder: Path, run: Path, ids: Sequence[str], label_map: LabelMap) -> Iterator[list[Tile]]:
@@ -220,13 +243,14 @@ def _curves(file: Path) -> Iterator[dict[str, Any]]:
         yield {"svg": svg, "caption": caption, "first": name in _FIRST_CURVES}
 
 
-def _rows(file: Path) -> list[dict[str, str]]:
+def _rows(file: Path, links: Mapping[str, str]) -> list[dict[str, str]]:
     """The rows of ``per_case.csv``, lowest Dice first, those without Dice last."""
     rows = table_of(file, "case", "rater", "class", *_NUMBERS)
     for row in rows:
         for name in _NUMBERS:
             if row[name] and not math.isfinite(float(row[name])):
                 raise ValueError(f"{name} {row[name]} of the case {row['case']}")
+        row["link"] = links.get(paths.of_case(row["case"], row["rater"]), "")
     return sorted(rows, key=lambda row: (float(row["dice"] or math.inf), row["case"]))
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from datasets_spec import Adapter
 from pipeline import paths
+from pipeline.labels import colours
 from pipeline.pages import of_pairs, of_run, parameters, rendering
 from pipeline.pages.contents import json_of, reading
 from pipeline.pages.parameters import Recorded
@@ -17,7 +18,7 @@ from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.runtime import files, modelfile
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates" / "report"
 _VIRTUAL = (
     "Virtual patients: these scores show that the machine works, not how well it would do in a"
     " clinic"
@@ -44,7 +45,7 @@ def section(adapter: Adapter, params_file: Path) -> dict[str, Any]:
     return {
         "name": adapter.name,
         "facts": adapter.dataset,
-        "labels": adapter.dataset.label_map,
+        "labels": colours.visible(adapter.dataset.label_map),
         "warnings": list(_warnings(adapter, provenance, changed, pairs["gaps"])),
         "changed": changed,
         "parameters": _yaml(records),

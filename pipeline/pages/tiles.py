@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from datasets_spec.contract import Label, LabelMap
+from pipeline.labels import colours
 from pipeline.pages import draw
 from pipeline.volumes.arrays import Image8
 
@@ -28,7 +29,10 @@ class Outline:
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of ``px`` x ``px`` as a data URL, with what is drawn over it."""
+    """A picture of ``px`` x ``px`` as a data URL, with what is drawn over it.
+
+    ``link``: where all slices of its case are.
+    """
 
     caption: str
     url: str
@@ -36,6 +40,7 @@ class Tile:
     truth: Sequence[Outline] = ()
     predicted: Sequence[Outline] = ()
     note: str = ""
+    link: str = ""
 
 
 def tile(
@@ -46,6 +51,7 @@ def tile(
     predicted: Image8 | None = None,
     px: int = 256,
     note: str = "",
+    link: str = "",
 ) -> Tile:
     """A grey image (H, H) and class ids (H, H) as a tile of at most ``px``."""
     px = min(px, len(image))
@@ -58,6 +64,7 @@ def tile(
         () if truth is None else outlines(truth, label_map, px),
         () if predicted is None else outlines(predicted, label_map, px),
         note,
+        link,
     )
 
 
@@ -76,7 +83,7 @@ def outlines(ids: Image8, label_map: LabelMap, px: int) -> tuple[Outline, ...]:
     index = ((np.arange(px) + 0.5) * len(ids) / px).astype(np.intp)
     small = ids[np.ix_(index, index)]
     every = []
-    for label in label_map.foreground:
+    for label in colours.visible(label_map).foreground:
         mask = (small == label.id).astype(np.uint8)
         if mask.any():
             # doubled, so that the outline runs along the pixels' borders and not their centres

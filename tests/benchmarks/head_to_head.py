@@ -59,6 +59,11 @@ PUBLISHED = {  # five folds of all 260 patients, 1,000 epochs, a GPU
     "nnU-Net, 2-D, published": (0.885, 0.867),
     "nnU-Net, 3-D full resolution, published": (0.899, 0.882),
 }
+_NNUNET = (
+    " nnU-Net's epochs are shortened and its learning rate falls over this time; all else of it is"
+    " its default. It is made for a GPU: its steps are large, and where it has taken few of them"
+    " (below), its row says what a machine without one gets in the time, not what it can do."
+)
 _PEER = Path(__file__).with_name("head_to_head_peer.py")
 _THEIR_NAME = "Dataset004_Hippocampus"
 _HEAD = ("patient", "case", "rater", "class", "dice", "nsd", "lesion_f1", "truth", "fold")
@@ -205,7 +210,7 @@ def _line(system: str, folder: Path, best: Path | None, of_folds: dict[int, Done
     )
 
 
-def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
+def _write(work: Path, peer: Peer, minutes: float, splits: Any, table: Path) -> None:
     """A table of the folds that every system that has any has, and one of those that have more."""
     found = ours.done(work) | {
         system: {fold: one for fold in range(FOLDS) if (one := peer.done(system, fold))}
@@ -219,23 +224,25 @@ def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
     if not tables:
         print("no fold is done by every system yet: no table")
         return
-    versions = subprocess.run(
-        [peer.python, "-c", _PACKAGES], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    versions, theirs = "", []
+    if THEIRS.keys() & found.keys():
+        command = [peer.python, "-c", _PACKAGES]
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        versions = f", {said.stdout.strip()}"
+        theirs = [
+            f"- nnU-Net's plans and preprocessing, once for all folds: {_prepared(peer):.0f} s."
+        ]
     text = [
         "# Head to head with nnU-Net v2",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()}),"
-        f" {versions}. Written by `python -m tests.benchmarks.head_to_head --minutes {minutes:g}`:"
+        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} processors ({platform.machine()})"
+        f"{versions}. Written by `python -m tests.benchmarks.head_to_head --minutes {minutes:g}`:"
         " hippocampus patients, each tested once; the folds are the same for all, and each system"
-        f" trains a fold for {minutes:g} minutes of the clock on the processors alone. nnU-Net's"
-        " epochs are shortened and its learning rate falls over this time; all else of it is its"
-        " default. `training`: minutes a fold, measured; `testing`: seconds a fold. Dice and NSD (1"
-        " mm): mean over patients in the scan's own grid, by one function for all, 95 % over"
-        " patients; `difference`: our best less this row, paired, and in how many patients it is"
-        " better. nnU-Net is made for a GPU: its steps are large, and where it has taken few of"
-        " them (below), its row says what a machine without one gets in the time, not what it can"
-        " do.",
+        f" trains a fold for {minutes:g} minutes of the clock on the processors alone."
+        f"{_NNUNET if theirs else ''} `training`: minutes a fold, measured; `testing`: seconds a"
+        " fold. Dice and NSD (1 mm): mean over patients in the scan's own grid, by one function for"
+        " all, 95 % over patients; `difference`: our best less this row, paired, and in how many"
+        " patients it is better.",
         "",
         *tables,
         "Published: five folds of all 260 patients, 1,000 epochs on a GPU, as published with the"
@@ -243,9 +250,9 @@ def _write(work: Path, peer: Peer, minutes: float, splits: Any) -> None:
         "",
         *[f"- {NAMES[name]}: {next(iter(of.values())).words}." for name, of in found.items()],
         *ours.once(work),
-        f"- nnU-Net's plans and preprocessing, once for all folds: {_prepared(peer):.0f} s.",
+        *theirs,
     ]
-    TABLE.write_text("\n".join(text) + "\n", "utf-8")
+    table.write_text("\n".join(text) + "\n", "utf-8")
     print("\n".join(tables))
 
 
@@ -290,10 +297,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("work", type=Path, help="folder of all runs")
     parser.add_argument("--raw", type=Path, default=paths.raw(DATASET))
-    parser.add_argument("--peer", required=True, help="a Python that has nnU-Net v2")
+    parser.add_argument("--peer", default="", help="a Python that has nnU-Net v2")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)))
     parser.add_argument("--only", nargs="+", choices=(*OURS, *THEIRS), default=[*OURS, *THEIRS])
+    parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--patients", type=int, default=0, help="only so many, to try it")
     options = parser.parse_args()
     work = options.work.resolve()
@@ -311,7 +319,7 @@ def main() -> None:
                 ours.train(work, system, fold, splits)
             elif peer.done(system, fold) is None:
                 peer.call("train", THEIRS[system], fold, options.minutes)
-            _write(work, peer, options.minutes, splits)
+            _write(work, peer, options.minutes, splits, options.table)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import shutil
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -611,6 +613,55 @@ def test_worst_cases_are_kept_as_pictures_lowest_first(
     assert {one.stem for one in overlays} == shown
     with Image.open(overlays[0]) as picture:
         assert picture.size == (3 * 64 + 2 * 4, 64 + 22 + 4)  # a title above, a gap below
+
+
+def _scrolled(case: str) -> dict[str, Any]:
+    """What the page of a test case shows: its class ids and the truth, (N, H, W) each."""
+    folder = RUN / paths.PREDICTIONS / "view" / case
+    record = json.loads((folder / "record.json").read_text("utf-8"))
+    layers: dict[str, Any] = {"ids": [], "truth": []}
+    for file in sorted(folder.glob("0*.js")):
+        part = json.loads(file.read_text("utf-8")[len("viewerPart(") : -len(");\n")])
+        for name, found in layers.items():
+            for packed in part[name]:
+                ids = np.zeros(record["grid"], np.uint8)
+                if packed:
+                    ids.flat = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
+                found.append(ids)
+    return {"record": record, **{name: np.stack(slices) for name, slices in layers.items()}}
+
+
+def test_a_test_case_is_scrolled_with_truth_and_prediction(
+    settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    evaluate(cohort.DATASET, settings)
+    rows = _per_case()
+    for case in _cases():
+        seen = _scrolled(case)
+        for kind, wanted in (("ids", _prediction(case)), ("truth", _raw(case, "dseg"))):
+            upright = nib.as_closest_canonical(wanted)
+            shown = seen[kind][:, ::-1, ::-1].transpose(2, 1, 0)
+            np.testing.assert_array_equal(shown, np.asanyarray(upright.dataobj))
+        measures = seen["record"]["facts"]["measures"]
+        own = [row for row in rows if row["case"] == case]
+        for one, row in zip(measures, own, strict=True):
+            assert one["class"] == row["class"]
+            assert one["dice"] == pytest.approx(float(row["dice"]), abs=1e-4)
+            assert one["truth_ml"] == pytest.approx(float(row["truth_ml"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_no_more_cases_are_scrolled_than_wanted(
+    most: int, settings: params_reader.Params, predict: Predict
+) -> None:
+    predict(_bright)
+    changed = replace(settings, evaluate=replace(settings.evaluate, viewed_cases=most))
+    evaluate(cohort.DATASET, changed)
+    view = RUN / paths.PREDICTIONS / "view"
+    kept = sorted(one.name for one in view.iterdir()) if most else []
+    assert kept == [_found()["worst"][0]["case"]][:most]
+    assert view.exists() == (RUN / paths.PREDICTIONS / "index.html").exists() == bool(most)
 
 
 def test_class_that_is_nowhere_is_left_out_and_counted(workplace: Path, predict: Predict) -> None:

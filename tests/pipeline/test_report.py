@@ -65,10 +65,12 @@ def test_scores_of_an_earlier_model_are_not_shown(settings: params.Params) -> No
 def test_everything_is_in_one_file_that_states_its_size(settings: params.Params) -> None:
     _evaluated(settings)
     page = _page()
-    assert sorted(file.name for file in paths.REPORT.iterdir()) == ["index.html", "summary.txt"]
+    beside = {file.name for file in paths.REPORT.iterdir()}
+    assert beside == {"index.html", "summary.txt", "cases"}
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    outside = [one for one in sources if not one.startswith(("data:", "#", "https://"))]
+    outside = [one for one in sources if not one.startswith(("data:", "#", "https://", "cases/"))]
     assert not outside
+    assert not re.findall(r'src="cases', page)  # a link, not a part of the page
     assert not re.findall(r'src="https?:', page)
     assert "@import" not in page
     assert f"{len(page.encode()) / 1e6:.1f} MB" in page
@@ -99,6 +101,32 @@ def test_worst_cases_come_first_with_their_picture(settings: params.Params) -> N
     places = [page.index(one["picture"], page.index("Worst cases first")) for one in worst]
     assert places == sorted(places)
     assert page.index("Worst cases first") < page.index("Pictures of mini_test")
+
+
+def test_every_test_case_is_scrolled_in_a_folder_beside_the_page(
+    settings: params.Params,
+) -> None:
+    _evaluated(settings)
+    page = _page()
+    cases = {
+        pair.case for pair in manifest.read(paths.dataset(cohort.DATASET)) if pair.split == "test"
+    }
+    index = f"cases/{cohort.DATASET}/index.html"
+    links = set(re.findall(r'href="(cases/[^"]*)"', page))
+    assert links == {index, *(f"{index}#{case}" for case in cases)}
+    for case in cases:
+        view = paths.REPORT / "cases" / cohort.DATASET / "view" / case
+        kept = RUN / paths.PREDICTIONS / "view" / case
+        assert {file.name: file.read_bytes() for file in view.iterdir()} == {
+            file.name: file.read_bytes() for file in kept.iterdir()
+        }
+
+
+def test_without_such_pages_nothing_links_to_them(settings: params.Params) -> None:
+    changed = replace(settings, evaluate=replace(settings.evaluate, viewed_cases=0))
+    _evaluated(changed)
+    assert "cases/" not in re.findall(r'href="([^"]*)"', _page())
+    assert not (paths.REPORT / "cases").exists()
 
 
 def test_the_page_begins_with_the_best_the_median_and_the_worst_case(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from model.delivery import film, frames, overlays
-from model.delivery.viewer import Slice
+from pipeline.pages.viewer import Slice
 from tests.model.delivery.test_measures import LABELS
 
 SHAPE = (20, 30)

@@ -17,10 +17,17 @@ const size = (row) => {
 };
 
 const MODES = ["outline", "fill", "both", "none"];
+const LAYERS = ["both", "truth", "prediction", "errors"]; // of scans whose truth is known
+const NOT_ANNOTATED = 255;
+const ERRORS = [
+  { id: 1, name: "missed", colour: [255, 210, 40] },
+  { id: 2, name: "too much", colour: [255, 90, 80] },
+  { id: 3, name: "another class", colour: [90, 170, 255] },
+];
 const LETTERS = { axial: "APRL", coronal: "SIRL", sagittal: "SIAP" }; // top, bottom, left, right
 const KEPT_SLICES = 48, KEPT_PARTS = 12, MOST_ROWS = 6, MOST_LISTED = 24, MOST_SPOKEN = 5;
 const LINE = 1.75, CASING = 1.25, FILL = 0.45; // widths in CSS pixels, on either side of an edge
-const state = { scan: -1, slice: -1, mode: "outline", peek: false, zoom: 1, u: 0.5, v: 0.5 };
+const state = { scan: -1, slice: -1, mode: "outline", layer: "both", peek: false, zoom: 1, u: 0.5, v: 0.5 };
 let scan = null, current = null, towards = 1;
 
 // ---- Slices: scripts of several slices, loaded when they are looked at -------------------------
@@ -59,8 +66,20 @@ const decoded = async (of, number) => {
   const part = await load(of.name, String(Math.floor(number / of.part)).padStart(4, "0"));
   const place = number % of.part;
   const picture = new Blob([bytesOf(part.grey[place])], { type: "image/webp" });
-  const [bitmap, ids] = await Promise.all([createImageBitmap(picture), unpacked(part.ids[place])]);
-  return { bitmap, ids, paths: ids ? outlines(ids, ...of.grid) : new Map() };
+  const [bitmap, ids, truth] = await Promise.all(
+    [createImageBitmap(picture), unpacked(part.ids[place]), unpacked(part.truth?.[place])]);
+  const traced = (drawn) => (drawn ? outlines(drawn, ...of.grid) : new Map());
+  return { bitmap, ids, truth, paths: traced(ids), truths: traced(truth), errors: null };
+};
+
+// What a prediction gets wrong, pixel by pixel, by the ids of ERRORS; what nobody annotated is left out.
+const errors = ({ ids, truth }, rows, columns) => {
+  const wrong = new Uint8Array(rows * columns);
+  for (let place = 0; place < wrong.length; place++) {
+    const drawn = truth?.[place] ?? 0, predicted = ids?.[place] ?? 0;
+    if (drawn !== predicted && drawn !== NOT_ANNOTATED) wrong[place] = !predicted ? 1 : !drawn ? 2 : 3;
+  }
+  return outlines(wrong, rows, columns);
 };
 
 const slice = (of, number) => {

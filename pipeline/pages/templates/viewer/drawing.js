@@ -46,21 +46,39 @@ const drawMasks = (pen, box, ratio) => {
   if (mode === "none") return;
   const [rows, columns] = scan.grid;
   const onto = new DOMMatrix([box.w / columns * ratio, 0, 0, box.h / rows * ratio, box.x * ratio, box.y * ratio]);
-  const drawn = [];
-  for (const one of visible()) {
-    if (!current.paths.has(one.id)) continue;
-    const path = new Path2D();
-    path.addPath(current.paths.get(one.id), onto);
-    drawn.push([one, path]);
-  }
-  if (mode !== "outline") {
-    for (const [one, path] of drawn) {
-      pen.fillStyle = colour(one, FILL);
-      pen.fill(path, "evenodd");
+  const every = layers();
+  for (const { classes, paths, dashed } of every) {
+    const drawn = [];
+    for (const one of classes) {
+      if (!paths.has(one.id)) continue;
+      const path = new Path2D();
+      path.addPath(paths.get(one.id), onto);
+      drawn.push([one, path]);
     }
+    if (mode !== "outline" || state.layer === "errors" && scan.truth) {
+      for (const [one, path] of drawn) {
+        pen.fillStyle = colour(one, FILL / every.length);
+        pen.fill(path, "evenodd");
+      }
+    }
+    if (mode !== "fill") drawLines(pen, drawn, ratio, dashed);
   }
-  if (mode === "fill") return;
+};
+
+// What is drawn over a slice, one over the other: whose paths of which classes, and how.
+const layers = () => {
+  const prediction = { classes: visible(), paths: current.paths, dashed: false };
+  if (!scan.truth || state.layer === "prediction") return [prediction];
+  const truth = { classes: visible(), paths: current.truths, dashed: false };
+  if (state.layer === "truth") return [truth];
+  if (state.layer === "both") return [truth, { ...prediction, dashed: true }];
+  current.errors ??= errors(current, ...scan.grid);
+  return [{ classes: ERRORS, paths: current.errors, dashed: false }];
+};
+
+const drawLines = (pen, drawn, ratio, dashed) => {
   pen.lineJoin = "round";
+  pen.setLineDash(dashed ? [5 * ratio, 4 * ratio] : []);
   for (const [one, path] of drawn) { // around it, whatever the tissue: dark, or light if the class is dark
     const [red, green, blue] = one.colour;
     const dark = 0.3 * red + 0.59 * green + 0.11 * blue < 70;
@@ -76,6 +94,7 @@ const drawMasks = (pen, box, ratio) => {
     pen.stroke(path);
     pen.restore();
   }
+  pen.setLineDash([]);
 };
 
 const letters = (box) => {

@@ -4,8 +4,8 @@ The page holds the list of scans and the program; the slices lie beside it, in s
 loads when they are looked at: a page of file:// may load scripts and nothing else. Of ``view/
 <scan>/``, ``scan.js`` holds where each class is, and ``0000.js``, ``0001.js``, ... hold
 :data:`PART_SLICES` slices each: grey as WebP of at most :data:`GREY_PX` (lossy, to look at), class
-ids as zlib of their bytes (exact), both as base64. Outlines are drawn by the browser. A slice of
-512 x 512 takes about 10 to 35 kB.
+ids, and the truth's where it is known, as zlib of their bytes (exact), all as base64. Outlines are
+drawn by the browser. A slice of 512 x 512 takes about 10 to 35 kB.
 
 Browsers from 2023 on read them (Chromium 80, Firefox 113, Safari 16.4).
 """
@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import IGNORED, LabelMap
+from pipeline import paths
+from pipeline.labels import colours
 from pipeline.pages import rendering
 from pipeline.runtime import files
 
@@ -33,14 +35,14 @@ GREY_PX = 512
 IDS_PX = 1024
 """The longer side of the class ids; of larger ones, every second, third, ... pixel is shown."""
 PART_SLICES = 16
-INDEX, VIEW = "index.html", "view"
-_TEMPLATES = Path(__file__).parent / "templates"
+INDEX, VIEW = "index.html", paths.VIEW
+_TEMPLATES = Path(__file__).parent / "templates" / "viewer"
 _QUALITY, _METHOD = 85, 2  # of WebP: a third of JPEG's bytes in 7 ms per slice of 512 x 512
 _LISTED = 6
 """Components of a class that the page lists; ``volumes.csv`` has them all."""
 
-Slice = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""Grey (rows, columns) and class ids of the same shape."""
+Slice = tuple[NDArray[np.uint8], ...]
+"""Grey (rows, columns), class ids of the same shape and, where it is known, the truth likewise."""
 
 
 class Facts(TypedDict, total=False):
@@ -49,7 +51,8 @@ class Facts(TypedDict, total=False):
     ``source``: where it was read. ``plane``: axial, coronal or sagittal, for the letters at the
     edges; none for pictures. ``step_mm``: from slice to slice. ``window``: what black and white
     stand for, in ``unit``. ``world``: :meth:`pipeline.volumes.volume.Grid.world`, for the place
-    below the pointer. ``measures``: rows of :mod:`model.delivery.measures`.
+    below the pointer. ``measures``: rows as :mod:`model.delivery.measures` makes them; where the
+    truth is known, rows of kind "class" have ``truth_ml``, ``truth_voxels`` and ``dice`` too.
     ``files``: name -> path below the page's folder, to be linked.
     """
 
@@ -84,10 +87,10 @@ def write_scan(
 ) -> dict[str, Any]:
     """Write ``view/<name>/`` below ``folder``, whole or not at all; returns the scan's record.
 
-    ``slices`` yields grey and class ids from the first slice to the last, each (rows, columns)
-    uint8 and all of one shape; at most :data:`PART_SLICES` encoded ones are held. ``pixel_mm``:
-    from row to row and from column to column; None for pictures. ``facts`` are read after the last
-    slice: whoever yields the slices may fill them in. The record goes to
+    ``slices`` yields grey, class ids and perhaps the truth from the first slice to the last, each
+    (rows, columns) uint8 and all of one shape; at most :data:`PART_SLICES` encoded ones are held.
+    ``pixel_mm``: from row to row and from column to column; None for pictures. ``facts`` are read
+    after the last slice: whoever yields the slices may fill them in. The record goes to
     :func:`write_index` and may go through JSON.
     """
     if name in ("", "..") or Path(name).name != name:
@@ -95,23 +98,24 @@ def write_scan(
     (folder / VIEW).mkdir(parents=True, exist_ok=True)
     with files.replacing_folder(folder / VIEW / name) as unfinished:
         parts = _Parts(unfinished, len(label_map))
-        for grey, ids in slices:
-            parts.add(grey, ids)
+        for grey, *drawn in slices:
+            parts.add(grey, *drawn)
         parts.flush()
         rows = [dict(row) for row in facts.get("measures", ())]
         _write_script(
             unfinished / "scan.js",
-            {"counts": parts.counts, "components": _largest(rows)},
+            {"counts": parts.counts, "components": _largest(rows), "wrong": parts.wrong},
         )
     return {
         "name": name,
         "slices": parts.slices,
         "shape": parts.shape,
         "grid": parts.grid,
+        "truth": parts.judged,
         "pixel_mm": None if pixel_mm is None else [float(one) for one in pixel_mm],
         "classes": [
             {"id": one.id, "name": one.name, "colour": list(one.colour), "meaning": one.meaning}
-            for one in label_map.foreground
+            for one in colours.visible(label_map).foreground
         ],
         "facts": {**facts, "measures": [row for row in rows if row["kind"] == "class"]},
     }
@@ -141,25 +145,37 @@ class _Parts:
     """Slices on their way into scripts of :data:`PART_SLICES`, and how much of each class each has.
 
     ``counts``: class id -> pixels per slice, of the classes that occur. ``shape``: rows and columns
-    of a slice, ``grid``: of the class ids that are shown.
+    of a slice, ``grid``: of the class ids that are shown. ``wrong``: pixels per slice that differ
+    from the truth, where it is known; a class then counts as often as either has it.
     """
 
     def __init__(self, folder: Path, classes: int) -> None:
         self.slices, self.shape, self.grid = 0, [0, 0], [0, 0]
         self.counts: dict[int, list[int]] = {}
+        self.judged, self.wrong = False, list[int]()
         self._folder, self._classes = folder, classes
-        self._part: list[tuple[str, str]] = []
+        self._part: list[tuple[str, ...]] = []
 
-    def add(self, grey: NDArray[np.uint8], ids: NDArray[np.uint8]) -> None:
-        counts = np.bincount(ids.reshape(-1), minlength=self._classes)
+    def add(
+        self,
+        grey: NDArray[np.uint8],
+        ids: NDArray[np.uint8],
+        truth: NDArray[np.uint8] | None = None,
+    ) -> None:
+        counts = self._counted(ids)
+        if truth is not None:
+            self.judged = True
+            self.wrong.append(int(np.count_nonzero((ids != truth) & (truth != IGNORED))))
+            counts = np.maximum(counts, self._counted(truth))
         for label in np.flatnonzero(counts[1:]) + 1:
             self.counts.setdefault(int(label), [0] * self.slices)
         for number, known in self.counts.items():
             known.append(int(counts[number]))
         step = -(-max(ids.shape) // IDS_PX)
-        shown = ids[step // 2 :: step, step // 2 :: step]
-        self.shape, self.grid = list(ids.shape), list(shown.shape)
-        self._part.append((_webp(grey), _packed(shown)))
+        drawn = [ids] if truth is None else [ids, truth]
+        shown = [one[step // 2 :: step, step // 2 :: step] for one in drawn]
+        self.shape, self.grid = list(ids.shape), list(shown[0].shape)
+        self._part.append((_webp(grey), *map(_packed, shown)))
         self.slices += 1
         if len(self._part) == PART_SLICES:
             self.flush()
@@ -169,9 +185,14 @@ class _Parts:
         if not self._part:
             return
         number = (self.slices - 1) // PART_SLICES
-        grey, ids = zip(*self._part, strict=True)
-        _write_script(self._folder / f"{number:04d}.js", {"grey": grey, "ids": ids})
+        kinds = ("grey", "ids", "truth") if self.judged else ("grey", "ids")
+        content = dict(zip(kinds, zip(*self._part, strict=True), strict=True))
+        _write_script(self._folder / f"{number:04d}.js", content)
         self._part.clear()
+
+    def _counted(self, ids: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Pixels of each class."""
+        return np.bincount(ids.reshape(-1), minlength=self._classes)[: self._classes]
 
 
 def _webp(grey: NDArray[np.uint8]) -> str:

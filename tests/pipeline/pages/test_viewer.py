@@ -16,9 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.delivery import viewer
+from datasets_spec.contract import IGNORED
 from model.delivery.measures import measured
-from model.delivery.viewer import PART_SLICES, Facts, Slice
+from pipeline.pages import viewer
+from pipeline.pages.viewer import PART_SLICES, Facts, Slice
 from tests.model.delivery.test_measures import LABELS
 
 HOSTILE = "\"><script>alert('1')</script> & {{ 7*7 }} ü%20#?\\ </script>.nii"
@@ -65,6 +66,29 @@ def test_masks_come_back_exactly_and_slices_nearly(tmp_path: Path) -> None:
     counts = content(folder / "scan.js")["counts"]
     assert counts == {str(k): (ids == k).sum(axis=(1, 2)).tolist() for k in (1, 2)}
     assert (record["slices"], record["grid"], record["pixel_mm"]) == (35, [20, 30], [1, 2])
+
+
+def test_the_truth_stands_beside_the_prediction(tmp_path: Path) -> None:
+    grey, ids = stack(PART_SLICES + 2)
+    truth = np.roll(ids, 1, axis=2)
+    truth[:, :, -2:] = IGNORED
+    record = viewer.write_scan(tmp_path, "a", zip(grey, ids, truth, strict=True), None, LABELS, {})
+    folder = tmp_path / "view" / "a"
+    packed = [one for number in (0, 1) for one in content(folder / f"000{number}.js")["truth"]]
+    assert (np.stack([ids_of(one, (20, 30)) for one in packed]) == truth).all()
+    about = content(folder / "scan.js")
+    known = truth != IGNORED
+    assert about["wrong"] == ((ids != truth) & known).sum(axis=(1, 2)).tolist()
+    either = [np.maximum(*((one == 1).sum(axis=(1, 2)) for one in (ids, truth)))]
+    assert about["counts"]["1"] == either[0].tolist()
+    assert record["truth"]
+
+
+def test_without_a_truth_there_is_none(tmp_path: Path) -> None:
+    grey, ids = stack(2)
+    record = viewer.write_scan(tmp_path, "a", zip(grey, ids, strict=True), None, LABELS, {})
+    assert not record["truth"]
+    assert set(content(tmp_path / "view" / "a" / "0000.js")) == {"grey", "ids"}
 
 
 def test_large_slices_are_shrunk(tmp_path: Path) -> None:

@@ -8,8 +8,15 @@ const largest = () => {
   const total = sums(), most = Math.max(...total);
   return most ? total.indexOf(most) : Math.floor((scan.slices - 1) / 2);
 };
-// Where a scan opens: a lesion at its largest, and the middle of what has classes nearly everywhere.
+// The slice with most wrong pixels; -1 where nothing is wrong, or no truth is known.
+const wrongest = () => {
+  const most = Math.max(0, ...(scan.wrong ?? []));
+  return most ? scan.wrong.indexOf(most) : -1;
+};
+// Where a scan opens: where the prediction is most wrong; else a lesion at its largest, and the
+// middle of what has classes nearly everywhere.
 const first = () => {
+  if (wrongest() >= 0) return wrongest();
   const total = sums();
   return total.filter(Boolean).length > 0.7 * total.length ? Math.floor((total.length - 1) / 2) : largest();
 };
@@ -115,6 +122,9 @@ const describe = () => {
     ? [made("h3", `Look twice: ${doubts.length} warning${doubts.length > 1 ? "s" : ""}`), made("ul", doubts.map((one) => made("li", one)), { className: "warn" })]
     : []));
   at("classes").replaceChildren(...scan.classes.map(classRow));
+  at("layers").hidden = !scan.truth;
+  at("wrongest").hidden = wrongest() < 0;
+  errorNames();
   for (const id of ["track", "jumps"]) at(id).hidden = scan.slices === 1;
   every();
   at("parts").replaceChildren(...componentList());
@@ -139,6 +149,8 @@ const classRow = (one, number) => {
   const box = made("input", "", { type: "checkbox", checked: !hidden.has(one.name) });
   box.addEventListener("change", () => toggle(one, box.checked));
   const much = row ? [row.voxels ? size(row) : "none"] : [];
+  if (row && row.truth_ml !== undefined) much.push(made("small", `truth ${size({ ml: row.truth_ml, voxels: row.truth_voxels })}`));
+  if (row && row.dice != null) much.push(made("small", `Dice ${row.dice.toFixed(3)}`));
   if (row && row.expected_dice != null) much.push(made("small", `expected Dice ${row.expected_dice.toFixed(2)}`));
   if (row && row.components > 1) much.push(made("small", `${row.components.toLocaleString("en")} parts`));
   const label = made("label", [box, swatch(one), made("span", words(one.name)), made("em", much)]);
@@ -195,11 +207,17 @@ const expected = (facts) => {
   const all = facts.measures.map((one) => one.expected_dice).filter((one) => one != null);
   return all.length ? all.reduce((sum, one) => sum + one, 0) / all.length : 1;
 };
-// How far up a scan belongs: by its warnings ("!"), by doubt ("?"), or by how much of a class it has.
+const judged = (facts) => {
+  const all = facts.measures.map((one) => one.dice).filter((one) => one != null);
+  return all.length ? all.reduce((sum, one) => sum + one, 0) / all.length : 1;
+};
+// How far up a scan belongs: by its warnings ("!"), by doubt ("?"), by errors ("<"), or by how much
+// of a class it has.
 const worth = (index, key) => {
   const { warnings = [], measures } = scans[index].facts;
   if (key === "!") return warnings.length;
   if (key === "?") return 1 - expected(scans[index].facts);
+  if (key === "<") return 1 - judged(scans[index].facts);
   const row = measures.find((one) => one.class === key);
   return row ? row.ml ?? row.voxels : 0;
 };
@@ -208,6 +226,7 @@ const sorted = (key) => {
   if (key) order.sort((a, b) => worth(b, key) - worth(a, key) || a - b);
   at("scans").append(...order.map((index) => entries[index].parentElement));
 };
+if (scans.some((one) => one.truth)) at("order").append(made("option", "Lowest Dice first", { value: "<" }));
 const names = [...new Set(scans.flatMap((one) => one.classes.map((label) => label.name)))];
 at("order").append(...names.map((name) => made("option", `Most ${words(name)} first`, { value: name })));
 at("order").addEventListener("change", () => sorted(at("order").value));
@@ -245,6 +264,19 @@ const choose = (mode) => {
 };
 document.querySelectorAll("input[name=mode]").forEach((one) => one.addEventListener("change", () => choose(one.value)));
 
+const chooseLayer = (layer) => {
+  state.layer = layer;
+  document.querySelector(`input[name=layer][value=${layer}]`).checked = true;
+  errorNames();
+  draw();
+};
+document.querySelectorAll("input[name=layer]").forEach((one) => one.addEventListener("change", () => chooseLayer(one.value)));
+// What the colours of errors, and the lines of both, stand for.
+const errorNames = () => {
+  const text = { both: ["truth solid, prediction dashed"], errors: ERRORS.map((one) => made("span", [swatch(one), one.name])) };
+  at("layer-key").replaceChildren(...((scan?.truth && text[state.layer]) || []));
+};
+
 const zoom = (factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) => {
   const before = frame(), u = (x - before.x) / before.w, v = (y - before.y) / before.h;
   state.zoom = clamp(state.zoom * factor, 1, 16);
@@ -261,6 +293,7 @@ at("slice").addEventListener("input", () => go(Number(at("slice").value)));
 at("before").addEventListener("click", () => go(withMask(-1)));
 at("after").addEventListener("click", () => go(withMask(1)));
 at("largest").addEventListener("click", () => go(largest()));
+at("wrongest").addEventListener("click", () => go(wrongest()));
 
 let turned = 0;
 stage.addEventListener("wheel", (event) => {
@@ -305,9 +338,13 @@ const under = () => {
   const rect = stage.getBoundingClientRect(), box = frame(), [rows, columns] = scan.grid;
   const across = (pointer.x - rect.left - box.x) / box.w, down = (pointer.y - rect.top - box.y) / box.h;
   if (Math.min(across, down) < 0 || Math.max(across, down) >= 1) return void chip.replaceChildren();
-  const id = current.ids?.[Math.floor(down * rows) * columns + Math.floor(across * columns)];
-  const one = scan.classes.find((label) => label.id === id);
-  chip.replaceChildren(...(one ? [made("span", [swatch(one), words(one.name)])] : []), place(across, down));
+  const pixel = Math.floor(down * rows) * columns + Math.floor(across * columns);
+  const named = (ids, who) => {
+    const one = scan.classes.find((label) => label.id === ids?.[pixel]);
+    return one ? [made("span", [swatch(one), `${who}${words(one.name)}`])] : [];
+  };
+  const drawn = scan.truth ? named(current.truth, "truth: ") : [];
+  chip.replaceChildren(...drawn, ...named(current.ids, scan.truth ? "prediction: " : ""), place(across, down));
 };
 // In the scan's world, by the directions of the patient: a pixel's middle is its place.
 const place = (across, down) => {
@@ -323,6 +360,8 @@ const KEYS = {
   PageUp: () => go(state.slice + 10), PageDown: () => go(state.slice - 10),
   Home: () => go(0), End: () => go(scan.slices - 1),
   n: () => go(withMask(1)), p: () => go(withMask(-1)), m: () => go(largest()),
+  w: () => { if (wrongest() >= 0) go(wrongest()); },
+  t: () => { if (scan.truth) chooseLayer(LAYERS[(LAYERS.indexOf(state.layer) + 1) % LAYERS.length]); },
   h: () => { if (!state.peek) { state.peek = true; draw(); } },
   o: () => choose(MODES[(MODES.indexOf(state.mode) + 1) % MODES.length]),
   "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), "0": whole,

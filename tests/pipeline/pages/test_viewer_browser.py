@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.delivery import viewer
 from model.delivery.measures import measured, with_expected
-from model.delivery.viewer import PART_SLICES, Slice
+from pipeline.pages import viewer
+from pipeline.pages.viewer import PART_SLICES, Slice
 from pipeline.volumes.volume import Grid
 from tests.model.delivery.test_measures import LABELS
 from tests.support.browser import PROGRAM, Browser
@@ -32,7 +32,7 @@ NAMES = ("first", 'it\'s 100 % "ü" #2?', "no mask")
 KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "n": 78, "p": 80, "m": 77, "o": 79, "1": 49,
-    "[": 219, "]": 221,
+    "[": 219, "]": 221, "t": 84, "w": 87,
 }  # fmt: skip
 COLOUR = list(LABELS.labels[1].colour)
 
@@ -439,3 +439,77 @@ def test_missing_slices_are_named(page: Path, tmp_path: Path) -> None:
     assert shown == [NAMES[0], NAMES[0], 0]
     assert text.startswith("This scan cannot be read (view/first/scan.js)")
     assert text.endswith("Is the folder view/ still beside this page?")
+
+
+MISSED, INVENTED = (10, 14), (24, 26)  # columns of a lesion that is drawn there, or by the network
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A test case: the network misses some columns of a lesion, and invents some elsewhere."""
+    folder = tmp_path_factory.mktemp("judged")
+
+    def every() -> Iterator[Slice]:
+        for number, (grey, ids) in enumerate(slices({18: 9, 19: 9})):
+            truth = ids.copy()
+            if number == 19:
+                truth[TOP : TOP + HIGH, slice(*MISSED)] = 1
+                ids[TOP : TOP + HIGH, slice(*INVENTED)] = 1
+            yield grey, ids, truth
+
+    rows = [
+        {"kind": "class", "class": one.name, "voxels": 1, "ml": 0.5, "dice": 0.75}
+        | {"truth_voxels": 2, "truth_ml": 0.25}
+        for one in LABELS.foreground
+    ]
+    facts: viewer.Facts = {"plane": "axial", "measures": rows}
+    record = viewer.write_scan(folder, "case", every(), (TALL, WIDE), LABELS, facts)
+    viewer.write_index(folder, [record], {"title": "Test cases"})
+    return folder / viewer.INDEX
+
+
+COLOURED = f"""(() => {{
+  {COPY}
+  const {{ data, width }} = copied("lines"), box = frame(), columns = new Set();
+  for (let at = 0; at < data.length; at += 4) {{
+    const column = ((at / 4 % width) + 0.5 - box.x) / box.w * scan.grid[1], inside = column % 1;
+    if (data[at + 3] > 40 && inside > 0.2 && inside < 0.8) columns.add(Math.floor(column));
+  }}
+  return [...columns].sort((a, b) => a - b);
+}})()"""
+
+
+def test_a_test_case_opens_where_it_is_most_wrong_and_shows_the_errors(
+    judged: Path, tmp_path: Path
+) -> None:
+    with _Reader(judged, tmp_path, 1400) as reader:
+        reader.shown(20)
+        assert reader.value("document.getElementById('layers').hidden") is False
+        words = reader.value("document.getElementById('classes').textContent")
+        assert "truth 0.25 ml" in words
+        assert "Dice 0.750" in words
+        seen = {}
+        for layer in ("truth", "prediction", "errors", "both"):
+            reader.key("t")
+            assert reader.value("state.layer") == layer
+            reader.value("choose('fill')")
+            seen[layer] = reader.value(COLOURED)
+        lesion = [*range(LEFT, LEFT + 9)]
+        missed, invented = [*range(*MISSED)], [*range(*INVENTED)]
+        assert seen["truth"] == sorted({*lesion, *missed})
+        assert seen["prediction"] == [*lesion, *invented]
+        assert seen["errors"] == [*(set(missed) - set(lesion)), *invented]
+        assert seen["both"] == sorted({*lesion, *missed, *invented})
+        reader.key("Home")
+        reader.shown(1)
+        reader.key("w")
+        reader.shown(20)
+        assert reader.events == []
+
+
+def test_scans_without_a_truth_offer_none(reader: _Reader) -> None:
+    assert reader.value("document.getElementById('layers').hidden") is True
+    assert reader.value("document.getElementById('wrongest').hidden") is True
+    before = reader.value("state.layer")
+    reader.key("t")
+    assert reader.value("state.layer") == before
