@@ -19,7 +19,9 @@ def links(run: Path) -> Mapping[str, str]:
     if not (view.parent / viewer.INDEX).is_file():
         return {}
     index = f"{_FOLDER}/{_name(run)}/{viewer.INDEX}"
-    return {one.name: f"{index}#{quote(one.name)}" for one in sorted(view.iterdir())}
+    return {
+        one.name: f"{index}#{quote(one.name)}" for one in sorted(view.iterdir()) if one.is_dir()
+    }
 
 
 def place(dataset: str, report: Path) -> int:

@@ -30,9 +30,8 @@ class Browser:
     def __init__(self, page: Path, profile: Path, width: int = 1280) -> None:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
-        options = (
-            f"--headless --no-sandbox --disable-gpu --user-data-dir={shlex.quote(str(profile))}"
-        )
+        drawing = "--disable-gpu --enable-unsafe-swiftshader"  # WebGL by the processor
+        options = f"--headless --no-sandbox {drawing} --user-data-dir={shlex.quote(str(profile))}"
         command = f"exec {shlex.quote(PROGRAM)} {options} --remote-debugging-pipe about:blank"
         self._process = subprocess.Popen(
             ["bash", "-c", f"{command} 3<&{theirs_in} 4>&{theirs_out}"],

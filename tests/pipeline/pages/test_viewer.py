@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from datasets_spec.contract import IGNORED
 from model.delivery.measures import measured
 from pipeline.pages import viewer
 from pipeline.pages.viewer import PART_SLICES, Facts, Slice
+from pipeline.runtime import files
 from tests.model.delivery.test_measures import LABELS
 
 HOSTILE = "\"><script>alert('1')</script> & {{ 7*7 }} ü%20#?\\ </script>.nii"
@@ -248,3 +250,10 @@ def test_files_are_linked_in_the_order_given(tmp_path: Path) -> None:
 def test_no_scan_is_a_page_too(tmp_path: Path) -> None:
     viewer.write_index(tmp_path, [], {})
     assert "No scan is done yet." in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_the_vendored_viewer_is_the_one_that_is_stated() -> None:
+    folder = Path(viewer.__file__).parent / "templates" / "viewer"
+    stated = re.search(r"sha256: (\w{64})", (folder / "niivue.md").read_text("utf-8"))
+    assert stated
+    assert files.sha256(folder / "niivue.umd.js") == stated[1]

@@ -32,7 +32,7 @@ NAMES = ("first", 'it\'s 100 % "ü" #2?', "no mask")
 KEYS = {
     "ArrowUp": 38, "ArrowDown": 40, "ArrowLeft": 37, "ArrowRight": 39, "PageUp": 33,
     "PageDown": 34, "Home": 36, "End": 35, "n": 78, "p": 80, "m": 77, "o": 79, "1": 49,
-    "[": 219, "]": 221, "t": 84, "w": 87,
+    "[": 219, "]": 221, "d": 68, "t": 84, "w": 87,
 }  # fmt: skip
 COLOUR = list(LABELS.labels[1].colour)
 
@@ -441,7 +441,7 @@ def test_missing_slices_are_named(page: Path, tmp_path: Path) -> None:
     assert text.endswith("Is the folder view/ still beside this page?")
 
 
-MISSED, INVENTED = (10, 14), (24, 26)  # columns of a lesion that is drawn there, or by the network
+MISSED, INVENTED = (14, 18), (24, 26)  # columns of a lesion that is drawn there, or by the network
 
 
 @pytest.fixture(scope="module")
@@ -462,7 +462,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         | {"truth_voxels": 2, "truth_ml": 0.25}
         for one in LABELS.foreground
     ]
-    facts: viewer.Facts = {"plane": "axial", "measures": rows}
+    grid = Grid((COLUMNS, ROWS, SLICES), np.diag([WIDE, TALL, 3.0, 1.0]))
+    world = grid.world("axial").tolist()
+    facts: viewer.Facts = {"plane": "axial", "measures": rows, "world": world}
     record = viewer.write_scan(folder, "case", every(), (TALL, WIDE), LABELS, facts)
     viewer.write_index(folder, [record], {"title": "Test cases"})
     return folder / viewer.INDEX
@@ -496,10 +498,10 @@ def test_a_test_case_opens_where_it_is_most_wrong_and_shows_the_errors(
             seen[layer] = reader.value(COLOURED)
         lesion = [*range(LEFT, LEFT + 9)]
         missed, invented = [*range(*MISSED)], [*range(*INVENTED)]
-        assert seen["truth"] == sorted({*lesion, *missed})
+        assert seen["truth"] == [*lesion, *missed]
         assert seen["prediction"] == [*lesion, *invented]
-        assert seen["errors"] == [*(set(missed) - set(lesion)), *invented]
-        assert seen["both"] == sorted({*lesion, *missed, *invented})
+        assert seen["errors"] == [*missed, *invented]
+        assert seen["both"] == [*lesion, *missed, *invented]
         reader.key("Home")
         reader.shown(1)
         reader.key("w")
@@ -513,3 +515,47 @@ def test_scans_without_a_truth_offer_none(reader: _Reader) -> None:
     before = reader.value("state.layer")
     reader.key("t")
     assert reader.value("state.layer") == before
+
+
+def test_three_planes_and_3d_are_drawn_from_the_same_slices(judged: Path, tmp_path: Path) -> None:
+    """The lesion of two slices: what NiiVue reads at its place in mm, layer by layer."""
+    with _Reader(judged, tmp_path, 1400) as reader:
+        reader.shown(20)
+        reader.key("d")
+        drawn = "Number(document.getElementById('stage').dataset.solid)"
+        reader.until(f"{drawn} === 1")
+        assert reader.value("document.getElementById('solid-told').textContent") == ""
+        grid = reader.value("solid.viewer.volumes.map((one) => one.hdr.dims.slice(1, 4))")
+        assert grid == [[COLUMNS, ROWS, SLICES]] * 2
+        sides = reader.value("solid.viewer.volumes[0].hdr.pixDims.slice(1, 4)")
+        assert sides == pytest.approx([WIDE, TALL, 3.0])
+        count = "solid.viewer.volumes[1].img.reduce((sum, one) => sum + Boolean(one), 0)"
+        lesion, missed, invented = 2 * HIGH * 9, HIGH * 4, HIGH * 2
+        assert reader.value(count) == lesion + invented
+        for layer, voxels in (
+            ("truth", lesion + missed), ("prediction", lesion + invented),
+            ("errors", missed + invented), ("both", lesion + invented),
+        ):  # fmt: skip
+            before = reader.value(drawn)
+            reader.key("t")
+            reader.until(f"{drawn} > {before}")
+            assert (layer, reader.value(count)) == (layer, voxels)
+        cross = "solid.viewer.frac2mm(solid.viewer.scene.crosshairPos)[2]"
+        first = reader.value(cross)
+        reader.key("ArrowUp")
+        reader.shown(21)
+        assert reader.value(cross) - first == pytest.approx(3.0, abs=0.01)
+        reader.key("d")
+        reader.until("document.getElementById('solid').hidden")
+
+
+def test_what_cannot_be_a_volume_offers_none(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    grey, ids = np.zeros((1, 9, 9), np.uint8), np.zeros((1, 9, 9), np.uint8)
+    record = viewer.write_scan(folder, "a", zip(grey, ids, strict=True), None, LABELS, {})
+    viewer.write_index(folder, [record], {})
+    with _Reader(folder / viewer.INDEX, tmp_path / "profile") as flat:
+        flat.until("document.getElementById('name').textContent === 'a'")
+        assert flat.value("document.getElementById('planes').hidden") is True
+    assert not (folder / "view" / "niivue.umd.js").exists()
+    assert (page.parent / "view" / "niivue.umd.js").is_file()

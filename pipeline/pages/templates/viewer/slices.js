@@ -72,12 +72,13 @@ const decoded = async (of, number) => {
   return { bitmap, ids, truth, paths: traced(ids), truths: traced(truth), errors: null };
 };
 
-// What a prediction gets wrong, pixel by pixel, by the ids of ERRORS; what nobody annotated is left out.
+// How a pixel is wrong, by the ids of ERRORS; 0 where it is right, and where nobody annotated it.
+const wrongness = (drawn, predicted) =>
+  drawn === predicted || drawn === NOT_ANNOTATED ? 0 : !predicted ? 1 : !drawn ? 2 : 3;
 const errors = ({ ids, truth }, rows, columns) => {
   const wrong = new Uint8Array(rows * columns);
   for (let place = 0; place < wrong.length; place++) {
-    const drawn = truth?.[place] ?? 0, predicted = ids?.[place] ?? 0;
-    if (drawn !== predicted && drawn !== NOT_ANNOTATED) wrong[place] = !predicted ? 1 : !drawn ? 2 : 3;
+    wrong[place] = wrongness(truth?.[place] ?? 0, ids?.[place] ?? 0);
   }
   return outlines(wrong, rows, columns);
 };

@@ -61,6 +61,7 @@ const go = async (number) => {
   at("place").textContent = text;
   grey.setAttribute("aria-label", `${of.name}, ${heard}`);
   jumps();
+  solidAt(target);
   if (document.activeElement !== slider) speak(heard); else speak("");
   try {
     const content = await slice(of, target);
@@ -125,6 +126,8 @@ const describe = () => {
   at("layers").hidden = !scan.truth;
   at("wrongest").hidden = wrongest() < 0;
   errorNames();
+  closeSolid();
+  at("planes").hidden = !canBeSolid();
   for (const id of ["track", "jumps"]) at(id).hidden = scan.slices === 1;
   every();
   at("parts").replaceChildren(...componentList());
@@ -136,6 +139,12 @@ const describe = () => {
   at("previous").disabled = order[0] === scan.index;
   at("next").disabled = order.at(-1) === scan.index;
   windowing();
+};
+
+// What is shown has changed, in the slice and, where it is open, in 3-D.
+const redraw = () => {
+  draw();
+  if (solid.on && solid.of === scan) drawSolid();
 };
 
 const swatch = (one) => {
@@ -163,7 +172,7 @@ const toggle = (one, shown) => {
   at("classes").querySelectorAll("input")[scan.classes.indexOf(one)].checked = shown;
   every();
   strip();
-  draw();
+  redraw();
   jumps();
 };
 
@@ -260,7 +269,7 @@ at("opacity").addEventListener("input", () => { lines.style.opacity = at("opacit
 const choose = (mode) => {
   state.mode = mode;
   document.querySelector(`input[name=mode][value=${mode}]`).checked = true;
-  draw();
+  redraw();
 };
 document.querySelectorAll("input[name=mode]").forEach((one) => one.addEventListener("change", () => choose(one.value)));
 
@@ -268,7 +277,7 @@ const chooseLayer = (layer) => {
   state.layer = layer;
   document.querySelector(`input[name=layer][value=${layer}]`).checked = true;
   errorNames();
-  draw();
+  redraw();
 };
 document.querySelectorAll("input[name=layer]").forEach((one) => one.addEventListener("change", () => chooseLayer(one.value)));
 // What the colours of errors, and the lines of both, stand for.
@@ -297,6 +306,7 @@ at("wrongest").addEventListener("click", () => go(wrongest()));
 
 let turned = 0;
 stage.addEventListener("wheel", (event) => {
+  if (solid.on) return; // the wheel is NiiVue's there
   event.preventDefault();
   if (!scan) return;
   const box = stage.getBoundingClientRect();
@@ -310,7 +320,7 @@ stage.addEventListener("wheel", (event) => {
 // A drag scrolls: with a mouse up and down or sideways, with a finger sideways (up and down moves the page).
 let drag = null, pointer = null;
 stage.addEventListener("pointerdown", (event) => {
-  if (event.button || !scan || event.target.closest("button")) return;
+  if (event.button || !scan || solid.on || event.target.closest("button")) return;
   drag = { id: event.pointerId, x: event.clientX, y: event.clientY, slice: state.slice, u: state.u, v: state.v };
   stage.setPointerCapture(event.pointerId);
 });
@@ -360,6 +370,7 @@ const KEYS = {
   PageUp: () => go(state.slice + 10), PageDown: () => go(state.slice - 10),
   Home: () => go(0), End: () => go(scan.slices - 1),
   n: () => go(withMask(1)), p: () => go(withMask(-1)), m: () => go(largest()),
+  d: () => at("planes").click(),
   w: () => { if (wrongest() >= 0) go(wrongest()); },
   t: () => { if (scan.truth) chooseLayer(LAYERS[(LAYERS.indexOf(state.layer) + 1) % LAYERS.length]); },
   h: () => { if (!state.peek) { state.peek = true; draw(); } },
