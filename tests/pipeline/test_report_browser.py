@@ -184,3 +184,23 @@ def test_a_picture_opens_large_turns_and_closes(page: Path, tmp_path: Path) -> N
         browser.until(f"document.activeElement === {pictures}[1]")  # where the reader stopped
         browser.value(f"{pictures}[0].click()")
         assert browser.value(seen) == alts[0]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(width: int, dark: bool, page: Path, tmp_path: Path) -> None:
+    with Browser(page, tmp_path, width) as browser:
+        browser.in_the_dark(dark)
+        browser.open_all()
+        assert browser.violations() == []
+        browser.value("document.querySelector('.sheet.wide .stack').click()")
+        browser.until("document.querySelector('dialog').open")
+        assert browser.violations() == []
+
+
+def test_axe_finds_what_is_wrong(tmp_path: Path) -> None:
+    page = tmp_path / "index.html"
+    page.write_text("<!doctype html><title>a</title><main><img src='data:,'></main>", "utf-8")
+    with Browser(page, tmp_path / "profile") as browser:
+        rules = {one.partition(":")[0] for one in browser.violations()}
+    assert rules >= {"html-has-lang", "image-alt"}

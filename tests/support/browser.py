@@ -15,12 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import axe_core_python
+
 PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
 """Where it is; "" where none is installed."""
 
 PATIENCE_S = 120
+_AXE = Path(axe_core_python.__file__).with_name("axe.min.js")
 EVENTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
@@ -127,6 +130,24 @@ class Browser:
             deviceScaleFactor=1,
             mobile=False,
         )
+
+    def in_the_dark(self, dark: bool) -> None:
+        """Let the reader prefer dark pages, or not."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def open_all(self) -> None:
+        """Unfold whatever is folded."""
+        self.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+
+    def violations(self) -> list[str]:
+        """What axe finds on the page as it is: the rule, and the first element that breaks it."""
+        self.value(f"{_AXE.read_text('utf-8')}; 0")
+        found: list[str] = self.value(
+            "axe.run().then((seen) => seen.violations.map((one) => `${one.id}: ${one.help}:"
+            " ${one.nodes[0].html} ${one.nodes[0].failureSummary}`))"
+        )
+        return found
 
     def close(self) -> None:
         """End the browser."""

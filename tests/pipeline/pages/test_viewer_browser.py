@@ -559,3 +559,17 @@ def test_what_cannot_be_a_volume_offers_none(page: Path, tmp_path: Path) -> None
         assert flat.value("document.getElementById('planes').hidden") is True
     assert not (folder / "view" / "niivue.umd.js").exists()
     assert (page.parent / "view" / "niivue.umd.js").is_file()
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing(dark: bool, judged: Path, page: Path, tmp_path: Path) -> None:
+    for file in (judged, page):
+        with _Reader(file, tmp_path / file.parent.name, 1400) as reader:
+            reader.shown(20)
+            reader.in_the_dark(dark)
+            reader.value(
+                "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
+            )
+            for width in (1400, 390):
+                reader.widen(width)
+                assert reader.violations() == []
