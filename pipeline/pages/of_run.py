@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets_spec import Adapter
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import paths
 from pipeline.pages import cases, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
@@ -30,6 +30,7 @@ _NOT_SCORED: Mapping[str, Any] = {
     "reliability": "",
     "confusion": {},
     "worst": [],
+    "lesions": [],
     "examples": [],
     "thumb": None,
     "cases": "",
@@ -91,6 +92,7 @@ def _scored(adapter: Adapter, run: Path) -> dict[str, Any]:
         "reliability": reliability,
         "confusion": confusion,
         "worst": worst,
+        "lesions": lesions(scores, adapter.dataset.label_map),
         "examples": examples,
         "thumb": _thumb(run, scores, adapter.dataset.label_map) if examples else None,
         "cases": next(iter(found.values()), "").partition("#")[0],
@@ -105,6 +107,21 @@ def _ensemble(folder: Path) -> dict[str, Any] | None:
         scores = json_of(folder / paths.SCORES)
         weighed = scores["weights"]["of_plane"] if scores["weights"]["kept"] else {}
         return {"scores": scores, "rows": _networks(scores), "weighed": weighed}
+
+
+def lesions(scores: Mapping[str, Any], label_map: LabelMap) -> list[str]:
+    """The classes whose separate regions are worth counting.
+
+    Those that name the tissue of a lesion, and those that name none, unless every case has just one
+    region of it: that is a part of the anatomy.
+    """
+    found = []
+    for label in label_map.foreground:
+        of_class, cases = scores["model"]["classes"][label.name], scores["test_cases"]
+        once = of_class["lesions"]["truth"] == cases and not of_class["negative"]["cases"]
+        if label.tissue in LESIONS or not (label.tissue or once):
+            found.append(label.name)
+    return found
 
 
 def _networks(scores: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets_spec.contract import LabelMap
+from datasets_spec.contract import Label, LabelMap
 from model import provenance
 from model.evaluate import evaluate
 from pipeline import paths
-from pipeline.pages import plots, tiles
+from pipeline.pages import of_run, plots, tiles
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.report import report
@@ -147,6 +147,35 @@ def test_the_page_begins_with_the_best_the_median_and_the_worst_case(
 def test_same_files_give_the_same_bytes(settings: params.Params) -> None:
     _evaluated(settings)
     assert _page() == _page()
+
+
+@pytest.mark.parametrize(
+    ("tissue", "regions", "without", "counted"),
+    [
+        ("blood", 3, 0, True),
+        ("csf", 9, 1, False),
+        ("", 3, 0, False),  # one in every case: a part of the anatomy
+        ("", 7, 0, True),
+        ("", 3, 1, True),
+    ],
+)
+def test_regions_are_counted_of_lesions_alone(
+    tissue: str, regions: int, without: int, counted: bool
+) -> None:
+    label_map = LabelMap(
+        (
+            Label(0, "background", (0, 0, 0), "all else"),
+            Label(1, "one", (200, 0, 0), "it", tissue=tissue),
+        )
+    )
+    found = {"lesions": {"truth": regions}, "negative": {"cases": without}}
+    scores = {"test_cases": 3, "model": {"classes": {"one": found}}}
+    assert of_run.lesions(scores, label_map) == ["one"][: int(counted)]
+
+
+def test_a_page_of_anatomy_speaks_of_no_lesions(settings: params.Params) -> None:
+    _evaluated(settings)
+    assert [one for one in (">Lesion F1<", ">lesions found<") if one in _page()] == []
 
 
 def test_counts_are_those_of_the_manifest(settings: params.Params) -> None:
@@ -432,7 +461,7 @@ def test_scores_that_lack_a_part_are_named_in_one_line(refused: Refused, ready: 
     file = RUN / paths.SCORES
     before = file.read_bytes()
     content = json.loads(before)
-    del content["model"]["classes"]["csf"]["lesion_f1"]
+    del content["model"]["classes"]["csf"]["nsd"]
     try:
         file.write_text(json.dumps(content), "utf-8")
         assert refused(_page).where == str(file)

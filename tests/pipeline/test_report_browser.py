@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -184,6 +185,33 @@ def test_a_picture_opens_large_turns_and_closes(page: Path, tmp_path: Path) -> N
         browser.until(f"document.activeElement === {pictures}[1]")  # where the reader stopped
         browser.value(f"{pictures}[0].click()")
         assert browser.value(seen) == alts[0]
+
+
+def _saved(browser: Browser, act: str) -> ElementTree.Element:
+    """The SVG that a reader gets who does ``act``."""
+    browser.value(
+        "window.saved = null; URL.createObjectURL = (blob) => { window.saved = blob; return '#'; }"
+    )
+    browser.value(act)
+    text = browser.value("window.saved.text()")
+    return ElementTree.fromstring(text)  # noqa: S314  # of our own page
+
+
+def test_plots_and_pictures_are_saved_as_svg(page: Path, tmp_path: Path) -> None:
+    svg = "{http://www.w3.org/2000/svg}"
+    with Browser(page, tmp_path) as browser:
+        plots = browser.value("document.querySelectorAll('svg.plot').length")
+        assert browser.value("document.querySelectorAll('.save').length") == plots > 1
+        plot = _saved(browser, "document.querySelector('.save').click()")
+        texts = [one.text for one in plot.iter(f"{svg}text")]
+        assert "csf" in texts
+        assert not [one for one in plot.iter() if "var(" in one.get("style", "")]
+        browser.value("document.querySelector('.sheet.wide .stack').click()")
+        browser.until("document.querySelector('dialog').open")
+        picture = _saved(browser, "document.querySelectorAll('dialog button')[1].click()")
+        [image] = picture.iter(f"{svg}image")
+        assert str(image.get("href")).startswith("data:image/webp")
+        assert [one for one in picture.iter(f"{svg}path") if "rgb(" in one.get("style", "")]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

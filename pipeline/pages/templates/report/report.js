@@ -18,6 +18,50 @@ for (const slider of document.querySelectorAll("input[data-blend]")) {
   show();
 }
 
+// Every figure can be saved as an SVG of its own: what the page's style decides is written into it.
+const SVG = "http://www.w3.org/2000/svg";
+const STYLED = ["fill", "fill-opacity", "fill-rule", "stroke", "stroke-width", "stroke-opacity",
+  "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-family", "text-anchor"];
+const styled = (svg) => {
+  const copy = svg.cloneNode(true);
+  const [from, to] = [svg, copy].map((one) => [one, ...one.querySelectorAll("*")]);
+  from.forEach((one, at) => {
+    const style = getComputedStyle(one);
+    for (const name of STYLED) to[at].style.setProperty(name, style.getPropertyValue(name));
+    to[at].removeAttribute("class");
+  });
+  return copy;
+};
+const picture = (stack) => {
+  const image = stack.querySelector("img"), [width, height] = [image.width, image.height];
+  const whole = document.createElementNS(SVG, "svg"), shown = document.createElementNS(SVG, "image");
+  whole.setAttribute("viewBox", stack.querySelector("svg")?.getAttribute("viewBox") ?? `0 0 ${width} ${height}`);
+  for (const [name, value] of [["href", image.src], ["width", "100%"], ["height", "100%"]]) {
+    shown.setAttribute(name, value);
+  }
+  whole.append(shown, ...[...stack.querySelectorAll("svg")].map(styled));
+  return whole;
+};
+const save = (svg, name) => {
+  svg.setAttribute("xmlns", SVG);
+  const blob = new Blob([new XMLSerializer().serializeToString(svg)], { type: "image/svg+xml" });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `${name.trim().toLowerCase().replace(/[^a-z0-9_.-]+/g, "-").slice(0, 60)}.svg`;
+  link.click();
+  URL.revokeObjectURL(link.href);
+};
+for (const svg of document.querySelectorAll("figure > svg.plot")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "save";
+  button.textContent = "Save as SVG";
+  const name = `${svg.closest("section").id} ${svg.querySelector("title").textContent}`;
+  button.setAttribute("aria-label", `Save as SVG: ${name}`);
+  button.addEventListener("click", () => save(styled(svg), name));
+  svg.closest("figure").append(button);
+}
+
 // A picture opens large by a click or a key; arrows, and buttons, turn to its neighbours.
 const large = document.createElement("dialog");
 large.className = "large";
@@ -44,8 +88,9 @@ const step = (by) => {
   const all = [...shown.closest(".sheet").querySelectorAll("figure")];
   enlarge(all[(all.indexOf(shown) + by + all.length) % all.length]);
 };
-for (const [words, act] of [["‹ Previous", () => step(-1)], ["Close", () => large.close()],
-  ["Next ›", () => step(1)]]) {
+const keep = () => save(picture(room.querySelector(".stack")), shown.querySelector("img").alt);
+for (const [words, act] of [["‹ Previous", () => step(-1)], ["Save as SVG", keep],
+  ["Close", () => large.close()], ["Next ›", () => step(1)]]) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = words;
