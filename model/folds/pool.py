@@ -24,6 +24,7 @@ from model.folds.workplace import Fold
 from model.params import Params
 from model.scoring import one_by_one, pictures, results, scored_json, summary
 from model.scoring.bootstrap import Resamples
+from model.scoring.case_views import Views
 from model.scoring.one_by_one import OneByOne
 from model.scoring.pictures import Shown
 from model.scoring.summary import Scored, number
@@ -67,6 +68,8 @@ def _pooled(
     stated = [_stated(one.run / part / paths.SCORES) for one in folds]
     scored = [case for one in folds for case in _scored(one, part)]
     shown = _shown(folds, part, target, scored, wanted.worst_cases, label_map)
+    if not official:  # else each case is tested by every fold, and scrolled there
+        _view(dataset, folds, part, target, scored, wanted.viewed_cases)
     converted_with = stated[0]["parameters"]["convert"]
     whole = results.results(dataset, scored, {}, shown, label_map, wanted, converted_with)
     if any("before_postprocessing" in one for one in stated):
@@ -201,6 +204,23 @@ def _shown(
             pairs_pictures.put(file, predictions / "test" / kind / f"{one.shown}.png")
     pictures.draw_overlays(predictions, label_map)
     return shown
+
+
+def _view(
+    dataset: str,
+    folds: Sequence[Fold],
+    part: Path,
+    target: Path,
+    scored: Sequence[Scored],
+    most: int,
+) -> None:
+    """Put the cases of all folds where one page scrolls them: each as its own fold tested it."""
+    views = Views(target / paths.PREDICTIONS, most)
+    of_number = {str(one.number): one for one in folds}
+    for one in scored:
+        if views.take(of_number[one.fold].run / part / paths.PREDICTIONS, one):
+            views.add([one])
+    views.write_index(f"{dataset}: test cases of all folds")
 
 
 def _own_name(one: Scored) -> str:

@@ -20,7 +20,7 @@ from model.scoring.scores import ClassScores, Stack
 from model.scoring.summary import Scored
 from pipeline import paths
 from pipeline.pages import draw, viewer
-from pipeline.pairs import channels, kept_scan
+from pipeline.pairs import channels, kept_scan, pictures
 from pipeline.pairs.manifest import Pair
 from pipeline.params.limits import Limits
 from pipeline.volumes import volume
@@ -124,6 +124,13 @@ class Views:
                 best = self._most > 1 and math.isfinite(self._kept[-1][0])
                 _, name = self._kept.pop(-2 if best else -1)
                 shutil.rmtree(self._predictions / viewer.VIEW / name, ignore_errors=True)
+
+    def take(self, predictions: Path, one: Scored) -> bool:
+        """Put the slices of a case here that another evaluation wrote; whether there were any."""
+        source = predictions / viewer.VIEW / paths.of_case(one.case, one.rater)
+        for file in paths.files_below(source):
+            pictures.put(file, self._predictions / file.relative_to(predictions))
+        return source.is_dir()
 
     def write_index(self, title: str) -> None:
         """Write the page of all that are kept, lowest Dice first; none where none is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,23 @@ def test_the_page_shows_the_pooled_scores_and_the_worst_cases(done: params.Param
     assert "Worst cases over all folds" in page
     assert page.count("fold_") >= len(scores["worst"])
     assert "7 patients in 3 folds" in (paths.REPORT / "summary.txt").read_text("utf-8")
+
+
+def test_every_patient_is_scrolled_as_the_fold_that_tested_them_drew(done: params.Params) -> None:
+    cases = {row["case"]: row["fold"] for row in _table(FOLDS)}
+    for case, fold in cases.items():
+        place = paths.fold(NAME, int(fold)) / paths.run(NAME)
+        theirs, ours = (run / paths.PREDICTIONS / paths.VIEW / case for run in (place, FOLDS))
+        assert {file.name: file.read_bytes() for file in ours.iterdir()} == {
+            file.name: file.read_bytes() for file in theirs.iterdir()
+        }
+    report([NAME], paths.PARAMS)
+    page = (paths.REPORT / "index.html").read_text("utf-8")
+    links = set(re.findall(rf'href="cases/{NAME}_folds/index.html#([^"]*)"', page))
+    worst = json.loads((FOLDS / paths.SCORES).read_text("utf-8"))["worst"]
+    assert links == {one["case"] for one in worst}
+    shown = paths.REPORT / "cases" / f"{NAME}_folds" / paths.VIEW
+    assert {one.name for one in shown.iterdir() if one.is_dir()} == set(cases)
 
 
 def test_dataset_and_model_of_the_ordinary_run_stay(done: params.Params) -> None:
