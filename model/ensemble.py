@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from model.scoring import (
     answers,
     certainty,
     choose,
+    doubts,
     fused,
     judge,
     one_by_one,
@@ -37,6 +38,7 @@ from model.scoring import (
 )
 from model.scoring.case_views import Views
 from model.scoring.certainty import Certainty
+from model.scoring.doubts import OfLabels
 from model.scoring.fused import Case
 from model.scoring.one_by_one import OfCase, OneByOne
 from model.scoring.summary import Scored
@@ -177,16 +179,17 @@ def _test_case(case: Case, predictor: Predictor, counted: OfCase, settings: Para
     """One test case beside each rater; its prediction is written into the ensemble's folder."""
     label_map, drawings = predictor.label_map, case.drawings
     certain = [Certainty.none(len(label_map)) for _ in drawings]
-    sure = _sure(case, certain)
+    labels = OfLabels(len(drawings), drawings[0][0].unlabelled)
+    sure = _sure(case, doubts.looking(labels, certainty.look(certain, drawings[0][0].unlabelled)))
     answer = fused.answer(case, predictor.weights, counted.look, sure)
     final = judge.postprocessed(answer, predictor.rules, predictor.label_rules)
     folder = paths.ensemble(drawings[0][0].dataset) / paths.PREDICTIONS
-    return judge.keep(folder, drawings, answer, final, certain, label_map, settings)
+    given = [case.back(one) for one in labels.stacks(len(case.truths[0]))]
+    return judge.keep(folder, drawings, answer, final, certain, given, label_map, settings)
 
 
-def _sure(case: Case, certain: Sequence[Certainty]) -> fused.Look:
-    """Fills the sums of a case beside each rater, slice by slice."""
-    look = certainty.look(certain, case.drawings[0][0].unlabelled)
+def _sure(case: Case, look: answers.Look) -> fused.Look:
+    """Lets ``look`` see every slice of a case beside each rater."""
 
     def add(at: slice, _: fused.Answers, probability: Probabilities) -> None:
         for index in range(probability.shape[1]):

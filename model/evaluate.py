@@ -20,6 +20,7 @@ from model.scoring import (
     answers,
     certainty,
     choose,
+    doubts,
     judge,
     pictures,
     results,
@@ -29,6 +30,7 @@ from model.scoring import (
 from model.scoring.answers import Drawings
 from model.scoring.case_views import Views
 from model.scoring.certainty import Certainty
+from model.scoring.doubts import OfLabels
 from model.scoring.scores import EMPTY_POLICY
 from model.scoring.summary import Scored
 from pipeline import paths
@@ -97,11 +99,15 @@ def _test_case(
 ) -> list[Scored]:
     """One test case beside each rater; its prediction is written into the run's folder."""
     certain = [Certainty.none(len(label_map)) for _ in drawings]
-    look = certainty.look(certain, drawings[0][0].unlabelled)
+    labels = OfLabels(len(drawings), drawings[0][0].unlabelled)
+    look = doubts.looking(labels, certainty.look(certain, drawings[0][0].unlabelled))
     answer = answers.answer(member, drawings, label_map, settings.limits, look)
     final = judge.postprocessed(answer, member.facts.rules or {}, member.facts.label_rules)
     folder = paths.run(drawings[0][0].dataset) / paths.PREDICTIONS
-    return judge.keep(folder, drawings, answer, final, certain, label_map, settings)
+    from_pairs = member.facts.source == "pairs"
+    plane = drawings[0][0].plane if from_pairs else member.facts.plane
+    given = doubts.in_plane(labels, drawings, plane, from_pairs)
+    return judge.keep(folder, drawings, answer, final, certain, given, label_map, settings)
 
 
 def _report(dataset: str, found: Mapping[str, Any]) -> None:

@@ -54,7 +54,8 @@ OVERLAYS = "overlays"
 CASES = "cases.json"
 SHOWN = (METRICS, SCORES, PER_CASE, CONFUSION, CONFUSION_PLOT, CALIBRATION)
 """What the page needs of an evaluation."""
-SCORED = (*SHOWN, CASES)
+DOUBTS = "doubts.csv"
+SCORED = (*SHOWN, DOUBTS, CASES)
 """What ``evaluate`` writes into a run beside its predictions; stale once the model has changed."""
 FOLDS_TABLE = "folds.csv"
 

@@ -146,7 +146,7 @@ def test_dvc_pushes_no_pictures(stage: str) -> None:
     outs = body(stage)["outs"]
     pushed = {out for out in outs if isinstance(out, str)}
     numbers = (
-        *("cases.json", "confusion.csv", "curves.png", "model.keras", "per_case.csv"),
+        *("cases.json", "confusion.csv", "doubts.csv", "curves.png", "model.keras", "per_case.csv"),
         *("scores.json", "ensemble.zip", "members.csv"),
     )
     folders = ("runs/${key}", "runs/${key}/ensemble", "runs/${item.dataset}/members/${key}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from datasets_spec.contract import IGNORED, LabelMap
 from model.inference.rules import Rule, apply
 from model.params import Params
-from model.scoring import case_views, native, pictures, scores
+from model.scoring import case_views, doubts, native, pictures, scores
 from model.scoring.answers import Answer, Drawings
 from model.scoring.certainty import Certainty
 from model.scoring.scores import Stack
@@ -37,16 +38,25 @@ def keep(
     answer: Answer,
     final: Stack,
     certain: Sequence[Certainty],
+    given: Sequence[Stack],
     label_map: LabelMap,
     settings: Params,
 ) -> list[Scored]:
-    """:func:`score` one test case, and write its prediction below ``folder``."""
+    """:func:`score` one test case, and write its prediction below ``folder``.
+
+    ``given``: the probability of each rater's labels, as :class:`model.scoring.doubts.OfLabels` has
+    them.
+    """
     shown = []
     for slices, one in zip(drawings, answer.beside, strict=True):
         native.write(folder / paths.NATIVE, slices[0], final, answer.kept, label_map)
         shown.append(pictures.write_masks(folder, slices, one.truth, final, label_map))
     tolerance_mm = settings.evaluate.nsd_tolerance_mm
     scored = score(drawings, answer, final, certain, shown, len(label_map), tolerance_mm)
+    scored = [
+        replace(row, doubts=tuple(doubts.of_case(p, one.truth, answer.predicted, answer.voxel_ml)))
+        for row, p, one in zip(scored, given, answer.beside, strict=True)
+    ]
     if settings.evaluate.viewed_cases:
         case_views.write(folder, drawings, scored, answer, final, label_map, settings.limits)
     return scored

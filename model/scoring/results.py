@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ from model.scoring.summary import Scored, number
 from pipeline import paths
 from pipeline.runtime import files
 
+_DOUBTS_HEAD = (
+    *("patient", "case", "rater", "fold", "slice", "doubt"),
+    *("drawn", "seen", "voxels", "ml", "confidence"),
+)
 _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
 
 
@@ -219,6 +223,7 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
+    write_table(run / paths.DOUBTS, _DOUBTS_HEAD, list(_doubts(scored, label_map)))
     write_table(run / paths.CALIBRATION, *trust.table(found["calibration"]))
     _write_json(run / paths.CASES, scored_json.written(scored))
     _write_json(run / paths.SCORES, found)
@@ -270,6 +275,19 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
     last = ("negative_slices", "negative_marked", "spacing", "ignored_share", "expected_dice")
     fold = ["fold"] * pooled
     write_table(file, (*head, *more, *last, *fold), rows)
+
+
+def _doubts(scored: Sequence[Scored], label_map: LabelMap) -> Iterator[tuple[object, ...]]:
+    """The slices in doubt, case by case; they count from 1, as on the pages."""
+    names = [label.name for label in label_map]
+    for one in scored:
+        for doubt in one.doubts:
+            yield (
+                *(one.patient, one.case, one.rater, one.fold, doubt.slice_index + 1),
+                f"{doubt.doubt:.6f}",
+                *(names[doubt.drawn], names[doubt.seen], doubt.voxels),
+                *(f"{doubt.ml:.6f}", f"{doubt.confidence:.6f}"),
+            )
 
 
 def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.scoring.summary import Scored
 
-_VERSION = 1
+_VERSION = 2
 
 
 def written(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from datasets_spec.contract import LabelMap
 from model.scoring.bootstrap import Resamples, interval, mean_over
 from model.scoring.certainty import Certainty
+from model.scoring.doubts import Doubt
 from model.scoring.scores import SCORES, Calibration, ClassScores
 
 DIGITS = 6
@@ -28,7 +29,8 @@ class Scored:
     ``agreement``: that between them, per class id. ``shown``: the pair with most wrong voxels.
     ``strata``: what is known of the patient, such as the site. ``ignored``: the share of the voxels
     that nobody annotated. ``calibration`` is of the network's own probabilities, ``calibrated`` of
-    calibrated ones. ``fold``: that of a cross-validation in which it was tested.
+    calibrated ones. ``fold``: that of a cross-validation in which it was tested. ``doubts``: the
+    slices whose labels the network speaks against.
     """
 
     case: str
@@ -52,6 +54,7 @@ class Scored:
     strata: Mapping[str, str] = field(default_factory=dict)
     ignored: float = 0.0
     fold: str = ""
+    doubts: Sequence[Doubt] = ()
 
     @property
     def dice(self) -> float:

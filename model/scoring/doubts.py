@@ -1,0 +1,146 @@
+"""Which slices' labels a network speaks against: what finds wrong labels among unseen patients.
+
+A network that did not learn from a patient gives each voxel's label a probability. Most voxels of
+a slice are easy, and a wrong label gives little to a few of them, so the mean hides it and the
+least is noise. The soft minimum of cleanlab's segmentation score lies between: the mean of the
+probabilities p, each weighed by exp((1 - p) / T), T = 0.1 (Lad and Mueller, Estimating label
+quality and errors in semantic segmentation data via any model, 2023, arXiv 2307.05080). The doubt
+is 1 less that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets_spec.contract import IGNORED
+from model.inference.sampling import Probabilities
+from model.scoring.answers import Drawings, Look
+from model.scoring.scores import Stack
+from model.scoring.voxels import merged
+from pipeline.volumes import volume
+from pipeline.volumes.volume import Ml
+
+TEMPERATURE = 0.1
+_MOST = np.uint8(255)  # a probability of 1
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A slice in which the network sees another class somewhere than is drawn.
+
+    ``doubt``: 0 to 1, of all its voxels. ``drawn`` and ``seen`` are the class ids that differ with
+    most confidence, ``voxels`` and ``ml`` how much differs so, and ``confidence`` the mean
+    probability there that the label is wrong.
+    """
+
+    slice_index: int
+    doubt: float
+    drawn: int
+    seen: int
+    voxels: int
+    ml: float
+    confidence: float
+
+
+class OfLabels:
+    """The probability that each voxel's label is given, rater by rater, as a share of 255.
+
+    Slices come one after the other, in the order in which the network is asked about them.
+    """
+
+    def __init__(self, raters: int, unlabelled: Collection[int]) -> None:
+        self._slices: list[list[Stack]] = [[] for _ in range(raters)]
+        self._unlabelled = unlabelled
+
+    def add(self, truths: Sequence[Stack], calibrated: Probabilities) -> None:
+        """One slice: class ids of each rater (rows, columns), and p (classes, rows, columns)."""
+        p = merged(calibrated, self._unlabelled)
+        for slices, truth in zip(self._slices, truths, strict=True):
+            given = np.full(truth.shape, _MOST)
+            for label in np.unique(truth[truth != IGNORED]):
+                here = truth == label
+                given[here] = np.rint(p[label][here] * float(_MOST)).astype(np.uint8)
+            slices.append(given)
+
+    def stacks(self, count: int, indices: Sequence[int] | None = None) -> list[Stack]:
+        """(N, rows, columns) of each rater; slices that are not among ``indices`` are in no doubt.
+
+        ``indices``: which of ``count`` slices came; None: all.
+        """
+        found = []
+        for slices in self._slices:
+            stack = np.full((count, *slices[0].shape), _MOST)
+            stack[slice(None) if indices is None else list(indices)] = slices
+            found.append(stack)
+        return found
+
+
+def looking(labels: OfLabels, look: Look) -> Look:
+    """``look``, and :meth:`OfLabels.add`."""
+
+    def both(truths: Sequence[Stack], own: Probabilities, calibrated: Probabilities) -> None:
+        look(truths, own, calibrated)
+        labels.add(truths, calibrated)
+
+    return both
+
+
+def in_plane(labels: OfLabels, drawings: Drawings, plane: str, from_pairs: bool) -> list[Stack]:
+    """What one network gave the labels of a case, in the plane of its pairs.
+
+    ``plane`` is that of the slices that it was asked about; ``from_pairs``: whether these were the
+    pairs themselves, of which split may have left some out.
+    """
+    first = drawings[0][0]
+    if from_pairs:
+        indices = [pair.slice_index for pair in drawings[0]]
+        return labels.stacks(_slices(first.source_shape, first.affine, plane), indices)
+    count = _slices(first.source_shape, first.affine, plane)
+    return [volume.slices(volume.unslice(one, plane), first.plane) for one in labels.stacks(count)]
+
+
+def _slices(shape: tuple[int, int, int], affine: Sequence[float], plane: str) -> int:
+    grid = volume.Grid(shape, np.reshape(affine, (4, 4)))
+    upright = grid.to_ras(np.broadcast_to(np.False_, shape))
+    return int(volume.slices(upright, plane).shape[0])
+
+
+def soft_minimum(p: NDArray[np.floating]) -> float:
+    """See the top of the module. Probabilities (n,), n > 0.
+
+    >>> soft_minimum(np.array([1.0, 1.0])), round(soft_minimum(np.array([1.0] * 999 + [0.0])), 3)
+    (1.0, 0.043)
+    """
+    weights = np.exp((1 - p) / TEMPERATURE)
+    return float((p * weights).sum() / weights.sum())
+
+
+def of_case(given: Stack, truth: Stack, seen: Stack, voxel_ml: Ml) -> Iterator[Doubt]:
+    """Every slice (N, rows, columns) whose labels the network would draw otherwise somewhere.
+
+    ``given``: of :class:`OfLabels`; ``seen``: the class ids that the network answers.
+    """
+    classes = int(max(seen.max(), truth[truth != IGNORED].max(initial=0))) + 1
+    ml = np.broadcast_to(voxel_ml, len(given))
+    for index in range(len(given)):
+        known = truth[index] != IGNORED
+        wrong = known & (seen[index] != truth[index]) & (given[index] < _MOST)
+        if not wrong.any():
+            continue
+        p = given[index].astype(np.float64) / float(_MOST)
+        kinds = truth[index][wrong].astype(np.intp) * classes + seen[index][wrong]
+        against = np.bincount(kinds, weights=1 - p[wrong], minlength=classes**2)
+        strongest = int(against.argmax())
+        voxels = int(np.count_nonzero(kinds == strongest))
+        yield Doubt(
+            index,
+            round(1 - soft_minimum(p[known]), 6),
+            *divmod(strongest, classes),
+            voxels,
+            round(voxels * float(ml[index]), 6),
+            round(float(against[strongest]) / voxels, 6),
+        )
