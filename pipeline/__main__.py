@@ -300,6 +300,13 @@ def _doctor(options: Namespace) -> None:
     doctor(options.folder, limits=params.limits(options.params), tolerances=tolerances)
 
 
+def _audit(options: Namespace) -> None:
+    from pipeline.audit import audit
+
+    for dataset in wanted_datasets(options):
+        audit(dataset)
+
+
 def _report(options: Namespace) -> None:
     from pipeline.params import reader as params
     from pipeline.report import report
@@ -344,6 +351,12 @@ VERBS = {
         "scans",
         (_folder_option, params_option),
         _doctor,
+    ),
+    "audit": Verb(
+        "rank labels by how far a network speaks against them that had not seen the patient",
+        "virtual_mni152",
+        (dataset_option, params_option),
+        _audit,
     ),
     "report": Verb(
         "one self-contained page of everything that was made", "", (params_option,), _report

@@ -58,6 +58,7 @@ DOUBTS = "doubts.csv"
 SCORED = (*SHOWN, DOUBTS, CASES)
 """What ``evaluate`` writes into a run beside its predictions; stale once the model has changed."""
 FOLDS_TABLE = "folds.csv"
+AUDIT, AUDIT_RATERS = "audit.csv", "audit_raters.csv"
 
 
 def raw(dataset: str) -> Path:

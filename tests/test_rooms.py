@@ -12,7 +12,7 @@ from tests.conftest import PROJECT
 ORDER = {
     "pipeline": (
         "paths", "runtime", "params", "volumes", "labels", "sources", "virtual", "warps", "pairs",
-        "structure", "splits", "pages",
+        "structure", "splits", "audits", "pages",
     ),
     "model": (
         "params", "network_input", "regions", "number_format", "normalization", "flexunet",
@@ -22,7 +22,17 @@ ORDER = {
 }  # fmt: skip
 """The rooms of a floor (packages, and modules that stand alone), lowest first; verbs are above."""
 VERBS = {
-    "pipeline": ("api", "augment", "check", "convert", "doctor", "fetch", "report", "split"),
+    "pipeline": (
+        "api",
+        "audit",
+        "augment",
+        "check",
+        "convert",
+        "doctor",
+        "fetch",
+        "report",
+        "split",
+    ),
     "model": (
         "compare",
         "crossvalidate",

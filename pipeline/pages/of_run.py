@@ -12,6 +12,7 @@ import numpy as np
 from datasets_spec import Adapter
 from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import paths
+from pipeline.audits import doubted
 from pipeline.pages import cases, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
@@ -21,6 +22,7 @@ _LARGE_PX, _TILE_PX, _FRAME_PX, _THUMB_PX = 448, 256, 128, 112
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
+_AUDITED = 20  # slices in doubt; the rest is in audit.csv
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
@@ -51,10 +53,26 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
         **(_scored(adapter, run) or _NOT_SCORED),
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
         "folds": of_folds(adapter),
+        "audit": _audit(adapter.name),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
     }
+
+
+def _audit(dataset: str) -> list[dict[str, str]]:
+    """The first rows of an audit, each with a link to its slice; none without an audit."""
+    file = paths.run(dataset) / paths.AUDIT
+    if not file.is_file():
+        return []
+    links = cases.links(doubted.evaluation(dataset))
+    with reading(file):
+        rows = table_of(file)[:_AUDITED]
+        for row in rows:
+            link = links.get(paths.of_case(row["case"], row["rater"]), "")
+            row["link"] = f"{link}:{row['slice']}" if link else ""
+            row["doubt"] = f"{float(row['doubt']):.3f}"
+    return rows
 
 
 def of_folds(adapter: Adapter) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
@@ -18,6 +19,7 @@ from datasets_spec.contract import Label, LabelMap
 from model import provenance
 from model.evaluate import evaluate
 from pipeline import paths
+from pipeline.audit import audit
 from pipeline.pages import of_run, plots, tiles
 from pipeline.pairs import manifest
 from pipeline.params import reader as params
@@ -147,6 +149,19 @@ def test_the_page_begins_with_the_best_the_median_and_the_worst_case(
 def test_same_files_give_the_same_bytes(settings: params.Params) -> None:
     _evaluated(settings)
     assert _page() == _page()
+
+
+def test_labels_in_doubt_are_listed_with_their_slices(settings: params.Params) -> None:
+    _evaluated(settings)
+    assert "Labels in doubt" not in _page()
+    audit(cohort.DATASET)
+    with (RUN / paths.AUDIT).open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))[:20]
+    page = _page()
+    links = re.findall(r'href="(cases/[^"]*:[0-9]+)"', page)
+    index = f"cases/{cohort.DATASET}/index.html"
+    assert links == [f"{index}#{row['case']}:{row['slice']}" for row in rows]
+    assert page.count('<td class="text">open</td>') == len(rows)
 
 
 @pytest.mark.parametrize(

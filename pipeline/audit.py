@@ -1,0 +1,87 @@
+"""audit: which labels are in doubt, most doubtful first; nothing is changed.
+
+A network that did not learn from a patient is asked how probable each label is; the ranking is
+that of :mod:`model.scoring.doubts`, over all folds of a cross-validation where there is one.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets_spec
+from pipeline import paths
+from pipeline.audits import doubted
+from pipeline.pairs import manifest
+from pipeline.runtime import files
+
+_LOG = logging.getLogger(__name__)
+HEAD = (
+    *("rank", "patient", "case", "rater", "slice", "doubt", "drawn", "seen"),
+    *("voxels", "ml", "confidence", "reason", "decision", "note"),
+)
+_RATERS_HEAD = ("rank", "patient", "case", "raters", "class", "dice")
+_LOGGED = 10
+_Kept = dict[tuple[str, str, str], tuple[str, str]]
+"""Case, rater and slice -> what people wrote beside it."""
+
+
+def audit(dataset: str) -> None:
+    """Write ``runs/<dataset>/audit.csv``, and ``audit_raters.csv`` where several raters drew.
+
+    The columns ``decision`` and ``note`` are people's. Raises :class:`Problem` where no network was
+    asked about patients that it had not seen, and where a decision would be written over.
+    """
+    label_map = datasets_spec.load(dataset).dataset.label_map
+    pairs = manifest.read(paths.dataset(dataset))
+    place = doubted.evaluation(dataset)
+    rows = doubted.ranked(place / paths.DOUBTS, pairs, label_map)
+    file = paths.run(dataset) / paths.AUDIT
+    kept = _decisions(file)
+    _write(file, HEAD, (_row(rank, one, kept) for rank, one in enumerate(rows, start=1)))
+    _LOG.info(
+        "audit %s: %d slices of %d cases in doubt, by %s: %s",
+        *(dataset, len(rows), len({one.case for one in rows}), place, file),
+    )
+    for rank, one in enumerate(rows[:_LOGGED], start=1):
+        where = f"{one.case}{f', rater {one.rater}' if one.rater else ''}, slice {one.slice}"
+        _LOG.info("  %2d  %.3f  %s: %s (%d voxels)", rank, one.doubt, where, one.reason, one.voxels)
+    raters = doubted.disagreements(pairs, label_map)
+    if raters:
+        file = paths.run(dataset) / paths.AUDIT_RATERS
+        lines = ((rank, *vars(one).values()) for rank, one in enumerate(raters, start=1))
+        _write(file, _RATERS_HEAD, lines)
+        _LOG.info("audit %s: %d times raters drew a class: %s", dataset, len(raters), file)
+
+
+def _row(rank: int, one: doubted.Doubted, kept: _Kept) -> list[Any]:
+    return [
+        *(rank, one.patient, one.case, one.rater, one.slice, f"{one.doubt:.6f}"),
+        *(one.drawn, one.seen, one.voxels, f"{one.ml:.6f}", f"{one.confidence:.6f}", one.reason),
+        *kept.get((one.case, one.rater, str(one.slice)), ("", "")),
+    ]
+
+
+def _decisions(file: Path) -> _Kept:
+    """What people wrote beside the slices of an earlier audit: it stays."""
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8") as stream:
+        return {
+            (row["case"], row["rater"], row["slice"]): (row["decision"] or "", row["note"] or "")
+            for row in csv.DictReader(stream)
+            if row.get("decision") or row.get("note")
+        }
+
+
+def _write(file: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with (
+        files.replacing(file) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(head)
+        table.writerows(rows)

@@ -1,0 +1,1 @@
+"""Which labels are in doubt: ranked, with the reason; nothing is changed."""

@@ -1,0 +1,114 @@
+"""Labels in doubt: ranked, each with a reason that its neighbours support; people's words stay."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.evaluate import evaluate
+from pipeline import paths
+from pipeline.audit import HEAD, audit
+from pipeline.audits import doubted
+from pipeline.pairs import manifest
+from tests.conftest import Refused
+from tests.support import cohort
+from tests.support.every import every
+from tests.support.models import save_untrained
+
+pytestmark = pytest.mark.slow
+
+A, B = "csf", "grey_matter"
+
+
+@every(
+    ("drawn", "seen", "here", "beside", "words"),
+    [
+        (A, B, {A: 5}, [{A: 5}, {A: 5}], "drawn as csf, seen as grey_matter"),
+        ("background", A, {A: 0}, [{A: 5}, {A: 2}], "csf is on both neighbours and not here"),
+        ("background", A, {A: 0}, [{A: 5}], "csf is on the only neighbour and not here"),
+        ("background", A, {A: 0}, [{A: 5}, {A: 0}], "csf is seen and none is drawn"),
+        ("background", A, {A: 9}, [{A: 5}, {A: 5}], "more csf is seen than is drawn"),
+        (
+            *(A, "background", {A: 9}, [{A: 0}, {A: 0}]),
+            "csf is drawn here, on no neighbour, and not seen",
+        ),
+        (A, "background", {A: 9}, [{A: 0}, {A: 1}], "more csf is drawn than is seen"),
+        (A, "background", {A: 9}, [], "more csf is drawn than is seen"),
+    ],
+)
+def test_the_reason_is_what_slice_and_neighbours_show(
+    drawn: str, seen: str, here: Any, beside: Any, words: str
+) -> None:
+    assert doubted.reason(drawn, seen, here, beside) == words
+
+
+def _rows() -> list[dict[str, str]]:
+    with (paths.run(cohort.DATASET) / paths.AUDIT).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def evaluated(workplace: Path) -> None:
+    settings = cohort.prepare()
+    save_untrained(cohort.DATASET, settings)
+    evaluate(cohort.DATASET, settings)
+
+
+def test_an_audit_ranks_every_slice_in_doubt(evaluated: None) -> None:
+    audit(cohort.DATASET)
+    rows = _rows()
+    assert tuple(rows[0]) == HEAD
+    assert [int(row["rank"]) for row in rows] == [*range(1, len(rows) + 1)]
+    doubts = [float(row["doubt"]) for row in rows]
+    assert doubts == sorted(doubts, reverse=True)
+    tested = {
+        (pair.case, str(pair.slice_index + 1))
+        for pair in manifest.read(paths.dataset(cohort.DATASET))
+        if pair.split == "test"
+    }
+    assert {(row["case"], row["slice"]) for row in rows} <= tested
+    assert all(row["reason"] for row in rows)
+
+
+def test_what_people_decided_stays(evaluated: None) -> None:
+    audit(cohort.DATASET)
+    file = paths.run(cohort.DATASET) / paths.AUDIT
+    rows = _rows()
+    rows[1] |= {"decision": "wrong", "note": 'as "agreed", on Monday'}
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, HEAD)
+        table.writeheader()
+        table.writerows(rows)
+    audit(cohort.DATASET)
+    assert _rows() == rows
+
+
+def test_labels_are_the_same_after_an_audit(evaluated: None) -> None:
+    folder = paths.converted(cohort.DATASET)
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    audit(cohort.DATASET)
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+
+
+def test_no_evaluation_is_named_with_what_to_do(workplace: Path, refused: Refused) -> None:
+    cohort.prepare()
+    problem = refused(lambda: audit(cohort.DATASET))
+    assert "crossvalidate" in problem.remedy
+
+
+@pytest.mark.parametrize("change", [("doubt", "nan"), ("slice", "two")])
+def test_a_table_of_nonsense_is_named(
+    change: tuple[str, str], evaluated: None, refused: Refused
+) -> None:
+    file = paths.run(cohort.DATASET) / paths.DOUBTS
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    rows[0][change[0]] = change[1]
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    assert refused(lambda: audit(cohort.DATASET)).where == str(file)
