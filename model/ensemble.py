@@ -47,7 +47,7 @@ from model.training import slices
 from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.pairs.manifest import Pair
-from pipeline.runtime import imports, locks, modelfile
+from pipeline.runtime import imports, locks, modelfile, tables
 
 _LOG = logging.getLogger(__name__)
 _DEFINITIONS = {
@@ -171,7 +171,7 @@ def _score(dataset: str, settings: Params, scratch: Path) -> None:
     found["definitions"] |= _DEFINITIONS
     found |= {"members": each.summary(wanted.seed, dataset), "weights": stated.chosen["weights"]}
     results.write(folder, scored, found, label_map)
-    results.write_table(folder / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
+    tables.write(folder / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
     _report(dataset, found)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import datasets_spec
 from pipeline import paths
 from pipeline.audits import doubted
 from pipeline.pairs import manifest
-from pipeline.runtime import files
+from pipeline.runtime import tables
 
 _LOG = logging.getLogger(__name__)
 HEAD = (
@@ -41,7 +40,7 @@ def audit(dataset: str) -> None:
     rows = doubted.ranked(place / paths.DOUBTS, pairs, label_map)
     file = paths.run(dataset) / paths.AUDIT
     kept = _decisions(file)
-    _write(file, HEAD, (_row(rank, one, kept) for rank, one in enumerate(rows, start=1)))
+    tables.write(file, HEAD, (_row(rank, one, kept) for rank, one in enumerate(rows, start=1)))
     _LOG.info(
         "audit %s: %d slices of %d cases in doubt, by %s: %s",
         *(dataset, len(rows), len({one.case for one in rows}), place, file),
@@ -53,7 +52,7 @@ def audit(dataset: str) -> None:
     if raters:
         file = paths.run(dataset) / paths.AUDIT_RATERS
         lines = ((rank, *vars(one).values()) for rank, one in enumerate(raters, start=1))
-        _write(file, _RATERS_HEAD, lines)
+        tables.write(file, _RATERS_HEAD, lines)
         _LOG.info("audit %s: %d times raters drew a class: %s", dataset, len(raters), file)
 
 
@@ -75,13 +74,3 @@ def _decisions(file: Path) -> _Kept:
             for row in csv.DictReader(stream)
             if row.get("decision") or row.get("note")
         }
-
-
-def _write(file: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with (
-        files.replacing(file) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(head)
-        table.writerows(rows)

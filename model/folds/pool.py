@@ -31,7 +31,7 @@ from model.scoring.summary import Scored, number
 from pipeline import paths
 from pipeline.pairs import manifest
 from pipeline.pairs import pictures as pairs_pictures
-from pipeline.runtime import files
+from pipeline.runtime import files, tables
 
 _OF_EACH = ("ece", "reference", "members")
 """Definitions that a run and an ensemble have in words of their own."""
@@ -88,15 +88,15 @@ def _pooled(
         if name in stated[0]["definitions"]
     }
     whole["folds"] = _by_fold(folds, stated)
-    tables = [one.run / part / paths.MEMBERS_TABLE for one in folds]
-    if all(map(Path.is_file, tables)):
-        each = _networks(tables, label_map)
+    each_fold = [one.run / part / paths.MEMBERS_TABLE for one in folds]
+    if all(map(Path.is_file, each_fold)):
+        each = _networks(each_fold, label_map)
         whole["members"] = each.summary(wanted.seed, dataset)
-        results.write_table(target / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
+        tables.write(target / paths.MEMBERS_TABLE, one_by_one.HEAD, list(each.lines()))
     results.write(target, scored, whole, label_map)
     metrics = results.metrics(whole) | {"folds": whole["folds"]["spread"]}
     _write(target / paths.METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-    results.write_table(target / paths.FOLDS_TABLE, *_table(whole["folds"]["each"]))
+    tables.write(target / paths.FOLDS_TABLE, *_table(whole["folds"]["each"]))
     return whole
 
 

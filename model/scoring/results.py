@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.metadata
 import json
 import math
@@ -26,7 +25,7 @@ from model.scoring.postprocess import Choice
 from model.scoring.scores import EMPTY_POLICY, SCORES
 from model.scoring.summary import Scored, number
 from pipeline import paths
-from pipeline.runtime import files
+from pipeline.runtime import files, tables
 
 _DOUBTS_HEAD = (
     *("patient", "case", "rater", "fold", "slice", "doubt"),
@@ -223,8 +222,8 @@ def write(
     _write_per_case(run / paths.PER_CASE, scored, label_map)
     confusion = sum((one.confusion for one in scored), np.zeros((1, 1), np.int64))
     _write_confusion(run, confusion, label_map)
-    write_table(run / paths.DOUBTS, _DOUBTS_HEAD, list(_doubts(scored, label_map)))
-    write_table(run / paths.CALIBRATION, *trust.table(found["calibration"]))
+    tables.write(run / paths.DOUBTS, _DOUBTS_HEAD, list(_doubts(scored, label_map)))
+    tables.write(run / paths.CALIBRATION, *trust.table(found["calibration"]))
     _write_json(run / paths.CASES, scored_json.written(scored))
     _write_json(run / paths.SCORES, found)
     _write_json(run / paths.METRICS, metrics(found))
@@ -233,7 +232,7 @@ def write(
 def _write_confusion(run: Path, confusion: NDArray[np.int64], label_map: LabelMap) -> None:
     """Voxels by true and predicted class, as a table and as a picture."""
     names = [label.name for label in label_map]
-    write_table(
+    tables.write(
         run / paths.CONFUSION,
         ("truth", "predicted", "voxels"),
         [
@@ -274,7 +273,7 @@ def _write_per_case(file: Path, scored: Sequence[Scored], label_map: LabelMap) -
     more = ("predicted_ml", "lesions", "lesions_found", "lesions_false")
     last = ("negative_slices", "negative_marked", "spacing", "ignored_share", "expected_dice")
     fold = ["fold"] * pooled
-    write_table(file, (*head, *more, *last, *fold), rows)
+    tables.write(file, (*head, *more, *last, *fold), rows)
 
 
 def _doubts(scored: Sequence[Scored], label_map: LabelMap) -> Iterator[tuple[object, ...]]:
@@ -288,17 +287,6 @@ def _doubts(scored: Sequence[Scored], label_map: LabelMap) -> Iterator[tuple[obj
                 *(names[doubt.drawn], names[doubt.seen], doubt.voxels),
                 *(f"{doubt.ml:.6f}", f"{doubt.confidence:.6f}"),
             )
-
-
-def write_table(file: Path, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Write a CSV with these columns at once or not at all."""
-    with (
-        files.replacing(file) as unfinished,
-        unfinished.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(head)
-        writer.writerows(rows)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

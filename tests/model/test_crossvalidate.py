@@ -24,13 +24,14 @@ from datasets_spec.contract import Case
 from model import crossvalidate, evaluate, params
 from model.crossvalidate import crossvalidate as run_folds
 from model.folds.workplace import Fold, Step
-from model.scoring import one_by_one, results, scored_json
+from model.scoring import one_by_one, scored_json
 from pipeline import paths
 from pipeline.augment import augment
 from pipeline.convert import convert
 from pipeline.pairs import manifest
 from pipeline.params import reader
 from pipeline.report import report
+from pipeline.runtime import tables
 from pipeline.split import split
 from tests.conftest import Refused
 from tests.support import cohort
@@ -250,7 +251,7 @@ def test_an_ensemble_is_pooled_with_what_each_network_adds(
             for row in _table(run)
             for networks, member, dice in (("all", "", 0.5 + gain), ("alone", NAME, 0.5))
         ]
-        results.write_table(ensemble / paths.MEMBERS_TABLE, one_by_one.HEAD, rows)
+        tables.write(ensemble / paths.MEMBERS_TABLE, one_by_one.HEAD, rows)
     run_folds(NAME, done, paths.PARAMS, 3)
     assert not ran
     assert _table(FOLDS / paths.ENSEMBLE) == _table(FOLDS)
