@@ -300,11 +300,14 @@ def _doctor(options: Namespace) -> None:
     doctor(options.folder, limits=params.limits(options.params), tolerances=tolerances)
 
 
+def _one_dataset_option(parser: ArgumentParser) -> None:
+    parser.add_argument("dataset", help="its name, as in params.yaml")
+
+
 def _audit(options: Namespace) -> None:
     from pipeline.audit import audit
 
-    for dataset in wanted_datasets(options):
-        audit(dataset)
+    audit(options.dataset)
 
 
 def _report(options: Namespace) -> None:
@@ -355,7 +358,7 @@ VERBS = {
     "audit": Verb(
         "rank labels by how far a network speaks against them that had not seen the patient",
         "virtual_mni152",
-        (dataset_option, params_option),
+        (_one_dataset_option,),
         _audit,
     ),
     "report": Verb(

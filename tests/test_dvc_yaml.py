@@ -25,7 +25,7 @@ OF_NETWORKS = {"member": "${members}", "ensemble": "${ensembles}"}
 VERB_OF = {"member": "train"}  # of another name than the stage
 TEMPLATES = {  # of the module that writes a page
     "pipeline/pages/card.py": "card.md",
-    "pipeline/pages/page.py": "report",
+    "pipeline/pages/page.py": "page",
     "model/scoring/case_views.py": "viewer",
 }
 ON_MODELS_FLOOR = ("train", "evaluate", "preflight", *OF_NETWORKS)

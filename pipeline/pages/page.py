@@ -18,7 +18,7 @@ from pipeline.pairs import manifest
 from pipeline.params import reader as params
 from pipeline.runtime import files, modelfile
 
-_TEMPLATES = Path(__file__).parent / "templates" / "report"
+_TEMPLATES = Path(__file__).parent / "templates" / "page"
 _VIRTUAL = (
     "Virtual patients: these scores show that the machine works, not how well it would do in a"
     " clinic"

@@ -50,6 +50,7 @@ RUNNERS = (
     "pipeline.runtime.shards",
     "pipeline.runtime.scratch",
     "pipeline.runtime.shortages",
+    "pipeline.runtime.tables",
     "pipeline.sources.brought",
     "pipeline.sources.inventory",
     "pipeline.sources.listed",

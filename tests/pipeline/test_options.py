@@ -24,6 +24,7 @@ CALLED = {
     "doctor": "pipeline.doctor.doctor",
     "report": "pipeline.report.report",
     "check": "pipeline.check.check",
+    "audit": "pipeline.audit.audit",
 }
 VALUES = {
     "folder": ("one", "other"),

