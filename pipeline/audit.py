@@ -32,7 +32,7 @@ def audit(dataset: str) -> None:
     """Write ``runs/<dataset>/audit.csv``, and ``audit_raters.csv`` where several raters drew.
 
     The columns ``decision`` and ``note`` are people's. Raises :class:`Problem` where no network was
-    asked about patients that it had not seen, and where a decision would be written over.
+    asked about patients that it had not seen.
     """
     label_map = datasets_spec.load(dataset).dataset.label_map
     pairs = manifest.read(paths.dataset(dataset))

@@ -106,12 +106,16 @@ def by_case(pairs: Sequence[Pair], split: str) -> list[Drawings]:
 
 def asked(member: Member, drawings: Drawings) -> int:
     """How many slices of a case the network is asked about."""
-    first = drawings[0][0]
     if member.facts.source == "pairs":
         return len(drawings[0])
-    grid = Grid(first.source_shape, np.reshape(first.affine, (4, 4)))
-    upright = grid.to_ras(np.broadcast_to(np.False_, first.source_shape))
-    return len(volume.slices(upright, member.facts.plane))
+    return slices_of(drawings[0][0], member.facts.plane)
+
+
+def slices_of(pair: Pair, plane: str) -> int:
+    """How many slices the scan of a pair has in a plane."""
+    grid = Grid(pair.source_shape, np.reshape(pair.affine, (4, 4)))
+    upright = grid.to_ras(np.broadcast_to(np.False_, pair.source_shape))
+    return len(volume.slices(upright, plane))
 
 
 def answer(

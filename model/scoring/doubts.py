@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from datasets_spec.contract import IGNORED
 from model.inference.sampling import Probabilities
-from model.scoring.answers import Drawings, Look
+from model.scoring.answers import Drawings, Look, slices_of
 from model.scoring.scores import Stack
 from model.scoring.voxels import merged
 from pipeline.volumes import volume
@@ -96,17 +96,10 @@ def in_plane(labels: OfLabels, drawings: Drawings, plane: str, from_pairs: bool)
     pairs themselves, of which split may have left some out.
     """
     first = drawings[0][0]
+    count = slices_of(first, plane)
     if from_pairs:
-        indices = [pair.slice_index for pair in drawings[0]]
-        return labels.stacks(_slices(first.source_shape, first.affine, plane), indices)
-    count = _slices(first.source_shape, first.affine, plane)
+        return labels.stacks(count, [pair.slice_index for pair in drawings[0]])
     return [volume.slices(volume.unslice(one, plane), first.plane) for one in labels.stacks(count)]
-
-
-def _slices(shape: tuple[int, int, int], affine: Sequence[float], plane: str) -> int:
-    grid = volume.Grid(shape, np.reshape(affine, (4, 4)))
-    upright = grid.to_ras(np.broadcast_to(np.False_, shape))
-    return int(volume.slices(upright, plane).shape[0])
 
 
 def soft_minimum(p: NDArray[np.floating]) -> float:
