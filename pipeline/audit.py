@@ -6,41 +6,31 @@ that of :mod:`model.scoring.doubts`, over all folds of a cross-validation where 
 
 from __future__ import annotations
 
-import csv
 import logging
-from pathlib import Path
-from typing import Any
 
 import datasets_spec
 from pipeline import paths
-from pipeline.audits import doubted
+from pipeline.audits import doubted, worklist
 from pipeline.pairs import manifest
 from pipeline.runtime import tables
 
 _LOG = logging.getLogger(__name__)
-HEAD = (
-    *("rank", "patient", "case", "rater", "slice", "doubt", "drawn", "seen"),
-    *("voxels", "ml", "confidence", "reason", "decision", "note"),
-)
 _RATERS_HEAD = ("rank", "patient", "case", "raters", "class", "dice")
 _LOGGED = 10
-_Kept = dict[tuple[str, str, str], tuple[str, str]]
-"""Case, rater and slice -> what people wrote beside it."""
 
 
 def audit(dataset: str) -> None:
     """Write ``runs/<dataset>/audit.csv``, and ``audit_raters.csv`` where several raters drew.
 
     The columns ``decision`` and ``note`` are people's. Raises :class:`Problem` where no network was
-    asked about patients that it had not seen.
+    asked about patients that it had not seen, and where an earlier ``audit.csv`` cannot be read.
     """
     label_map = datasets_spec.load(dataset).dataset.label_map
     pairs = manifest.read(paths.dataset(dataset))
     place = doubted.evaluation(dataset)
     rows = doubted.ranked(place / paths.DOUBTS, pairs, label_map)
     file = paths.run(dataset) / paths.AUDIT
-    kept = _decisions(file)
-    tables.write(file, HEAD, (_row(rank, one, kept) for rank, one in enumerate(rows, start=1)))
+    worklist.write(file, rows)
     _LOG.info(
         "audit %s: %d slices of %d cases in doubt, by %s: %s",
         *(dataset, len(rows), len({one.case for one in rows}), place, file),
@@ -54,23 +44,3 @@ def audit(dataset: str) -> None:
         lines = ((rank, *vars(one).values()) for rank, one in enumerate(raters, start=1))
         tables.write(file, _RATERS_HEAD, lines)
         _LOG.info("audit %s: %d times raters drew a class: %s", dataset, len(raters), file)
-
-
-def _row(rank: int, one: doubted.Doubted, kept: _Kept) -> list[Any]:
-    return [
-        *(rank, one.patient, one.case, one.rater, one.slice, f"{one.doubt:.6f}"),
-        *(one.drawn, one.seen, one.voxels, f"{one.ml:.6f}", f"{one.confidence:.6f}", one.reason),
-        *kept.get((one.case, one.rater, str(one.slice)), ("", "")),
-    ]
-
-
-def _decisions(file: Path) -> _Kept:
-    """What people wrote beside the slices of an earlier audit: it stays."""
-    if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as stream:
-        return {
-            (row["case"], row["rater"], row["slice"]): (row["decision"] or "", row["note"] or "")
-            for row in csv.DictReader(stream)
-            if row.get("decision") or row.get("note")
-        }

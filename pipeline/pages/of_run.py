@@ -12,7 +12,7 @@ import numpy as np
 from datasets_spec import Adapter
 from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import paths
-from pipeline.audits import doubted
+from pipeline.audits import doubted, worklist
 from pipeline.pages import cases, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
@@ -66,8 +66,8 @@ def _audit(dataset: str) -> list[dict[str, str]]:
     if not file.is_file():
         return []
     links = cases.links(doubted.evaluation(dataset))
+    rows = [row for row in worklist.read(file) if row["reason"] != worklist.SETTLED][:_AUDITED]
     with reading(file):
-        rows = table_of(file)[:_AUDITED]
         for row in rows:
             link = links.get(paths.of_case(row["case"], row["rater"]), "")
             row["link"] = f"{link}:{row['slice']}" if link else ""

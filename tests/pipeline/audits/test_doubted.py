@@ -10,8 +10,9 @@ import pytest
 
 from model.evaluate import evaluate
 from pipeline import paths
-from pipeline.audit import HEAD, audit
-from pipeline.audits import doubted
+from pipeline.audit import audit
+from pipeline.audits import doubted, worklist
+from pipeline.audits.worklist import HEAD
 from pipeline.pairs import manifest
 from tests.conftest import Refused
 from tests.support import cohort
@@ -45,9 +46,19 @@ def test_the_reason_is_what_slice_and_neighbours_show(
     assert doubted.reason(drawn, seen, here, beside) == words
 
 
+FILE = paths.run(cohort.DATASET) / paths.AUDIT
+
+
 def _rows() -> list[dict[str, str]]:
-    with (paths.run(cohort.DATASET) / paths.AUDIT).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return worklist.read(FILE)
+
+
+def _save(rows: list[dict[str, str]], encoding: str = "utf-8", delimiter: str = ",") -> None:
+    """As a spreadsheet would."""
+    with FILE.open("w", newline="", encoding=encoding) as stream:
+        table = csv.DictWriter(stream, HEAD, delimiter=delimiter)
+        table.writeheader()
+        table.writerows(rows)
 
 
 @pytest.fixture
@@ -73,17 +84,43 @@ def test_an_audit_ranks_every_slice_in_doubt(evaluated: None) -> None:
     assert all(row["reason"] for row in rows)
 
 
-def test_what_people_decided_stays(evaluated: None) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_what_people_decided_stays(encoding: str, evaluated: None) -> None:
     audit(cohort.DATASET)
-    file = paths.run(cohort.DATASET) / paths.AUDIT
     rows = _rows()
     rows[1] |= {"decision": "wrong", "note": 'as "agreed", on Monday'}
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        table = csv.DictWriter(stream, HEAD)
-        table.writeheader()
-        table.writerows(rows)
+    _save(rows, encoding)
     audit(cohort.DATASET)
     assert _rows() == rows
+
+
+def test_a_decision_outlives_its_doubt(evaluated: None) -> None:
+    """A network trained on the corrected label no longer doubts it."""
+    audit(cohort.DATASET)
+    rows = _rows()
+    settled = rows[0] | {"slice": "99", "decision": "corrected", "note": "by both raters"}
+    _save([settled, *rows])
+    for _ in range(2):
+        audit(cohort.DATASET)
+        assert _rows()[:-1] == rows
+        assert _rows()[-1] == settled | {"rank": "", "doubt": "", "reason": worklist.SETTLED}
+
+
+def test_a_table_of_another_form_is_refused_and_kept(evaluated: None, refused: Refused) -> None:
+    audit(cohort.DATASET)
+    _save(_rows(), delimiter=";")
+    before = FILE.read_bytes()
+    problem = refused(lambda: audit(cohort.DATASET))
+    assert "commas" in problem.remedy
+    assert FILE.read_bytes() == before
+
+
+@pytest.mark.parametrize("more", ["1,2,3\n", "," * len(HEAD) + "\n"])
+def test_a_row_of_another_length_is_named(more: str, evaluated: None, refused: Refused) -> None:
+    audit(cohort.DATASET)
+    FILE.write_text(FILE.read_text("utf-8") + more, "utf-8")
+    last = len(FILE.read_text("utf-8").splitlines())
+    assert f"row {last}" in str(refused(lambda: audit(cohort.DATASET)))
 
 
 def test_labels_are_the_same_after_an_audit(evaluated: None) -> None:
