@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from datasets_spec.contract import Problem
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
@@ -24,6 +25,7 @@ from pipeline.runtime.files import require_regular
 
 _SCORES = ("dice", "nsd", "lesion_f1")
 _NAMES = ("patient", "case", "rater", "class", "truth")
+_TRAININGS = 2  # of each side, to tell how far they scatter
 _ALL_IGNORED = f"{1:.6f}"
 _LOG = logging.getLogger(__name__)
 _Key = tuple[str, str, str]  # case, rater, class
@@ -162,6 +164,7 @@ def _report(a: _Side, b: _Side) -> None:
         _LOG.info("%s", _line(one, one.name))
     if a.folded and b.folded:
         _report_folds(a, b)
+    _report_trainings(a, b, shared)
     _LOG.info(
         "A class that is in neither truth nor prediction counts as 1 here: to invent it costs."
     )
@@ -189,6 +192,52 @@ def _report_folders(name: str, side: _Side) -> None:
         min(found.values()),
         max(found.values()),
     )
+
+
+def _report_trainings(a: _Side, b: _Side, shared: Sequence[_Key]) -> None:
+    """Whether the first row is more than what another seed changes; that takes several of each."""
+    each = [[differences(rows, rows)[0].a for rows in _trainings(side, shared)] for side in (a, b)]
+    if min(map(len, each)) < _TRAININGS:
+        _LOG.info(
+            "How much another seed would change is not in these intervals: give several trainings"
+            " of A, and of B after --against."
+        )
+        return
+    mean, low, high = over_trainings(*each)
+    verdict = "more than chance" if low > 0 or high < 0 else "chance in training explains it"
+    _LOG.info(
+        "Over %d and %d trainings: %+.4f [%+.4f, %+.4f]: %s (Welch's t, 95 %%, on these patients)",
+        *(len(each[0]), len(each[1]), mean, low, high, verdict),
+    )
+
+
+def _trainings(side: _Side, shared: Sequence[_Key]) -> list[_Rows]:
+    """What each folder scored that scored all the cases: folds as folders are one training."""
+    return [
+        {key: rows[key] for key in shared}
+        for rows in side.tables.values()
+        if all(key in rows for key in shared)
+    ]
+
+
+def over_trainings(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
+    """``mean(b) - mean(a)`` of scores of several trainings each, with its 95 % interval.
+
+    Welch, Biometrika 34, 1947: each side's trainings scatter as they do. Sides that do not scatter
+    at all have an interval of no width.
+
+    >>> [round(one, 3) for one in over_trainings([0.80, 0.82, 0.81], [0.84, 0.86, 0.85])]
+    [0.04, 0.017, 0.063]
+    """
+    mean = float(np.mean(b) - np.mean(a))
+    parts = [float(np.var(side, ddof=1)) / len(side) for side in (a, b)]
+    if not sum(parts):
+        return mean, mean, mean
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True)
+    )
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(sum(parts))
+    return mean, mean - half, mean + half
 
 
 def _report_folds(a: _Side, b: _Side) -> None:

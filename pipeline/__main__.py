@@ -310,6 +310,13 @@ def _audit(options: Namespace) -> None:
     audit(options.dataset)
 
 
+def _drift(options: Namespace) -> None:
+    from pipeline.drift import drift
+    from pipeline.params import reader as params
+
+    drift(options.dataset, _workers(options), params.limits(options.params))
+
+
 def _report(options: Namespace) -> None:
     from pipeline.params import reader as params
     from pipeline.report import report
@@ -360,6 +367,12 @@ VERBS = {
         "virtual_mni152",
         (_one_dataset_option,),
         _audit,
+    ),
+    "drift": Verb(
+        "whether a classifier tells train from valid and test, or one site from the others",
+        "virtual_mni152",
+        (_one_dataset_option, params_option, _workers_options),
+        _drift,
     ),
     "report": Verb(
         "one self-contained page of everything that was made", "", (params_option,), _report

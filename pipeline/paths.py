@@ -59,6 +59,7 @@ SCORED = (*SHOWN, DOUBTS, CASES)
 """What ``evaluate`` writes into a run beside its predictions; stale once the model has changed."""
 FOLDS_TABLE = "folds.csv"
 AUDIT, AUDIT_RATERS = "audit.csv", "audit_raters.csv"
+DRIFT = "drift.json"
 
 
 def raw(dataset: str) -> Path:

@@ -29,6 +29,7 @@ VERBS = {
         "check",
         "convert",
         "doctor",
+        "drift",
         "fetch",
         "report",
         "split",

@@ -17,6 +17,7 @@ from pipeline.pages import cases, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
 from pipeline.pairs import png
+from pipeline.runtime import files
 
 _LARGE_PX, _TILE_PX, _FRAME_PX, _THUMB_PX = 448, 256, 128, 112
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
@@ -54,6 +55,7 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
         "folds": of_folds(adapter),
         "audit": _audit(adapter.name),
+        "drift": _drift(adapter.name),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
@@ -73,6 +75,30 @@ def _audit(dataset: str) -> list[dict[str, str]]:
             row["link"] = f"{link}:{row['slice']}" if link else ""
             row["doubt"] = f"{float(row['doubt']):.3f}"
     return rows
+
+
+def _drift(dataset: str) -> dict[str, Any] | None:
+    """What drift found, and whether that was in the split that is there; None without it."""
+    file = paths.run(dataset) / paths.DRIFT
+    if not file.is_file():
+        return None
+    with reading(file):
+        found = json_of(file)
+        rows = [row | {"words": _drifted(row)} for row in found["comparisons"]]
+        current = files.sha256(paths.dataset(dataset) / paths.MANIFEST) == found["manifest"]
+    return {"rows": rows, "current": current}
+
+
+def _drifted(row: Mapping[str, Any]) -> str:
+    """What tells two groups apart, in words."""
+    if row["told_apart"] is None:
+        return "too few patients to tell"
+    if not row["told_apart"]:
+        return "nothing tells them apart"
+    each = [
+        f"{one['name']} {one['first']:.4g} against {one['second']:.4g}" for one in row["features"]
+    ]
+    return "; ".join(each) or "many features, none by itself"
 
 
 def of_folds(adapter: Adapter) -> dict[str, Any]:

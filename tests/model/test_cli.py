@@ -49,7 +49,7 @@ def test_a_verb_is_run_by_its_own_floor(monkeypatch: pytest.MonkeyPatch, floor: 
     called = []
     for one in FLOORS:
         monkeypatch.setattr(one, "run", lambda options, one=one: called.append((one, options.verb)))
-    operands = {verb: ["a"] for verb in ("audit", "check", "doctor", "export")}
+    operands = {verb: ["a"] for verb in ("audit", "check", "doctor", "drift", "export")}
     operands |= {"compare": ["a", "b"], "predict": ["any", "a", "--output", "b"]}
     for verb in floor.VERBS:  # type: ignore[attr-defined]
         called.clear()

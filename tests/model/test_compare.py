@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from model.__main__ import main
-from model.compare import compare
+from model.compare import compare, over_trainings
 from pipeline import paths
 from tests.conftest import Refused
+from tests.support.every import every
 
 HEAD = ("patient", "case", "rater", "class", "dice", "nsd", "lesion_f1", "truth")
 Rows = list[tuple[str, str, str, str, object, object, object, int]]
@@ -232,6 +234,45 @@ def test_of_several_seeds_a_case_counts_with_its_mean(
     [line] = [line for line in out.splitlines() if line.startswith("B is 3 folders")]
     means = [_mean(_rows(gain)) for gain in (0.01, 0.03, 0.08)]
     assert line.endswith(f"{min(means):.4f} to {max(means):.4f}")
+
+
+def _trained(place: Path, name: str, gains: Sequence[float]) -> list[Path]:
+    """Trainings of one recipe that scatter so."""
+    return [_write(place / f"{name}{number}", _rows(gain)) for number, gain in enumerate(gains)]
+
+
+@every(
+    ("gains", "verdict"),
+    [((0.09, 0.10, 0.11), "more than chance"), ((0.0, 0.02, 0.01), "chance in training explains")],
+)
+def test_several_trainings_tell_a_change_from_another_seed(
+    gains: Sequence[float], verdict: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each change is clear over the patients: they are the same in all trainings."""
+    place = workplace / verdict
+    place.mkdir()
+    compare(_trained(place, "a", (0.0, 0.01, 0.015)), _trained(place, "b", gains))
+    lines = capsys.readouterr().out.splitlines()
+    [first] = [line for line in lines if line.startswith("mean of classes") and " dice " in line]
+    assert "no clear difference" not in first
+    [line] = [line for line in lines if line.startswith("Over 3 and 3 trainings")]
+    assert verdict in line
+
+
+def test_one_training_of_a_side_tells_nothing_of_another_seed(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = _trained(workplace, "a", (0.0,)), _trained(workplace, "b", (0.05, 0.1, 0.15))
+    compare(a, b)
+    assert "How much another seed would change is not in" in capsys.readouterr().out
+
+
+def test_over_trainings_is_welchs_interval() -> None:
+    a, b = [0.80, 0.83, 0.81, 0.82], [0.84, 0.90]
+    mean, low, high = over_trainings(a, b)
+    known = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.95)
+    assert (mean, low, high) == pytest.approx((0.055, known.low, known.high))
+    assert over_trainings([0.5, 0.5], [0.6, 0.6]) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def _mean(rows: Rows) -> float:

@@ -25,6 +25,7 @@ CALLED = {
     "report": "pipeline.report.report",
     "check": "pipeline.check.check",
     "audit": "pipeline.audit.audit",
+    "drift": "pipeline.drift.drift",
 }
 VALUES = {
     "folder": ("one", "other"),

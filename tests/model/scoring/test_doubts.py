@@ -8,6 +8,7 @@ import pytest
 from datasets_spec.contract import IGNORED
 from model.scoring import doubts
 from model.scoring.doubts import OfLabels
+from tests.support.every import every
 
 CLASSES = 3
 
@@ -27,8 +28,23 @@ def _sure(ids: np.ndarray, share: float = 0.9) -> np.ndarray:
     )
 
 
-def test_the_soft_minimum_is_cleanlabs() -> None:
-    """Its formula, in its own words: a mean weighed by a softmax of 1 - score."""
+@every(
+    ("step", "power", "quality"),
+    [
+        (5, 1.0, 0.1102571861879972),
+        (11, 0.1, 0.8287884511890671),
+        (17, 0.01, 0.9895523462645026),
+        (20, 3.0, 0.033109606864047396),
+    ],
+)
+def test_the_soft_minimum_is_what_cleanlab_gives(step: int, power: float, quality: float) -> None:
+    """cleanlab 2.9.0, get_label_quality_scores of a picture of 6 x 8 pixels of one class."""
+    p = ((np.arange(48) * step % 49 + 1) / 50) ** power
+    assert doubts.soft_minimum(p) == pytest.approx(quality, rel=1e-12)
+
+
+def test_the_soft_minimum_weighs_by_a_softmax() -> None:
+    """Its formula, in other words: a mean weighed by a softmax of 1 - score."""
     rng = np.random.default_rng(1)
     for _ in range(20):
         p = rng.beta(5, 1, 400)
