@@ -24,6 +24,7 @@ _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
 _AUDITED = 20  # slices in doubt; the rest is in audit.csv
+_ANATOMY = 1.1  # regions a case
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
 _NOT_SCORED: Mapping[str, Any] = {
@@ -156,13 +157,16 @@ def _ensemble(folder: Path) -> dict[str, Any] | None:
 def lesions(scores: Mapping[str, Any], label_map: LabelMap) -> list[str]:
     """The classes whose separate regions are worth counting.
 
-    Those that name the tissue of a lesion, and those that name none, unless every case has just one
-    region of it: that is a part of the anatomy.
+    Those that name the tissue of a lesion, and those that name none, unless every case has it, and
+    nearly all of them in one region: that is a part of the anatomy, with a stray voxel here and
+    there.
     """
     found = []
     for label in label_map.foreground:
         of_class, cases = scores["model"]["classes"][label.name], scores["test_cases"]
-        once = of_class["lesions"]["truth"] == cases and not of_class["negative"]["cases"]
+        once = (
+            of_class["lesions"]["truth"] <= _ANATOMY * cases and not of_class["negative"]["cases"]
+        )
         if label.tissue in LESIONS or not (label.tissue or once):
             found.append(label.name)
     return found
