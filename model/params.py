@@ -143,6 +143,9 @@ class Train:
     instead of valid; test stays apart."""
     fold: int
     """Which of `folds`, counted from 0."""
+    patients: int
+    """Learn from so many of the patients of train, the first of an order that `seed` draws, so that
+    fewer are among more; 0: from all. Valid and test stay as they are."""
     network: Network
     """The shape of the network."""
     loss: str
@@ -186,7 +189,8 @@ class Train:
     epochs: int
     """The most epochs that are trained."""
     steps_per_epoch: int
-    """Batches per epoch; 0 shows every pair once."""
+    """Batches per epoch; 0 shows every pair once. More than that shows pairs again, as other
+    variants, so that few patients may be trained for as many steps as many."""
     monitor: str
     """Decides the best epoch, the plateau and early stopping."""
     early_stopping_patience: int
@@ -254,6 +258,7 @@ class Train:
             "focal_gamma",
             "clipvalue",
             "clipnorm",
+            "patients",
             "steps_per_epoch",
             "epoch_change_pictures",
         ):

@@ -51,7 +51,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
 
     ``folder`` is that of the pairs' manifest. With a ``seed`` the order is
     shuffled anew each epoch, by seed and epoch alone, and an incomplete last batch is
-    filled up from the front; without, every pair comes once, in order. With ``online``
+    filled up from the front; more ``steps`` than that show all pairs again, in another order and as
+    other variants. Without, every pair comes once, in order. With ``online``
     every pair is shown as what that gives for the epoch, whole and at the network's size; it is
     called by several threads. The share ``foreground_oversampling`` of an epoch, spread evenly over
     its batches, gives way to pairs that show the foreground classes in turn, drawn by the same key.
@@ -92,6 +93,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         self._folder, self._pairs = folder, list(pairs)
         self._label_map, self._network = label_map, network
         self._batch, self._seed, self._steps = batch_pairs, seed, steps
+        self._turns = 1
         self._online, self._share, self._reader = online, share, read
         self._codes = codes or Codes.of(pairs, len(label_map))
         self._oversampling = foreground_oversampling
@@ -102,19 +104,25 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
             _Cache(scratch, len(self._pairs), network.whole_px, depth) if scratch else None
         )
         self._grid = [(0, 0)] if seed is not None else parts.edge_to_edge(network)
+        if seed is not None and steps > self._once:
+            self._turns = -(-steps * batch_pairs // len(self._pairs))
         self.show(0)
 
     def __len__(self) -> int:
-        whole = -(-len(self._pairs) * len(self._grid) // self._batch)
-        return min(whole, self._steps) if self._steps else whole
+        return self._steps or self._once
+
+    @property
+    def _once(self) -> int:
+        """The batches in which everything is shown once."""
+        return -(-len(self._pairs) * len(self._grid) // self._batch)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         places = range(index * self._batch, min((index + 1) * self._batch, len(self._order)))
         if len(places) == self._batch:
             places = self._share.part(places)
         shown: list[tuple[Grey, Grey]] = []
-        for position, same in groupby(places, lambda place: self._order[place] // len(self._grid)):
-            image, ids = self._whole(position)
+        for (turn, position), same in groupby(places, self._shown_at):
+            image, ids = self._whole(position, turn)
             shown += [self._heard(place, *self._part(place, image, ids)) for place in same]
         pictures = stacked([image for image, _ in shown], self._network)
         return pictures, np.stack([ids for _, ids in shown])
@@ -138,12 +146,17 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
         dropped = np.tile(self._dropped[place], 2 * self._network.neighbours + 1)
         return np.where(dropped, np.uint8(0), image), ids
 
-    def _whole(self, position: int) -> tuple[Grey, Grey]:
+    def _shown_at(self, place: int) -> tuple[int, int]:
+        """How often all pairs came before in the epoch, and the position of a place's pair."""
+        turn = min(place // len(self._pairs), self._turns - 1) if self._turns > 1 else 0
+        return turn, self._order[place] // len(self._grid)
+
+    def _whole(self, position: int, turn: int) -> tuple[Grey, Grey]:
         """What the epoch shows of the pair at a position, at the size of whole pictures."""
         pair = self._pairs[position]
         image, ids = self._read(position)
         if self._online:
-            image, ids = self._online(pair, self._epoch, image, ids)
+            image, ids = self._online(pair, self._epoch * self._turns + turn, image, ids)
         return image, self._codes.encoded(ids, pair.unlabelled)
 
     def _read(self, position: int) -> tuple[Grey, Grey]:
@@ -212,12 +225,13 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # untyped library
     def _drawn(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """What each place shows, and the class that it is there for, or 0."""
         count = len(self._pairs) * len(self._grid)
-        whole = -(-count // self._batch) * self._batch
+        whole = max(self._once, len(self)) * self._batch
         if self._seed is None:
             # mirrored devices need equal parts; all others show no pair twice
             order = np.resize(np.arange(count), whole if self._share.strategy else count)
             return order, np.zeros_like(order)
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(count)
+        rng = np.random.default_rng((self._seed, self._epoch))
+        order = np.concatenate([rng.permutation(count) for _ in range(self._turns)])
         order = np.resize(order, whole)
         return order, self._favour_classes(order.reshape(-1, self._batch)).ravel()
 

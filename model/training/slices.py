@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets_spec.contract import IGNORED, Dataset, Problem
-from model.params import Network, Params
+from model.params import Network, Params, Train
 from pipeline import paths
 from pipeline.pairs import channels, kept_scan, manifest, truth_record
 from pipeline.pairs.canvas import Canvas
@@ -25,6 +25,7 @@ from pipeline.pairs.channels import Channel, Views
 from pipeline.pairs.manifest import Pair
 from pipeline.pairs.truth import KeptTruth
 from pipeline.params.limits import Limits
+from pipeline.runtime import keys
 from pipeline.splits import placement, thinning
 from pipeline.volumes import volume
 from pipeline.volumes.arrays import Image8
@@ -55,9 +56,11 @@ def of(dataset: str, facts: Dataset, settings: Params) -> Slices:
     folder = paths.dataset(dataset)
     pairs = manifest.read(folder)
     if settings.train.source == "pairs":
+        pairs = learnt_from(dataset, pairs, settings.train)
         of_train, of_valid = (_of_split(pairs, split, folder) for split in ("train", "valid"))
         return Slices(of_train, of_valid, of_valid)
     pairs = folded(dataset, [pair for pair in pairs if not pair.parent], settings)
+    pairs = learnt_from(dataset, pairs, settings.train)
     read = KeptSlices.of(dataset, facts, settings)
     _require_one_spacing(pairs, read.plane)
     theirs = {split: _of_split(pairs, split, folder) for split in ("train", "valid")}
@@ -82,6 +85,25 @@ def folded(dataset: str, pairs: Sequence[Pair], settings: Params) -> list[Pair]:
     others = [pair for pair in pairs if pair.split not in ("train", "valid")]
     where = {True: "valid", False: "train"}
     return [*others, *(replace(one, split=where[one.patient in judged]) for one in dealt)]
+
+
+def learnt_from(dataset: str, pairs: Sequence[Pair], wanted: Train) -> list[Pair]:
+    """``pairs``, of train those of the first ``train.patients`` alone, where that is not 0.
+
+    Raises :class:`Problem` where train has fewer.
+    """
+    if not wanted.patients:
+        return list(pairs)
+    names = {pair.patient for pair in pairs if pair.split == "train"}
+    if wanted.patients > len(names):
+        raise Problem(
+            f"expected at most the {len(names)} patients of train, got {wanted.patients}",
+            where=f"train.patients of {dataset}",
+            remedy="Lower it; 0 takes all of them.",
+        )
+    order = sorted(names, key=lambda name: (keys.key(wanted.seed, dataset, name, "learnt"), name))
+    chosen = set(order[: wanted.patients])
+    return [pair for pair in pairs if pair.split != "train" or pair.patient in chosen]
 
 
 class KeptSlices:

@@ -27,7 +27,7 @@ from model.flexunet import flexunet
 from model.inference import keras_file
 from model.params import Network
 from model.train import train
-from model.training import checkpoint, precision
+from model.training import checkpoint, precision, slices
 from model.training.devices import Share
 from model.training.losses import loss_of
 from model.training.watch import EpochChange, draw_curves, loggers
@@ -238,6 +238,41 @@ def test_training_and_validation_see_their_own_split(
     assert counts == [30, 6]
     assert len(fitted["pairs"]) == wanted
     assert [len(fitted["valid"][index][0]) for index in range(len(fitted["valid"]))] == [4, 2]
+
+
+def test_fewer_patients_are_among_more_and_are_learnt_from_alone(fitted: dict[str, Any]) -> None:
+    seen = []
+    for patients in (1, 2, 0):
+        changes = {"train.patients": patients, "train.steps_per_epoch": 3, "train.epochs": 1}
+        settings = cohort.prepare(**changes)
+        found = slices.of(cohort.DATASET, FACTS, settings)
+        seen.append({pair.patient for pair in found.train})
+        assert {pair.split for pair in found.valid} == {"valid"}
+        train(cohort.DATASET, settings)
+        assert len(fitted["pairs"]) == 3
+    one, two, every = seen
+    assert [len(one), len(two), len(every)] == [1, 2, 3]
+    assert one < two < every
+
+
+def test_another_seed_learns_from_other_patients(workplace: Path) -> None:
+    pairs = [cohort.pair(f"p{number}_0", split="train") for number in range(20)]
+    wanted = dataclasses.replace(cohort.write_params().train, patients=5)
+    chosen = [
+        {
+            pair.patient
+            for pair in slices.learnt_from("any", pairs, dataclasses.replace(wanted, seed=seed))
+        }
+        for seed in (1, 1, 2)
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert [len(one) for one in chosen] == [5, 5, 5]
+
+
+def test_more_patients_than_there_are_are_refused(fitted: dict[str, Any], refused: Refused) -> None:
+    settings = cohort.prepare(**{"train.patients": 4})
+    problem = refused(lambda: train(cohort.DATASET, settings))
+    assert "at most the 3 patients of train, got 4" in str(problem)
 
 
 def test_lengths_in_pixels_are_those_of_the_datasets_pictures(

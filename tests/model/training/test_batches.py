@@ -202,9 +202,50 @@ def test_last_batch_is_filled_from_the_front(count: int, batch: int, make: Make)
     assert order[count:] == (order[:count] * batch)[: len(order) - count]
 
 
-@pytest.mark.parametrize(("steps", "wanted"), [(0, 5), (1, 1), (3, 3), (5, 5), (9, 5)])
-def test_steps_cap_an_epoch(steps: int, wanted: int, make: Make) -> None:
-    assert len(make(10, 2, seed=3, steps=steps)) == wanted
+@pytest.mark.parametrize(("steps", "wanted"), [(0, 5), (1, 1), (3, 3), (5, 5), (9, 9)])
+def test_an_epoch_has_the_steps_that_are_wanted(steps: int, wanted: int, make: Make) -> None:
+    batches = make(10, 2, seed=3, steps=steps)
+    assert len(batches) == wanted
+    assert len(_order(batches)) == 2 * wanted
+
+
+@pytest.mark.parametrize(("count", "batch", "steps"), [(5, 2, 8), (3, 4, 3), (10, 2, 20)])
+def test_more_steps_show_every_pair_as_often(
+    count: int, batch: int, steps: int, make: Make
+) -> None:
+    """As often as any other, to within one, and in another order each time."""
+    order = _order(make(count, batch, seed=3, steps=steps))
+    assert len(order) == steps * batch
+    often = [order.count(number) for number in range(count)]
+    assert max(often) - min(often) <= 1
+    once, twice = order[:count], order[count : 2 * count]
+    assert sorted(once) == sorted(twice) == list(range(count))
+
+
+def test_the_first_showing_is_that_of_an_epoch_without_more_steps(make: Make) -> None:
+    plain, more = make(10, 2, seed=3), make(10, 2, seed=3, steps=15)
+    assert _order(more)[:10] == _order(plain)
+
+
+def test_what_is_shown_again_is_another_variant(make: Make, label_map: LabelMap) -> None:
+    drawn: list[tuple[str, int]] = []
+
+    def online(
+        pair: Pair, epoch: int, image: NDArray[np.uint8], ids: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        drawn.append((pair.id, epoch))
+        return image, ids
+
+    made = make(6, 2)
+    batches = Batches(
+        made._folder, _all(made), label_map, _network(), 2, seed=3, steps=9, online=online
+    )
+    for epoch in range(3):
+        batches.show(epoch)
+        for index in range(len(batches)):
+            batches[index]
+    assert len(drawn) == len(set(drawn)) == 3 * 9 * 2
+    assert {number for _, number in drawn} == set(range(9))
 
 
 def test_capped_epochs_come_round_to_every_pair(make: Make) -> None:
