@@ -58,6 +58,13 @@ def _folds_options(parser: ArgumentParser) -> None:
     parser.add_argument("--fold", type=int, nargs="+", default=[], metavar="N", help=text)
 
 
+def _curve_options(parser: ArgumentParser) -> None:
+    text = "on how many of train's patients, three or more (all, and three halvings)"
+    parser.add_argument("--patients", type=int, nargs="+", default=[], metavar="N", help=text)
+    text = "trainings on each number, each on other patients (2)"
+    parser.add_argument("--seeds", type=int, default=0, metavar="K", help=text)
+
+
 def _predict_options(parser: ArgumentParser) -> None:
     from model.delivery.wish import SEG_KINDS
     from model.inference.mirrors import MIRRORS
@@ -300,6 +307,15 @@ def _crossvalidate(options: Namespace) -> None:
     _of_each_dataset(options, act)
 
 
+def _learningcurve(options: Namespace) -> None:
+    def act(dataset: str, settings: params.Params) -> None:
+        from model.learningcurve import learningcurve
+
+        learningcurve(dataset, settings, options.params, options.patients, options.seeds)
+
+    _of_each_dataset(options, act)
+
+
 def _predict(options: Namespace) -> None:
     from model.delivery.wish import Wish
     from model.inference import places, sequences
@@ -390,6 +406,12 @@ VERBS = {
         "virtual_mni152 --folds 5",
         (dataset_option, _folds_options, params_option),
         _crossvalidate,
+    ),
+    "learningcurve": Verb(
+        "train on fewer patients, and say what more of them would give",
+        "virtual_mni152 --patients 2 4 8",
+        (dataset_option, _curve_options, params_option),
+        _learningcurve,
     ),
     "compare": Verb(
         "what one run does better than another on the same test cases, paired",

@@ -124,7 +124,7 @@ def _means(rows: Sequence[dict[str, str]]) -> dict[str, str]:
     means = {}
     for score in _SCORES:
         known = any(row[score] for row in rows)
-        mean = float(mean_over([_value(row, score) for row in rows]))
+        mean = float(mean_over([value(row, score) for row in rows]))
         means[score] = repr(mean) if known and math.isfinite(mean) else ""
     return means
 
@@ -281,7 +281,7 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
         resamples = Resamples.drawn(patients, "compare")
         both = np.array(
             [
-                [[_value(run[*case, name], score) for name in names] for run in (a, b)]
+                [[value(run[*case, name], score) for name in names] for run in (a, b)]
                 for case in having
             ]
         )  # (cases, runs, classes)
@@ -305,7 +305,7 @@ def _has(row: dict[str, str], score: str) -> bool:
     return score != "nsd" or row.get("spacing") != "uneven"
 
 
-def _value(row: dict[str, str], score: str) -> float:
+def value(row: dict[str, str], score: str) -> float:
     """A score, 1 of a class that is nowhere, and NaN where it cannot be told: not annotated."""
     if row[score]:
         return float(row[score])
@@ -313,7 +313,7 @@ def _value(row: dict[str, str], score: str) -> float:
     return math.nan if unknown else 1.0
 
 
-def _read(run: Path) -> _Rows:
+def read(run: Path) -> _Rows:
     """What a folder scored; the folds of a cross-validation are together."""
     return _together(list(_parts(run).values()), str(run))
 

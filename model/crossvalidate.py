@@ -9,23 +9,19 @@ left as it is.
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets_spec.contract import Problem
 from model import params
-from model.folds import workplace
-from model.folds.workplace import Fold, Step
+from model.folds import running, workplace
+from model.folds.workplace import Fold
 from pipeline import paths
 from pipeline.runtime import locks
 
 _LOG = logging.getLogger(__name__)
 USUAL_FOLDS, FEWEST_FOLDS = 5, 3
-_GRACE_SECONDS = 10.0  # a Ctrl-C in the terminal reaches a verb too; a `kill` does not
 
 
 def crossvalidate(
@@ -43,7 +39,7 @@ def crossvalidate(
     every = [Fold.stated(dataset, number, of, file) for number in range(of)]
     wanted = [one for one in every if not only or one.number in only]
     workplace.require_pairs(dataset)
-    _each(wanted)
+    running.each(wanted)
     missing = [one.number for one in every if one.seconds() is None]
     if missing:
         _LOG.info(
@@ -64,63 +60,6 @@ def _require_numbers(dataset: str, of: int, only: Collection[int]) -> None:
         raise Problem(f"expected {FEWEST_FOLDS} folds or more, got {of}", where=where)
     if unknown := set(only) - set(range(of)):
         raise Problem(f"expected folds of 0 to {of - 1}, got {min(unknown)}", where=where)
-
-
-def _each(folds: Sequence[Fold]) -> None:
-    """Do the folds that are not done, and say after each how long the others will take."""
-    left = [one for one in folds if one.seconds() is None]
-    took: list[float] = []
-    for one in folds:
-        if one not in left:
-            _LOG.info("fold %d of %d: done and unchanged", one.number, one.of)
-            continue
-        start = time.monotonic()
-        with locks.alone(one.place):
-            _do(one)
-        took.append(time.monotonic() - start)
-        more = len(left) - len(took)
-        _LOG.info(
-            "fold %d of %d: done in %s%s",
-            one.number,
-            one.of,
-            _duration(took[-1]),
-            f"; about {_duration(more * sum(took) / len(took))} left" * bool(more),
-        )
-
-
-def _do(fold: Fold) -> None:
-    fold.prepare()
-    seconds = {}
-    for step in fold.steps:
-        _LOG.info("fold %d of %d: %s", fold.number, fold.of, step.words)
-        start = time.monotonic()
-        _run(step, fold)
-        seconds[step.words] = round(time.monotonic() - start, 1)
-    fold.finish(seconds)
-
-
-def _run(step: Step, fold: Fold) -> None:
-    """Run a verb in the fold's folder; it is stopped when this program is."""
-    sys.stdout.flush()
-    command = [sys.executable, "-m", step.floor, step.verb, step.name]
-    verb = subprocess.Popen(  # noqa: S603  # this Python, and verbs of this project
-        command, cwd=fold.place, env=workplace.environment()
-    )
-    try:
-        status = verb.wait()
-    except BaseException:
-        try:
-            verb.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            verb.terminate()
-            verb.wait()
-        raise
-    if status:
-        raise Problem(
-            f"expected fold {fold.number} to go through {step.verb}, got exit status {status}",
-            where=fold.place,
-            remedy="The line above says why. The same command resumes there.",
-        )
 
 
 def _report(dataset: str, found: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -151,11 +90,3 @@ def _words(spread: Mapping[str, Any]) -> str:
     if spread["mean"] is None:
         return "none"
     return "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**spread)
-
-
-def _duration(seconds: float) -> str:
-    """Of 4000: "1 h 7 min"."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{seconds:.0f} s"

@@ -60,6 +60,7 @@ SCORED = (*SHOWN, DOUBTS, CASES)
 FOLDS_TABLE = "folds.csv"
 AUDIT, AUDIT_RATERS = "audit.csv", "audit_raters.csv"
 DRIFT = "drift.json"
+CURVE = "learning_curve.json"
 
 
 def raw(dataset: str) -> Path:
@@ -110,6 +111,16 @@ def folds(dataset: str) -> Path:
 def fold(dataset: str, number: int) -> Path:
     """The working folder of a fold: parameters, dataset and run of its own."""
     return folds(dataset) / f"fold_{number}"
+
+
+def learning_curve(dataset: str) -> Path:
+    """The outputs of ``learningcurve``: the curve, and a folder for each training."""
+    return run(dataset) / "learning_curve"
+
+
+def subset(dataset: str, patients: int, seed: int) -> Path:
+    """The working folder of a training on so many patients."""
+    return learning_curve(dataset) / f"patients_{patients}_seed_{seed}"
 
 
 def epoch_change(folder: Path, epoch: int) -> Path:

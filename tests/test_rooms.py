@@ -41,6 +41,7 @@ VERBS = {
         "evaluate",
         "export",
         "inspect",
+        "learningcurve",
         "plan",
         "predict",
         "preflight",

@@ -1,1 +1,1 @@
-"""Cross-validation: a working folder for each fold, and the scores of all folds pooled."""
+"""Trainings in working folders of their own: folds, whose scores are pooled, and fewer patients."""

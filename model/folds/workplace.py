@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,24 +48,21 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One fold of a dataset: its number (from 0), how many there are, and its parameter file."""
+class Workplace(ABC):
+    """A working folder for a dataset, and its parameter file's content."""
 
     dataset: str
-    number: int
-    of: int
     content: Mapping[str, Any]
 
-    @classmethod
-    def stated(cls, dataset: str, number: int, of: int, params_file: Path) -> Fold:
-        """The fold by the project's parameters. Raises :class:`Problem` where they do not fit."""
-        overrides = {"split": {"folds": of, "fold": number}}
-        return cls(dataset, number, of, reader.narrowed(dataset, overrides, params_file))
-
     @property
+    @abstractmethod
     def place(self) -> Path:
         """Its working folder."""
-        return paths.fold(self.dataset, self.number)
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What it is called in messages, such as "fold 0 of 5"."""
 
     @property
     def run(self) -> Path:
@@ -129,6 +127,53 @@ class Fold:
         with files.replacing(self.place / _DONE) as unfinished:
             done = {"made_from": self.made_from(), "seconds": dict(seconds)}
             unfinished.write_text(json.dumps(done, indent=1) + "\n", "utf-8")
+
+
+@dataclass(frozen=True)
+class Fold(Workplace):
+    """One fold of a dataset: its number (from 0), and how many there are."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def stated(cls, dataset: str, number: int, of: int, params_file: Path) -> Fold:
+        """The fold by the project's parameters. Raises :class:`Problem` where they do not fit."""
+        overrides = {"split": {"folds": of, "fold": number}}
+        return cls(dataset, reader.narrowed(dataset, overrides, params_file), number, of)
+
+    @property
+    def place(self) -> Path:
+        return paths.fold(self.dataset, self.number)
+
+    @property
+    def words(self) -> str:
+        return f"fold {self.number} of {self.of}"
+
+
+@dataclass(frozen=True)
+class Subset(Workplace):
+    """A training on so many of train's patients, drawn by a seed."""
+
+    patients: int
+    seed: int
+
+    @classmethod
+    def stated(
+        cls, dataset: str, patients: int, seed: int, steps: int, params_file: Path
+    ) -> Subset:
+        """The subset by the project's parameters, with so many steps an epoch."""
+        learnt = {"patients": patients, "seed": seed, "steps_per_epoch": steps}
+        content = reader.narrowed(dataset, {"train": learnt}, params_file)
+        return cls(dataset, {**content, "members": {}, "ensembles": {}}, patients, seed)
+
+    @property
+    def place(self) -> Path:
+        return paths.subset(self.dataset, self.patients, self.seed)
+
+    @property
+    def words(self) -> str:
+        return f"{self.patients} patients, seed {self.seed}"
 
 
 def environment() -> dict[str, str]:

@@ -38,7 +38,7 @@ import nibabel as nib
 import numpy as np
 
 import datasets_spec
-from model.compare import Difference, _read, differences
+from model.compare import Difference, differences, read
 from model.scoring import scores
 from model.scoring.bootstrap import Resamples, interval
 from pipeline import paths
@@ -175,7 +175,7 @@ def _scored(work: Path, system: str, of_folds: dict[int, Done], splits: Any) -> 
 
 def _mean(folder: Path, name: str, score: str = "dice") -> Difference:
     """The mean of a score with its interval: a difference from nothing."""
-    rows = _read(folder)
+    rows = read(folder)
     one = next(one for one in differences(rows, rows) if (one.name, one.score) == (name, score))
     cases: dict[str, list[float]] = {}
     for (case, _, label), row in rows.items():
@@ -189,14 +189,14 @@ def _mean(folder: Path, name: str, score: str = "dice") -> Difference:
 def _line(system: str, folder: Path, best: Path | None, of_folds: dict[int, Done]) -> str:
     mean, nsd = _mean(folder, "mean of classes"), _mean(folder, "mean of classes", "nsd")
     classes = [f"{_mean(folder, label.name).a:.4f}" for label in _labels().foreground]
-    rows = _read(folder).values()
+    rows = read(folder).values()
     worst = min(
         statistics.mean(float(row["dice"] or 1) for row in rows if row["patient"] == patient)
         for patient in {row["patient"] for row in rows}
     )
     gain = ""
     if best is not None:
-        found = differences(_read(folder), _read(best))
+        found = differences(read(folder), read(best))
         one = next(one for one in found if (one.name, one.score) == ("mean of classes", "dice"))
         gain = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}], {one.better} of {one.cases}"
     train, predict = (

@@ -21,8 +21,9 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model import crossvalidate, evaluate, params
+from model import evaluate, params
 from model.crossvalidate import crossvalidate as run_folds
+from model.folds import running
 from model.folds.workplace import Fold, Step
 from model.scoring import one_by_one, scored_json
 from pipeline import paths
@@ -58,7 +59,7 @@ def _acting(monkeypatch: pytest.MonkeyPatch, verb: Callable[[Step], None]) -> St
         with contextlib.chdir(fold.place):
             verb(step)
 
-    monkeypatch.setattr(crossvalidate, "_run", act)
+    monkeypatch.setattr(running, "_run", act)
     return done
 
 
@@ -346,7 +347,7 @@ def test_a_verb_that_fails_is_named_with_its_fold(
 ) -> None:
     fold = Fold.stated(NAME, 1, 3, paths.PARAMS)
     fold.prepare()
-    problem = refused(lambda: crossvalidate._run(Step("pipeline", "split", "nobody"), fold))
+    problem = refused(lambda: running._run(Step("pipeline", "split", "nobody"), fold))
     assert "fold 1 to go through split, got exit status 2" in problem.what
 
 
@@ -365,10 +366,10 @@ def test_a_verb_ends_with_the_program_that_runs_it(
     def interrupt() -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
-    monkeypatch.setattr(crossvalidate, "_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(running, "_GRACE_SECONDS", 0.1)
     monkeypatch.setattr(subprocess, "Popen", sleeping)
     with pytest.raises(KeyboardInterrupt):
-        crossvalidate._run(Step("model", "train", NAME), Fold.stated(NAME, 0, 3, paths.PARAMS))
+        running._run(Step("model", "train", NAME), Fold.stated(NAME, 0, 3, paths.PARAMS))
     assert verbs[0].poll() is not None
 
 
@@ -376,7 +377,7 @@ def test_a_verb_works_in_the_folder_of_its_fold(settings: params.Params) -> None
     fold = Fold.stated(NAME, 2, 3, paths.PARAMS)
     fold.prepare()
     fold.prepare()
-    crossvalidate._run(Step("pipeline", "split", NAME), fold)
+    running._run(Step("pipeline", "split", NAME), fold)
     assert (fold.pairs / paths.MANIFEST).is_file()
 
 
