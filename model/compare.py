@@ -7,11 +7,10 @@ counts with the mean of its scores.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +19,10 @@ from scipy import stats
 
 from datasets_spec.contract import Problem
 from model.scoring.bootstrap import FEW, RESAMPLES, Resamples, interval, mean_over
-from pipeline import paths
-from pipeline.runtime.files import require_regular
+from model.scoring.per_case import SCORES, Key, Rows, parts_of, require_same_truth, together, value
 
-_SCORES = ("dice", "nsd", "lesion_f1")
-_NAMES = ("patient", "case", "rater", "class", "truth")
 _TRAININGS = 2  # of each side, to tell how far they scatter
-_ALL_IGNORED = f"{1:.6f}"
 _LOG = logging.getLogger(__name__)
-_Key = tuple[str, str, str]  # case, rater, class
-_Rows = dict[_Key, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def compare(run_a: Path | Sequence[Path], run_b: Path | Sequence[Path]) -> None:
             where=f"{a.name} and {b.name}",
             remedy="Compare runs of one dataset and one split, or two cross-validations.",
         )
-    _require_same_truth(a.rows, b.rows, shared, f"{a.name} and {b.name}")
+    require_same_truth(a.rows, b.rows, shared, f"{a.name} and {b.name}")
     _report(a, b)
 
 
@@ -78,22 +71,22 @@ def compare(run_a: Path | Sequence[Path], run_b: Path | Sequence[Path]) -> None:
 class _Side:
     """One or several folders, what they scored together, and the folds that tested each case."""
 
-    tables: Mapping[Path, _Rows]
-    rows: _Rows
+    tables: Mapping[Path, Rows]
+    rows: Rows
     folds: Mapping[tuple[str, str], frozenset[str]]
 
     @classmethod
     def read(cls, folders: Sequence[Path]) -> _Side:
         """Raises :class:`Problem` for a folder without scores, and where truths differ."""
-        rows: _Rows = {}
+        rows: Rows = {}
         tables, folds = {}, defaultdict(set)
         for folder in folders:
-            parts = _parts(folder)
-            tables[folder] = _together(list(parts.values()), str(folder))
+            parts = parts_of(folder)
+            tables[folder] = together(list(parts.values()), str(folder))
             for fold, part in parts.items():
                 for case, rater, _ in part:
                     folds[case, rater].add(fold)
-        rows = _together(list(tables.values()), " and ".join(map(str, folders)))
+        rows = together(list(tables.values()), " and ".join(map(str, folders)))
         return cls(tables, rows, {case: frozenset(those) for case, those in folds.items()})
 
     @property
@@ -105,39 +98,6 @@ class _Side:
     def folded(self) -> bool:
         """Whether every case is of a fold."""
         return all("" not in those for those in self.folds.values())
-
-
-def _together(tables: Sequence[_Rows], where: str) -> _Rows:
-    """The rows of several tables; a case that several have has the means of their scores."""
-    if len(tables) == 1:
-        return tables[0]
-    found: dict[_Key, list[dict[str, str]]] = defaultdict(list)
-    for table in tables:
-        _require_same_truth(table, {key: rows[0] for key, rows in found.items()}, table, where)
-        for key, row in table.items():
-            found[key].append(row)
-    return {key: rows[0] | _means(rows) for key, rows in found.items()}
-
-
-def _means(rows: Sequence[dict[str, str]]) -> dict[str, str]:
-    """The mean of each score of one case and class; none where no row has it."""
-    means = {}
-    for score in _SCORES:
-        known = any(row[score] for row in rows)
-        mean = float(mean_over([value(row, score) for row in rows]))
-        means[score] = repr(mean) if known and math.isfinite(mean) else ""
-    return means
-
-
-def _require_same_truth(a: _Rows, b: _Rows, keys: Iterable[_Key], where: str) -> None:
-    for key in keys:
-        if key in a and key in b and a[key]["truth"] != b[key]["truth"]:
-            raise Problem(
-                f"expected the same truth in both runs, got {a[key]['truth']} and"
-                f" {b[key]['truth']} voxels of {key[2]} in {key[0]}",
-                where=where,
-                remedy="Evaluate both runs anew on the same data.",
-            )
 
 
 def _report(a: _Side, b: _Side) -> None:
@@ -194,7 +154,7 @@ def _report_folders(name: str, side: _Side) -> None:
     )
 
 
-def _report_trainings(a: _Side, b: _Side, shared: Sequence[_Key]) -> None:
+def _report_trainings(a: _Side, b: _Side, shared: Sequence[Key]) -> None:
     """Whether the first row is more than what another seed changes; that takes several of each."""
     each = [[differences(rows, rows)[0].a for rows in _trainings(side, shared)] for side in (a, b)]
     if min(map(len, each)) < _TRAININGS:
@@ -211,7 +171,7 @@ def _report_trainings(a: _Side, b: _Side, shared: Sequence[_Key]) -> None:
     )
 
 
-def _trainings(side: _Side, shared: Sequence[_Key]) -> list[_Rows]:
+def _trainings(side: _Side, shared: Sequence[Key]) -> list[Rows]:
     """What each folder scored that scored all the cases: folds as folders are one training."""
     return [
         {key: rows[key] for key in shared}
@@ -268,12 +228,12 @@ def _in_order(fold: str) -> tuple[int, str]:
     return (int(fold) if fold.isdecimal() else 0, fold)
 
 
-def differences(a: _Rows, b: _Rows) -> list[Difference]:
+def differences(a: Rows, b: Rows) -> list[Difference]:
     """Every score of every class, and of the mean over the classes, on what both runs have."""
     names = list(dict.fromkeys(name for _, _, name in a if any(key[2] == name for key in b)))
     cases = sorted({key[:2] for key in a} & {key[:2] for key in b})
     compared = []
-    for score in _SCORES:
+    for score in SCORES:
         having = [case for case in cases if _has(a[*case, names[0]], score)]
         if not having:
             continue
@@ -303,77 +263,3 @@ def differences(a: _Rows, b: _Rows) -> list[Difference]:
 def _has(row: dict[str, str], score: str) -> bool:
     """Whether a case can have a score: slices without one spacing have no distances."""
     return score != "nsd" or row.get("spacing") != "uneven"
-
-
-def value(row: dict[str, str], score: str) -> float:
-    """A score, 1 of a class that is nowhere, and NaN where it cannot be told: not annotated."""
-    if row[score]:
-        return float(row[score])
-    unknown = row["dice"] or row.get("ignored_share") == _ALL_IGNORED
-    return math.nan if unknown else 1.0
-
-
-def read(run: Path) -> _Rows:
-    """What a folder scored; the folds of a cross-validation are together."""
-    return _together(list(_parts(run).values()), str(run))
-
-
-def _parts(run: Path) -> dict[str, _Rows]:
-    """Fold -> what it scored, of a cross-validation; all of a run is of the fold ""."""
-    file = run / paths.PER_CASE
-    if not file.is_file():
-        raise Problem(
-            "expected the scores of a run, found none",
-            where=file,
-            remedy="Name a run's folder, such as runs/msd_hippocampus, after: python -m model"
-            " evaluate; or runs/msd_hippocampus/folds, after: python -m model crossvalidate",
-        )
-    found: dict[str, list[dict[str, str]]] = defaultdict(list)
-    try:
-        with require_regular(file).open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                found[row.get("fold") or ""].append(row)
-        _require_numbers([row for rows in found.values() for row in rows])
-        for rows in found.values():
-            _require_every_class(rows)
-    except (ValueError, csv.Error) as error:
-        raise Problem(
-            f"expected a table of scores, got {error}",
-            where=file,
-            remedy="Was it changed by hand, or by an earlier version? Evaluate the run again.",
-        ) from None
-    return {
-        fold: {(row["case"], row["rater"], row["class"]): row for row in rows}
-        for fold, rows in found.items()
-    }
-
-
-def _require_numbers(rows: Sequence[dict[str, str]]) -> None:
-    """Raise ValueError unless every row has its names and numbers."""
-    if not rows:
-        raise ValueError("no row")
-    for row in rows:
-        missing = [name for name in (*_NAMES, *_SCORES) if row.get(name) is None]
-        if missing:
-            raise ValueError(f"a row without {missing[0]}")
-        case = f"{row['class']} in {row['case']}"
-        if not row["truth"].isdecimal():
-            raise ValueError(f"{row['truth'][:20]!r} voxels of {case}")
-        for score in _SCORES:
-            if row[score] and not 0 <= _number(row[score]) <= 1:
-                raise ValueError(f"{score} {row[score][:20]!r} of {case}, not 0 to 1")
-
-
-def _require_every_class(rows: Sequence[dict[str, str]]) -> None:
-    """Raise ValueError unless every case has every class once."""
-    keys = [(row["case"], row["rater"], row["class"]) for row in rows]
-    cases, classes = {key[:2] for key in keys}, {key[2] for key in keys}
-    if len(set(keys)) < len(keys) or len(keys) != len(cases) * len(classes):
-        raise ValueError("a case that has not every class once")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from datasets_spec.contract import Problem
-from model import compare, params
+from model import params
 from model.folds import running, workplace
 from model.folds.workplace import Subset
-from model.scoring import learning_curve
+from model.scoring import learning_curve, per_case
 from model.scoring.learning_curve import LEAST_SIZES, Expected, Training
 from pipeline import paths
 from pipeline.pairs import manifest
@@ -60,7 +60,7 @@ def learningcurve(
     ]
     running.each(wanted)
     with locks.alone(paths.learning_curve(dataset)):
-        _write(dataset, _scored(wanted), every)
+        write(dataset, _scored(wanted), every)
 
 
 def halves(every: int) -> list[int]:
@@ -98,15 +98,15 @@ def _scored(wanted: Sequence[Subset]) -> list[Training]:
     found = []
     for one in wanted:
         dice: dict[str, list[float]] = defaultdict(list)
-        for row in compare.read(one.run).values():
-            dice[row["patient"]].append(compare.value(row, "dice"))
+        for row in per_case.read(one.run).values():
+            dice[row["patient"]].append(per_case.value(row, "dice"))
         each = [float(np.nanmean(dice[patient])) for patient in sorted(dice)]
         found.append(Training(one.patients, one.seed, tuple(each)))
     return found
 
 
-def _write(dataset: str, trainings: Sequence[Training], every: int) -> None:
-    """The curve as a file, and in short on the terminal."""
+def write(dataset: str, trainings: Sequence[Training], every: int) -> None:
+    """The curve as a file, and in short on the terminal; ``every``: the patients of train."""
     asked = [2 * every, every + _MORE]
     fewest = min(one.patients for one in trainings)
     places = np.unique(np.geomspace(fewest, max(asked), _DRAWN).round().astype(int)).tolist()

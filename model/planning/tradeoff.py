@@ -118,6 +118,7 @@ class Wanted:
 def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Candidate:
     """The candidate of which most is expected; within :data:`EQUAL` of it, the least pixels.
 
+    Where stated epochs leave none that fits the time, one network that does not, never several.
     ``usual`` holds all that a plan leaves as it is. Raises :class:`Problem` where no network fits
     the memory and what is stated.
     """
@@ -133,6 +134,8 @@ def best(cohort: Cohort, usual: Network, wanted: Wanted, budget: Budget) -> Cand
             where="train.network",
             remedy="Take out some of the values that are stated for this dataset.",
         )
+    fits = [one for one in found if 60 * one.minutes * len(one.planes) < budget.seconds + 1]
+    found = fits or [one for one in found if len(one.planes) == 1]
     most = max(one.expected for one in found)
     good = [one for one in found if one.expected >= most - EQUAL]
     return min(good, key=lambda one: (one.network.whole_px, -one.expected))

@@ -100,8 +100,25 @@ def made(
     members = _members(dataset, cohort, decided, best, settings.train.seed)
     seen = rules.listed([*dict.fromkeys(best.planes)])
     together = Choice({}, f"what {seen} slices show, as one") if members else None
-    notes = rules.advice(cohort, settings.convert.windows)
+    notes = [*rules.advice(cohort, settings.convert.windows), *_late(best, wanted, minutes)]
     return Plan(decided.choices, members, together, best.minutes, tuple(notes))
+
+
+def _late(best: Candidate, wanted: Wanted, minutes: float) -> list[str]:
+    """That there is too little time, if there is."""
+    total = best.minutes * len(best.planes)
+    if total <= minutes:
+        return []
+    stated = [
+        name
+        for name, value in (("epochs", wanted.epochs), ("steps_per_epoch", wanted.per_epoch))
+        if value
+    ]
+    why = f"{' and '.join(stated)} {'is' if stated == ['steps_per_epoch'] else 'are'} stated"
+    return [
+        f"this takes {total:.0f} minutes, more than the {minutes:g} that there are"
+        + (f": {why}" if stated else ": no network is trained in less")
+    ]
 
 
 def _planes(cohort: Cohort, source: str, decided: _Decided) -> Choice:

@@ -1,25 +1,32 @@
 """Which slices' labels a network speaks against: what finds wrong labels among unseen patients.
 
-A network that did not learn from a patient gives each voxel's label a probability. Most voxels of
-a slice are easy, and a wrong label gives little to a few of them, so the mean hides it and the
-least is noise. The soft minimum of cleanlab's segmentation score lies between: the mean of the
-probabilities p, each weighed by exp((1 - p) / T), T = 0.1 (Lad and Mueller, Estimating label
-quality and errors in semantic segmentation data via any model, 2023, arXiv 2307.05080). The doubt
-is 1 less that.
+A network that did not learn from a patient gives each voxel's label a probability p. It is unsure
+along every border, and the longer the border the more of that there is, so sums and means rank
+large structures first, and least values rank chance. The doubt of a slice is the sum of 1 - p over
+the areas, two voxels wide or more, in which another class is seen, divided by the square root of
+the area of what is drawn or seen: evidence against the labels per length of border.
+
+Beside it stands the soft minimum of cleanlab's segmentation score, for comparison: the mean of all
+p, each weighed by exp((1 - p) / T), T = 0.1 (Lad and Mueller, Estimating label quality and errors
+in semantic segmentation data via any model, 2023, arXiv 2307.05080). Of errors that were planted in
+5 % of the labelled slices of 160 hippocampi, the first tenth of all slices by doubt held 97 %, and
+by the soft minimum 74 % (tests/benchmarks/planted.md).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from datasets_spec.contract import IGNORED
 from model.inference.sampling import Probabilities
 from model.scoring.answers import Drawings, Look, slices_of
-from model.scoring.scores import Stack
+from model.scoring.scores import Mask, Stack
 from model.scoring.voxels import merged
 from pipeline.volumes import volume
 from pipeline.volumes.volume import Ml
@@ -32,13 +39,14 @@ _MOST = np.uint8(255)  # a probability of 1
 class Doubt:
     """A slice in which the network sees another class somewhere than is drawn.
 
-    ``doubt``: 0 to 1, of all its voxels. ``drawn`` and ``seen`` are the class ids that differ with
-    most confidence, ``voxels`` and ``ml`` how much differs so, and ``confidence`` the mean
-    probability there that the label is wrong.
+    ``doubt`` and ``soft_minimum``: see the top of the module; a low minimum is bad. ``drawn`` and
+    ``seen`` are the class ids that differ with most confidence, ``voxels`` and ``ml`` how much
+    differs so, and ``confidence`` the mean probability there that the label is wrong.
     """
 
     slice_index: int
     doubt: float
+    soft_minimum: float
     drawn: int
     seen: int
     voxels: int
@@ -112,6 +120,22 @@ def soft_minimum(p: NDArray[np.floating]) -> float:
     return float((p * weights).sum() / weights.sum())
 
 
+def against_the_labels(p: NDArray[np.float64], wrong: Mask, truth: Stack, seen: Stack) -> float:
+    """The doubt of a slice: see the top of the module. All (rows, columns).
+
+    >>> square = np.zeros((12, 12), np.uint8)
+    >>> square[2:10, 2:10] = 1
+    >>> nothing, p = np.zeros_like(square), np.full(square.shape, 0.25)
+    >>> against_the_labels(p, square > 0, nothing, square)
+    6.0
+    >>> against_the_labels(p, square[:, ::-1] > 9, square, square)
+    0.0
+    """
+    wide = ndimage.binary_opening(wrong, np.ones((2, 2)))
+    area = max(int(np.count_nonzero(truth)), int(np.count_nonzero(seen)), 1)
+    return float((1 - p[wide]).sum() / math.sqrt(area))
+
+
 def of_case(given: Stack, truth: Stack, seen: Stack, voxel_ml: Ml) -> Iterator[Doubt]:
     """Every slice (N, rows, columns) whose labels the network would draw otherwise somewhere.
 
@@ -131,7 +155,8 @@ def of_case(given: Stack, truth: Stack, seen: Stack, voxel_ml: Ml) -> Iterator[D
         voxels = int(np.count_nonzero(kinds == strongest))
         yield Doubt(
             index,
-            round(1 - soft_minimum(p[known]), 6),
+            round(against_the_labels(p, wrong, truth[index] * known, seen[index]), 6),
+            round(soft_minimum(p[known]), 6),
             *divmod(strongest, classes),
             voxels,
             round(voxels * float(ml[index]), 6),

@@ -28,7 +28,7 @@ from pipeline import paths
 from pipeline.runtime import files, tables
 
 _DOUBTS_HEAD = (
-    *("patient", "case", "rater", "fold", "slice", "doubt"),
+    *("patient", "case", "rater", "fold", "slice", "doubt", "soft_minimum"),
     *("drawn", "seen", "voxels", "ml", "confidence"),
 )
 _VERSIONS = ("keras", "tensorflow", "jax", "torch", "numpy", "scipy", "SimpleITK", "nibabel")
@@ -283,7 +283,7 @@ def _doubts(scored: Sequence[Scored], label_map: LabelMap) -> Iterator[tuple[obj
         for doubt in one.doubts:
             yield (
                 *(one.patient, one.case, one.rater, one.fold, doubt.slice_index + 1),
-                f"{doubt.doubt:.6f}",
+                *(f"{doubt.doubt:.6f}", f"{doubt.soft_minimum:.6f}"),
                 *(names[doubt.drawn], names[doubt.seen], doubt.voxels),
                 *(f"{doubt.ml:.6f}", f"{doubt.confidence:.6f}"),
             )

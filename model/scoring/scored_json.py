@@ -12,7 +12,7 @@ import numpy as np
 
 from model.scoring.summary import Scored
 
-_VERSION = 2
+_VERSION = 3
 
 
 def written(scored: Sequence[Scored]) -> dict[str, Any]:

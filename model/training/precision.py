@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -64,19 +66,32 @@ def probe(wanted: Train, classes: int) -> dict[str, float]:
     ids = rng.integers(0, classes, shape, np.uint8)
     seconds = {}
     before = keras.config.dtype_policy()
-    for name in ("float32", "bfloat16", *(["float16"] if on_gpu() else [])):
-        use(name)
-        model = flexunet(network, classes)
-        model.compile("sgd", categorical_crossentropy, jit_compile=jit(wanted.jit))
-        model.train_on_batch(pictures, ids)  # makes the graph
-        spent: list[float] = []
-        while not spent or (len(spent) < _STEPS and sum(spent) < _ENOUGH_S):
-            start = time.perf_counter()
-            model.train_on_batch(pictures, ids)  # gives numbers, so it waits for the device
-            spent.append(time.perf_counter() - start)
-        seconds[name] = min(spent)
+    with _without_warnings():
+        for name in ("float32", "bfloat16", *(["float16"] if on_gpu() else [])):
+            use(name)
+            model = flexunet(network, classes)
+            model.compile("sgd", categorical_crossentropy, jit_compile=jit(wanted.jit))
+            model.train_on_batch(pictures, ids)  # makes the graph
+            spent: list[float] = []
+            while not spent or (len(spent) < _STEPS and sum(spent) < _ENOUGH_S):
+                start = time.perf_counter()
+                model.train_on_batch(pictures, ids)  # gives numbers, so it waits for the device
+                spent.append(time.perf_counter() - start)
+            seconds[name] = min(spent)
     keras.config.set_dtype_policy(before)
     return seconds
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Without TensorFlow's that a graph is made for every network: each is another one."""
+    tensorflow = logging.getLogger("tensorflow")
+    level = tensorflow.level
+    tensorflow.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        tensorflow.setLevel(level)
 
 
 def jit(wanted: str) -> bool:

@@ -50,8 +50,9 @@ def evaluation(dataset: str) -> Path:
             return place
     raise Problem(
         "expected an evaluation of patients that a network had not seen, found none",
-        where=paths.folds(dataset) / paths.DOUBTS,
-        remedy=f"Run: python -m model crossvalidate {dataset}",
+        where=paths.run(dataset) / paths.DOUBTS,
+        remedy=f"Run: python -m model evaluate {dataset}, which asks about the patients of test, or"
+        f" python -m model crossvalidate {dataset}, about all.",
     )
 
 

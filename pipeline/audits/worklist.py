@@ -26,36 +26,61 @@ Row = dict[str, str]
 
 
 def read(file: Path) -> list[Row]:
-    """All rows, as they stand; none without the file. Raises :class:`Problem` for another table."""
+    """All rows, in any order of the columns, with further ones of people's own.
+
+    None without the file, or in an empty one. Raises :class:`Problem` for another table.
+    """
+    return _read(file)[1]
+
+
+def _read(file: Path) -> tuple[Sequence[str], list[Row]]:
+    """The columns, and the rows."""
     if not file.is_file():
-        return []
+        return HEAD, []
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv.DictReader(stream, strict=True)
-            rows = list(table)
-    except (ValueError, csv.Error) as error:
-        raise _unreadable(file, f"{type(error).__name__}: {error}") from None
-    if tuple(table.fieldnames or ()) != HEAD:
-        raise _unreadable(file, f"the columns {', '.join(table.fieldnames or ['(none)'])}")
+            columns, rows = table.fieldnames or HEAD, list(table)
+    except UnicodeDecodeError:
+        raise _unreadable(file, "text in another encoding") from None
+    except csv.Error as error:
+        raise _unreadable(file, str(error)) from None
+    if missing := [name for name in HEAD if name not in columns]:
+        raise _unreadable(file, f"no column {', '.join(missing)}")
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise _unreadable(file, f"another number of values in row {line}")
-    return rows
+        number = row["slice"].removesuffix(".0")  # as some spreadsheets save it
+        if not number.isdecimal():
+            raise _unreadable(file, f"the slice {row['slice']!r} in row {line}")
+        row["slice"] = number
+    return columns, rows
 
 
 def write(file: Path, found: Sequence[Doubted]) -> None:
-    """The slices ``found``, in their order, each with what ``file`` had as its decision and note.
+    """The slices ``found``, in their order, each with what people wrote beside it in ``file``.
 
     A decided slice that is not among them comes last, without a rank and a doubt. Raises
-    :class:`Problem` where :func:`read` does, and writes nothing then.
+    :class:`Problem` where :func:`read` does, and for a slice with two decisions, and writes nothing
+    then.
     """
-    kept = {_key(row): row for row in read(file) if any(row[name] for name in _DECIDED)}
+    columns, earlier = _read(file)
+    own = [*_DECIDED, *(name for name in columns if name not in HEAD)]
+    kept: dict[tuple[str, str, str], Row] = {}
+    for row in earlier:
+        if not any(row[name] for name in own):
+            continue
+        before = kept.setdefault(_key(row), row)
+        if any(before[name] != row[name] for name in own):
+            where = f"{row['case']}, slice {row['slice']}"
+            raise _unreadable(file, f"two decisions for {where}")
     rows = [_row(rank, one) for rank, one in enumerate(found, start=1)]
     for row in rows:
         was = kept.pop(_key(row), {})
-        row |= {name: was.get(name, "") for name in _DECIDED}
+        row |= {name: was.get(name, "") for name in own}
     rows += [row | {"rank": "", "doubt": "", "reason": SETTLED} for row in kept.values()]
-    tables.write(file, HEAD, ([row[name] for name in HEAD] for row in rows))
+    head = [*HEAD, *own[len(_DECIDED) :]]
+    tables.write(file, head, ([row[name] for name in head] for row in rows))
 
 
 def _key(row: Row) -> tuple[str, str, str]:
@@ -74,8 +99,8 @@ def _row(rank: int, one: Doubted) -> Row:
 
 def _unreadable(file: Path, got: str) -> Problem:
     return Problem(
-        f"expected the table that audit wrote, its columns separated by commas, got {got}",
+        f"expected the table that audit wrote, got {got}",
         where=file,
-        remedy="Save it as CSV in UTF-8 with commas, or move it away: it holds your decisions, so "
-        "it was not written over.",
+        remedy="Correct it, as CSV in UTF-8 with commas, or move it away: it holds your decisions,"
+        " so it was not written over.",
     )

@@ -12,18 +12,15 @@ import numpy as np
 from datasets_spec import Adapter
 from datasets_spec.contract import LESIONS, LabelMap
 from pipeline import paths
-from pipeline.audits import doubted, worklist
-from pipeline.pages import cases, plots, tiles
+from pipeline.pages import cases, of_audits, plots, tiles
 from pipeline.pages.contents import json_of, reading, table_of
 from pipeline.pages.tiles import Tile
 from pipeline.pairs import png
-from pipeline.runtime import files
 
 _LARGE_PX, _TILE_PX, _FRAME_PX, _THUMB_PX = 448, 256, 128, 112
 _FILM_STRIPS, _FILM_FRAMES = 3, 8
 _FIRST_CURVES = ("loss", "foreground_dice")  # the others are folded
 _NUMBERS = ("dice", "expected_dice", "nsd", "hd95_mm", "lesion_f1", "truth_ml", "predicted_ml")
-_AUDITED = 20  # slices in doubt; the rest is in audit.csv
 _ANATOMY = 1.1  # regions a case
 _ROWS = 200  # of a table of cases; the rest is in per_case.csv
 _NETWORKS = {"all": "all together", "alone": "only", "without": "all but"}
@@ -55,51 +52,11 @@ def of_run(adapter: Adapter, mini_test: Sequence[str]) -> dict[str, Any]:
         **(_scored(adapter, run) or _NOT_SCORED),
         "ensemble": _ensemble(paths.ensemble(adapter.name)),
         "folds": of_folds(adapter),
-        "audit": _audit(adapter.name),
-        "drift": _drift(adapter.name),
+        **of_audits.of_audits(adapter.name),
         "curves": curves,
         "mini_test": list(_mini_test(folder, run, mini_test, label_map)),
         "film": list(_film(folder, run, mini_test, label_map)),
     }
-
-
-def _audit(dataset: str) -> list[dict[str, str]]:
-    """The first rows of an audit, each with a link to its slice; none without an audit."""
-    file = paths.run(dataset) / paths.AUDIT
-    if not file.is_file():
-        return []
-    links = cases.links(doubted.evaluation(dataset))
-    rows = [row for row in worklist.read(file) if row["reason"] != worklist.SETTLED][:_AUDITED]
-    with reading(file):
-        for row in rows:
-            link = links.get(paths.of_case(row["case"], row["rater"]), "")
-            row["link"] = f"{link}:{row['slice']}" if link else ""
-            row["doubt"] = f"{float(row['doubt']):.3f}"
-    return rows
-
-
-def _drift(dataset: str) -> dict[str, Any] | None:
-    """What drift found, and whether that was in the split that is there; None without it."""
-    file = paths.run(dataset) / paths.DRIFT
-    if not file.is_file():
-        return None
-    with reading(file):
-        found = json_of(file)
-        rows = [row | {"words": _drifted(row)} for row in found["comparisons"]]
-        current = files.sha256(paths.dataset(dataset) / paths.MANIFEST) == found["manifest"]
-    return {"rows": rows, "current": current}
-
-
-def _drifted(row: Mapping[str, Any]) -> str:
-    """What tells two groups apart, in words."""
-    if row["told_apart"] is None:
-        return "too few patients to tell"
-    if not row["told_apart"]:
-        return "nothing tells them apart"
-    each = [
-        f"{one['name']} {one['first']:.4g} against {one['second']:.4g}" for one in row["features"]
-    ]
-    return "; ".join(each) or "many features, none by itself"
 
 
 def of_folds(adapter: Adapter) -> dict[str, Any]:

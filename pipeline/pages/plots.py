@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -77,6 +78,45 @@ def dots(
             at = f"M{x(ceiling):.1f} {y - 8:.1f}l6 8-6 8-6-8z"
             drawn.append(f'<path class="ceiling" d="{at}"/>')
     return _svg(height, title, words, drawn)
+
+
+def growth(
+    title: str,
+    trainings: Sequence[tuple[int, float]],
+    curve: Sequence[tuple[float, ...]],
+    words: str,
+) -> str:
+    """Scores by patients, which grow by factors: a circle a training, the curve and its interval.
+
+    ``curve``: patients, low, middle and high, from few patients to many.
+    """
+    values = [score for _, score in trainings] + [one for row in curve for one in row[1:]]
+    low, high = max(min(values) - 0.01, 0.0), min(max(values) + 0.01, 1.0)
+    fewest, most = curve[0][0], curve[-1][0]
+
+    def x(patients: float) -> float:
+        across = math.log(patients / fewest) / max(math.log(most / fewest), 1e-9)
+        return _LEFT + 8 + (_WIDTH - _LEFT - 28) * across
+
+    def y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
+
+    drawn = []
+    for step in range(_TICKS):
+        value = low + (high - low) * step / (_TICKS - 1)
+        drawn.append(_grid(_LEFT, y(value), _WIDTH - 12, y(value)))
+        drawn.append(_text(_LEFT - 6, y(value) + 4, f"{value:.3f}", "end"))
+    named = sorted({patients for patients, _ in trainings} | {round(most)})
+    drawn += [_text(x(patients), _HEIGHT - 19, str(patients)) for patients in named]
+    drawn.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, "patients"))
+    edge = [(row[0], row[3]) for row in curve] + [(row[0], row[1]) for row in reversed(curve)]
+    around = " ".join(f"{x(patients):.1f},{y(value):.1f}" for patients, value in edge)
+    middle = " ".join(f"{x(row[0]):.1f},{y(row[2]):.1f}" for row in curve)
+    drawn.append(f'<polygon class="band" points="{around}"/>')
+    drawn.append(f'<polyline class="line series1" points="{middle}"/>')
+    for patients, score in trainings:
+        drawn.append(f'<circle class="dot" cx="{x(patients):.1f}" cy="{y(score):.1f}" r="4"/>')
+    return _svg(_HEIGHT, title, words, drawn)
 
 
 def reliability(

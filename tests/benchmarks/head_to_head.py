@@ -38,9 +38,10 @@ import nibabel as nib
 import numpy as np
 
 import datasets_spec
-from model.compare import Difference, differences, read
+from model.compare import Difference, differences
 from model.scoring import scores
 from model.scoring.bootstrap import Resamples, interval
+from model.scoring.per_case import read
 from pipeline import paths
 from tests.benchmarks import head_to_head_ours as ours
 from tests.benchmarks.head_to_head_ours import DATASET, FOLDS, Done

@@ -27,8 +27,9 @@ import datasets_spec
 from datasets_spec import Adapter
 from datasets_spec.contract import Case
 from model import params
-from model.compare import _read, differences
+from model.compare import differences
 from model.evaluate import evaluate
+from model.scoring.per_case import read
 from model.train import train
 from pipeline import paths
 from pipeline.augment import augment
@@ -128,7 +129,7 @@ def main() -> None:
     scores = json.loads((runs[0] / paths.SCORES).read_text("utf-8"))
     full = scores["model"]["mean_foreground"]["dice"]["mean"]
     named = ("mean of classes", "dice")
-    gain = next(one for one in differences(*map(_read, runs)) if (one.name, one.score) == named)
+    gain = next(one for one in differences(*map(read, runs)) if (one.name, one.score) == named)
     lines = [
         "# Every fifth slice annotated",
         "",

@@ -227,17 +227,18 @@ def probabilities(work: Path) -> Iterator[tuple[str, NDArray[np.float32], Labels
             _call(place, "model", "predict", network, *scans, *output)
         for case in cases:
             maps = [np.asarray(nib.load(file).dataobj, np.float32) for file in _maps(asked, case)]
+            maps.insert(0, 1 - np.sum(maps, axis=0))  # predict writes none of the background
             labels = nib.load(place / paths.raw(DATASET) / _TASK / "labelsTr" / f"{case}.nii.gz")
             truth = np.asarray(labels.dataobj).astype(np.uint8)
             yield case, np.moveaxis(np.stack(maps), -1, 1), np.moveaxis(truth, -1, 0)
 
 
 def _maps(folder: Path, case: str) -> list[Path]:
-    """The probability maps of a case, in the order of the classes."""
-    names = ("background", "anterior", "posterior")
+    """The probability maps of a case, in the order of the foreground classes."""
+    names = ("anterior", "posterior")
     found = {name: list(folder.rglob(f"{case}*{name}*.nii.gz")) for name in names}
     if any(len(files) != 1 for files in found.values()):
-        raise ValueError(f"expected a map of each class of {case}, found {found}")
+        raise ValueError(f"expected a map of each foreground class of {case}, found {found}")
     return [found[name][0] for name in names]
 
 

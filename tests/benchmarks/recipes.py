@@ -34,9 +34,10 @@ import yaml
 import datasets_spec
 from model import flexunet as networks
 from model import number_format, params
-from model.compare import Difference, _read, differences
+from model.compare import Difference, differences
 from model.folds.workplace import environment
 from model.params import Train
+from model.scoring.per_case import read
 from model.training import precision
 from model.training.devices import Share
 from model.training.fit import optimizer
@@ -181,7 +182,7 @@ def line(row: Row, runs: Mapping[str, Path]) -> str:
 
 def _gain(before: Path, after: Path) -> str:
     """How much better a row is, patient by patient, and in how many of them."""
-    found = differences(_read(before), _read(after))
+    found = differences(read(before), read(after))
     one: Difference = next(
         one for one in found if (one.name, one.score) == ("mean of classes", "dice")
     )
@@ -192,7 +193,7 @@ def _gain(before: Path, after: Path) -> str:
 def _patients(run: Path) -> dict[str, float]:
     """Mean Dice over the classes, of each patient."""
     found: dict[str, list[float]] = {}
-    for row in _read(run).values():
+    for row in read(run).values():
         found.setdefault(row["patient"], []).append(float(row["dice"] or 1.0))
     return {key: statistics.mean(values) for key, values in found.items()}
 

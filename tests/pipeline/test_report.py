@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from datasets_spec.contract import Label, LabelMap
-from model import provenance
+from model import learningcurve, provenance
 from model.evaluate import evaluate
+from model.scoring import learning_curve
 from pipeline import paths
 from pipeline.audit import audit
 from pipeline.pages import of_run, plots, tiles
@@ -162,6 +163,23 @@ def test_labels_in_doubt_are_listed_with_their_slices(settings: params.Params) -
     index = f"cases/{cohort.DATASET}/index.html"
     assert links == [f"{index}#{row['case']}:{row['slice']}" for row in rows]
     assert page.count('<td class="text">open</td>') == len(rows)
+
+
+def test_what_more_patients_would_give_is_drawn(settings: params.Params) -> None:
+    assert "Would more patients help?" not in _page()
+    trainings = [
+        learning_curve.Training(size, seed, (0.9 - 0.5 / size + 0.01 * seed, 0.85 - 0.5 / size))
+        for size in (4, 8, 16)
+        for seed in (1, 2)
+    ]
+    learningcurve.write(cohort.DATASET, trainings, 16)
+    page = _page()
+    start = page.index("Would more patients help?")
+    drawn = page[start : page.index("</figure>", start)]
+    assert drawn.count('<circle class="dot"') == len(trainings)
+    assert drawn.count('<polygon class="band"') == 1
+    assert "with 16 more" in drawn
+    assert "with 200 more" in drawn
 
 
 @pytest.mark.parametrize(

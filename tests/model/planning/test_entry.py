@@ -59,6 +59,16 @@ def test_what_is_written_can_be_read_by_every_stage(kind: str, tmp_path: Path) -
         assert one.train.network.field_mm == plan_value(plan, "train.network.field_mm", 0.0)
 
 
+def test_stated_epochs_beyond_the_minutes_are_noted() -> None:
+    stated = {("train", "epochs"): 33, ("train", "steps_per_epoch"): 125}
+    plan = whole.made(NAME, HIPPOCAMPUS, SETTINGS, MACHINE, 1, stated)
+    assert not plan.members
+    [note] = [one for one in plan.notes if "more than the 1 that there are" in one]
+    assert note.endswith("epochs and steps_per_epoch are stated")
+    fits = whole.made(NAME, HIPPOCAMPUS, SETTINGS, MACHINE, 30, {})
+    assert not [one for one in fits.notes if "that there are" in one]
+
+
 def plan_value(plan: Plan, key: str, missing: object) -> object:
     choice = plan.entry.get(tuple(key.split(".")))
     return choice.value if choice else missing

@@ -84,6 +84,12 @@ def test_what_is_stated_is_kept() -> None:
     assert (parts.picture_px, parts.image_px, parts.num_layers) == (512, 128, 4)
 
 
+def test_stated_epochs_that_take_longer_than_there_is_time_are_for_one_network() -> None:
+    best = chosen(HIPPOCAMPUS, 1, epochs=33, per_epoch=125)
+    assert len(best.planes) == 1
+    assert best.minutes > 1
+
+
 def test_the_gap_is_that_of_the_measurement_and_closes_with_every_step() -> None:
     for steps, dice in zip(tradeoff.STEPS, tradeoff.DICE, strict=True):
         assert tradeoff.REACHED * (1 - tradeoff.gap(steps)) == pytest.approx(dice)

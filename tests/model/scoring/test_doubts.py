@@ -62,7 +62,22 @@ def test_a_wrong_slice_is_named_with_what_is_drawn_and_what_is_seen() -> None:
     [one] = found
     assert (one.slice_index, one.drawn, one.seen, one.voxels, one.ml) == (2, 2, 1, 25, 12.5)
     assert one.confidence == pytest.approx(0.95, abs=0.01)
-    assert one.doubt > 0.5
+    assert one.doubt == pytest.approx(25 * 0.95 / 5, rel=0.01)
+    assert one.soft_minimum < 0.5
+
+
+def test_an_unsure_border_is_in_less_doubt_than_a_missing_part() -> None:
+    """A long border that is a voxel off, of a large structure, and a small one that is missing."""
+    seen = np.zeros((2, 40, 40), np.uint8)
+    seen[0, 5:35, 5:35] = 1
+    seen[1, 5:9, 5:9] = 1
+    truth = seen.copy()
+    truth[0, :, 34] = 0
+    truth[1] = 0
+    border, missing = doubts.of_case(_given(truth, _sure(seen)), truth, seen, 1.0)
+    assert border.voxels > missing.voxels
+    assert border.doubt == 0
+    assert missing.doubt == pytest.approx(16 * 0.95 / 4, rel=0.01)
 
 
 def test_the_more_is_wrong_the_more_is_in_doubt() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,53 @@ def test_a_table_of_another_form_is_refused_and_kept(evaluated: None, refused: R
     assert FILE.read_bytes() == before
 
 
-@pytest.mark.parametrize("more", ["1,2,3\n", "," * len(HEAD) + "\n"])
-def test_a_row_of_another_length_is_named(more: str, evaluated: None, refused: Refused) -> None:
+@every(
+    ("change", "words"),
+    [
+        (lambda text: text + "1,2,3\n", "another number of values in row"),
+        (lambda text: text + "," * len(HEAD) + "\n", "another number of values in row"),
+        (lambda text: text.replace("rank,", "Rank,"), "no column rank"),
+        (lambda text: text + ",p,c,,abc,,,,,,,,wrong,\n", "the slice 'abc' in row"),
+        (lambda text: text + 2 * ",p,c,,7,,,,,,,,wrong,\n" + ",p,c,,7,,,,,,,,right,\n", "two dec"),
+    ],
+)
+def test_a_damaged_table_is_named_and_kept(
+    change: Callable[[str], str], words: str, evaluated: None, refused: Refused
+) -> None:
+    FILE.unlink(missing_ok=True)
     audit(cohort.DATASET)
-    FILE.write_text(FILE.read_text("utf-8") + more, "utf-8")
-    last = len(FILE.read_text("utf-8").splitlines())
-    assert f"row {last}" in str(refused(lambda: audit(cohort.DATASET)))
+    FILE.write_text(change(FILE.read_text("utf-8")), "utf-8")
+    before = FILE.read_bytes()
+    assert words in str(refused(lambda: audit(cohort.DATASET)))
+    assert FILE.read_bytes() == before
+
+
+def test_another_encoding_is_named(evaluated: None, refused: Refused) -> None:
+    audit(cohort.DATASET)
+    FILE.write_bytes(FILE.read_bytes() + ",p,c,,7,,,,,,,,für,\n".encode("cp1252"))
+    assert "another encoding" in str(refused(lambda: audit(cohort.DATASET)))
+
+
+def test_an_empty_table_is_written_anew(evaluated: None) -> None:
+    audit(cohort.DATASET)
+    rows = _rows()
+    FILE.write_bytes(b"")
+    audit(cohort.DATASET)
+    assert _rows() == rows
+
+
+def test_columns_of_peoples_own_stay_in_any_order(evaluated: None) -> None:
+    audit(cohort.DATASET)
+    rows = [row | {"by": ""} for row in _rows()]
+    rows[2] |= {"by": "anna", "slice": f"{rows[2]['slice']}.0"}
+    with FILE.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, ["by", *reversed(HEAD)])
+        table.writeheader()
+        table.writerows(rows)
+    rows[2]["slice"] = rows[2]["slice"].removesuffix(".0")
+    audit(cohort.DATASET)
+    assert _rows() == rows
+    assert list(_rows()[0]) == [*HEAD, "by"]
 
 
 def test_labels_are_the_same_after_an_audit(evaluated: None) -> None:
