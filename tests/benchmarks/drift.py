@@ -131,6 +131,8 @@ def table(work: Path, raw: Path, count: int, splits: int) -> str:
         flagged.append(compared(one, other, seed).p < two_sample.SIGNIFICANT)
     seconds = (time.monotonic() - start) / splits
     lines = [
+        "# Planted changes of scanner, found",
+        "",
         f"Made {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores of {platform.machine()} by"
         f" `python -m tests.benchmarks.drift`: {count} of {len(names)} hippocampus patients against"
         " the others.",

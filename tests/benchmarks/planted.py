@@ -209,6 +209,16 @@ def ranking(work: Path) -> list[Slice]:
     return listed + [one for one in every if one not in seen]
 
 
+def soft_minima(work: Path) -> dict[Slice, float]:
+    """The soft minimum of every slice in ``doubts.csv``."""
+    file = work / "planted" / paths.folds(DATASET) / paths.DOUBTS
+    with file.open(newline="", encoding="utf-8") as stream:
+        return {
+            (row["case"], int(row["slice"]) - 1): float(row["soft_minimum"])
+            for row in csv.DictReader(stream)
+        }
+
+
 def probabilities(work: Path) -> Iterator[tuple[str, NDArray[np.float32], Labels]]:
     """Of every case, by the network that had not seen it: (classes, slices, rows, columns)."""
     place = work / "planted"
@@ -276,7 +286,9 @@ def table(work: Path, share: float, steps: int) -> str:
     if theirs:
         rankings["cleanlab"] = sorted(theirs, key=lambda one: theirs[one])
     lines = [
-        f"Made {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores of {platform.processor()}"
+        "# Planted label errors, found",
+        "",
+        f"Made {datetime.now(UTC):%Y-%m-%d} on {os.cpu_count()} cores of {platform.machine()}"
         f" by `python -m tests.benchmarks.planted`: {len(ours):,} slices, {len(damaged)} damaged"
         f" ({share:.0%} of those with {_LEAST} labelled voxels or more); five folds of {steps}"
         " steps, trained on the damaged labels.",
@@ -295,7 +307,14 @@ def table(work: Path, share: float, steps: int) -> str:
     if theirs:
         place = {one: rank for rank, one in enumerate(ours)}
         rho = stats.spearmanr([place[one] for one in theirs], list(theirs.values())).statistic
-        lines += ["", f"Rank correlation (Spearman) of audit with cleanlab: {rho:.3f}."]
+        soft = soft_minima(work)
+        both = sorted(soft.keys() & theirs.keys())
+        same = stats.spearmanr([soft[one] for one in both], [theirs[one] for one in both]).statistic
+        lines += [
+            "",
+            f"Rank correlation (Spearman) with cleanlab's score: of the audit's order {rho:.3f}; of"
+            f" the soft minimum in doubts.csv {same:.3f}, in the {len(both):,} slices that it has.",
+        ]
     took = json.loads((work / "audit.json").read_text("utf-8"))["seconds"]
     return "\n".join([*lines, "", f"`audit` took {took:.1f} s.", ""])
 
