@@ -51,7 +51,7 @@ def plan(dataset: str, file: Path, minutes: float, machine: Machine, show: bool 
     with files.replacing(file) as unfinished:
         unfinished.write_bytes(changed.encode("utf-8"))
         _require_sound(dataset, unfinished)
-    _LOG.info("plan %s: written to %s; people own it from here on", dataset, file)
+    _LOG.info("plan %s: written to %s; it is yours from here on", dataset, file)
     return made
 
 
@@ -93,10 +93,14 @@ def _describe(dataset: str, known: Cohort, machine: Machine, minutes: float) -> 
         _LOG.info("  %s: %d patients, %s%s", one.name, one.patients, share, size)
     left = ", ".join(f"{100 * part:.1f}% at {by:g}" for by, part in known.ceilings.items())
     if left:
-        _LOG.info("  left of the labels' Dice with pixels so many times as large: %s", left)
+        _LOG.info("  Dice that pixels so many times as large leave of the labels: %s", left)
     if known.channels > 1:
         _LOG.info("  %d channels", known.channels)
-    _LOG.info("  %g minutes of %s; a few steps are timed", minutes, machine)
+    _LOG.info(
+        "  %g min of %s; planning times some steps, which takes a minute or two beside",
+        minutes,
+        machine,
+    )
 
 
 def _tell(dataset: str, made: Plan) -> None:
@@ -111,7 +115,7 @@ def _tell(dataset: str, made: Plan) -> None:
         value = value if len(value) <= _WIDEST else f"{value[: _WIDEST - 3]}..."
         _LOG.info(f"  {name:<34} {value:<{_WIDEST}} {choice.reason}")
     count = 1 + len(made.members)
-    total = f"{made.minutes:.0f} minutes each, {count * made.minutes:.0f} in all"
+    total = f"{made.minutes:.0f} min each, {count * made.minutes:.0f} in all"
     _LOG.info("plan %s: %d network%s, %s", dataset, count, "s" if count > 1 else "", total)
     for note in made.notes:
         _LOG.info("  note: %s", note)

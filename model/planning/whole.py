@@ -247,7 +247,9 @@ def _members(
             why = f"sees what {first} slices show badly"
             one["train", "plane"] = Choice(plane, why)
         if round_:
-            one["train", "seed"] = Choice(seed + round_, "another beginning: there is time for it")
+            one["train", "seed"] = Choice(
+                seed + round_, "another seed, since there is time for one"
+            )
         own = rules.variants(cohort, plane, best.network.whole_px)
         if own.value != usual.value and not stated:
             one["augment", "variants"] = own

@@ -266,7 +266,9 @@ def read(folder: Path) -> list[Pair]:
             ]
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: text that is not UTF-8
         raise Problem(
-            f"expected a Parquet table, got {error}", where=file, remedy="Delete it and run again."
+            f"expected a Parquet table, got {str(error).rstrip('.')}",
+            where=file,
+            remedy="Delete it, and run the stage that writes it.",
         ) from None
 
 
