@@ -348,7 +348,7 @@ def test_a_verb_that_fails_is_named_with_its_fold(
     fold = Fold.stated(NAME, 1, 3, paths.PARAMS)
     fold.prepare()
     problem = refused(lambda: running._run(Step("pipeline", "split", "nobody"), fold))
-    assert "fold 1 to go through split, got exit status 2" in problem.what
+    assert "fold 1 of 3 to go through split, got exit status 2" in problem.what
 
 
 def test_a_verb_ends_with_the_program_that_runs_it(
