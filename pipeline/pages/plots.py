@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460, 240, 46, 34, 14
@@ -21,14 +21,7 @@ def lines(title: str, series: Mapping[str, Sequence[float]], words: str) -> str:
     def x(epoch: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - 12) * ((epoch - 1) / max(1, epochs - 1))
 
-    def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
-
-    drawn = []
-    for step in range(_TICKS):
-        value = low + (high - low) * step / (_TICKS - 1)
-        drawn.append(_grid(_LEFT, y(value), _WIDTH - 12, y(value)))
-        drawn.append(_text(_LEFT - 6, y(value) + 4, f"{value:.2f}", "end"))
+    y, drawn = _upwards(low, high, digits=2)
     named = sorted({1, (epochs + 1) // 2, epochs})
     drawn += [_text(x(epoch), _HEIGHT - 19, str(epoch)) for epoch in named]
     drawn.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, "epoch"))
@@ -98,14 +91,7 @@ def growth(
         across = math.log(patients / fewest) / max(math.log(most / fewest), 1e-9)
         return _LEFT + 8 + (_WIDTH - _LEFT - 28) * across
 
-    def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
-
-    drawn = []
-    for step in range(_TICKS):
-        value = low + (high - low) * step / (_TICKS - 1)
-        drawn.append(_grid(_LEFT, y(value), _WIDTH - 12, y(value)))
-        drawn.append(_text(_LEFT - 6, y(value) + 4, f"{value:.3f}", "end"))
+    y, drawn = _upwards(low, high, digits=3)
     named = sorted({patients for patients, _ in trainings} | {round(most)})
     drawn += [_text(x(patients), _HEIGHT - 19, str(patients)) for patients in named]
     drawn.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 5, "patients"))
@@ -157,6 +143,20 @@ def reliability(
             place = f'cx="{x(one["confidence"]):.1f}" cy="{y(one["right"]):.1f}"'
             drawn.append(f'<circle class="{kind}" {place} r="{radius:.1f}"/>')
     return _svg(_HEIGHT, title, words, drawn)
+
+
+def _upwards(low: float, high: float, digits: int) -> tuple[Callable[[float], float], list[str]]:
+    """Where a value stands between ``low`` at the bottom and ``high``, and lines with numbers."""
+
+    def y(value: float) -> float:
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (value - low) / (high - low))
+
+    drawn = []
+    for step in range(_TICKS):
+        value = low + (high - low) * step / (_TICKS - 1)
+        drawn.append(_grid(_LEFT, y(value), _WIDTH - 12, y(value)))
+        drawn.append(_text(_LEFT - 6, y(value) + 4, f"{value:.{digits}f}", "end"))
+    return y, drawn
 
 
 def _svg(height: float, title: str, words: str, drawn: Sequence[str]) -> str:
