@@ -21,7 +21,7 @@ import yaml
 
 import datasets_spec
 from datasets_spec.contract import Case
-from model import evaluate, params
+from model import params
 from model.crossvalidate import crossvalidate as run_folds
 from model.folds import running
 from model.folds.workplace import Fold, Step
@@ -33,10 +33,9 @@ from pipeline.pairs import manifest
 from pipeline.params import reader
 from pipeline.report import report
 from pipeline.runtime import tables
-from pipeline.split import split
 from tests.conftest import Refused
 from tests.support import cohort
-from tests.support.models import save_untrained
+from tests.support.steps import untrained
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +47,7 @@ Steps = list[tuple[int, str]]
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     """The verbs of folds run in this program, with an untrained network; lists what was run."""
-    return _acting(monkeypatch, _verb)
+    return _acting(monkeypatch, untrained)
 
 
 def _acting(monkeypatch: pytest.MonkeyPatch, verb: Callable[[Step], None]) -> Steps:
@@ -63,16 +62,6 @@ def _acting(monkeypatch: pytest.MonkeyPatch, verb: Callable[[Step], None]) -> St
     return done
 
 
-def _verb(step: Step) -> None:
-    settings = params.load(step.name)
-    if step.verb == "split":
-        split(step.name, settings)
-    elif step.verb == "train":
-        save_untrained(step.name, settings)
-    else:
-        evaluate.evaluate(step.name, settings)
-
-
 @pytest.fixture
 def settings(workplace: Path) -> params.Params:
     """Seven patients, converted, augmented and split for an ordinary run."""
@@ -84,7 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which all three folds of seven patients are done and pooled."""
     place = tmp_path_factory.mktemp("finished")
     with contextlib.chdir(place), pytest.MonkeyPatch.context() as patched:
-        _acting(patched, _verb)
+        _acting(patched, untrained)
         run_folds(NAME, cohort.prepare(patients=7), paths.PARAMS, 3)
     return place
 

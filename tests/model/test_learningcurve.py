@@ -14,10 +14,9 @@ from model.folds import running
 from model.folds.workplace import Step, Workplace
 from model.learningcurve import learningcurve
 from pipeline import paths
-from pipeline.split import split
 from tests.conftest import Refused
 from tests.support import cohort
-from tests.support.models import save_untrained
+from tests.support.steps import untrained
 
 pytestmark = pytest.mark.slow
 
@@ -29,20 +28,12 @@ MANY = {"split.shares": {"train": 0.6, "valid": 0.2, "test": 0.2}}
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The verbs run in this program, with an untrained network; lists what was run."""
-    from model.evaluate import evaluate
-
     words: list[str] = []
 
     def act(step: Step, one: Workplace) -> None:
         words.append(f"{one.words}: {step.verb}")
         with contextlib.chdir(one.place):
-            settings = params.load(step.name)
-            if step.verb == "split":
-                split(step.name, settings)
-            elif step.verb == "train":
-                save_untrained(step.name, settings)
-            else:
-                evaluate(step.name, settings)
+            untrained(step)
 
     monkeypatch.setattr(running, "_run", act)
     return words
